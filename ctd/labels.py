@@ -230,6 +230,29 @@ class LabelSpace:
             parents=grafted,
         )
 
+    def subset(self, labels: Iterable[int], name: str) -> LabelSpace:
+        """The label space of some labels, sorted, with the nodes above them (a label not kept becomes inner).
+
+        Raises ValueError for a label outside 0 .. len(space) - 1, or none at all.
+        """
+        kept = np.unique(self.check(labels))
+        above = self.parents[kept] if self.parents is not None else kept[:0]
+        inner = np.empty(0, np.int32)
+        while self.parents is not None and len(above := np.setdiff1d(above[above >= 0], np.union1d(kept, inner))):
+            inner = np.union1d(inner, above)
+            above = self.parents[above]
+        nodes = np.concatenate([kept, inner]).astype(np.int32)
+        renumbered = np.full(len(self.ids) + 1, -1, np.int32)
+        renumbered[nodes] = np.arange(len(nodes))
+        return LabelSpace(
+            name=name,
+            ids=[self.ids[node] for node in nodes],
+            texts=[self.texts[node] for node in nodes],
+            n_labels=len(kept),
+            parents=None if self.parents is None else renumbered[self.parents[nodes]],
+            exclusions=None if self.exclusions is None else self.exclusions[kept][:, kept].tocsr(),
+        )
+
     def save(self, path: Path) -> None:
         """Write the label space as one Parquet file, whole or not at all."""
         columns = {"id": pa.array(self.ids), "text": pa.array(self.texts)}

@@ -1,5 +1,76 @@
-"""Readers: each returns a `Task`, documents with gold labels and the label space that they choose from."""
+"""Readers: each returns a `Task`, documents with gold labels and the label space that they choose from.
 
+Notes: `load("mesh")` and the like keep the prepared task in the cache, under a key that covers the options, the
+files they name and the readers' own source, so that a changed file or a changed reader is read anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from ctd.cache import DATA, cache_dir, digest
 from ctd.datasets.task import SPLITS, Card, Task, labels_matrix, split_by_hash
 
-__all__ = ["SPLITS", "Card", "Task", "labels_matrix", "split_by_hash"]
+__all__ = ["READERS", "SPLITS", "Card", "Task", "labels_matrix", "load", "split_by_hash"]
+
+READERS = {
+    "mesh": "PubMed citations to MeSH headings, 663,973 labels (the default)",
+    "setmm": "premise selection in set.mm, 39,137 labels; the vendored slice where the whole file is not to be had",
+    "setmm-slice": "the vendored slice of set.mm",
+    "vignettes": "generated ICD-10-CM vignettes, 74,736 labels",
+    "heart-failure": "generated vignettes over the closed heart-failure set",
+    "mimic": "MIMIC-IV discharge notes to ICD-10-CM, from your folder",
+    "xmc": "an Extreme Classification Repository folder (lbl, trn, tst)",
+    "records": "a Hugging Face dataset or a JSON Lines file with a text and a labels column",
+}
+ALIASES: dict[str, tuple[str, dict[str, object]]] = {
+    "setmm-slice": ("setmm", {}),
+    "heart-failure": ("vignettes", {"closed": True}),
+}
+STREAMED = {"xmc"}  # keeps its own cache on disk, for it never holds a file whole
+
+
+def load(name: str, **options: object) -> Task:
+    """The task of that name (see `READERS`), prepared once. options: the reader's own, such as `folder=`.
+
+    Raises ValueError for an unknown name, with the list; the readers' own errors name file and line.
+    """
+    if name not in READERS:
+        raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {name!r}")
+    if name.startswith("setmm"):
+        reader = importlib.import_module("ctd.datasets.setmm")
+        options.setdefault("path", reader.slice_path() if name == "setmm-slice" else reader.find())
+    if name in STREAMED:
+        return _read(name, options)
+    folder = cache_dir("tasks") / f"{name}-{_key(options)[:24]}"
+    if not folder.is_dir():
+        _read(name, options).save(folder)
+    return Task.load(folder)
+
+
+def _read(name: str, options: dict[str, object]) -> Task:
+    module, fixed = ALIASES.get(name, (name, {}))
+    return importlib.import_module(f"ctd.datasets.{module}").load(**fixed, **options)
+
+
+def _key(options: dict[str, object]) -> str:
+    here = Path(__file__).parent
+    sources = [
+        *sorted(here.glob("*.py")),
+        here.parent / "labels.py",
+        DATA / "sources.json",
+        DATA / "check_tags.csv",
+    ]
+    stated = [f"{option}={_fingerprint(value)}" for option, value in sorted(options.items())]
+    return digest([*stated, *(source.read_bytes() for source in sources)])
+
+
+def _fingerprint(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(_fingerprint, value))
+    path = Path(value) if isinstance(value, str | Path) and str(value) else None
+    if path is None or not path.exists():
+        return repr(value)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return " ".join(f"{file.absolute()}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from datasets import DatasetDict
 from jaxtyping import Int
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, load_npz, save_npz
 
+from ctd.cache import atomic
 from ctd.labels import LabelSpace
 
 SPLITS = ("train", "validation", "test")
@@ -54,6 +57,58 @@ class Task:
         scored: leave the unscored labels out (their columns are empty).
         """
         return labels_matrix(self.documents[split]["labels"], len(self.space), self.unscored if scored else ())
+
+    def sample(self, split: str, n_documents: int, seed: int) -> Task:
+        """The task with n documents of one split, drawn without order; all of them when there are fewer."""
+        part = self.documents[split]
+        rows = np.sort(np.random.default_rng(seed).permutation(len(part))[:n_documents])
+        documents = DatasetDict({**self.documents, split: part.select(rows)})
+        filtered = {name: pairs[rows] if name == split else pairs for name, pairs in self.filtered.items()}
+        return replace(self, documents=documents, filtered=filtered)
+
+    def restrict(self, split: str, n_labels: int, seed: int) -> Task:
+        """The task over a smaller label space: every label that `split` uses, and others at random up to n_labels.
+
+        It is easier than the whole: fewer distractors. Labels that fall away leave the other splits' documents too.
+        """
+        used = np.unique(np.concatenate([self.gold(split, scored=False).indices, self.unscored]))
+        others = np.setdiff1d(np.arange(len(self.space)), used)
+        drawn = np.random.default_rng(seed).permutation(others)[: max(0, n_labels - len(used))]
+        kept = np.union1d(used, drawn)
+        renumbered = np.full(len(self.space), -1, np.int64)
+        renumbered[kept] = np.arange(len(kept))
+
+        def renumber(row: dict[str, list[int]]) -> dict[str, list[int]]:
+            return {"labels": [int(renumbered[label]) for label in row["labels"] if renumbered[label] >= 0]}
+
+        return replace(
+            self,
+            documents=self.documents.map(renumber, load_from_cache_file=False, keep_in_memory=True),
+            space=self.space.subset(kept, f"{self.space.name}-{len(kept)}"),
+            unscored=renumbered[self.unscored].astype(np.int32),
+            filtered={name: pairs[:, kept] for name, pairs in self.filtered.items()},
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the task to a folder, whole or not at all."""
+        with atomic(folder) as scratch:
+            self.documents.save_to_disk(scratch / "documents")
+            self.space.save(scratch / "labels.parquet")
+            np.save(scratch / "unscored.npy", self.unscored)
+            for split, pairs in self.filtered.items():
+                save_npz(scratch / f"filtered-{split}.npz", pairs)
+            (scratch / "card.json").write_text(json.dumps(asdict(self.card), indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> Task:
+        """Read what `save` wrote."""
+        return cls(
+            documents=DatasetDict.load_from_disk(folder / "documents"),
+            space=LabelSpace.load(folder / "labels.parquet"),
+            card=Card(**json.loads((folder / "card.json").read_text())),
+            unscored=np.load(folder / "unscored.npy"),
+            filtered={file.stem.partition("-")[2]: load_npz(file) for file in folder.glob("filtered-*.npz")},
+        )
 
 
 def labels_matrix(labels: list[list[int]], n_labels: int, without: np.ndarray | tuple[int, ...] = ()) -> csr_matrix:

@@ -1,0 +1,225 @@
+"""How good is a shortlist? Recall at its size, where it fails, and what a perfect refiner could make of it.
+
+Notes: a shortlist is an int array [documents, places] of label numbers, best first, -1 for none. Tables are long
+pandas frames, one row a number, with `low` and `high` of its 95 % interval over documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix, vstack
+
+from ctd import metrics, stats
+from ctd.datasets import Task
+from ctd.labels import LabelSpace
+
+Shortlist = Int[np.ndarray, "documents places"]
+FREQUENCIES = {"unseen": 0, "once": 1, "2 to 5": 5, "6 to 20": 20, "21 to 100": 100, "over 100": np.inf}
+
+
+class Retriever(Protocol):
+    """`ctd.index.LabelIndex` and `ctd.lexical.LexicalIndex` are retrievers."""
+
+    def search(
+        self, queries: Sequence[str], k: int, exclude: csr_matrix | None = None
+    ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]: ...
+
+
+def retrieve(retriever: Retriever, task: Task, split: str, k: int, scored: bool = True) -> Shortlist:
+    """The retriever's k best labels for each document of a split, filtered pairs left out.
+
+    scored: also leave out the task's unscored labels (check tags), as candidates are those of the scored task.
+    """
+    texts = task.documents[split]["text"]
+    exclude = task.filtered.get(split, csr_matrix((len(texts), len(task.space)), dtype=bool))
+    if scored and len(task.unscored):
+        row = csr_matrix(
+            (np.ones(len(task.unscored), bool), (np.zeros(len(task.unscored), int), task.unscored)),
+            shape=(1, len(task.space)),
+        )
+        exclude = (exclude + vstack([row] * len(texts))).tocsr()
+    return retriever.search(list(texts), min(k, len(task.space)), exclude if exclude.nnz else None)[1]
+
+
+def frequency_shortlist(task: Task, split: str, k: int, scored: bool = True) -> Shortlist:
+    """The frequency prior: the most frequent training labels, the same for every document."""
+    prior = metrics.frequency_prior(task.gold("train", scored), min(k, len(task.space)))
+    return np.tile(prior, (len(task.documents[split]), 1))
+
+
+def recall_table(
+    shortlists: Mapping[str, Shortlist], gold: csr_matrix, ks: Sequence[int], seed: int
+) -> pd.DataFrame:
+    """Mean recall@k over documents: columns retriever, k, recall, low, high."""
+    return _over_sizes(shortlists, gold, ks, seed, metrics.recall_at_k, "recall")
+
+
+def oracle_table(
+    shortlists: Mapping[str, Shortlist], gold: csr_matrix, ks: Sequence[int], cutoff: int, seed: int
+) -> pd.DataFrame:
+    """nDCG@cutoff of a perfect refiner that may only reorder the first k places: columns retriever, k, ndcg, ..."""
+
+    def score(pred: Shortlist, gold: csr_matrix, k: int, average: bool) -> Float[np.ndarray, " documents"]:
+        return metrics.oracle_ndcg_at_k(pred[:, :k], gold, min(cutoff, k), average=average)
+
+    return _over_sizes(shortlists, gold, [k for k in ks if k >= cutoff], seed, score, "ndcg")
+
+
+def _over_sizes(
+    shortlists: Mapping[str, Shortlist],
+    gold: csr_matrix,
+    ks: Sequence[int],
+    seed: int,
+    score: Callable[..., Float[np.ndarray, " documents"]],
+    column: str,
+) -> pd.DataFrame:
+    rows = []
+    for name, pred in shortlists.items():
+        sizes = [k for k in ks if k <= pred.shape[1]]
+        per_document = np.stack([score(pred, gold, k, average=False) for k in sizes], axis=1)
+        interval = stats.bootstrap_mean(per_document, seed=seed)
+        rows += [
+            {"retriever": name, "k": k, column: mean, "low": low, "high": high}
+            for k, mean, low, high in zip(sizes, interval.estimate, interval.low, interval.high, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def frequency_group(train: csr_matrix) -> tuple[Int[np.ndarray, " labels"], list[str]]:
+    """Each label's bin by its number of training documents, and the bins' names, rarest first."""
+    counts = np.asarray(train.sum(0)).ravel()
+    return np.searchsorted(list(FREQUENCIES.values()), counts), list(FREQUENCIES)
+
+
+def depth_group(space: LabelSpace, most: int = 6) -> tuple[Int[np.ndarray, " labels"], list[str]]:
+    """Each label's depth in the tree (deeper than `most` counts as `most`), and the depths' names."""
+    depth = np.minimum(space.depth[: len(space)], most)
+    return depth, [f"depth {level}" for level in range(int(depth.max()) + 1)]
+
+
+def recall_by_group(
+    shortlists: Mapping[str, Shortlist],
+    gold: csr_matrix,
+    k: int,
+    groups: tuple[Int[np.ndarray, " labels"], list[str]],
+    seed: int,
+) -> pd.DataFrame:
+    """Share of each group's gold occurrences among the first k places: retriever, group, occurrences, recall, ...
+
+    Micro-averaged: hits over occurrences, both summed over documents (documents are what the bootstrap draws).
+    """
+    group_of, names = groups
+    member = csr_matrix(
+        (np.ones(len(group_of)), (np.arange(len(group_of)), group_of)), shape=(len(group_of), len(names))
+    )
+    total = np.asarray((gold.astype(float) @ member).todense())
+    rows = []
+    for name, pred in shortlists.items():
+        found = np.asarray((_found(pred[:, :k], gold).astype(float) @ member).todense())
+        interval = stats.bootstrap_ratio(found, total, seed=seed)
+        rows += [
+            {"retriever": name, "group": group, "occurrences": int(count), "recall": mean, "low": low, "high": high}
+            for group, count, mean, low, high in zip(
+                names, total.sum(0), interval.estimate, interval.low, interval.high, strict=True
+            )
+            if count
+        ]
+    return pd.DataFrame(rows)
+
+
+def outcomes(shortlists: Mapping[str, Shortlist], gold: csr_matrix, k: int, space: LabelSpace) -> pd.DataFrame:
+    """What became of each gold occurrence in the first k places: columns retriever, found, near miss only, missed.
+
+    "near miss only": the label is not there, but one of its family is (the labels that share a parent, and the
+    parent itself where it is a root), so the topic was found and the detail was not. Shares of all occurrences.
+    """
+    own = np.arange(len(space))
+    family = own if space.parents is None else np.where(space.parents[own] < 0, own, space.parents[own])
+    document, label = gold.nonzero()
+    rows = []
+    for name, pred in shortlists.items():
+        found = np.asarray(_found(pred[:, :k], gold)[document, label]).ravel()
+        here = np.where(pred[:, :k] >= 0, family[pred[:, :k]], -1)
+        keys = np.unique((np.arange(len(pred))[:, None] * len(space.ids) + here)[here >= 0])
+        near = np.isin(document * len(space.ids) + family[label], keys) & ~found
+        rows.append(
+            {
+                "retriever": name,
+                "found": found.mean(),
+                "near miss only": near.mean(),
+                "missed": 1 - found.mean() - near.mean(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _found(pred: Shortlist, gold: csr_matrix) -> csr_matrix:
+    """Gold pairs that the shortlist holds, [documents, labels]."""
+    row, place = np.nonzero(metrics.hits(pred, gold))
+    return csr_matrix((np.ones(len(row), bool), (row, pred[row, place])), shape=gold.shape)
+
+
+def score_table(
+    shortlists: Mapping[str, Shortlist], gold: csr_matrix, train: csr_matrix, cutoff: int, seed: int
+) -> pd.DataFrame:
+    """P@1, nDCG@cutoff and PSP@cutoff of each shortlist read as an answer: retriever, metric, value, low, high."""
+    propensity = metrics.inverse_propensity(train)
+    rows = []
+    for name, pred in shortlists.items():
+        means = stats.bootstrap_mean(
+            np.stack(
+                [
+                    metrics.precision_at_k(pred, gold, 1, average=False),
+                    metrics.ndcg_at_k(pred, gold, cutoff, average=False),
+                ],
+                axis=1,
+            ),
+            seed=seed,
+        )
+        got, best = metrics.psp_at_k(pred, gold, cutoff, propensity, average=False)
+        ratio = stats.bootstrap_ratio(got[:, None], best[:, None], seed=seed)
+        for metric, interval, column in (
+            ("P@1", means, 0),
+            (f"nDCG@{cutoff}", means, 1),
+            (f"PSP@{cutoff}", ratio, 0),
+        ):
+            rows.append(
+                {
+                    "retriever": name,
+                    "metric": metric,
+                    "value": interval.estimate[column],
+                    "low": interval.low[column],
+                    "high": interval.high[column],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def worst_documents(pred: Shortlist, task: Task, split: str, k: int, most: int = 5) -> pd.DataFrame:
+    """Documents with the lowest recall@k (then most gold labels, then uid): uid, title excerpt, labels, found.
+
+    The excerpt is at most 12 words: enough to see what the document is about, not a copy of it.
+    """
+    gold = task.gold(split)
+    found = np.asarray(_found(pred[:, :k], gold).sum(1)).ravel()
+    count = np.asarray(gold.sum(1)).ravel()
+    recall = np.divide(found, count, out=np.ones(len(count)), where=count > 0)
+    part = task.documents[split]
+    order = sorted(range(len(part)), key=lambda row: (recall[row], -count[row], part[row]["uid"]))[:most]
+    return pd.DataFrame(
+        [
+            {
+                "uid": part[row]["uid"],
+                "begins": " ".join(part[row]["text"].split()[:12]) + " …",
+                "gold labels": int(count[row]),
+                f"found in {k}": int(found[row]),
+                "for example": task.space.texts[int(gold[row].indices[0])],
+            }
+            for row in order
+        ]
+    )

@@ -1,0 +1,47 @@
+"""Fixtures that several test modules share: a tiny label space, and an encoder that needs no weights."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from ctd.labels import LabelSpace
+
+
+class HashEncoder:
+    """Words to fixed random directions, summed: texts that share words are near. Needs no weights."""
+
+    def __init__(self, dim: int = 32) -> None:
+        self.name, self.key, self.dim, self.calls = "hash", f"hash-{dim}", dim, 0
+
+    def vectors(self, texts):
+        self.calls += 1
+        out = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().replace("/", " ").split():
+                seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
+                out[row] += np.random.default_rng(seed).standard_normal(self.dim)
+        return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def encoder():
+    return HashEncoder()
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """A cache of the test's own."""
+    monkeypatch.setenv("CTD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def space():
+    """Seven labels: two descriptors with qualifiers, one without, and an inner node above the last two labels."""
+    ids = ["D1", "D1Q1", "D1Q2", "D2", "D2Q1", "I1", "I2", "inner"]
+    texts = [
+        "Calcium", "Calcium/metabolism", "Calcium/blood", "Liver", "Liver/metabolism", "Left heart", "Right heart",
+        "Heart",
+    ]  # fmt: skip
+    return LabelSpace("tiny", ids, texts, 7, np.array([-1, 0, 0, -1, 3, 7, 7, -1], np.int32))

