@@ -147,7 +147,7 @@ def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Fl
 
 def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: str) -> list[Path]:
     shards = [folder / f"{start:09d}.npy" for start in range(0, len(texts), SHARD)]
-    with tqdm(total=len(texts), desc=f"{desc} ({encoder.name})", unit=" texts", smoothing=0.05) as bar:
+    with tqdm(total=len(texts), desc=f"{desc} ({encoder.name})", unit=" texts", smoothing=0.05, delay=1) as bar:
         for start, shard in zip(range(0, len(texts), SHARD), shards, strict=True):
             part = texts[start : start + SHARD]
             if not shard.exists():

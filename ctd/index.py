@@ -25,6 +25,7 @@ from ctd.labels import LabelSpace
 
 KINDS = ("flat", "hnsw", "ivfpq")
 QUERIES_AT_ONCE = 128
+CACHED_FROM = 256  # queries; fewer are embedded anew each time
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class LabelIndex:
     def build(cls, space: LabelSpace, encoder: encoders.Encoder, kind: str = "flat", seed: int = 0) -> LabelIndex:
         """Embed the labels (once: see `encoders.encode`) and index them.
 
-        kind: "flat" is exact; "hnsw" is a graph, fast for small k; "ivfpq" takes at most 48 bytes a label. The last two are
-        built once and then memory-mapped from the cache. seed: of the k-means behind "ivfpq".
+        kind: "flat" is exact; "hnsw" is a graph, fast for small k; "ivfpq" takes at most 48 bytes a label. The last
+        two are built once and then memory-mapped from the cache. seed: of the k-means behind "ivfpq".
         Raises ValueError for another kind, or fewer labels than "ivfpq" can train on (256).
         """
         if kind not in KINDS:
@@ -86,7 +87,7 @@ class LabelIndex:
         Raises ValueError for k outside 1 .. len(space), or a number of rows of `exclude` other than q.
         """
         check_k(k, self.space)
-        vectors = queries if isinstance(queries, np.ndarray) else self.embed(queries)
+        vectors = queries if isinstance(queries, np.ndarray) else self._embed_queries(queries)
         wanted = k if exclude is None else deepest(k, exclude, len(vectors), self.space)
         found = [
             self._nearest(vectors[start : start + QUERIES_AT_ONCE], wanted)
@@ -101,6 +102,10 @@ class LabelIndex:
         labels = np.concatenate([label for _, label in found]) if found else np.empty((0, wanted), np.int64)
         scores[labels < 0] = -np.inf
         return (scores, labels) if exclude is None else drop_excluded(scores, labels, exclude, k)
+
+    def _embed_queries(self, queries: Sequence[str]) -> Float[np.ndarray, "q d"]:
+        few = len(queries) < CACHED_FROM
+        return self.embed(queries) if few else encoders.encode(self.encoder, queries, "embedding queries")
 
     def _nearest(self, vectors: Float[np.ndarray, "q d"], k: int) -> tuple[np.ndarray, np.ndarray]:
         queries = np.ascontiguousarray(vectors, np.float32)
@@ -206,8 +211,8 @@ def _parameters(kind: str, **values: int) -> faiss.SearchParameters:
     return getattr(faiss, f"SearchParameters{kind}")(**values)
 
 
-def _filled(index: faiss.Index, vectors: Float[np.ndarray, "n d"], desc: str = "") -> faiss.Index:
-    for start in tqdm(range(0, len(vectors), encoders.SHARD), desc=desc, unit=" shards", disable=not desc):
+def _filled(index: faiss.Index, vectors: Float[np.ndarray, "n d"], desc: str = "indexing") -> faiss.Index:
+    for start in tqdm(range(0, len(vectors), encoders.SHARD), desc=desc, unit=" shards", delay=2):
         index.add(np.ascontiguousarray(vectors[start : start + encoders.SHARD]))
     return index
 

@@ -43,9 +43,7 @@ class LexicalIndex:
         wanted = k if exclude is None else deepest(k, exclude, len(queries), self.space)
         scores = np.full((len(queries), wanted), -np.inf, np.float32)
         labels = np.full((len(queries), wanted), -1, np.int64)
-        for row, query in enumerate(
-            tqdm(queries, desc="searching (bm25)", unit=" queries", disable=len(queries) < 512)
-        ):
+        for row, query in enumerate(tqdm(queries, desc="searching (bm25)", unit=" queries", delay=2)):
             tokens = bm25s.tokenize(
                 query, stopwords="en", stemmer=self._stemmer, show_progress=False, return_ids=False
             )[0]

@@ -20,7 +20,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.titlelocation": "left",
     "figure.constrained_layout.use": True,
-    "figure.dpi": 110,
+    "figure.dpi": 150,
     "figure.facecolor": "white",
     "font.size": 10,
     "legend.frameon": False,

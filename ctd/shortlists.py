@@ -7,18 +7,22 @@ pandas frames, one row a number, with `low` and `high` of its 95 % interval over
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 
-from ctd import metrics, stats
+from ctd import encoders, metrics, stats
+from ctd.cards import excerpt
 from ctd.datasets import Task
+from ctd.index import LabelIndex, check_k, deepest, drop_excluded
 from ctd.labels import LabelSpace
+from ctd.lexical import LexicalIndex
 
 Shortlist = Int[np.ndarray, "documents places"]
+FREQUENCY_PRIOR = "frequency prior"
 FREQUENCIES = {"unseen": 0, "once": 1, "2 to 5": 5, "6 to 20": 20, "21 to 100": 100, "over 100": np.inf}
 
 
@@ -30,26 +34,50 @@ class Retriever(Protocol):
     ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]: ...
 
 
-def retrieve(retriever: Retriever, task: Task, split: str, k: int, scored: bool = True) -> Shortlist:
-    """The retriever's k best labels for each document of a split, filtered pairs left out.
+class FrequencyPrior:
+    """The most frequent training labels, the same for every document: what a shortlist must beat."""
 
-    scored: also leave out the task's unscored labels (check tags), as candidates are those of the scored task.
+    def __init__(self, task: Task) -> None:
+        self.space, self._train = task.space, task.gold("train", scored=False)
+
+    def search(
+        self, queries: Sequence[str], k: int, exclude: csr_matrix | None = None
+    ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
+        """Training counts and label numbers, most frequent first, ties by label number."""
+        check_k(k, self.space)
+        wanted = k if exclude is None else deepest(k, exclude, len(queries), self.space)
+        prior = metrics.frequency_prior(self._train, wanted)
+        labels = np.tile(prior.astype(np.int64), (len(queries), 1))
+        scores = np.asarray(self._train.sum(0)).ravel()[labels].astype(np.float32)
+        return (scores, labels) if exclude is None else drop_excluded(scores, labels, exclude, k)
+
+
+def shortlists_of(
+    task: Task, split: str, k: int, encoder: str, kind: str = "flat", seed: int = 0
+) -> dict[str, Shortlist]:
+    """The k best labels of each document by frequency, BM25, static vectors and `encoder`, filtered pairs left out.
+
+    Retrievers are built and let go one after the other. Unscored labels are among the candidates: see `leave_out`.
     """
-    texts = task.documents[split]["text"]
-    exclude = task.filtered.get(split, csr_matrix((len(texts), len(task.space)), dtype=bool))
-    if scored and len(task.unscored):
-        row = csr_matrix(
-            (np.ones(len(task.unscored), bool), (np.zeros(len(task.unscored), int), task.unscored)),
-            shape=(1, len(task.space)),
-        )
-        exclude = (exclude + vstack([row] * len(texts))).tocsr()
-    return retriever.search(list(texts), min(k, len(task.space)), exclude if exclude.nnz else None)[1]
+    shortlists = {FREQUENCY_PRIOR: retrieve(FrequencyPrior(task), task, split, k)}
+    shortlists["BM25"] = retrieve(LexicalIndex(task.space), task, split, k)
+    for name in dict.fromkeys(("wordllama", encoder)):
+        shortlists[name] = retrieve(LabelIndex.build(task.space, encoders.load(name), kind, seed), task, split, k)
+    return shortlists
 
 
-def frequency_shortlist(task: Task, split: str, k: int, scored: bool = True) -> Shortlist:
-    """The frequency prior: the most frequent training labels, the same for every document."""
-    prior = metrics.frequency_prior(task.gold("train", scored), min(k, len(task.space)))
-    return np.tile(prior, (len(task.documents[split]), 1))
+def retrieve(retriever: Retriever, task: Task, split: str, k: int) -> Shortlist:
+    """One retriever's k best labels for each document of a split, filtered pairs left out."""
+    texts = list(task.documents[split]["text"])
+    return retriever.search(texts, min(k, len(task.space)), task.filtered.get(split))[1]
+
+
+def leave_out(shortlist: Shortlist, labels: Int[np.ndarray, " labels"], k: int) -> Shortlist:
+    """The first k places once some labels (check tags) are struck out; -1 where fewer are left."""
+    struck = np.isin(shortlist, labels)
+    order = np.argsort(struck, axis=1, kind="stable")
+    kept = np.where(np.take_along_axis(struck, order, 1), -1, np.take_along_axis(shortlist, order, 1))
+    return kept[:, :k]
 
 
 def recall_table(
@@ -64,7 +92,7 @@ def oracle_table(
 ) -> pd.DataFrame:
     """nDCG@cutoff of a perfect refiner that may only reorder the first k places: columns retriever, k, ndcg, ..."""
 
-    def score(pred: Shortlist, gold: csr_matrix, k: int, average: bool) -> Float[np.ndarray, " documents"]:
+    def score(pred: Shortlist, gold: csr_matrix, k: int, average: Literal[False]) -> Float[np.ndarray, " n"]:
         return metrics.oracle_ndcg_at_k(pred[:, :k], gold, min(cutoff, k), average=average)
 
     return _over_sizes(shortlists, gold, [k for k in ks if k >= cutoff], seed, score, "ndcg")
@@ -201,10 +229,7 @@ def score_table(
 
 
 def worst_documents(pred: Shortlist, task: Task, split: str, k: int, most: int = 5) -> pd.DataFrame:
-    """Documents with the lowest recall@k (then most gold labels, then uid): uid, title excerpt, labels, found.
-
-    The excerpt is at most 12 words: enough to see what the document is about, not a copy of it.
-    """
+    """Documents with the lowest recall@k (then most gold labels, then uid): uid, first words, labels, found."""
     gold = task.gold(split)
     found = np.asarray(_found(pred[:, :k], gold).sum(1)).ravel()
     count = np.asarray(gold.sum(1)).ravel()
@@ -215,7 +240,7 @@ def worst_documents(pred: Shortlist, task: Task, split: str, k: int, most: int =
         [
             {
                 "uid": part[row]["uid"],
-                "begins": " ".join(part[row]["text"].split()[:12]) + " …",
+                "begins": excerpt(part[row]["text"]),
                 "gold labels": int(count[row]),
                 f"found in {k}": int(found[row]),
                 "for example": task.space.texts[int(gold[row].indices[0])],

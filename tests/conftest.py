@@ -1,11 +1,14 @@
 """Fixtures that several test modules share: a tiny label space, and an encoder that needs no weights."""
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
 
 from ctd.labels import LabelSpace
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a hub
 
 
 class HashEncoder:

@@ -48,9 +48,9 @@ def full_disk():
 
 
 def test_a_full_disk_is_one_clear_line_and_nothing_is_kept(tmp_path, full_disk):
-    with pytest.raises(OSError, match="could not write big.bin .*MiB free.*set CTD_CACHE") as caught:
-        with cache.atomic(tmp_path / "big.bin") as scratch:
-            scratch.write_bytes(b"x" * 100_000)
+    message = "could not write big.bin .*MiB free.*set CTD_CACHE"
+    with pytest.raises(OSError, match=message) as caught, cache.atomic(tmp_path / "big.bin") as scratch:
+        scratch.write_bytes(b"x" * 100_000)
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == []
 

@@ -93,7 +93,12 @@ def test_saved_and_loaded_unchanged(space, tmp_path):
     for before in (space, noted, LabelSpace("flat", ["a"], ["A"], 1)):
         before.save(tmp_path / "labels.parquet")
         after = LabelSpace.load(tmp_path / "labels.parquet")
-        assert (after.name, after.ids, after.texts, len(after)) == (before.name, before.ids, before.texts, len(before))
+        assert (after.name, after.ids, after.texts, len(after)) == (
+            before.name,
+            before.ids,
+            before.texts,
+            len(before),
+        )
         assert (after.parents is None) == (before.parents is None)
         if before.parents is not None:
             assert after.parents.tolist() == before.parents.tolist()

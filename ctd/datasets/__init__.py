@@ -12,7 +12,7 @@ from pathlib import Path
 from ctd.cache import DATA, cache_dir, digest
 from ctd.datasets.task import SPLITS, Card, Task, labels_matrix, split_by_hash
 
-__all__ = ["READERS", "SPLITS", "Card", "Task", "labels_matrix", "load", "split_by_hash"]
+__all__ = ["READERS", "SPLITS", "Card", "Task", "labels_matrix", "load", "load_as_asked", "split_by_hash"]
 
 READERS = {
     "mesh": "PubMed citations to MeSH headings, 663,973 labels (the default)",
@@ -47,6 +47,24 @@ def load(name: str, **options: object) -> Task:
     if not folder.is_dir():
         _read(name, options).save(folder)
     return Task.load(folder)
+
+
+def load_as_asked(name: str, source: str = "", text: str = "text", labels: str = "labels") -> Task:
+    """The task that a notebook's parameters ask for.
+
+    source: the folder (mimic, xmc), the file, folder or name (records), or a set.mm file (setmm); "" where the
+    dataset needs none. text, labels: names of the two columns (records). Raises ValueError when a dataset needs a
+    source and got none.
+    """
+    asked: dict[str, dict[str, object]] = {
+        "mimic": {"folder": Path(source)},
+        "xmc": {"folder": Path(source)},
+        "records": {"source": source, "text": text, "labels": labels},
+    }
+    if name in asked and not source:
+        raise ValueError(f"dataset '{name}' needs source=: {READERS[name]}")
+    options = {"path": Path(source)} if name == "setmm" and source else asked.get(name, {})
+    return load(name, **options)
 
 
 def _read(name: str, options: dict[str, object]) -> Task:

@@ -19,7 +19,7 @@ from ctd.labels import LabelSpace
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Card:
     """What a reader must know before trusting a dataset: shown in the book for each one.
 

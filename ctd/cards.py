@@ -1,0 +1,96 @@
+"""Data cards: what a reader must know of a dataset, counted from the data itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from ctd.datasets import SPLITS, Task
+from ctd.labels import LabelSpace
+
+TAIL = 5
+EXCERPT_WORDS = 12
+
+
+def facts(task: Task) -> pd.DataFrame:
+    """Counts of a task as a two-column table: documents, labels, labels a document, tail, what was dropped.
+
+    The tail is the share of used labels that at most 5 documents carry (all splits together). "never seen" is the
+    share of the test split's gold occurrences whose label no training document has.
+    """
+    gold = {split: task.gold(split, scored=False) for split in SPLITS}
+    uses = label_uses(task)
+    used = uses[uses > 0]
+    lengths = np.concatenate([np.diff(matrix.indptr) for matrix in gold.values()])
+    seen = np.asarray(gold["train"].sum(0)).ravel() > 0
+    rows = {
+        "documents (train, validation, test)": ", ".join(f"{gold[split].shape[0]:,}" for split in SPLITS),
+        "labels to choose from": f"{len(task.space):,}",
+        "labels that some document carries": f"{len(used):,}",
+        "labels a document: mean, median": f"{lengths.mean():.1f}, {np.median(lengths):.0f}",
+        f"tail: used labels on at most {TAIL} documents": f"{(used <= TAIL).mean():.0%}",
+        "test occurrences never seen in training": f"{1 - seen[gold['test'].indices].mean():.0%}",
+        "labels left out of the scored task": f"{len(task.unscored):,}",
+        "how it was made": task.card.made,
+        "source": task.card.source,
+        "licence": task.card.licence,
+        **{f"left out: {what}": f"{count:,}" for what, count in task.card.dropped.items()},
+    }
+    return pd.DataFrame(rows.items(), columns=["fact", task.card.title])
+
+
+def label_uses(task: Task, splits: tuple[str, ...] = SPLITS) -> Int[np.ndarray, " labels"]:
+    """How many documents of the splits carry each label (check tags included)."""
+    return np.sum([np.asarray(task.gold(split, scored=False).sum(0)).ravel() for split in splits], axis=0)
+
+
+def used_family(task: Task) -> float:
+    """How many used labels of the same family (parent and its children) compete with a gold label, on average."""
+    uses = label_uses(task)
+    if task.space.parents is None:
+        return float("nan")
+    own = np.arange(len(task.space))
+    family = np.where(task.space.parents[own] < 0, own, task.space.parents[own])
+    members = np.bincount(family, weights=uses > 0)
+    return float(np.average(members[family] - 1, weights=uses))
+
+
+def verbatim(task: Task, split: str = "test") -> float:
+    """Share of a split's gold occurrences whose root (for MeSH the descriptor) stands in the text, case folded."""
+    part, scored = task.documents[split], task.gold(split)
+    roots = task.space.ancestor(np.arange(len(task.space)), 0) if task.space.parents is not None else None
+    found = [
+        task.space.texts[label if roots is None else roots[label]].casefold() in text.casefold()
+        for row, text in enumerate(part["text"])
+        for label in scored[row].indices
+    ]
+    return float(np.mean(found))
+
+
+def examples(task: Task, n: int, seed: int, split: str = "test") -> pd.DataFrame:
+    """n documents of a split, drawn by seed: uid, the first words of the text, and some of its labels.
+
+    The excerpt has at most 12 words: enough to see what a document is about, not a copy of it.
+    """
+    part = task.documents[split]
+    rows = np.sort(np.random.default_rng(seed).permutation(len(part))[:n])
+    return pd.DataFrame(
+        {
+            "document": [part[int(row)]["uid"] for row in rows],
+            "begins": [excerpt(part[int(row)]["text"]) for row in rows],
+            "labels": [headings(task.space, part[int(row)]["labels"]) for row in rows],
+        }
+    )
+
+
+def excerpt(text: str) -> str:
+    """The first 12 words of a text."""
+    words = text.split()
+    return " ".join(words[:EXCERPT_WORDS]) + (" …" if len(words) > EXCERPT_WORDS else "")
+
+
+def headings(space: LabelSpace, labels: list[int], most: int = 4) -> str:
+    """The first texts of some labels, each cut to 60 characters, and how many more there are."""
+    shown = [space.texts[label][:60] + ("…" if len(space.texts[label]) > 60 else "") for label in labels[:most]]
+    return "; ".join(shown) + (f"; and {len(labels) - most} more" if len(labels) > most else "")

@@ -1,0 +1,44 @@
+"""Numbers into prose: what a notebook says is made from its results, so that no sentence can go stale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+
+
+def say(text: str) -> None:
+    """Show a paragraph of Markdown."""
+    display(Markdown(text))
+
+
+def table(frame: pd.DataFrame, digits: int = 3) -> None:
+    """Show a table: whole numbers with thousands separators, other numbers rounded, text as it is."""
+    display(
+        HTML(frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe"))
+    )
+
+
+def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3) -> pd.DataFrame:
+    """A long table with `low` and `high` as a wide one, each cell "value [low, high]"; order of appearance kept."""
+    triples = frame[[value, "low", "high"]].itertuples(index=False)
+    cells = frame.assign(cell=[estimate(mean, low, high, digits) for mean, low, high in triples])
+    shaped = cells.pivot(index=row, columns=column, values="cell")
+    return shaped.loc[frame[row].unique(), list(frame[column].unique())].reset_index().rename_axis(None, axis=1)
+
+
+def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
+    """A number with its 95 % interval: `0.372 [0.351, 0.394]`."""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def counts(numbers: Mapping[str, int]) -> str:
+    """`1,234 citations, 5 headings`, or "nothing" for an empty mapping."""
+    return ", ".join(f"{count:,} {name}" for name, count in numbers.items()) or "nothing"
+
+
+def _shown(value: object, digits: int) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,281 @@
+"""Checks of a built site: each returns its complaints, one line each, and an empty list when all is well.
+
+A folder of HTML is read as it lies on disk; `open_pages` also opens it in a headless Chromium.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup
+from playwright.sync_api import Page, sync_playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+THEMES = ("light", "dark")
+
+# What a browser fetches by itself while it shows a page; a plain <a href> is followed only by a reader.
+FETCHED = {
+    "script": ("src",),
+    "img": ("src", "srcset"),
+    "source": ("src", "srcset"),
+    "iframe": ("src",),
+    "video": ("src", "poster"),
+    "audio": ("src",),
+    "track": ("src",),
+    "embed": ("src",),
+    "object": ("data",),
+    "input": ("src",),
+    "image": ("href", "xlink:href"),
+    "use": ("href", "xlink:href"),
+}
+NOT_FETCHED_LINKS = {"canonical", "license", "author", "next", "prev", "search", "index", "help", "alternate"}
+REMOTE = re.compile(r"^\s*(https?:|wss?:|ftp:)?//", re.IGNORECASE)
+REMOTE_STYLE = re.compile(r"(?:url\(\s*|@import\s+)[\"']?\s*((?:https?:)?//[^\"')\s;]+)", re.IGNORECASE)
+REMOTE_SCRIPT = re.compile(
+    r"""(?:\bimport\s*\(\s*|\bfrom\s*|\bimport\s*|\bfetch\s*\(\s*|\bimportScripts\s*\(\s*|\.src\s*=\s*)["'`]((?:https?:)?//[^"'`\s]+)"""
+)
+# In a page's own scripts a URL of a file is as good as a request (Thebe's loader is one); in a library it is not.
+REMOTE_ASSET = re.compile(r"""["'`](https?://[^"'`\s]+\.(?:js|mjs|css|woff2?)\b[^"'`\s]*)["'`]""")
+
+
+def html_pages(site: Path) -> list[Path]:
+    """All pages of the site; the theme leaves templates in `_static` that no reader opens."""
+    return sorted(page for page in site.rglob("*.html") if "_static" not in page.relative_to(site).parts)
+
+
+@cache
+def parsed(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    named = parsed(page).find_all(lambda tag: tag.has_attr("id") or (tag.name == "a" and tag.has_attr("name")))
+    return frozenset(tag.get("id") or tag.get("name") for tag in named)
+
+
+def targets(page: Path) -> Iterator[str]:
+    """Every address that a page names in a link or loads."""
+    for tag in parsed(page).find_all(True):
+        for attribute in ("href", "src", "xlink:href", "poster"):
+            if tag.has_attr(attribute):
+                yield tag[attribute].strip()
+        if tag.name == "meta" and str(tag.get("http-equiv", "")).lower() == "refresh":
+            yield re.sub(r"^.*?url\s*=\s*", "", tag["content"], flags=re.IGNORECASE).strip("'\" ")
+
+
+def is_redirect(page: Path) -> bool:
+    return any(str(tag.get("http-equiv", "")).lower() == "refresh" for tag in parsed(page).find_all("meta"))
+
+
+def broken_links(site: Path) -> list[str]:
+    """Links to a file or an anchor that is not there, or that lies outside the site."""
+    site, found = site.resolve(), []
+    for page in html_pages(site):
+        name = page.relative_to(site)
+        for target in dict.fromkeys(targets(page)):
+            address = urlsplit(target)
+            if address.netloc or address.scheme not in ("", "file") or target in ("", "#"):
+                continue
+            if address.scheme == "file" or address.path.startswith("/"):
+                found.append(f"{name}: {target} is not relative to the page")
+                continue
+            file = (page.parent / unquote(address.path)).resolve() if address.path else page
+            if not file.is_relative_to(site):
+                found.append(f"{name}: {target} leads out of the site")
+            elif not file.is_file():
+                found.append(f"{name}: {target} is missing")
+            elif address.fragment and file.suffix == ".html" and unquote(address.fragment) not in anchors(file):
+                found.append(f"{name}: {target} has no such anchor")
+    return found
+
+
+def remote_resources(site: Path) -> list[str]:
+    """Everything that a browser would fetch from another host: in pages, style sheets and scripts."""
+    site, found = site.resolve(), []
+    for page in html_pages(site):
+        name, soup = page.relative_to(site), parsed(page)
+        for tag in soup.find_all(list(FETCHED)):
+            for attribute in FETCHED[tag.name]:
+                for address in (
+                    str(tag.get(attribute, "")).split(",") if attribute == "srcset" else [tag.get(attribute)]
+                ):
+                    if address and REMOTE.match(address):
+                        found.append(f"{name}: <{tag.name} {attribute}> loads {address.strip()}")
+        for tag in soup.find_all("link", href=True):
+            if REMOTE.match(tag["href"]) and not {rel.lower() for rel in tag.get("rel", [])} <= NOT_FETCHED_LINKS:
+                found.append(f"{name}: <link rel={' '.join(tag.get('rel', []))}> loads {tag['href']}")
+        styles = [tag.get_text() for tag in soup.find_all("style")]
+        styles += [tag["style"] for tag in soup.find_all(style=True)]
+        found += [f"{name}: style loads {url}" for text in styles for url in REMOTE_STYLE.findall(text)]
+        for script in soup.find_all("script", src=False):
+            urls = REMOTE_SCRIPT.findall(script.get_text()) + REMOTE_ASSET.findall(script.get_text())
+            found += [f"{name}: script names {url}" for url in dict.fromkeys(urls)]
+    for file in sorted(site.rglob("*.css")):
+        text = file.read_text(encoding="utf-8")
+        found += [f"{file.relative_to(site)}: style loads {url}" for url in REMOTE_STYLE.findall(text)]
+    for file in sorted(site.rglob("*.svg")):
+        text = file.read_text(encoding="utf-8")
+        urls = REMOTE_STYLE.findall(text) + re.findall(
+            r"<(?:image|use|script)[^>]*?href=[\"']((?:https?:)?//[^\"']+)", text
+        )
+        found += [f"{file.relative_to(site)}: image loads {url}" for url in urls]
+    for file in sorted([*site.rglob("*.js"), *site.rglob("*.mjs")]):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        found += [f"{file.relative_to(site)}: script loads {url}" for url in REMOTE_SCRIPT.findall(text)]
+    return found
+
+
+def bad_images(site: Path) -> list[str]:
+    """Images that are missing, empty, or not the kind of file that their name says."""
+    signatures = {
+        ".png": b"\x89PNG\r\n",
+        ".jpg": b"\xff\xd8\xff",
+        ".jpeg": b"\xff\xd8\xff",
+        ".gif": b"GIF8",
+        ".svg": b"<",
+    }
+    site, found = site.resolve(), []
+    for page in html_pages(site):
+        for image in parsed(page).find_all("img"):
+            source = image.get("src", "")
+            if source.startswith("data:") or REMOTE.match(source):
+                continue
+            file = page.parent / unquote(urlsplit(source).path)
+            head = file.read_bytes()[:16].lstrip() if source and file.is_file() else b""
+            if not head.startswith(signatures.get(file.suffix.lower(), head or b"?")):
+                found.append(
+                    f"{page.relative_to(site)}: image {source or '(no source)'} is missing, empty or damaged"
+                )
+    return found
+
+
+def missing_feet(site: Path) -> list[str]:
+    """Pages of notebooks that do not say how they were made, and a site without any notebook."""
+    notebooks = html_pages(site / "notebooks")
+    if not notebooks:
+        return ["notebooks/: the site has no page of a notebook"]
+    return [
+        f"notebooks/{page.name}: no 'How this page was made' with parameters, commit and command"
+        for page in notebooks
+        if not (made := parsed(page).select_one(".ctd-made"))
+        or not all(word in made.get_text() for word in ("parameters", "commit", "ctd run"))
+    ]
+
+
+def browser() -> str | None:
+    """The path of an installed Chromium or Chrome, or None."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def open_pages(site: Path, screenshots: Path | None = None, served: bool = True) -> list[str]:
+    """Open every page in both themes: console errors, failed or off-machine requests, broken images, bad math.
+
+    screenshots: a folder for one PNG a page and theme. served: through a web server on the loopback; else as files.
+    Raises RuntimeError when no Chromium is installed.
+    """
+    executable = browser()
+    if executable is None:
+        raise RuntimeError(f"no browser to open the site with: none of {', '.join(BROWSERS)} is installed")
+    site, found = site.resolve(), []
+    with address_of(site, served) as home, sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+        for theme in THEMES:
+            context = chromium.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900})
+            context.add_init_script(f"localStorage.mode = localStorage.theme = '{theme}'")
+            for file in html_pages(site):
+                if is_redirect(file):
+                    continue
+                name = file.relative_to(site).as_posix()
+                page = context.new_page()
+                found += [f"{name} ({theme}): {complaint}" for complaint in visit(page, home, name, theme)]
+                if screenshots:
+                    shot = screenshots / f"{name.removesuffix('.html').replace('/', '-')}-{theme}.png"
+                    page.screenshot(path=shot, full_page=True)
+                page.close()
+            context.close()
+        chromium.close()
+    return found
+
+
+def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
+    """Load one page, wait for its math, and return what went wrong."""
+    found: list[str] = []
+
+    def guard(route):
+        if route.request.url.startswith((home, "data:", "blob:")):
+            return route.continue_()
+        found.append(f"asks another host for {route.request.url}")
+        return route.abort()
+
+    page.route("**/*", guard)
+    page.on(
+        "console", lambda message: found.append(f"console: {message.text}") if message.type == "error" else None
+    )
+    page.on("pageerror", lambda error: found.append(f"script error: {error}"))
+    page.on("requestfailed", lambda request: found.append(f"failed: {request.url} ({request.failure})"))
+    page.on(
+        "response",
+        lambda response: found.append(f"{response.status}: {response.url}") if response.status >= 400 else None,
+    )
+    page.goto(f"{home}{name}", wait_until="load")
+    page.wait_for_load_state("load")
+    page.evaluate("async () => { await window.MathJax?.startup?.promise }")
+    shown = page.evaluate("document.documentElement.dataset.theme")
+    if shown and shown != theme:
+        found.append(f"shows the {shown} theme")
+    found += [f"broken image {source}" for source in page.evaluate(BROKEN_IMAGES)]
+    found += [f"bad math: {text}" for text in page.evaluate(BAD_MATH)]
+    return found
+
+
+BROKEN_IMAGES = """async () => {
+  const images = [...document.images]
+  for (const image of images) image.loading = 'eager'
+  await Promise.all(images.map(image => image.decode().catch(() => {})))
+  return images.filter(image => !image.naturalWidth).map(image => image.src)
+}"""
+BAD_MATH = """() => {
+  const wrong = [...document.querySelectorAll('[data-mml-node=merror]')].map(node => node.dataset.mjxError)
+  const unset = [...document.querySelectorAll('.math')].filter(node => !node.querySelector('svg'))
+  return [...wrong, ...unset.map(node => node.textContent)]
+}"""
+
+
+@contextmanager
+def address_of(site: Path, served: bool) -> Iterator[str]:
+    """The address of the site's folder with a final slash, on disk or from a server on the loopback."""
+    if not served:
+        yield f"{site.as_uri()}/"
+        return
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def report(complaints: Sequence[str]) -> str:
+    """Complaints as one readable block for a failing test."""
+    return "\n  ".join([f"{len(complaints)} complaints:", *complaints])

@@ -1,0 +1,201 @@
+"""The checks of a built site find planted faults, and the built site passes them."""
+
+import base64
+import hashlib
+import re
+
+import pytest
+
+from ctd.cache import ROOT
+from tests import site_check
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+needs_browser = pytest.mark.skipif(
+    site_check.browser() is None, reason=f"no browser installed: none of {', '.join(site_check.BROWSERS)}"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A made-up site without faults: two pages, a picture, a style sheet, a script."""
+    write(
+        tmp_path, "index.html", '<a href="notebooks/00_a.html#foot">next</a><a href="https://example.org">away</a>'
+    )
+    write(
+        tmp_path,
+        "notebooks/00_a.html",
+        '<link rel="stylesheet" href="../_static/a.css"><script src="../_static/a.js?v=1"></script>'
+        '<a href="#foot">down</a><img src="../a%20b.png">'
+        '<div id="foot" class="ctd-made">parameters commit ctd run</div>',
+    )
+    write(
+        tmp_path, "_static/a.css", 'body { background: url("data:image/png;base64,AA") } /* https://example.org */'
+    )
+    write(tmp_path, "_static/a.js", '// see https://example.org\nconst space = "http://www.w3.org/2000/svg"')
+    (tmp_path / "a b.png").write_bytes(PNG)
+    return tmp_path
+
+
+def write(folder, name, body):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    text = (
+        f"<!doctype html><html><head><title>t</title><link rel=icon href=data:,></head><body>{body}</body></html>"
+    )
+    path.write_text(text if name.endswith(".html") else body)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [site_check.broken_links, site_check.remote_resources, site_check.bad_images, site_check.missing_feet],
+)
+def test_a_site_without_faults_passes(folder, check):
+    assert check(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ('<a href="nowhere.html">', "nowhere.html is missing"),
+        ('<a href="notebooks/00_a.html#gone">', "#gone has no such anchor"),
+        ('<a href="#gone">', "#gone has no such anchor"),
+        ('<script src="gone.js">', "gone.js is missing"),
+        ('<a href="/index.html">', "is not relative to the page"),
+        ('<a href="file:///etc/hosts">', "is not relative to the page"),
+        ('<a href="../outside.html">', "leads out of the site"),
+        ('<meta http-equiv="Refresh" content="0; url=gone.html">', "gone.html is missing"),
+    ],
+)
+def test_a_broken_link_is_found(folder, body, complaint):
+    write(folder, "bad.html", body)
+    (found,) = site_check.broken_links(folder)
+    assert found.startswith("bad.html: ")
+    assert complaint in found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<script src="https://cdn.example.org/a.js"></script>',
+        '<script src="//cdn.example.org/a.js"></script>',
+        '<link rel="stylesheet" href="https://cdn.example.org/a.css">',
+        '<link rel="preconnect" href="https://cdn.example.org">',
+        '<img src="http://cdn.example.org/a.png">',
+        '<img src="a.png" srcset="a.png 1x, https://cdn.example.org/a.png 2x">',
+        '<iframe src="https://cdn.example.org"></iframe>',
+        "<style>@import 'https://cdn.example.org/a.css';</style>",
+        '<p style="background: url(https://cdn.example.org/a.png)">',
+        '<script>const THEBE = "https://cdn.example.org/thebe/index.js"</script>',
+        '<script>import("https://cdn.example.org/a")</script>',
+    ],
+)
+def test_a_page_that_loads_from_another_host_is_found(folder, body):
+    write(folder, "bad.html", body)
+    (found,) = site_check.remote_resources(folder)
+    assert found.startswith("bad.html: ")
+    assert "cdn.example.org" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("_static/b.css", "@import url(//cdn.example.org/b.css);"),
+        ("_static/b.css", '@font-face { src: url("https://cdn.example.org/b.woff2") }'),
+        ("_static/b.js", 'fetch("https://cdn.example.org/b.json")'),
+        ("_static/b.js", 'import b from "https://cdn.example.org/b"'),
+        ("b.svg", '<svg><image href="https://cdn.example.org/b.png"/></svg>'),
+    ],
+)
+def test_a_file_that_loads_from_another_host_is_found(folder, name, text):
+    write(folder, name, text)
+    (found,) = site_check.remote_resources(folder)
+    assert found.startswith(f"{name}: ")
+    assert "cdn.example.org" in found
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a picture"])
+def test_a_missing_empty_or_damaged_image_is_found(folder, content):
+    write(folder, "bad.html", '<img src="bad.png">')
+    if content is not None:
+        (folder / "bad.png").write_bytes(content)
+    assert site_check.bad_images(folder) == ["bad.html: image bad.png is missing, empty or damaged"]
+
+
+def test_a_notebook_page_without_its_foot_is_found(folder):
+    write(folder, "notebooks/01_b.html", '<div class="ctd-made">parameters</div>')
+    (found,) = site_check.missing_feet(folder)
+    assert found.startswith("notebooks/01_b.html: ")
+
+
+def test_a_site_without_notebooks_is_found(tmp_path):
+    write(tmp_path, "index.html", "")
+    assert site_check.missing_feet(tmp_path) == ["notebooks/: the site has no page of a notebook"]
+
+
+def test_no_browser_is_one_clear_line(folder, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RuntimeError, match="none of chromium, chromium-browser, google-chrome is installed"):
+        site_check.open_pages(folder)
+
+
+@needs_browser
+def test_a_browser_finds_what_only_shows_when_a_page_is_opened(folder):
+    write(
+        folder,
+        "bad.html",
+        "<script>console.error('planted')</script>"
+        "<script>const host = 'cdn.example.org'; fetch('http://' + host).catch(() => 0)</script>"
+        '<script>nowhere()</script><img src="gone.png"><span class="math">\\(x</span>'
+        "<script>document.documentElement.dataset.theme = 'light'</script>",
+    )
+    found = site_check.open_pages(folder)
+    assert all(line.startswith("bad.html") for line in found)
+    for complaint in (
+        "console: planted",
+        "asks another host for http://cdn.example.org/",
+        "script error: nowhere is not defined",
+        "404: http://127.0.0.1",
+        "broken image",
+        "bad math",
+    ):
+        assert [line.split(" ")[1] for line in found if complaint in line].count("(light):") == 1, complaint
+    assert "bad.html (dark): shows the light theme" in found
+
+
+@needs_browser
+def test_screenshots_of_both_themes_are_saved(folder, tmp_path_factory):
+    shots = tmp_path_factory.mktemp("shots")
+    assert site_check.open_pages(folder, shots, served=False) == []
+    assert sorted(shot.name for shot in shots.iterdir()) == [
+        f"{page}-{theme}.png" for page in ("index", "notebooks-00_a") for theme in ("dark", "light")
+    ]
+
+
+def test_vendored_mathjax_is_the_file_its_readme_names():
+    vendored = ROOT / "book" / "_static" / "vendor" / "mathjax"
+    named = re.search(r"SHA-256 of `tex-svg.js` \| `([0-9a-f]{64})`", (vendored / "README.md").read_text())
+    assert hashlib.sha256((vendored / "tex-svg.js").read_bytes()).hexdigest() == named[1]
+
+
+@pytest.mark.book
+@pytest.mark.parametrize(
+    "check",
+    [site_check.broken_links, site_check.remote_resources, site_check.bad_images, site_check.missing_feet],
+)
+def test_the_built_book_passes(site, check):
+    assert not (found := check(site)), site_check.report(found)
+
+
+@pytest.mark.book
+def test_every_notebook_is_in_the_built_book(site):
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {page.stem for page in (site / "notebooks").glob("*.html")} == notebooks
+
+
+@pytest.mark.book
+@needs_browser
+@pytest.mark.parametrize("served", [True, False], ids=["from a server", "from disk"])
+def test_every_page_of_the_built_book_opens_in_both_themes(site, served):
+    assert not (found := site_check.open_pages(site, served=served)), site_check.report(found)
