@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import nbformat
 import yaml
 
 from ctd.cache import DATA, ROOT, atomic
+from ctd.runs import MANIFEST, RunFolder, read_notebook
 
 NOT_PAGES = ("_build", "_source")
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
@@ -37,32 +38,6 @@ ARMS = {
     "without_p2_write": "without write, Phase 2",
     "without_p2_interaction": "without interaction, Phase 2",
 }
-
-
-@dataclass(frozen=True)
-class Run:
-    """One executed notebook: its name without ending, its folder, and the manifest of how it was made."""
-
-    stem: str
-    folder: Path
-    manifest: Mapping[str, Any]
-
-    @property
-    def notebook(self) -> Path:
-        return self.folder / f"{self.stem}.ipynb"
-
-    @property
-    def commit(self) -> str:
-        changed = " with uncommitted changes" if self.manifest["dirty"] else ""
-        return f"{(self.manifest['commit'] or 'unknown')[:12]}{changed}"
-
-    @property
-    def command(self) -> str:
-        """The command line that makes this run again, every parameter spelled out."""
-        words = ["ctd", "run", self.stem, "--profile", self.manifest["profile"]]
-        for name, value in self.manifest["parameters"].items():
-            words += ["-p", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
-        return shlex.join(words)
 
 
 def build(
@@ -122,47 +97,39 @@ def pages(toc: Mapping[str, Any]) -> list[str]:
     return own + [page for entry in below for page in pages(entry)]
 
 
-def read_run(runs: Path, stem: str, profile: str) -> Run:
-    """The run of a notebook under a profile. Raises FileNotFoundError without one, ValueError for a damaged one."""
+def read_run(runs: Path, stem: str, profile: str) -> RunFolder:
+    """The run of a notebook under a profile. Raises FileNotFoundError when it is missing or not whole."""
     folder = runs / stem / profile
-    again = f"make it with: ctd run {stem} --profile {profile}"
-    for name in (f"{stem}.ipynb", "manifest.json"):
+    for name in (MANIFEST, f"{stem}.ipynb"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"notebook {stem} has no run under profile {profile} ({folder / name} is missing); {again}"
+                f"notebook {stem} has no run under profile {profile} ({folder / name} is missing); "
+                f"make it with: ctd run {stem} --profile {profile}"
             )
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / 'manifest.json'} is not JSON ({error}); {again} --force") from None
-    return Run(stem, folder, manifest)
+    return RunFolder(folder)
 
 
-def with_foot(run: Run) -> nbformat.NotebookNode:
+def with_foot(run: RunFolder) -> nbformat.NotebookNode:
     """The executed copy with one more cell: how this page was made."""
-    try:
-        copy = nbformat.read(run.notebook, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise ValueError(f"{run.notebook} is not a notebook ({str(error)[:80]})") from None
-    copy.cells.append(nbformat.v4.new_markdown_cell(foot(run)))
-    copy.cells[-1]["id"] = "how-this-page-was-made"
+    copy = read_notebook(run.notebook)
+    copy.cells.append(nbformat.v4.new_markdown_cell(foot(run), id="how-this-page-was-made"))
     return copy
 
 
-def foot(run: Run) -> str:
+def foot(run: RunFolder) -> str:
     """How a page was made, as a folded Markdown admonition."""
     manifest = run.manifest
     rows = {
         "parameters": code(*(f"{name} = {json.dumps(value)}" for name, value in manifest["parameters"].items())),
         "profile": code(manifest["profile"]),
         "seed": code(str(manifest["seed"])),
-        "commit": code(run.commit),
+        "commit": commit(manifest),
         "hash of `ctd`": code(manifest["ctd_hash"][:16]),
         "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
         "hardware": hardware(manifest["hardware"]),
-        "started": manifest["start"],
+        "started": started(manifest),
         "duration": duration(manifest["duration_s"]),
-        "peak memory": f"{manifest['peak_memory_mib']:,.0f} MiB",
+        "peak memory": memory(manifest),
     }
     return "\n".join(
         [
@@ -173,24 +140,32 @@ def foot(run: Run) -> str:
             "To make it again:",
             "",
             "```sh",
-            run.command,
+            command(run),
             "```",
             "::::",
         ]
     )
 
 
-def status_page(chapters: Sequence[Run]) -> str:
+def command(run: RunFolder) -> str:
+    """The command line that makes a run again, with every value that differs from its profile."""
+    words = ["ctd", "run", run.stem, "--profile", run.manifest["profile"]]
+    for name, value in run.manifest["overrides"].items():
+        plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
+        words += ["-p", f"{name}={value if plain else json.dumps(value, ensure_ascii=False)}"]
+    return shlex.join(words)
+
+
+def status_page(chapters: Sequence[RunFolder]) -> str:
     """Each notebook's time, memory, code and versions, as a page."""
     rows = [
         [
             f"{{doc}}`{run.stem} <notebooks/{run.stem}>`",
             duration(run.manifest["duration_s"]),
-            f"{run.manifest['peak_memory_mib']:,.0f} MiB",
-            str(sum(cell.cell_type == "code" for cell in nbformat.read(run.notebook, as_version=4).cells)),
-            code(run.commit),
-            run.manifest["start"],
-            code(run.manifest["profile"]),
+            memory(run.manifest),
+            str(run.manifest["code_cells"]),
+            commit(run.manifest),
+            started(run.manifest),
         ]
         for run in chapters
     ]
@@ -198,20 +173,24 @@ def status_page(chapters: Sequence[Run]) -> str:
     for run in chapters:
         for name, version in run.manifest["versions"].items():
             used.setdefault(name, set()).add(version)
+    profiles = " and ".join(sorted({run.manifest["profile"] for run in chapters}))
     machines = sorted({hardware(run.manifest["hardware"]) for run in chapters})
     return "\n".join(
         [
             "# Status",
             "",
-            "What was run to make this book. Each notebook's own page folds the rest away at its foot.",
+            f"What was run to make this book, under the profile `{profiles}`. Each notebook's own page folds the "
+            "rest away at its foot.",
             "",
-            table(["notebook", "duration", "peak memory", "code cells", "commit", "started", "profile"], rows),
+            table(["notebook", "duration", "peak memory", "code cells", "commit", "started"], rows),
             "",
             "## Machine",
             "",
             *(f"- {machine}" for machine in machines),
             "",
             "## Versions",
+            "",
+            "Those that most decide a number; `requirements.txt` has all.",
             "",
             table(["package", "version"], [[name, ", ".join(sorted(used[name]))] for name in sorted(used)]),
             "",
@@ -296,11 +275,25 @@ def code(*texts: str) -> str:
     return "<br>".join(f"`{text.replace('`', chr(39))}`" for text in texts) or "none"
 
 
+def commit(manifest: Mapping[str, Any]) -> str:
+    changed = " with uncommitted changes" if manifest["dirty"] else ""
+    return code(manifest["commit"][:10]) + changed
+
+
 def hardware(machine: Mapping[str, Any]) -> str:
-    gpu = machine.get("gpu") or "no GPU"
+    gpu = machine["gpu"] or "no GPU"
     return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB memory, {gpu}"
+
+
+def started(manifest: Mapping[str, Any]) -> str:
+    """`2026-11-21 09:00 UTC`."""
+    return f"{datetime.fromisoformat(manifest['start']).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def memory(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['peak_memory_mib']:,.0f} MiB"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ctd.datasets import SPLITS, Task
 from ctd.labels import LabelSpace
@@ -50,18 +50,19 @@ def used_family(task: Task) -> float:
     uses = label_uses(task)
     if task.space.parents is None:
         return float("nan")
-    own = np.arange(len(task.space))
-    family = np.where(task.space.parents[own] < 0, own, task.space.parents[own])
-    members = np.bincount(family, weights=uses > 0)
-    return float(np.average(members[family] - 1, weights=uses))
+    members = np.bincount(task.space.family, weights=uses > 0)
+    return float(np.average(members[task.space.family] - 1, weights=uses))
 
 
 def verbatim(task: Task, split: str = "test") -> float:
-    """Share of a split's gold occurrences whose root (for MeSH the descriptor) stands in the text, case folded."""
-    part, scored = task.documents[split], task.gold(split)
-    roots = task.space.ancestor(np.arange(len(task.space)), 0) if task.space.parents is not None else None
+    """Share of a split's gold occurrences whose topic stands in the text, case folded.
+
+    The topic is the text of the node above (for MeSH the descriptor), or the label's own where there is none.
+    """
+    space, part, scored = task.space, task.documents[split], task.gold(split)
+    topic = space.family
     found = [
-        task.space.texts[label if roots is None else roots[label]].casefold() in text.casefold()
+        space.texts[topic[label]].casefold() in text.casefold()
         for row, text in enumerate(part["text"])
         for label in scored[row].indices
     ]
@@ -94,3 +95,25 @@ def headings(space: LabelSpace, labels: list[int], most: int = 4) -> str:
     """The first texts of some labels, each cut to 60 characters, and how many more there are."""
     shown = [space.texts[label][:60] + ("…" if len(space.texts[label]) > 60 else "") for label in labels[:most]]
     return "; ".join(shown) + (f"; and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def near_miss_table(
+    space: LabelSpace, near: Int[np.ndarray, " near"], closeness: Float[np.ndarray, " near"]
+) -> pd.DataFrame:
+    """Near misses with their place in the tree and their cosine to the document."""
+    above = ["" if space.parents is None or space.parents[n] < 0 else space.texts[space.parents[n]] for n in near]
+    return pd.DataFrame({
+        "near miss": [space.texts[n] for n in near],
+        "below": above,
+        "cosine to the document": closeness.astype(float),
+    })  # fmt: skip
+
+
+def exclusion_table(space: LabelSpace, most: int) -> pd.DataFrame:
+    """The first label pairs that exclusion notes name: code, note, excluded code."""
+    if space.exclusions is None:
+        raise ValueError(f"label space '{space.name}' has no exclusion notes")
+    pairs = space.exclusions.tocoo()
+    shown = [(space.ids[a], space.texts[a], f"Excludes{kind}", space.ids[b], space.texts[b])
+             for a, b, kind in zip(pairs.row[:most], pairs.col[:most], pairs.data[:most], strict=True)]  # fmt: skip
+    return pd.DataFrame(shown, columns=["code", "description", "note", "excluded code", "its description"])

@@ -95,6 +95,12 @@ class LabelSpace:
         return depth
 
     @cached_property
+    def family(self) -> Int[np.ndarray, " labels"]:
+        """The node that stands for each label's family: its parent, or the label itself where it has none."""
+        own = np.arange(len(self), dtype=np.int32)
+        return own if self.parents is None else np.where(self.parents[own] < 0, own, self.parents[own])
+
+    @cached_property
     def _children(self) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " starts"]]:
         """Nodes sorted by parent, and where each parent's run starts."""
         parents = self._tree()

@@ -1,7 +1,8 @@
 """What a notebook may be asked: its parameters cell, read as a schema and enforced.
 
 Notes: a parameter is one line, `name: type = default  # help; bound`. Bounds are `LOW to HIGH`, `one of: A, B`,
-`each BOUND` (for lists) and `path`; numbers must have one. Everything here is decided before a kernel starts.
+`each BOUND` (for lists), `path` and `path or name` (text that is a path when there is one); numbers must have one.
+Everything here is decided before a kernel starts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import yaml
 from nbformat import NotebookNode
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+
+PATHS = ("path", "path or name")
 TAG = "parameters"
 SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
 SEED_LIMIT = 2**32 - 1  # the largest that numpy and PYTHONHASHSEED both take
@@ -38,7 +41,7 @@ class Parameter:
 
     @property
     def is_path(self) -> bool:
-        return self.bound == "path"
+        return self.bound in PATHS
 
     @property
     def rule(self) -> str:
@@ -47,9 +50,9 @@ class Parameter:
         kind = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}[scalar]
         if self.annotation != scalar:
             each = f", each {within(self.bound.removeprefix('each '))}" if self.bound else f", each {kind}"
-            return f"a list of at least one{each}"
+            return f"a list such as {self.default}, not empty{each}"
         if self.is_path:
-            return "an existing path, or empty for none"
+            return f"an existing {self.bound}, or empty for none"
         return within(self.bound) if self.bound.startswith("one of:") else f"{kind} {within(self.bound)}".strip()
 
     def check(self, value: Any) -> Any:
@@ -57,6 +60,8 @@ class Parameter:
 
         Raises ValueError with one line when it has another type or breaks the bound.
         """
+        if self.is_path and value == self.default:
+            return value  # "minilm" is the name, even beside a folder called minilm
         try:
             return self.adapter.validate_python(value, strict=True)
         except ValidationError:
@@ -72,7 +77,9 @@ class _Loader(yaml.SafeLoader):
     """YAML that reads 1e-4 as a number (YAML 1.1 wants 1.0e-4)."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def read_yaml(text: str, source: str) -> Any:
@@ -164,10 +171,9 @@ def _parameter(statement: ast.stmt, comment: str) -> Parameter:
         whole = re.fullmatch(r"(\d+) to (\d+)", bound)
         if annotation != "int" or not whole or int(whole[2]) > SEED_LIMIT:
             raise ValueError(f"seed must be an int with a bound within 0 to {SEED_LIMIT}")
-    if not parameter.is_path:
-        parameter.check(default)
-    elif default != "":
+    if bound == "path" and default != "":
         raise ValueError('the default of a path must be "" (none): others have other folders')
+    parameter.check(default)
     return parameter
 
 
@@ -177,6 +183,8 @@ def _type(annotation: str, bound: str) -> Any:
         each = bound.removeprefix("each ")
         if bound and each == bound:
             raise ValueError(f"the bound of a list must begin with `each`, got `{bound}`")
+        if each in PATHS:
+            raise ValueError("a list of paths is not supported; use one path to a folder")
         return Annotated[list[_type(listed[1], each)], Field(min_length=1)]  # type: ignore[misc]
     kind = SCALARS.get(annotation)
     if kind is None:
@@ -186,25 +194,29 @@ def _type(annotation: str, bound: str) -> Any:
         if bound.startswith("one of:") and kind is not bool:
             return Literal[tuple(kind(choice.strip()) for choice in bound.removeprefix("one of:").split(","))]
         if number and (ends := re.fullmatch(r"(\S+) to (\S+)", bound)) and kind(ends[1]) <= kind(ends[2]):
-            return Annotated[kind, Field(ge=kind(ends[1]), le=kind(ends[2]), **_finite(kind))]
+            return Annotated[kind, Field(ge=kind(ends[1]), le=kind(ends[2]))]
     except ValueError:
         pass
-    if bound == "path" and kind is str:
-        return Annotated[str, AfterValidator(_existing)]
+    if bound in PATHS and kind is str:
+        return Annotated[str, AfterValidator(_path if bound == "path" else _path_or_name)]
     if number or bound:
-        known = "`LOW to HIGH` or `one of: A, B`" if number else "`one of: A, B` or `path`, or none"
-        raise ValueError(f"{'no bound' if not bound else f'bound `{bound}` not understood'}; {annotation} takes {known}")
+        takes = {bool: "none", str: "`one of: A, B`, `path`, `path or name` or none"}.get(
+            kind, "`LOW to HIGH` or `one of: A, B`"
+        )
+        wrong = f"the bound `{bound}` does not fit" if bound else "a bound is missing"
+        raise ValueError(f"{wrong}; {annotation} takes {takes}")
     return kind
 
 
-def _finite(kind: type) -> dict[str, bool]:
-    return {"allow_inf_nan": False} if kind is float else {}
-
-
-def _existing(path: str) -> str:
-    if path and not (place := Path(path).expanduser()).exists():
+def _path(text: str) -> str:
+    if text and not Path(text).expanduser().exists():
         raise ValueError("no such path")
-    return str(place.resolve()) if path else ""
+    return str(Path(text).expanduser().resolve()) if text else ""
+
+
+def _path_or_name(text: str) -> str:
+    """A path when there is one; a text that can only be a path must be one."""
+    return _path(text) if text.startswith(("/", "./", "../", "~")) or Path(text).exists() else text
 
 
 def check_all(

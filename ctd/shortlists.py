@@ -166,15 +166,13 @@ def outcomes(shortlists: Mapping[str, Shortlist], gold: csr_matrix, k: int, spac
     "near miss only": the label is not there, but one of its family is (the labels that share a parent, and the
     parent itself where it is a root), so the topic was found and the detail was not. Shares of all occurrences.
     """
-    own = np.arange(len(space))
-    family = own if space.parents is None else np.where(space.parents[own] < 0, own, space.parents[own])
     document, label = gold.nonzero()
     rows = []
     for name, pred in shortlists.items():
         found = np.asarray(_found(pred[:, :k], gold)[document, label]).ravel()
-        here = np.where(pred[:, :k] >= 0, family[pred[:, :k]], -1)
+        here = np.where(pred[:, :k] >= 0, space.family[pred[:, :k]], -1)
         keys = np.unique((np.arange(len(pred))[:, None] * len(space.ids) + here)[here >= 0])
-        near = np.isin(document * len(space.ids) + family[label], keys) & ~found
+        near = np.isin(document * len(space.ids) + space.family[label], keys) & ~found
         rows.append(
             {
                 "retriever": name,

@@ -1,5 +1,6 @@
 """A book is gathered from pages and tiny made-up runs."""
 
+import itertools
 import json
 import shlex
 import shutil
@@ -12,9 +13,20 @@ from nbformat import v4
 
 from ctd import book
 from ctd.cache import DATA, ROOT
+from ctd.parameters import check_all, parse_assignments, read_parameters
+from ctd.runs import find_notebook, parameters_of
 
 MANIFEST = {
-    "notebook": "00_a",
+    "notebook": "notebooks/00_a.ipynb",
+    "overrides": {
+        "encoder": "all minilm",
+        "ks": [1, 10],
+        "scored": True,
+        "split": "a|b",
+        "rate": 1e-5,
+        "name": "true",
+    },
+    "code_cells": 1,
     "parameters": {"shortlist_size": 100, "encoder": "all minilm", "ks": [1, 10], "scored": True, "split": "a|b"},
     "profile": "smoke",
     "seed": 7,
@@ -88,7 +100,7 @@ def test_a_notebook_without_a_run_is_one_line_with_the_command_that_makes_it(run
 
 def test_a_truncated_manifest_is_named(runs, pages):
     (runs / "00_a" / "smoke" / "manifest.json").write_text('{"notebook": ')
-    with pytest.raises(ValueError, match=r"manifest\.json is not JSON .*ctd run 00_a --profile smoke --force"):
+    with pytest.raises(ValueError, match=r"manifest\.json is not JSON"):
         book.assemble("smoke", runs, pages)
 
 
@@ -114,7 +126,8 @@ def test_the_foot_says_how_the_page_was_made(runs):
     assert r'split = "a\|b"' in rows["parameters"]
     assert rows["profile"] == "`smoke`"
     assert rows["seed"] == "`7`"
-    assert rows["commit"] == "`0123456789ab`"
+    assert rows["commit"] == "`0123456789`"
+    assert rows["started"] == "2026-11-21 09:00 UTC"
     assert rows["hash of `ctd`"] == "`feedfeedfeedfeed`"
     assert rows["versions"] == "numpy 2.4.6, torch 2.13.0"
     assert rows["hardware"] == "some cpu, 2 cores, 16 GiB memory, no GPU"
@@ -122,13 +135,22 @@ def test_the_foot_says_how_the_page_was_made(runs):
     assert rows["peak memory"] == "1,234 MiB"
 
 
-def test_the_command_gives_every_parameter_back_as_it_was(runs):
-    words = shlex.split(book.read_run(runs, "00_a", "smoke").command)
+def test_the_command_gives_every_changed_parameter_back_as_it_was(runs):
+    declared = """
+encoder: str = ""  # a
+ks: list[int] = [1]  # b; each 1 to 100
+scored: bool = False  # c
+split: str = ""  # d
+rate: float = 0.1  # e; 0 to 1
+name: str = ""  # f
+seed: int = 0  # g; 0 to 10
+"""
+    cell = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
+    parameters = read_parameters(v4.new_notebook(cells=[cell]), "a notebook")
+    words = shlex.split(book.command(book.read_run(runs, "00_a", "smoke")))
     assert words[:5] == ["ctd", "run", "00_a", "--profile", "smoke"]
-    given = [word for word, flag in zip(words[6::2], words[5::2], strict=True) if flag == "-p"]
-    assert {name: yaml.safe_load(value) for name, value in (word.split("=", 1) for word in given)} == MANIFEST[
-        "parameters"
-    ]
+    assert set(words[5::2]) == {"-p"}
+    assert parse_assignments(parameters, words[6::2]) == MANIFEST["overrides"]
 
 
 def test_uncommitted_changes_are_said(runs):
@@ -225,3 +247,22 @@ def test_a_book_is_built_and_a_warning_leaves_it_as_it_was(runs, pages, tmp_path
         book.build("smoke", runs, out, pages)
     assert not stale.exists()
     assert (out / "html" / "notebooks" / "00_a.html").read_text() == made
+
+
+def written_commands():
+    """Every `ctd run` line of README and pages as (file, words), continued lines joined."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]:
+        for line in path.read_text().replace("\\\n", " ").splitlines():
+            if line.startswith("ctd run "):
+                yield path.name, shlex.split(line, comments=True)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), list(written_commands()), ids=lambda value: "" if isinstance(value, list) else value
+)
+def test_a_command_on_a_page_asks_for_what_its_notebook_has(page, words):
+    parameters = parameters_of(find_notebook(words[2]))
+    given = parse_assignments(parameters, [word for flag, word in itertools.pairwise(words) if flag == "-p"])
+    shown = {name: value for name, value in given.items() if name != "source"}  # a folder of the reader's
+    assert "source" in parameters
+    assert check_all(parameters, shown, page)[1] == []

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.csv
-from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
 from ctd.cache import DATA, packaged_file
-from ctd.datasets.task import SPLITS, Card, Task, split_by_hash
+from ctd.datasets.task import SPLITS, Card, Task, split_by_hash, splits_of
 from ctd.labels import LabelSpace
 
 BRANCHES = {
@@ -175,7 +174,7 @@ def load(files: Sequence[Path] = (), mtrees: Path | None = None) -> Task:
     for uid, row in rows.items():
         parts[split_by_hash(uid)].append(row)
     return Task(
-        documents=DatasetDict({split: Dataset.from_list(part) for split, part in parts.items()}),
+        documents=splits_of(parts),
         space=space,
         card=Card(
             title="PubMed / MeSH",

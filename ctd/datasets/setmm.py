@@ -23,12 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 import typer
-from datasets import Dataset, DatasetDict
 from jaxtyping import Int
 from scipy.sparse import csr_matrix
 
 from ctd.cache import DATA, atomic, cache_dir
-from ctd.datasets.task import SPLITS, Card, Task
+from ctd.datasets.task import SPLITS, Card, Task, splits_of
 from ctd.labels import LabelSpace
 
 DEBIAN = Path("/usr/share/metamath/databases/set.mm")
@@ -388,15 +387,12 @@ def load(path: Path | None = None) -> Task:
     ends = np.rint(np.cumsum(SHARES) * len(own)).astype(int)
     parts = dict(zip(SPLITS, np.split(own, ends), strict=True))
     return Task(
-        documents=DatasetDict(
+        documents=splits_of(
             {
-                split: Dataset.from_dict(
-                    {
-                        "uid": [assertions[row].label for row in rows],
-                        "text": [texts[row] for row in rows],
-                        "labels": [assertions[row].premises for row in rows],
-                    }
-                )
+                split: [
+                    {"uid": assertions[row].label, "text": texts[row], "labels": assertions[row].premises}
+                    for row in rows
+                ]
                 for split, rows in parts.items()
             }
         ),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict, Features, List, Value
 from jaxtyping import Int
 from scipy.sparse import csr_matrix, load_npz, save_npz
 
@@ -17,6 +17,7 @@ from ctd.cache import atomic
 from ctd.labels import LabelSpace
 
 SPLITS = ("train", "validation", "test")
+COLUMNS = Features({"uid": Value("string"), "text": Value("string"), "labels": List(Value("int32"))})
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,14 @@ class Task:
             unscored=np.load(folder / "unscored.npy"),
             filtered={file.stem.partition("-")[2]: load_npz(file) for file in folder.glob("filtered-*.npz")},
         )
+
+
+def splits_of(rows: Mapping[str, Sequence[Mapping[str, object]]]) -> DatasetDict:
+    """Rows of uid, text and labels, by split, as a DatasetDict whose splits have those columns even when empty."""
+    return DatasetDict({
+        split: Dataset.from_dict({name: [row[name] for row in rows.get(split, ())] for name in COLUMNS}, COLUMNS)
+        for split in SPLITS
+    })  # fmt: skip
 
 
 def labels_matrix(labels: list[list[int]], n_labels: int, without: np.ndarray | tuple[int, ...] = ()) -> csr_matrix:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, List, Value
 from jaxtyping import Int
 
 from ctd.datasets import icd10cm
-from ctd.datasets.task import SPLITS, Card, Task, split_by_hash
+from ctd.datasets.task import SPLITS, Card, Task, split_by_hash, splits_of
 from ctd.labels import LabelSpace
 
 WORDS = (40, 120)
@@ -100,8 +99,6 @@ REWORDINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
 NEVER_GOLD = ("chapter-20", "chapter-21")
 """External causes and reasons for encounters: they code circumstances, not findings."""
 
-COLUMNS = Features({"uid": Value("string"), "text": Value("string"), "labels": List(Value("int64"))})
-
 TOPIC_CHAPTERS = frozenset(f"chapter-{number}" for number in range(1, 15))
 VAGUE = re.compile(r"\b(other|others|unspecified|elsewhere|certain|not specified|NOS)\b", re.IGNORECASE)
 
@@ -143,7 +140,7 @@ def load(
         row: dict[str, object] = {"uid": vignette.uid, "text": vignette.text, "labels": list(vignette.labels)}
         parts[split_by_hash(vignette.uid)].append(row)
     return Task(
-        documents=DatasetDict({split: Dataset.from_list(part, COLUMNS) for split, part in parts.items()}),
+        documents=splits_of(parts),
         space=space,
         card=Card(
             title="Generated ICD-10-CM vignettes" + (", heart-failure set" if closed else ""),
@@ -347,7 +344,8 @@ def _topics() -> list[tuple[str, str, str]]:
 def _own_terms() -> dict[str, list[str]]:
     """Inclusion terms that can stand for a label: filed under one node only, short, and naming no other code."""
     terms = icd10cm.inclusion_terms()
-    uses = Counter(term.casefold() for node in [*terms.values(), icd10cm.label_space().texts] for term in node)
+    named = [*icd10cm.label_space().texts, *(term for node in terms.values() for term in node)]
+    uses = Counter(_bare(text) for text in named)
     return {
         id: fit
         for id, node in terms.items()
@@ -355,7 +353,7 @@ def _own_terms() -> dict[str, list[str]]:
             fit := [
                 term
                 for term in node
-                if uses[term.casefold()] == 1
+                if uses[_bare(term)] == 1
                 and len(term.split()) <= 20
                 and not VAGUE.search(term)
                 and not re.search(rf":|{icd10cm.CODE}", term)
@@ -370,6 +368,11 @@ def _spellings() -> tuple[frozenset[str], frozenset[str]]:
     text = "\n".join(icd10cm.label_space().texts)
     lower = frozenset(re.findall(r"(?<![\w'-])[a-z][a-z']+", text))
     return lower, frozenset(w for w in re.findall(r"(?<=[a-z,] )[A-Z][a-z']+", text) if w.lower() not in lower)
+
+
+def _bare(text: str) -> str:
+    """A text without what a rewording may drop, to compare."""
+    return re.sub(r" \([a-z ]+\)", "", text).casefold()
 
 
 def _pick(options: Sequence[str], rng: np.random.Generator) -> str:
