@@ -40,9 +40,7 @@ ARMS = {
 }
 
 
-def build(
-    profile: str, runs: Path = Path("runs"), out: Path = Path("book/_build"), book: Path = ROOT / "book"
-) -> Path:
+def build(profile: str, runs: Path = Path("runs"), out: Path = Path("book/_build"), book: Path = ROOT / "book") -> Path:
     """Set the book of one profile and return the path of its first page, `out/html/index.html`.
 
     runs: folder of runs, `<stem>/<profile>/`. out: where `html/` and the log go; an earlier book there is replaced

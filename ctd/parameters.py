@@ -14,13 +14,15 @@ import re
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from nbformat import NotebookNode
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 PATHS = ("path", "path or name")
 TAG = "parameters"
@@ -109,9 +111,7 @@ def table(parameters: Mapping[str, Parameter]) -> str:
     lines = []
     for parameter in parameters.values():
         bound = f", {parameter.bound}" if parameter.bound else ""
-        lines.append(
-            f"  {parameter.name}: {parameter.annotation} = {parameter.default!r}{bound}  ({parameter.help})"
-        )
+        lines.append(f"  {parameter.name}: {parameter.annotation} = {parameter.default!r}{bound}  ({parameter.help})")
     return "\n".join(lines)
 
 
@@ -192,7 +192,8 @@ def _type(annotation: str, bound: str) -> Any:
     number = kind in (int, float)
     try:
         if bound.startswith("one of:") and kind is not bool:
-            return Literal[tuple(kind(choice.strip()) for choice in bound.removeprefix("one of:").split(","))]
+            choices = tuple(kind(choice.strip()) for choice in bound.removeprefix("one of:").split(","))
+            return Annotated[kind, AfterValidator(partial(_among, choices))]
         if number and (ends := re.fullmatch(r"(\S+) to (\S+)", bound)) and kind(ends[1]) <= kind(ends[2]):
             return Annotated[kind, Field(ge=kind(ends[1]), le=kind(ends[2]))]
     except ValueError:
@@ -206,6 +207,12 @@ def _type(annotation: str, bound: str) -> Any:
         wrong = f"the bound `{bound}` does not fit" if bound else "a bound is missing"
         raise ValueError(f"{wrong}; {annotation} takes {takes}")
     return kind
+
+
+def _among(choices: tuple[Any, ...], value: Any) -> Any:
+    if value not in choices:
+        raise ValueError("not one of the choices")
+    return value
 
 
 def _path(text: str) -> str:

@@ -21,18 +21,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 from ctd.cache import DATA, ROOT, atomic, digest, file_digest
 from ctd.parameters import Parameter, check_all, near, read_parameters, read_yaml, table
 from ctd.record import RESULTS
 from ctd.record import Recorder as Recorder
 
+if TYPE_CHECKING:  # nbformat takes a second to import
+    from nbformat import NotebookNode
+
 RUNS = Path("runs")
 PROFILES = "profiles.yml"
 MANIFEST = "manifest.json"
+KERNEL_LOG = "kernel.log"  # what the kernel's process says outside of cells; kept with a failed run
 CELL_TIMEOUT = 7200  # seconds a cell may take
 PACKAGES = (
     "torch", "transformers", "datasets", "faiss-cpu", "sentence-transformers", "numpy", "papermill",
@@ -52,12 +54,12 @@ class RunFolder:
 
     @functools.cached_property
     def manifest(self) -> Mapping[str, Any]:
-        return _read_json(self.path / MANIFEST)
+        return read_json(self.path / MANIFEST)
 
     @functools.cached_property
     def results(self) -> dict[str, Mapping[str, Any]]:
         """{name: {name, value, unit, interval}} in the order of recording."""
-        return {result["name"]: result for result in _read_json(self.path / RESULTS)["results"]}
+        return {result["name"]: result for result in read_json(self.path / RESULTS)["results"]}
 
     @property
     def stem(self) -> str:
@@ -137,8 +139,10 @@ def notebooks() -> list[Path]:
     return sorted(here[0].glob("[0-9]*_*.ipynb")) if here else []
 
 
-def read_notebook(path: Path) -> nbformat.NotebookNode:
+def read_notebook(path: Path) -> NotebookNode:
     """A notebook in format 4. Raises ValueError with one line when it is not one."""
+    import nbformat
+
     try:
         return nbformat.read(path, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
@@ -187,8 +191,7 @@ def plan(
     given, more = check_all(parameters, overrides or {}, "given")
     if problems or more:
         raise ValueError(
-            "\n  ".join([f"{notebook.name} refuses:", *problems, *more])
-            + f"\nits parameters are:\n{table(parameters)}"
+            "\n  ".join([f"{notebook.name} refuses:", *problems, *more]) + f"\nits parameters are:\n{table(parameters)}"
         )
     values = defaults | base
     changed = {name: value for name, value in given.items() if value != values[name]}
@@ -242,7 +245,8 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
             shutil.rmtree(failed, ignore_errors=True)
             shutil.move(scratch, failed)
             raise RunFailed(f"{todo.notebook.stem}: {failure}; see {failed / copy.name}") from None
-        recorded = _read_json(scratch / RESULTS)
+        (scratch / KERNEL_LOG).unlink(missing_ok=True)
+        recorded = read_json(scratch / RESULTS)
         manifest = {
             "notebook": _relative(todo.notebook),
             "profile": todo.profile,
@@ -297,7 +301,11 @@ def _papermill(todo: Plan, copy: Path) -> None:
             environment = kernel_environment(copy.parent, todo.parameters["seed"])
             return KernelSpec(resource_dir=RESOURCES, **(get_kernel_dict() | {"env": environment}))
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of defaults that it cannot parse; we can
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            with (copy.parent / KERNEL_LOG).open("wb") as log:
+                await super().start_kernel(**options, stdout=log, stderr=log)
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it repeats what we say in one line
     changed = {name: value for name, value in todo.parameters.items() if value != todo.defaults[name]}
     try:
         papermill.execute_notebook(
@@ -337,6 +345,8 @@ def _last_started(copy: Path) -> int:
 
 def _forget_paths(copy: Path) -> None:
     """Take this machine's folders out of a copy's metadata: the copy is offered for download."""
+    import nbformat
+
     if copy.is_file():
         node = read_notebook(copy)
         for name in ("input_path", "output_path"):
@@ -350,9 +360,7 @@ def _require_whole(copy: Path) -> None:
     if left := sum(cell.execution_count is None for cell in code):
         raise RunFailed(f"the notebook ended early: {left} of {len(code)} code cells were not executed")
     if not (copy.parent / RESULTS).is_file():
-        raise RunFailed(
-            f"it wrote no {RESULTS}: it needs `run = Recorder.start(seed)` and at its end `run.close()`"
-        )
+        raise RunFailed(f"it wrote no {RESULTS}: it needs `run = Recorder.start(seed)` and at its end `run.close()`")
 
 
 def _previous(todo: Plan) -> RunFolder | None:
@@ -390,7 +398,7 @@ def all_runs(base: Path | None = None) -> list[RunFolder]:
     return [RunFolder(path.parent) for path in found if not path.parent.name.startswith(".")]
 
 
-def notebook_digest(node: nbformat.NotebookNode) -> str:
+def notebook_digest(node: NotebookNode) -> str:
     """SHA-256 of what the author wrote: kinds, sources and metadata of the cells; never outputs."""
     cells = [[cell.cell_type, cell.source, cell.metadata] for cell in node.cells]
     return digest([json.dumps(cells, sort_keys=True)])
@@ -469,7 +477,8 @@ def _relative(notebook: Path) -> str:
     return str(notebook.relative_to(ROOT) if notebook.is_relative_to(ROOT) else notebook)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises ValueError with one line when it is damaged."""
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:

@@ -69,7 +69,7 @@ def shortlists_of(
 def retrieve(retriever: Retriever, task: Task, split: str, k: int) -> Shortlist:
     """One retriever's k best labels for each document of a split, filtered pairs left out."""
     texts = list(task.documents[split]["text"])
-    return retriever.search(texts, min(k, len(task.space)), task.filtered.get(split))[1]
+    return retriever.search(texts, min(k, len(task.space)), task.filtered.get(split))[1].astype(np.int32)
 
 
 def leave_out(shortlist: Shortlist, labels: Int[np.ndarray, " labels"], k: int) -> Shortlist:

@@ -2,11 +2,18 @@
 
 import hashlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ctd.cache import ROOT
 from ctd.labels import LabelSpace
+
+BIN = Path(sys.executable).parent
+SITE = ROOT / "book" / "_build" / "test" / "html"
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a hub
 
@@ -30,6 +37,14 @@ class HashEncoder:
 @pytest.fixture
 def encoder():
     return HashEncoder()
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The book of the smoke profile, built once: its html folder. The runs stay in runs/*/smoke."""
+    if not SITE.is_dir() or os.environ.get("CTD_SITE") != "keep":
+        subprocess.run([BIN / "ctd", "book", "--profile", "smoke", "--out", SITE.parent], check=True)
+    return SITE
 
 
 @pytest.fixture

@@ -158,9 +158,7 @@ def bad_images(site: Path) -> list[str]:
             file = page.parent / unquote(urlsplit(source).path)
             head = file.read_bytes()[:16].lstrip() if source and file.is_file() else b""
             if not head.startswith(signatures.get(file.suffix.lower(), head or b"?")):
-                found.append(
-                    f"{page.relative_to(site)}: image {source or '(no source)'} is missing, empty or damaged"
-                )
+                found.append(f"{page.relative_to(site)}: image {source or '(no source)'} is missing, empty or damaged")
     return found
 
 
@@ -196,7 +194,6 @@ def open_pages(site: Path, screenshots: Path | None = None, served: bool = True)
         chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         for theme in THEMES:
             context = chromium.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900})
-            context.add_init_script(f"localStorage.mode = localStorage.theme = '{theme}'")
             for file in html_pages(site):
                 if is_redirect(file):
                     continue
@@ -223,9 +220,7 @@ def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
         return route.abort()
 
     page.route("**/*", guard)
-    page.on(
-        "console", lambda message: found.append(f"console: {message.text}") if message.type == "error" else None
-    )
+    page.on("console", lambda message: found.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: found.append(f"script error: {error}"))
     page.on("requestfailed", lambda request: found.append(f"failed: {request.url} ({request.failure})"))
     page.on(

@@ -20,9 +20,7 @@ needs_browser = pytest.mark.skipif(
 @pytest.fixture
 def folder(tmp_path):
     """A made-up site without faults: two pages, a picture, a style sheet, a script."""
-    write(
-        tmp_path, "index.html", '<a href="notebooks/00_a.html#foot">next</a><a href="https://example.org">away</a>'
-    )
+    write(tmp_path, "index.html", '<a href="notebooks/00_a.html#foot">next</a><a href="https://example.org">away</a>')
     write(
         tmp_path,
         "notebooks/00_a.html",
@@ -30,9 +28,7 @@ def folder(tmp_path):
         '<a href="#foot">down</a><img src="../a%20b.png">'
         '<div id="foot" class="ctd-made">parameters commit ctd run</div>',
     )
-    write(
-        tmp_path, "_static/a.css", 'body { background: url("data:image/png;base64,AA") } /* https://example.org */'
-    )
+    write(tmp_path, "_static/a.css", 'body { background: url("data:image/png;base64,AA") } /* https://example.org */')
     write(tmp_path, "_static/a.js", '// see https://example.org\nconst space = "http://www.w3.org/2000/svg"')
     (tmp_path / "a b.png").write_bytes(PNG)
     return tmp_path
@@ -41,9 +37,7 @@ def folder(tmp_path):
 def write(folder, name, body):
     path = folder / name
     path.parent.mkdir(exist_ok=True)
-    text = (
-        f"<!doctype html><html><head><title>t</title><link rel=icon href=data:,></head><body>{body}</body></html>"
-    )
+    text = f"<!doctype html><html><head><title>t</title><link rel=icon href=data:,></head><body>{body}</body></html>"
     path.write_text(text if name.endswith(".html") else body)
 
 

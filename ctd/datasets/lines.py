@@ -45,15 +45,13 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
             "convert the file to UTF-8, for instance with iconv"
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{file} is a truncated or damaged gzip file, after line {number}; fetch it again"
-        ) from error
+        raise ValueError(f"{file} is a truncated or damaged gzip file, after line {number}; fetch it again") from error
     except OSError as error:
         raise ValueError(f"{file} cannot be read, after line {number} ({error.strerror})") from error
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each line stands and the JSON object on it. Raises ValueError as `read_lines`, or for any other line."""
+    """Where each line stands and the JSON object on it. Raises ValueError as `read_lines`, or for another line."""
     for where, line in read_lines(file):
         if not line.strip():
             raise ValueError(f"{where}: empty line; remove it")
@@ -65,9 +63,7 @@ def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             reason = str(error).replace("line 1 column", "column")
             raise ValueError(f"{where}: not valid JSON ({reason}); one object a line is wanted") from error
         if not isinstance(record, dict):
-            raise ValueError(
-                f"{where}: expected one JSON object a line (JSON Lines), got a {type(record).__name__}"
-            )
+            raise ValueError(f"{where}: expected one JSON object a line (JSON Lines), got a {type(record).__name__}")
         yield where, record
 
 
@@ -92,9 +88,7 @@ def identifier(record: Mapping[str, Any], name: str, where: str) -> str:
     if type(value) is int:
         return str(value)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(
-            f"{where}: {name!r} must be a string or a whole number, and not empty, got {_short(value)}"
-        )
+        raise ValueError(f"{where}: {name!r} must be a string or a whole number, and not empty, got {_short(value)}")
     return value.strip()
 
 

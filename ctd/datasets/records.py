@@ -43,15 +43,15 @@ def load(
     `datasets.load_dataset` understands, or a dataset's id on the Hugging Face hub (`owner/name` or
     `owner/name:config`). What exists on disk comes first.
     text, labels: the columns. Labels are a list or a single one; strings, ClassLabel numbers (which go by their
-    names) or other whole numbers (which go by their digits). Null, blank strings and a ClassLabel of -1 are no label.
+    names) or other whole numbers (which go by their digits). Null, a blank string and a ClassLabel of -1 are none.
     uid: the column with the documents' names; by default the part and the row from 0, such as "train-17".
     on_empty: what to do with a document without text or without labels: "error", "drop" (leave out, count in the
     card) or "keep". space: the labels to choose from; a label is looked up by id, then by text, and left out and
     counted in the card when it is neither. By default the labels that occur, each its own id and text.
     Splits train, validation (also dev, val, valid) and test are kept; a missing one is a share of train by a hash
     of the uid (`split_by_hash`): 8% validation, 12% test.
-    Raises FileNotFoundError when the source is nowhere, and ValueError, naming file and line or split and row, for a
-    truncated gzip file, a line that is not JSON, a missing column, a text or label of another type, a uid that
+    Raises FileNotFoundError when the source is nowhere, and ValueError, naming file and line or split and row, for
+    a truncated gzip file, a line that is not JSON, a missing column, a text or label of another type, a uid that
     repeats, an unknown split, or a source without any label.
     """
     batches: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}

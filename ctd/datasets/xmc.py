@@ -44,8 +44,8 @@ def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", 
     Labels of relevance (`target_rel`) 0 are not gold. A label without a title goes by its uid and is counted in the
     card. Filter pairs follow their documents into the splits; those of documents left out fall away.
     Raises FileNotFoundError for a missing folder or file, and ValueError, naming file and line, for a truncated
-    gzip file, a line that is not UTF-8 or not JSON, a missing field or one of another type, a label or row out of range,
-    and a uid that repeats within `lbl` or within `trn` and `tst`. Nothing of a failed read is kept.
+    gzip file, a line that is not UTF-8 or not JSON, a missing field or one of another type, a label or row out of
+    range, and a uid that repeats within `lbl` or within `trn` and `tst`. Nothing of a failed read is kept.
     """
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be at least 0 and below 1 (a share of trn), got {validation}")
@@ -64,18 +64,14 @@ def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", 
         documents=DatasetDict({split: Dataset.from_file(str(prepared / f"{split}.arrow")) for split in SPLITS}),
         space=LabelSpace.load(prepared / "labels.parquet"),
         card=Card(**json.loads((prepared / "card.json").read_text())),
-        filtered={
-            split: load_npz(file) for split in SPLITS if (file := prepared / f"filtered-{split}.npz").is_file()
-        },
+        filtered={split: load_npz(file) for split in SPLITS if (file := prepared / f"filtered-{split}.npz").is_file()},
     )
 
 
 def _find(folder: Path) -> dict[str, Path]:
     """The files that are there, by the part of their names before the dot."""
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} is not a folder; give the one that holds lbl.json, trn.json and tst.json"
-        )
+        raise FileNotFoundError(f"{folder} is not a folder; give the one that holds lbl.json, trn.json and tst.json")
     files = {}
     names = ("lbl.json", "trn.json", "tst.json", "filter_labels_train.txt", "filter_labels_test.txt")
     for name in names:
@@ -113,9 +109,7 @@ def _prepare(
     space.save(folder / "labels.parquet")
     for part, split in (("trn", "train"), ("tst", "test")):
         if not rows_of[split]:
-            raise ValueError(
-                f"{files[part]} leaves no document for the split '{split}' ({n_rows[part]} lines read)"
-            )
+            raise ValueError(f"{files[part]} leaves no document for the split '{split}' ({n_rows[part]} lines read)")
     for part, splits in (("trn", ("train", "validation")), ("tst", ("test",))):
         if (file := files.get(f"filter_labels_{splits[0]}")) is not None:
             pairs = _filter_pairs(file, n_rows[part], files[part], space)
@@ -138,9 +132,7 @@ def _label_space(file: Path, name: str, dropped: Counter[str]) -> LabelSpace:
     for where, record in read_json_lines(file):
         uid, title = identifier(record, "uid", where), string(record, "title", where)
         if uid in texts:
-            raise ValueError(
-                f"{where}: label uid {uid!r} stands more than once; rows are label numbers, so mend it"
-            )
+            raise ValueError(f"{where}: label uid {uid!r} stands more than once; rows are label numbers, so mend it")
         dropped["label titles, empty: the uid stands in"] += not title
         texts[uid] = title or uid
     if not texts:

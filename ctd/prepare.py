@@ -1,0 +1,55 @@
+"""Before the notebooks: read the data and embed the labels that a profile will ask for, with progress bars.
+
+Notes: notebooks make what is missing themselves; this does it where a person can watch, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ctd import datasets, runs
+from ctd.index import LabelIndex
+
+OTHER_RETRIEVER = "wordllama"
+
+
+def tasks(profile: str) -> dict[str, datasets.Task]:
+    """Every task that some notebook reads under the profile, by its name; read now, or taken from the cache."""
+    read: dict[str, datasets.Task] = {}
+    for asked in _parameters(profile):
+        if (name := asked.get("dataset")) is not None:
+            source, text, labels = (asked[column] for column in ("source", "text_column", "label_column"))
+            read[name] = datasets.load_as_asked(name, source, text, labels)
+        for name in [*asked.get("tasks", []), asked.get("second_dataset", "none")]:
+            if name != "none" and name not in read:
+                read[name] = datasets.load(name)
+    return read
+
+
+def indexes(profile: str, read: Mapping[str, datasets.Task]) -> None:
+    """Embed and index the whole label spaces that some notebook searches under the profile (`tasks` gave them).
+
+    A label space that a notebook cuts down (`n_labels`) is left to the notebook: it is small.
+    """
+    from ctd import encoders
+
+    for name, encoder, kind, seed in dict.fromkeys(_searches(profile, read)):
+        LabelIndex.build(read[name].space, encoders.load(encoder), kind, seed)
+
+
+def _searches(profile: str, read: Mapping[str, datasets.Task]) -> Iterator[tuple[str, str, str, int]]:
+    for asked in _parameters(profile):
+        if "tasks" in asked:
+            yield asked["tasks"][0], asked["encoder"], "flat", asked["seed"]
+        if "dataset" in asked:
+            whole = asked["n_labels"] >= len(read[asked["dataset"]].space)
+            searched = [asked["dataset"]] * whole + [asked["second_dataset"]] * (asked["second_dataset"] != "none")
+            for name in searched:
+                for encoder in (OTHER_RETRIEVER, asked["encoder"]):
+                    yield name, encoder, asked["index_kind"], asked["seed"]
+
+
+def _parameters(profile: str) -> Iterator[Mapping[str, Any]]:
+    for notebook in runs.notebooks():
+        yield runs.plan(notebook, profile).parameters
