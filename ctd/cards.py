@@ -110,10 +110,17 @@ def near_miss_table(
 
 
 def exclusion_table(space: LabelSpace, most: int) -> pd.DataFrame:
-    """The first label pairs that exclusion notes name: code, note, excluded code."""
+    """One excluded label for each of the first labels that have exclusion notes: code, note, excluded code."""
     if space.exclusions is None:
         raise ValueError(f"label space '{space.name}' has no exclusion notes")
-    pairs = space.exclusions.tocoo()
-    shown = [(space.ids[a], space.texts[a], f"Excludes{kind}", space.ids[b], space.texts[b])
-             for a, b, kind in zip(pairs.row[:most], pairs.col[:most], pairs.data[:most], strict=True)]  # fmt: skip
-    return pd.DataFrame(shown, columns=["code", "description", "note", "excluded code", "its description"])
+    rows = np.flatnonzero(np.diff(space.exclusions.indptr))[:most]
+    first = space.exclusions.indptr[rows]
+    return pd.DataFrame(
+        {
+            "code": [space.ids[row] for row in rows],
+            "description": [space.texts[row] for row in rows],
+            "note": [f"Excludes{kind}" for kind in space.exclusions.data[first]],
+            "excluded code": [space.ids[named] for named in space.exclusions.indices[first]],
+            "its description": [space.texts[named] for named in space.exclusions.indices[first]],
+        }
+    )

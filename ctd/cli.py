@@ -30,7 +30,7 @@ class OneLineErrors(TyperGroup):
             raise
         except RunFailed as error:
             self.fail(str(error), 1)
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
             self.fail(str(error), 2)
 
     def fail(self, line: str, code: int) -> None:
@@ -182,7 +182,8 @@ def validate(
     for each in found:
         report = validation.validate(each)
         verdict = "FAILED" if report.problems else "ok"
-        typer.echo(f"{each.name}: {verdict}, {report.cells} cells and {report.numbers} numbers compared")
+        bound = "with golden results" if report.golden else "no golden results for such a run"
+        typer.echo(f"{each.name}: {verdict}, {report.cells} cells and {report.numbers} numbers compared, {bound}")
         for problem in report.problems:
             typer.echo(f"  {problem}", err=True)
         failed += bool(report.problems)

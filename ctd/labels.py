@@ -109,9 +109,7 @@ class LabelSpace:
 
     def _tree(self) -> Int[np.ndarray, " nodes"]:
         if self.parents is None:
-            raise ValueError(
-                f"label space '{self.name}' has no tree: give it one with with_clusters(), or pass index="
-            )
+            raise ValueError(f"label space '{self.name}' has no tree: give it one with with_clusters(), or pass index=")
         return self.parents
 
     def check(self, labels: Iterable[int]) -> Int[np.ndarray, " labels"]:

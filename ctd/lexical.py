@@ -25,9 +25,7 @@ class LexicalIndex:
         self.space = space
         self._stemmer = Stemmer.Stemmer("english")
         self._index = bm25s.BM25()
-        corpus = bm25s.tokenize(
-            space.texts[: len(space)], stopwords="en", stemmer=self._stemmer, show_progress=False
-        )
+        corpus = bm25s.tokenize(space.texts[: len(space)], stopwords="en", stemmer=self._stemmer, show_progress=False)
         self._index.index(corpus, show_progress=False)
 
     def search(

@@ -15,9 +15,7 @@ def say(text: str) -> None:
 
 def table(frame: pd.DataFrame, digits: int = 3) -> None:
     """Show a table: whole numbers with thousands separators, other numbers rounded, text as it is."""
-    display(
-        HTML(frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe"))
-    )
+    display(HTML(frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")))
 
 
 def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3) -> pd.DataFrame:

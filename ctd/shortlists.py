@@ -80,9 +80,19 @@ def leave_out(shortlist: Shortlist, labels: Int[np.ndarray, " labels"], k: int) 
     return kept[:, :k]
 
 
-def recall_table(
-    shortlists: Mapping[str, Shortlist], gold: csr_matrix, ks: Sequence[int], seed: int
-) -> pd.DataFrame:
+def usable_sizes(task: Task, ks: Sequence[int], needed: Sequence[int]) -> list[int]:
+    """Shortlist sizes that the scored label space can fill, sorted: those of `ks` that fit, and all of `needed`.
+
+    Raises ValueError when a needed one is larger than the scored label space.
+    """
+    most = len(task.space) - len(task.unscored)
+    for k in needed:
+        if not 1 <= k <= most:
+            raise ValueError(f"k must be between 1 and {most} (scored labels in '{task.space.name}'), got {k}")
+    return sorted({k for k in ks if k <= most} | set(needed))
+
+
+def recall_table(shortlists: Mapping[str, Shortlist], gold: csr_matrix, ks: Sequence[int], seed: int) -> pd.DataFrame:
     """Mean recall@k over documents: columns retriever, k, recall, low, high."""
     return _over_sizes(shortlists, gold, ks, seed, metrics.recall_at_k, "recall")
 

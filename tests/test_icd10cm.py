@@ -114,9 +114,7 @@ def test_the_first_kind_stands_where_notes_of_both_kinds_name_a_code(space):
         return set().union(*map(named, notes))
 
     below = [entry for entry in icd10cm._tabular() if entry.depth > 1]
-    both = [
-        (e, all_named(e.excludes[1]) & all_named(e.excludes[2])) for e in below if e.excludes[1] and e.excludes[2]
-    ]
+    both = [(e, all_named(e.excludes[1]) & all_named(e.excludes[2])) for e in below if e.excludes[1] and e.excludes[2]]
     overlaps = [(space.ids[e.labels.start], code) for e, codes in both for code in codes]
     assert overlaps
     assert {kind(space, *pair) for pair in overlaps} == {1}
@@ -175,9 +173,7 @@ def test_note_counts_cover_every_exclusion_note_of_the_xml(xml):
         for e in ("excludes1", "excludes2")
         for note in part.iterfind(f"{e}/note")
     ]
-    of_chapters = [
-        n for c in xml.iter("chapter") for e in ("excludes1", "excludes2") for n in c.iterfind(f"{e}/note")
-    ]
+    of_chapters = [n for c in xml.iter("chapter") for e in ("excludes1", "excludes2") for n in c.iterfind(f"{e}/note")]
     assert counts["notes of a chapter, not read"] == len(of_chapters)
     assert counts["notes"] == len(notes) + len(of_chapters)
     unread = counts["notes without a code in parentheses"] + counts["references with a condition not understood"]

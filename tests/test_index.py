@@ -85,9 +85,7 @@ def test_text_is_grounded_exactly_then_normalised_then_nearest(space, encoder, o
     assert exact == Grounding(2, 1.0, "exact")
     assert normal == Grounding(2, 1.0, "normalised")
     assert (near.label, near.how) == (2, "nearest")
-    assert near.score == pytest.approx(
-        float((encoder.vectors(["blood calcium level"]) @ index.vectors([2]).T)[0, 0])
-    )
+    assert near.score == pytest.approx(float((encoder.vectors(["blood calcium level"]) @ index.vectors([2]).T)[0, 0]))
     assert normalise("Ａ  b—c") == "a b c"
     with pytest.raises(ValueError, match="text 1 of 2 is empty"):
         index.ground(["a", ""])

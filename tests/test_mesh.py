@@ -13,15 +13,12 @@ CITATION = """<PubmedArticle><MedlineCitation><PMID Version="1">{pmid}</PMID><Ar
 <Language>{language}</Language><ArticleTitle>On <i>calcium</i>.</ArticleTitle>{abstract}</Article>
 <MeshHeadingList>{headings}</MeshHeadingList></MedlineCitation></PubmedArticle>"""
 HEADING = '<MeshHeading><DescriptorName UI="{d}"/>{q}</MeshHeading>'
-ABSTRACT = (
-    '<Abstract><AbstractText Label="AIM">To see.</AbstractText><AbstractText>It was.</AbstractText></Abstract>'
-)
+ABSTRACT = '<Abstract><AbstractText Label="AIM">To see.</AbstractText><AbstractText>It was.</AbstractText></Abstract>'
 
 
 def citation(pmid="1", language="eng", abstract=ABSTRACT, headings=(("D002118", ("Q000378", "Q000097")),)):
     marked = "".join(
-        HEADING.format(d=d, q="".join(f'<QualifierName UI="{q}"/>' for q in qualifiers))
-        for d, qualifiers in headings
+        HEADING.format(d=d, q="".join(f'<QualifierName UI="{q}"/>' for q in qualifiers)) for d, qualifiers in headings
     )
     return CITATION.format(pmid=pmid, language=language, abstract=abstract, headings=marked)
 

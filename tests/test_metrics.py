@@ -31,9 +31,7 @@ def random_task(seed, rows=30, labels=25, m=8):
 def as_lists(pred, gold, scores):
     """The same case as napkinxc takes it: gold labels, and (label, score) pairs best first."""
     true = [row.indices.tolist() for row in gold]
-    ranked = [
-        [(int(label), scores[row, label]) for label in labels if label >= 0] for row, labels in enumerate(pred)
-    ]
+    ranked = [[(int(label), scores[row, label]) for label in labels if label >= 0] for row, labels in enumerate(pred)]
     return true, ranked
 
 

@@ -159,9 +159,7 @@ def test_a_note_cut_in_its_quotes_is_named(folder):
 def test_a_note_that_stands_twice_is_named_with_its_row_even_chunks_apart(folder, monkeypatch):
     monkeypatch.setattr(mimic, "NOTES_AT_ONCE", 7)
     write(folder / "discharge.csv", as_csv(NOTE_HEADER, [*NOTES, NOTES[3]]))
-    with pytest.raises(
-        ValueError, match=rf"discharge.csv, row {len(NOTES) + 1}: note_id '{NOTES[3][0]}' stands more"
-    ):
+    with pytest.raises(ValueError, match=rf"discharge.csv, row {len(NOTES) + 1}: note_id '{NOTES[3][0]}' stands more"):
         mimic.load(folder)
 
 
@@ -173,18 +171,14 @@ def test_an_empty_text_is_named_with_its_row(folder):
 
 def test_an_icd_version_of_neither_kind_is_named_with_its_row(folder):
     write(folder / "diagnoses_icd.csv", as_csv(CODE_HEADER, [*CODES, code(1, 1, "I10", 11)]))
-    with pytest.raises(
-        ValueError, match=rf"diagnoses_icd.csv, row {len(CODES) + 1}: icd_version must be 9 or 10, got"
-    ):
+    with pytest.raises(ValueError, match=rf"diagnoses_icd.csv, row {len(CODES) + 1}: icd_version must be 9 or 10, got"):
         mimic.load(folder)
 
 
 def test_a_missing_column_is_named(folder):
     raw = (folder / "diagnoses_icd.csv").read_bytes()
     (folder / "diagnoses_icd.csv").write_bytes(raw.replace(b"icd_version", b"version", 1))
-    with pytest.raises(
-        ValueError, match=r"diagnoses_icd.csv has no column 'icd_version'; found subject_id, hadm_id"
-    ):
+    with pytest.raises(ValueError, match=r"diagnoses_icd.csv has no column 'icd_version'; found subject_id, hadm_id"):
         mimic.load(folder)
 
 

@@ -56,9 +56,7 @@ def test_difference_is_paired(rng):
     def difference(a, b, axis):
         return a.mean(axis) - b.mean(axis)
 
-    expected = scipy_stats.bootstrap(
-        (a, b), difference, n_resamples=20_000, method="percentile", paired=True, rng=rng
-    )
+    expected = scipy_stats.bootstrap((a, b), difference, n_resamples=20_000, method="percentile", paired=True, rng=rng)
     got = bootstrap_difference(a, b, 20_000)
     assert_close_to_scipy(got, expected)
     assert got.high - got.low < 0.1, "unpaired it would be ten times as wide"

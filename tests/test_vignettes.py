@@ -135,9 +135,7 @@ def test_a_description_keeps_its_capital_only_where_it_is_a_name(space, text, st
 
 def test_the_closed_set_is_chosen_from_alone_and_all_of_it_is_used(heart):
     closed = icd10cm.heart_failure_set()
-    assert {label for vignette in heart for label in (*vignette.labels, *vignette.ruled_out)} <= set(
-        range(len(closed))
-    )
+    assert {label for vignette in heart for label in (*vignette.labels, *vignette.ruled_out)} <= set(range(len(closed)))
     assert len({label for vignette in heart for label in vignette.labels}) == len(closed)
     task = vignettes.load(n_documents=5, closed=True)
     assert task.space is closed

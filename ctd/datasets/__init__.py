@@ -52,9 +52,10 @@ def load(name: str, **options: object) -> Task:
 def load_as_asked(name: str, source: str = "", text: str = "text", labels: str = "labels") -> Task:
     """The task that a notebook's parameters ask for.
 
-    source: the folder (mimic, xmc), the file, folder or name (records), or a set.mm file (setmm); "" where the
-    dataset needs none. text, labels: names of the two columns (records). Raises ValueError when a dataset needs a
-    source and got none.
+    source: the folder (mimic, xmc), the file, folder or name (records), a set.mm file (setmm), a PubMed file or a
+    folder of them (mesh); "" where the dataset needs none. text, labels: names of the two columns (records).
+    Raises ValueError when a dataset needs a source and got none, or takes none and got one; FileNotFoundError for a
+    folder without PubMed files.
     """
     asked: dict[str, dict[str, object]] = {
         "mimic": {"folder": Path(source)},
@@ -63,8 +64,16 @@ def load_as_asked(name: str, source: str = "", text: str = "text", labels: str =
     }
     if name in asked and not source:
         raise ValueError(f"dataset '{name}' needs source=: {READERS[name]}")
-    options = {"path": Path(source)} if name == "setmm" and source else asked.get(name, {})
-    return load(name, **options)
+    if source and name == "setmm":
+        asked["setmm"] = {"path": Path(source)}
+    if source and name == "mesh":
+        folder = Path(source)
+        asked["mesh"] = {"files": sorted(folder.glob("*.xml*")) if folder.is_dir() else [folder]}
+        if not asked["mesh"]["files"]:
+            raise FileNotFoundError(f"{folder} holds no PubMed file (*.xml or *.xml.gz)")
+    if source and name not in asked:
+        raise ValueError(f"dataset '{name}' takes no source=, got {source!r}")
+    return load(name, **asked.get(name, {}))
 
 
 def _read(name: str, options: dict[str, object]) -> Task:

@@ -184,9 +184,7 @@ def _exclusions() -> tuple[csr_matrix, Counter[str]]:
                 pairs.append(np.stack([rows, np.tile(named, len(entry.labels))]))
         rows, columns = np.concatenate(pairs, axis=1)
         other = rows != columns
-        matrix = coo_matrix(
-            (np.ones(other.sum(), np.int32), (rows[other], columns[other])), shape=(n_labels, n_labels)
-        )
+        matrix = coo_matrix((np.ones(other.sum(), np.int32), (rows[other], columns[other])), shape=(n_labels, n_labels))
         named_by[kind] = matrix.tocsr().sign()
     exclusions = (2 * (named_by[1] + named_by[2]).sign() - named_by[1]).tocsr()
     exclusions.sort_indices()

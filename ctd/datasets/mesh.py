@@ -76,9 +76,7 @@ def label_space(mtrees: Path | None = None) -> LabelSpace:
     return LabelSpace("mesh", ids, texts, n_labels, parents)
 
 
-def _descriptor_parents(
-    mtrees: Path, descriptors: dict[str, int], branch: dict[str, int]
-) -> Iterator[tuple[int, int]]:
+def _descriptor_parents(mtrees: Path, descriptors: dict[str, int], branch: dict[str, int]) -> Iterator[tuple[int, int]]:
     """Descriptor and parent, by each descriptor's shortest tree number: parents are then always shallower."""
     place: dict[str, int] = {}
     numbers: dict[int, str] = {}
@@ -162,9 +160,7 @@ def load(files: Sequence[Path] = (), mtrees: Path | None = None) -> Task:
     for file in sources:
         for citation in tqdm(read_citations(Path(file)), desc=f"reading {Path(file).name}", unit=" citations"):
             labels = sorted({known[id] for id in citation.headings if id in known})
-            dropped["label occurrences outside the 2026 vocabulary"] += sum(
-                id not in known for id in citation.headings
-            )
+            dropped["label occurrences outside the 2026 vocabulary"] += sum(id not in known for id in citation.headings)
             if not labels:
                 dropped["citations without any label in the vocabulary"] += 1
                 continue

@@ -110,9 +110,7 @@ def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]
         version = chunk["icd_version"].str.strip()
         if not (readable := version.isin(["9", "10"])).all():
             row = int(readable.argmin())
-            raise ValueError(
-                f"{file}, row {chunk.index[row]}: icd_version must be 9 or 10, got {version.iloc[row]!r}"
-            )
+            raise ValueError(f"{file}, row {chunk.index[row]}: icd_version must be 9 or 10, got {version.iloc[row]!r}")
         tenth = chunk[version == "10"]
         labels = tenth["icd_code"].str.strip().map(known)
         if on_missing == "raise" and labels.isna().any():
@@ -129,9 +127,7 @@ def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]
     return {str(admission): labels for admission, labels in zip(grouped.index, grouped, strict=True)}
 
 
-def _chunks(
-    file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str | None = None
-) -> Iterator[pd.DataFrame]:
+def _chunks(file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str | None = None) -> Iterator[pd.DataFrame]:
     """The columns of a CSV file as text, some rows at a time; the index counts rows from 1 below the header."""
     read = 0
     try:

@@ -167,9 +167,7 @@ def generate(
     if n_documents < 1:
         raise ValueError(f"n_documents must be at least 1, got {n_documents}")
     if not 1 <= fewest <= most <= 3:
-        raise ValueError(
-            f"labels_per_document must be two numbers with 1 <= fewest <= most <= 3, got {fewest}, {most}"
-        )
+        raise ValueError(f"labels_per_document must be two numbers with 1 <= fewest <= most <= 3, got {fewest}, {most}")
     if not 0 <= n_ruled_out <= 2:
         raise ValueError(f"n_ruled_out must be between 0 and 2, got {n_ruled_out}")
     if not 0 <= n_distractors <= 4:
