@@ -26,7 +26,7 @@ class OneLineErrors(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             self.fail("interrupted: nothing half-made was kept, earlier runs are as they were", 130)
-        except BrokenPipeError:
+        except (BrokenPipeError, typer.Exit):
             raise
         except RunFailed as error:
             self.fail(str(error), 1)

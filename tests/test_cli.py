@@ -133,7 +133,7 @@ def test_a_damaged_run_does_not_hide_the_others(ctd, tmp_path):
 def test_validate_fails_when_any_run_does(ctd, monkeypatch):
     ctd("run", "--all")
     problems = {"01_first": ["cell [2]: differs"], "02_second": []}
-    monkeypatch.setattr("ctd.validate.validate", lambda run: Report(3, 4, problems[run.stem]))
+    monkeypatch.setattr("ctd.validate.validate", lambda run: Report(3, 4, True, problems[run.stem]))
     said = ctd("validate", code=1)
     assert "cell [2]: differs" in said
     assert "02_second/default: ok, 3 cells and 4 numbers compared" in ctd("validate", "02_second/default")

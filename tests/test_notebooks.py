@@ -8,13 +8,6 @@ from ctd import runs
 from ctd.validate import validate
 
 NOTEBOOKS = {path.stem: path for path in runs.notebooks()}
-ONE = {
-    "uid": "a",
-    "text": "calcium in the liver",
-    "title": "the heart",
-    "labels": ["liver", "calcium"],
-    "topics": ["x"],
-}
 
 # For each notebook: a small setting, and for each parameter another value, with what it needs besides.
 SMALL = {
@@ -54,6 +47,7 @@ CHANGES = {
     },
 }
 OWN_BASE = {"dataset": "records", "source": "a.jsonl"}  # what the changes of a source are held against
+NEEDS = {"n_clusters": {"tasks": ["mesh"]}}
 WITH_SOURCE = {"source", "text_column", "label_column"}
 
 
@@ -100,8 +94,16 @@ def results(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("runs"), {}
     labels = [["liver", "calcium"], ["heart"], ["liver"], ["blood", "heart"]]
     for name, word in (("a", "calcium"), ("b", "blood")):
-        rows = [ONE | {"uid": f"{name}{i}", "text": f"{word} {' '.join(labels[i % 4])} {i}", "title": f"the heart {i}",
-                       "labels": labels[i % 4], "topics": [f"x{i % 3}", "heart"]} for i in range(200)]  # fmt: skip
+        rows = [
+            {
+                "uid": f"{name}{i}",
+                "text": f"{word} {' '.join(labels[i % 4])} {i}",
+                "title": f"the heart {i}",
+                "labels": labels[i % 4],
+                "topics": [f"x{i % 3}", "heart"],
+            }
+            for i in range(200)
+        ]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     def outcome(stem, overrides):
@@ -122,5 +124,5 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize(("stem", "parameter"), [(stem, name) for stem, names in CHANGES.items() for name in names])
 def test_a_parameter_changes_what_is_found(results, stem, parameter):
     own = {"second_dataset": "none", "encoder": "wordllama", "ks": [1, 2], "k_fail": 2, "cutoff": 1}
-    base = own | OWN_BASE if parameter in WITH_SOURCE else SMALL[stem]
+    base = own | OWN_BASE if parameter in WITH_SOURCE else SMALL[stem] | NEEDS.get(parameter, {})
     assert results(stem, base) != results(stem, base | CHANGES[stem][parameter])

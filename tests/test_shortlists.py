@@ -45,6 +45,12 @@ def test_unscored_labels_are_struck_out_and_places_move_up(task):
     assert task.gold("test")[:, 0].nnz == 0
 
 
+def test_sizes_that_cannot_be_filled_are_left_out_or_refused(task):
+    assert sl.usable_sizes(task, [5, 2, 7], [3]) == [2, 3, 5]
+    with pytest.raises(ValueError, match=r"k must be between 1 and 6 \(scored labels in 'tiny'\), got 7"):
+        sl.usable_sizes(task, [1], [7])
+
+
 def test_a_perfect_refiner_reaches_one_where_all_gold_is_listed(task):
     gold = csr_matrix(np.eye(3, 7, 2, dtype=bool))
     pred = np.array([[0, 2], [0, 1], [4, 3]])

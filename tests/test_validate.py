@@ -172,6 +172,14 @@ def test_a_run_without_golden_results_is_not_bound_by_any(run, golden, again):
     assert (report.golden, report.problems) == (False, [])
 
 
+def test_golden_results_are_not_made_of_a_run_with_overrides(run, golden, again):
+    edit_json(run.path / "manifest.json", lambda manifest: manifest.update(overrides={"n": 6}))
+    other = runs.RunFolder(run.path)
+    assert validate(other, golden).problems == []
+    with pytest.raises(ValueError, match="golden results belong to a profile"):
+        write_golden(other, golden)
+
+
 def test_golden_results_of_another_shape_are_refused(run, golden, again):
     (golden / "01_first.default.json").write_text('{"recall": 0.3}')
     with pytest.raises(ValueError, match="must map each name to a value and a tolerance"):
