@@ -3,6 +3,7 @@
 Notes: a file in the cache is written beside its place and renamed into it, so it is whole or absent.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import platformdirs
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -31,10 +33,14 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yield a scratch path beside `path`; when the block ends well, rename it to `path`.
 
     The scratch may be a file or a folder. On any failure, an interrupt included, it is removed and `path` is
-    as it was. Raises OSError with one line that names the file when the disk is full.
+    as it was; what a killed process left behind is removed by the next one. Raises OSError with one line that names
+    the file when the disk is full.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if not psutil.pid_exists(int(stale.name.split(".")[-2])):
+            _remove(stale)
     try:
         yield scratch
         if scratch.is_dir() and path.exists():
@@ -48,10 +54,14 @@ def atomic(path: Path) -> Iterator[Path]:
             "half-written was kept: free some space, or set CTD_CACHE to a roomier folder, and run again",
         ) from error
     finally:
-        if scratch.is_dir():
-            shutil.rmtree(scratch, ignore_errors=True)
-        else:
-            scratch.unlink(missing_ok=True)
+        _remove(scratch)
+
+
+def _remove(scratch: Path) -> None:
+    if scratch.is_dir():
+        shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        scratch.unlink(missing_ok=True)
 
 
 def digest(parts: Iterable[str | bytes]) -> str:

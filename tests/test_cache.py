@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 
 import pytest
 
@@ -34,6 +35,17 @@ def test_a_folder_replaces_a_folder(tmp_path):
             scratch.mkdir()
             (scratch / content).touch()
     assert os.listdir(tmp_path / "folder") == ["two"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / f".table.{ended.pid}.partial").mkdir()
+    living = tmp_path / f".table.{os.getppid()}.partial"
+    living.touch()
+    with cache.atomic(tmp_path / "table") as scratch:
+        scratch.touch()
+    assert sorted(os.listdir(tmp_path)) == [living.name, "table"]
 
 
 @pytest.fixture
