@@ -35,7 +35,7 @@ $(STAMP):
 		"install its venv module (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; } && \
 	$(BIN)/pip install -r requirements.txt && \
 	$(BIN)/pip install --no-deps -r requirements-data.txt && \
-	$(BIN)/pip install --no-deps -e . && \
+	$(BIN)/pip install --no-deps --no-build-isolation -e . && \
 	rm -f $(VENV)/.setup-* && \
 	echo $$(($$(date +%s) - start)) > $(VENV)/.setup-seconds && \
 	touch $@

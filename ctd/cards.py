@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
@@ -95,6 +97,19 @@ def headings(space: LabelSpace, labels: list[int], most: int = 4) -> str:
     """The first texts of some labels, each cut to 60 characters, and how many more there are."""
     shown = [space.texts[label][:60] + ("…" if len(space.texts[label]) > 60 else "") for label in labels[:most]]
     return "; ".join(shown) + (f"; and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def with_near_miss(task: Task, seed: int, split: str = "test") -> tuple[dict[str, Any], list[int]]:
+    """The first document, in an order drawn by seed, that has a near miss, and its scored gold labels.
+
+    Raises ValueError when no document of the split has one.
+    """
+    part, gold = task.documents[split], task.gold(split)
+    for row in np.random.default_rng(seed).permutation(len(part)):
+        labels = gold[row].indices.tolist()
+        if len(task.space.near_misses(labels, 1)):
+            return part[int(row)], labels
+    raise ValueError(f"no document of the {split} split of '{task.card.title}' has a label with a near miss")
 
 
 def near_miss_table(

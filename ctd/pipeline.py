@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from ctd import runs
+from ctd.book import build, duration
 from ctd.cache import ROOT
 
 SETUP_SECONDS = ROOT / ".venv" / ".setup-seconds"
@@ -33,8 +34,8 @@ class Stages:
     def rows(self) -> list[tuple[str, str, str]]:
         """Stage, minutes and seconds, remark; the total last (setup, done before, is not in it)."""
         total = sum(seconds for name, (seconds, _) in self.took.items() if name != "setup")
-        shown = [(name, clock(seconds), remark) for name, (seconds, remark) in self.took.items()]
-        return [*shown, ("all but setup", clock(total), "")]
+        shown = [(name, duration(seconds), remark) for name, (seconds, remark) in self.took.items()]
+        return [*shown, ("all but setup", duration(total), "")]
 
 
 def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
@@ -42,7 +43,7 @@ def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
 
     Returns the path of the first page, and the stages. Raises what the stages raise; what was done before stays.
     """
-    from ctd import book, prepare
+    from ctd import prepare
 
     stages = Stages()
     if SETUP_SECONDS.is_file():
@@ -57,11 +58,5 @@ def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
             if runs.run(notebook, profile).kept:
                 remarks.append("unchanged, kept")
     with stages.stage("site"):
-        page = book.build(profile, out=out)
+        page = build(profile, out=out)
     return page, stages
-
-
-def clock(seconds: float) -> str:
-    """Seconds as minutes and seconds: 65.3 is "1 min 05 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

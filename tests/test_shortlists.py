@@ -110,6 +110,16 @@ def test_a_card_counts_the_task(task):
     assert cards.verbatim(task) == pytest.approx(3 / 4), "Calcium/blood, Calcium/metabolism, Liver/metabolism"
 
 
+def test_the_document_shown_has_a_near_miss(task):
+    lonely = LabelSpace("lonely", ["a", "b", "c"], ["a", "b", "c"], 3, np.array([-1, -1, 1], np.int32))
+    alone = Task(DatasetDict(test=documents([0], [0], [2])), lonely, task.card)
+    for seed in range(3):
+        document, gold = cards.with_near_miss(alone, seed)
+        assert (document["uid"], gold) == ("d2", [2])
+    with pytest.raises(ValueError, match="no document of the test split of 'Tiny' has a label with a near miss"):
+        cards.with_near_miss(Task(DatasetDict(test=documents([0])), lonely, task.card), 0)
+
+
 def test_sampling_and_restricting_keep_gold_and_filters(task):
     one = task.sample("test", 1, seed=0)
     assert one.documents.num_rows == {"train": 3, "validation": 1, "test": 1}
