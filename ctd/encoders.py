@@ -72,7 +72,7 @@ class SentenceEncoder:
                 f"no sentence-transformers model {name!r}: not a folder here, and the hub gave none ({reason})"
             ) from error
         if dtype == "auto":
-            dtype = "bfloat16" if _computes_bfloat16(device) and self._safe_in_bfloat16() else "float32"
+            dtype = "bfloat16" if computes_bfloat16(device) and self._safe_in_bfloat16() else "float32"
         self._model.to(getattr(torch, dtype))
         self.name, self.dtype = name, dtype
         self.dim = int(self._model.get_embedding_dimension() or 0)
@@ -175,7 +175,8 @@ def _weights(folder: Path) -> list[Path]:
     return sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model*.bin")])
 
 
-def _computes_bfloat16(device: str) -> bool:
+def computes_bfloat16(device: str) -> bool:
+    """Whether the device multiplies in bfloat16 itself, so that it is faster there than float32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
     able = torch.cpu.get_capabilities()

@@ -114,7 +114,7 @@ def labels_per_document(counts: Mapping[str, Int[np.ndarray, " documents"]], mos
     for name, count in counts.items():
         share = np.bincount(np.minimum(count, most), minlength=most + 1) / len(count)
         axes.step(range(most + 1), share, where="mid", label=f"{name} (median {np.median(count):.0f})")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(ylim=(0, None), xlabel=f"gold labels of a document ({most} and more together)", ylabel="documents")
     axes.legend()
     return figure
@@ -123,11 +123,15 @@ def labels_per_document(counts: Mapping[str, Int[np.ndarray, " documents"]], mos
 def levels(spaces: Iterable[LabelSpace]) -> Figure:
     """Nodes of each tree by depth: labels that may be chosen, and inner nodes that may not."""
     shown = [space for space in spaces if space.parents is not None]
-    figure, grid = plt.subplots(1, len(shown), figsize=(3.2 * len(shown), 3.2), squeeze=False)
-    for axes, space in zip(grid[0], shown, strict=True):
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.6 * rows), squeeze=False)
+    for axes, space in zip(grid.flat, shown, strict=False):
         _levels_of(axes, space)
-    grid[0][0].set_ylabel("depth in the tree")
-    grid[0][-1].legend(loc="lower right")
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    figure.supylabel("depth in the tree", fontsize="medium")
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+
 
 def say(text: str) -> None:
     """Show a paragraph of Markdown."""
@@ -27,8 +29,8 @@ def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3
 
 
 def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
-    """A number with its 95 % interval: `0.372 [0.351, 0.394]`."""
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    """A number with its 95 % interval: `0.372 [0.351, 0.394]`, which no line break takes apart."""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace(" ", NO_BREAK_SPACE)
 
 
 def counts(numbers: Mapping[str, int]) -> str:
