@@ -15,10 +15,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_2_0
 from tqdm import tqdm
 
 from ctd.cache import atomic, cache_dir, digest, file_digest, packaged_file
+from ctd.labels import LabelSpace
 
 SHARD = 32_768
 TOKENS_PER_BATCH = 2_048
@@ -134,15 +135,20 @@ def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Fl
     path = cache_dir("vectors") / f"{key}.npy"
     if not path.exists():
         shards = _encode_shards(encoder, texts, cache_dir("vectors", f"{key}.shards"), desc)
-        with atomic(path) as scratch:
-            whole = open_memmap(scratch, "w+", np.float32, (len(texts), encoder.dim))
-            for start, shard in zip(range(0, len(texts), SHARD), shards, strict=True):
-                whole[start : start + SHARD] = np.load(shard)
-            whole.flush()
+        with atomic(path) as scratch, open(scratch, "wb") as stream:
+            shape = {"descr": "<f4", "fortran_order": False, "shape": (len(texts), encoder.dim)}
+            write_array_header_2_0(stream, shape)
+            for shard in shards:
+                stream.write(np.load(shard).tobytes())
         for shard in shards:
             shard.unlink()
         shards[0].parent.rmdir()
     return np.load(path, mmap_mode="r")
+
+
+def encode_labels(encoder: Encoder, space: LabelSpace) -> Float[np.ndarray, "labels d"]:
+    """Unit vectors of all labels of a label space, as `encode` gives them."""
+    return encode(encoder, space.texts[: len(space)], f"embedding {len(space):,} labels")
 
 
 def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: str) -> list[Path]:

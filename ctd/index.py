@@ -56,7 +56,7 @@ class LabelIndex:
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        vectors = encoders.encode(encoder, space.texts[: len(space)], f"embedding {len(space):,} labels")
+        vectors = encoders.encode_labels(encoder, space)
         if kind == "flat":
             return cls(space, encoder, kind, _filled(faiss.IndexFlatIP(encoder.dim), vectors))
         path = cache_dir("indexes") / f"{digest([encoder.key, kind, str(seed), *space.texts])[:32]}.faiss"

@@ -30,12 +30,16 @@ def tasks(profile: str) -> dict[str, datasets.Task]:
 def indexes(profile: str, read: Mapping[str, datasets.Task]) -> None:
     """Embed and index the whole label spaces that some notebook searches under the profile (`tasks` gave them).
 
-    A label space that a notebook cuts down (`n_labels`) is left to the notebook: it is small.
+    A label space that a notebook cuts down (`n_labels`) is left to the notebook: it is small. So is filling an exact
+    index, which is a copy of the vectors.
     """
     from ctd import encoders
 
     for name, encoder, kind, seed in dict.fromkeys(_searches(profile, read)):
-        LabelIndex.build(read[name].space, encoders.load(encoder), kind, seed)
+        if kind == "flat":
+            encoders.encode_labels(encoders.load(encoder), read[name].space)
+        else:
+            LabelIndex.build(read[name].space, encoders.load(encoder), kind, seed)
 
 
 def _searches(profile: str, read: Mapping[str, datasets.Task]) -> Iterator[tuple[str, str, str, int]]:
