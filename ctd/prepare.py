@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ctd import datasets, runs
+from ctd import datasets, encoders, runs
 from ctd.index import LabelIndex
-
-OTHER_RETRIEVER = "wordllama"
+from ctd.shortlists import STATIC_ENCODER
 
 
 def tasks(profile: str) -> dict[str, datasets.Task]:
@@ -33,8 +32,6 @@ def indexes(profile: str, read: Mapping[str, datasets.Task]) -> None:
     A label space that a notebook cuts down (`n_labels`) is left to the notebook: it is small. So is filling an exact
     index, which is a copy of the vectors.
     """
-    from ctd import encoders
-
     for name, encoder, kind, seed in dict.fromkeys(_searches(profile, read)):
         if kind == "flat":
             encoders.encode_labels(encoders.load(encoder), read[name].space)
@@ -50,7 +47,7 @@ def _searches(profile: str, read: Mapping[str, datasets.Task]) -> Iterator[tuple
             whole = asked["n_labels"] >= len(read[asked["dataset"]].space)
             searched = [asked["dataset"]] * whole + [asked["second_dataset"]] * (asked["second_dataset"] != "none")
             for name in searched:
-                for encoder in (OTHER_RETRIEVER, asked["encoder"]):
+                for encoder in (STATIC_ENCODER, asked["encoder"]):
                     yield name, encoder, asked["index_kind"], asked["seed"]
 
 

@@ -23,6 +23,7 @@ from ctd.lexical import LexicalIndex
 
 Shortlist = Int[np.ndarray, "documents places"]
 FREQUENCY_PRIOR = "frequency prior"
+STATIC_ENCODER = "wordllama"  # beside the encoder that is asked for
 FREQUENCIES = {"unseen": 0, "once": 1, "2 to 5": 5, "6 to 20": 20, "21 to 100": 100, "over 100": np.inf}
 
 
@@ -61,7 +62,7 @@ def shortlists_of(
     """
     shortlists = {FREQUENCY_PRIOR: retrieve(FrequencyPrior(task), task, split, k)}
     shortlists["BM25"] = retrieve(LexicalIndex(task.space), task, split, k)
-    for name in dict.fromkeys(("wordllama", encoder)):
+    for name in dict.fromkeys((STATIC_ENCODER, encoder)):
         shortlists[name] = retrieve(LabelIndex.build(task.space, encoders.load(name), kind, seed), task, split, k)
     return shortlists
 
