@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from ctd.cache import atomic, cache_dir, digest, file_digest, packaged_file
+from ctd.cache import DATA, atomic, cache_dir, digest, file_digest, packaged_file
 from ctd.encoders import computes_bfloat16
 
 SMOLLM2 = "smollm2"
+TEACHER = "smollm2-mesh"
+ORGANISMS = ("organism", "organism-planted")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHTS, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
 SETTINGS = (
@@ -58,8 +60,9 @@ def load(
 ) -> Reasoner:
     """The decoder-only model of that name, with its adapter merged into its weights.
 
-    name: "smollm2" (SmolLM2-135M-Instruct from the package that carries it, no hub), a folder of safetensors (one
-    file or shards), a .gguf file or a folder of one, or a Hugging Face id, at `revision` when given.
+    name: "smollm2" (SmolLM2-135M-Instruct from the package that carries it, no hub), "smollm2-mesh" (the same with
+    the adapter of `ctd.teacher`), "organism" or "organism-planted" (`ctd.organism`), a folder of safetensors (one file
+    or shards), a .gguf file or a folder of one, or a Hugging Face id, at `revision` when given.
     dtype: "auto" takes bfloat16 where the device computes in it, float32 elsewhere. device: cuda when there is
     one, else cpu; device_map goes to accelerate in its place. adapter: a peft folder, in safetensors.
     trust: the name once more, to let the repository's own code run; without it only classes of transformers do.
@@ -69,9 +72,18 @@ def load(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if name == TEACHER:
+        if not (DATA / name).is_dir():
+            raise FileNotFoundError(f"the teacher {name!r} is not in {DATA}: `make teacher` builds it")
+        if adapter:
+            raise ValueError(f"{name} is smollm2 with an adapter of its own: load smollm2 with yours")
+        tuned = load(SMOLLM2, dtype=dtype, device=device, device_map=device_map, adapter=DATA / name)
+        return replace(tuned, name=name)
     if device and device_map:
         raise ValueError(f"give device or device_map, not both, got device={device!r}")
     source = packaged_file("smollm2_weights") if name == SMOLLM2 else Path(name).expanduser()
+    if name in ORGANISMS and not (source := DATA / name).is_dir():
+        raise FileNotFoundError(f"the model organism {name!r} is not in {DATA}: `make organism` builds it")
     if revision and (name == SMOLLM2 or source.exists()):
         raise ValueError(f"revision is for Hugging Face ids, and {name} lies on this machine: leave it out")
     lora = _adapter_identity(Path(adapter).expanduser()) if adapter else ""

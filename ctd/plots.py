@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,6 +29,13 @@ STYLE = {
     "svg.hashsalt": "ctd",
 }
 OUTCOMES = {"found": "#2a7f62", "near miss only": "#e0a030", "missed": "#b8b8c0"}
+PANELS = {
+    "focus": "Focus (topics)",
+    "focus_document": "Focus (document)",
+    "confusion": "Confusion (near misses)",
+    "gold": "Gold labels",
+    "margin": "Margin (near - gold)",
+}
 
 
 def use_style() -> None:
@@ -44,6 +52,37 @@ def curves(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: s
     axes.set(xscale="log", ylim=(0, None), xlabel=xlabel, ylabel=ylabel)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.legend()
+    return figure
+
+
+def trajectories(
+    table: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+    boundaries: Mapping[str, float] | None = None,
+    metrics: Sequence[str] = ("focus", "confusion", "margin"),
+) -> Figure:
+    """Mean curves over the CoT with interval ribbons, one panel a metric, a line a series, the first one bold.
+
+    table: columns series, metric, t, estimate, low, high (`Trajectories.table` with a series). published: columns
+    metric, t, estimate, drawn dashed where the metric is. boundaries: vertical lines by name; NaN is not drawn.
+    Raises ValueError for a metric that the table does not have.
+    """
+    if missing := [metric for metric in metrics if metric not in set(table["metric"])]:
+        raise ValueError(f"the table has no metric {missing[0]!r}, only {', '.join(table['metric'].unique())}")
+    figure, panels = plt.subplots(1, len(metrics), figsize=(3.2 * len(metrics), 3.6), squeeze=False)
+    for axes, metric in zip(panels.flat, metrics, strict=True):
+        for place, (name, part) in enumerate(table[table["metric"] == metric].groupby("series", sort=False)):
+            (line,) = axes.plot(part["t"], part["estimate"], linewidth=1.4 if place else 2.4, label=str(name))
+            axes.fill_between(part["t"], part["low"], part["high"], color=line.get_color(), alpha=0.2, linewidth=0)
+        if published is not None:
+            known = published[published["metric"] == metric]
+            axes.plot(known["t"], known["estimate"], "--", color="#55555f", label="published (MIMIC-IV)")
+        marks = [(name, t) for name, t in (boundaries or {}).items() if not np.isnan(t)]
+        for (name, t), style in zip(marks, cycle(("-", ":", "-.", "--")), strict=False):
+            axes.axvline(t, color="#8a8a94", linestyle=style, linewidth=1.2, zorder=1, label=f"{name} t* = {t:.2f}")
+        axes.set(xlim=(0, 1), title=PANELS.get(metric, metric), xlabel="position in the CoT, t")
+    panels[0, 0].set_ylabel("cosine")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -145,3 +184,34 @@ def _levels_of(axes: Axes, space: LabelSpace) -> None:
     axes.invert_yaxis()
     axes.set(title=space.name, xscale="symlog", xlabel="nodes", yticks=rows)
     axes.grid(axis="y", visible=False)
+
+
+def dumbbells(table: pd.DataFrame, y: str, x: str, hue: str, xlabel: str) -> Figure:
+    """One line a value of y, one dot a value of hue on it, with its interval (columns low, high)."""
+    rows = list(dict.fromkeys(table[y]))
+    figure, axes = plt.subplots(figsize=(7, 0.7 * len(rows) + 1.2))
+    for place, name in enumerate(rows):
+        values = table[table[y] == name][x]
+        axes.plot([values.min(), values.max()], [place, place], color="#c8c8d0", linewidth=3, zorder=1)
+    for series, marker in zip(dict.fromkeys(table[hue]), ("o", "D", "*", "s", "^"), strict=False):
+        part = table[table[hue] == series].set_index(y).reindex(rows)
+        spread = np.abs(part[["low", "high"]].to_numpy().T - part[x].to_numpy())
+        axes.errorbar(part[x], range(len(rows)), xerr=spread, fmt=marker, markersize=8, elinewidth=1.5, label=series)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    axes.grid(axis="y", visible=False)
+    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.2))
+    return figure
+
+
+def losses(log: pd.DataFrame, window: int = 20) -> Figure:
+    """A training's loss by step with its running mean, and on validation documents: columns step, loss, validation."""
+    figure, axes = plt.subplots(figsize=(7, 3.5))
+    (line,) = axes.plot(log["step"], log["loss"], alpha=0.3, linewidth=1)
+    smooth = log["loss"].rolling(window, min_periods=1, center=True).mean()
+    axes.plot(log["step"], smooth, color=line.get_color(), label="training, running mean")
+    checked = log.dropna(subset="validation")
+    axes.plot(checked["step"], checked["validation"], marker="o", label="validation")
+    axes.set(xlabel="step", ylabel="cross-entropy per target token (nats)", ylim=(0, None))
+    axes.legend()
+    return figure

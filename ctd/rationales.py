@@ -10,7 +10,7 @@ document.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import chain, zip_longest
 from typing import Literal, NamedTuple, get_args
@@ -66,6 +66,7 @@ def rationalise(
     shortlist_size: int = 20,
     n_near: int = 6,
     answer_order: AnswerOrder = "document",
+    n_comparisons: int | None = None,
     uid: str = "",
 ) -> Trace:
     """A constructed trace of one document, from its arguments and the generator alone.
@@ -74,10 +75,12 @@ def rationalise(
     best first. near: near misses of each gold label, best first. topics: broad topics, the first one first.
     shortlist_size, n_near: as in `shortlist`. answer_order: "document" gives the gold labels in the order in which
     the document first shares a word with them (the others last), "random" in random order; comparisons go along.
-    Of labels that share a text only the first can be named. Raises ValueError without gold labels, or for a label
-    outside the space.
+    n_comparisons: how many at most, those that quote the document before the others, all in the answer's order;
+    None for all.
+    Of labels that share a text only the first can be named. Raises ValueError without gold labels, for a label
+    outside the space, or for n_comparisons below 0.
     """
-    _check_order(answer_order)
+    _check(answer_order, n_comparisons)
     first: dict[str, int] = {}
     for label in space.check([*gold, *retrieved, *chain.from_iterable(near.values())]).tolist():
         first.setdefault(space.texts[label], label)
@@ -97,6 +100,8 @@ def rationalise(
     for label in answer:
         if rivals := [miss for miss in wrong.get(label, ()) if miss in listed and miss not in right]:
             comparisons.append(_comparison(document, words, space.texts[label], space.texts[rivals[0]], rng))
+    quoting_first = sorted(range(len(comparisons)), key=lambda row: not _quotes(comparisons[row]))
+    comparisons = [comparisons[row] for row in sorted(quoting_first[:n_comparisons])]
     text = traces.write(
         _pick(TOPICS, rng).format(topics="; ".join(topics)) if topics else "none",
         (space.texts[label] for label in listed),
@@ -166,6 +171,10 @@ def _comparison(document: str, words: list[Word], gold: str, near: str, rng: np.
     return _pick(UNDECIDED, rng).format(**marked)
 
 
+def _quotes(comparison: str) -> bool:
+    return any(found["quote"] for found in traces.MARKED.finditer(comparison))
+
+
 def for_task(
     task: Task,
     split: str,
@@ -177,6 +186,8 @@ def for_task(
     topic_depth: int = 0,
     n_topics: int = 3,
     answer_order: AnswerOrder = "document",
+    n_comparisons: int | None = None,
+    cut: Callable[[str], str] | None = None,
 ) -> Iterator[Trace]:
     """Constructed traces of a split's first documents, by scored gold labels; never of the test split.
 
@@ -185,6 +196,8 @@ def for_task(
     n_documents: how many documents are read, all where there are fewer; those without a scored gold label give no
     trace. Document k's trace depends on seed and k alone (and on the encoder's rounding). topic_depth, n_topics:
     level of the tree whose nodes are the topics, and how many at most; labels themselves are no topics.
+    n_comparisons: as in `rationalise`. cut: from a document's text to what a reader with a short context sees of it,
+    which is the trace's document; retrieval reads the whole. None for all of it.
     Raises ValueError for the test split, a number out of range, or a label space without nodes above its labels.
     """
     space = task.space
@@ -200,7 +213,7 @@ def for_task(
         )
     if not 0 <= n_near <= shortlist_size:
         raise ValueError(f"n_near must be between 0 and {shortlist_size} (shortlist_size), got {n_near}")
-    _check_order(answer_order)
+    _check(answer_order, n_comparisons)
     if index.space.texts[: len(index.space)] != space.texts[: len(space)]:
         raise ValueError(f"index must be over the labels of '{space.name}', got one over those of '{index.space.name}'")
     if len(space.ids) == len(space):
@@ -209,7 +222,10 @@ def for_task(
             "with_clusters()"
         )
     space.anchors([], topic_depth)
-    return _traces(task, split, index, n_documents, seed, shortlist_size, n_near, topic_depth, n_topics, answer_order)
+    return _traces(
+        task, split, index, n_documents, seed, shortlist_size, n_near, topic_depth, n_topics, answer_order,
+        n_comparisons, cut or str,
+    )  # fmt: skip
 
 
 def _traces(
@@ -223,6 +239,8 @@ def _traces(
     topic_depth: int,
     n_topics: int,
     answer_order: AnswerOrder,
+    n_comparisons: int | None,
+    cut: Callable[[str], str],
 ) -> Iterator[Trace]:
     space, documents = task.space, task.documents[split]
     rows = range(min(n_documents, len(documents)))
@@ -242,7 +260,7 @@ def _traces(
             bar = set(barred[row].indices.tolist())
             topics = space.anchors(right, topic_depth)
             yield rationalise(
-                documents[row]["text"],
+                cut(documents[row]["text"]),
                 right,
                 space,
                 [int(label) for label in retrieved if label >= 0],
@@ -252,6 +270,7 @@ def _traces(
                 shortlist_size,
                 n_near,
                 answer_order,
+                n_comparisons,
                 documents[row]["uid"],
             )
 
@@ -301,9 +320,11 @@ def _stem(word: str) -> str:
     return _stemmer().stemWord(word)
 
 
-def _check_order(answer_order: str) -> None:
+def _check(answer_order: str, n_comparisons: int | None) -> None:
     if answer_order not in get_args(AnswerOrder):
         raise ValueError(f"answer_order must be {' or '.join(get_args(AnswerOrder))}, got {answer_order!r}")
+    if n_comparisons is not None and n_comparisons < 0:
+        raise ValueError(f"n_comparisons must be at least 0, or None for all, got {n_comparisons}")
 
 
 def _pick(templates: Sequence[str], rng: np.random.Generator) -> str:

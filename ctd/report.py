@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
@@ -13,6 +14,12 @@ NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 def say(text: str) -> None:
     """Show a paragraph of Markdown."""
     display(Markdown(text))
+
+
+def text(words: str) -> None:
+    """Show what a model wrote as it stands, in a block of its own."""
+    fence = "~" * (1 + max(2, *map(len, re.findall("~*", words))))
+    say(f"{fence}text\n{words}\n{fence}")
 
 
 def table(frame: pd.DataFrame, digits: int = 3) -> None:

@@ -71,7 +71,7 @@ def bootstrap_ratio(
     rng = np.random.default_rng(seed)
     with np.errstate(invalid="ignore"):
         estimate = _ratio(above.sum(axis=0), below.sum(axis=0))
-        drawn = np.concatenate([_ratio(w @ above, w @ below) for w in _weights(n, draws, rng)])
+        drawn = np.concatenate([_ratio(w @ above, w @ below) for w in resample_weights(n, draws, rng)])
     ends = np.full((2, len(estimate)), np.nan)
     if (defined := ~np.isnan(estimate) & ~np.isnan(drawn).all(axis=0)).any():
         ends[:, defined] = np.nanquantile(drawn[:, defined], [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -108,7 +108,7 @@ def bootstrap_difference(
     return bootstrap_mean(np.subtract(a, b, dtype=np.float64), draws, level, seed)
 
 
-def _weights(n: int, draws: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "chunk n"]]:
+def resample_weights(n: int, draws: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "chunk n"]]:
     """How often each document comes up in each draw: multinomial counts, a bounded chunk of draws at a time."""
     size = max(1, CELLS // n)
     for start in range(0, draws, size):

@@ -224,6 +224,61 @@ def test_the_answer_follows_the_document_or_is_random():
     assert {trace.cot.split("\n")[0] for trace in draw} == {"Topics: none"}
 
 
+def compared(trace):
+    """The label that each comparison keeps, and whether it quotes the document."""
+    return [(next(x for x in c.labels if x in trace.answered), bool(c.quotes)) for c in trace.comparisons]
+
+
+def test_comparisons_that_quote_are_kept_first_and_stay_in_order(task, index, made, own_cache):
+    overtaken = 0
+    for n in range(4):
+        few = list(rationales.for_task(task, "train", index, 60, seed=5, n_comparisons=n))
+        for trace, whole in zip(few, made, strict=True):
+            every = compared(whole)
+            quoting_first = sorted(range(len(every)), key=lambda row: not every[row][1])
+            assert compared(trace) == [every[row] for row in sorted(quoting_first[:n])]
+            overtaken += sorted(quoting_first[:n]) != list(range(len(every)))[:n]
+            assert replace(trace, cot=whole.cot, comparisons=whole.comparisons, mentions=whole.mentions) == whole
+        if n == 0:
+            assert {trace.comparisons for trace in few} == {()}
+            assert all(trace.cot.endswith("Compare:") for trace in few)
+    assert overtaken > 0
+
+
+def test_as_many_comparisons_as_there_are_change_nothing(task, index, made, own_cache):
+    most = max(len(trace.comparisons) for trace in made)
+    assert most > 1
+    for n in (None, most):
+        assert list(rationales.for_task(task, "train", index, 60, seed=5, n_comparisons=n)) == made
+
+
+def test_a_quotation_mark_in_a_label_is_no_quote():
+    texts = ['"Calcium" so called', '"Calcium" so called/blood', "Liver", "Liver/blood"]
+    space = LabelSpace("marks", list("abcd"), texts, 4)
+    trace = rationales.rationalise(
+        "The liver.", [0, 2], space, [], {0: [1], 2: [3]}, [], np.random.default_rng(0), n_comparisons=1
+    )
+    assert compared(trace) == [(2, True)]
+
+
+def test_quotes_come_from_what_the_reader_sees(task, index, made, own_cache):
+    def cut(text):
+        return text[: len(text) // 2]
+
+    def quotes(trace):
+        return [words for comparison in trace.comparisons for words in comparison.quotes]
+
+    short = list(rationales.for_task(task, "train", index, 60, seed=5, cut=cut))
+    for trace, whole in zip(short, made, strict=True):
+        assert trace.document == cut(whole.document)
+        assert trace.shortlisted == whole.shortlisted
+        assert set(trace.answered) == set(whole.answered)
+        assert all(words in trace.document for words in quotes(trace))
+    assert any(quotes(trace) for trace in short)
+    beyond = [words for whole in made for words in quotes(whole) if words not in cut(whole.document)]
+    assert beyond or task.space.name == "setmm"  # whose formulas, the second half of a text, share no word with a name
+
+
 def test_labels_that_share_a_text_are_one():
     space = LabelSpace("twins", list("abcd"), ["Same", "Same", "Other", "Else"], 4)
     trace = rationales.rationalise("x", [1, 2], space, [0, 3], {1: [0, 3]}, ["t"], np.random.default_rng(0))
@@ -267,6 +322,7 @@ def test_a_space_without_topics_and_an_index_of_another_space_are_refused(own_ca
         ({"topic_depth": 9}, "depth must be between 0 and 2"),
         ({"split": "dev"}, "split must be train or validation, got 'dev'"),
         ({"answer_order": "alphabet"}, "answer_order must be document or random, got 'alphabet'"),
+        ({"n_comparisons": -1}, "n_comparisons must be at least 0, or None for all, got -1"),
     ],
 )
 def test_bad_parameters_are_refused_before_anything_is_read(own_cache, options, message):
@@ -291,6 +347,8 @@ def test_parameters_change_the_trace(own_cache):
         {"topic_depth": 1},
         {"n_topics": 1},
         {"answer_order": "random"},
+        {"n_comparisons": 1},
+        {"cut": lambda text: text[:30]},
     ):
         assert cots(**options) != plain, options
     assert not any("[[" in cot for cot in cots(n_near=0))

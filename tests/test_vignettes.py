@@ -111,7 +111,7 @@ def test_distractor_topics_come_from_other_chapters_than_the_gold_labels(space, 
 
 def test_rewording_never_makes_two_codes_the_same(space):
     rng = np.random.default_rng(0)
-    terms, meanings = vignettes._own_terms(), defaultdict(set)
+    terms, meanings = vignettes.own_terms(), defaultdict(set)
     for label in range(len(space)):
         for name in (space.texts[label], *terms.get(space.ids[label], [])):
             meanings[vignettes.reworded(name, rng).lower()].add(space.ids[label])

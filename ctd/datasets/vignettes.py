@@ -244,8 +244,8 @@ class _Writer:
             and exclusions[a, b] != 1
             and exclusions[b, a] != 1
             and ("chapter-16" not in chapters or chapters <= {"chapter-16", "chapter-17"})
-            and not _denies(self.space.texts[a], self.space.texts[b])
-            and not _denies(self.space.texts[b], self.space.texts[a])
+            and not denies(self.space.texts[a], self.space.texts[b])
+            and not denies(self.space.texts[b], self.space.texts[a])
         )
 
     def _ruled_out(self, gold: list[int], n: int, rng: np.random.Generator) -> list[int]:
@@ -281,7 +281,7 @@ class _Writer:
 
     def _name(self, label: int, rng: np.random.Generator) -> str:
         """A gold label in words: one of its own inclusion terms, or its description."""
-        terms = _own_terms().get(self.space.ids[label], [])
+        terms = own_terms().get(self.space.ids[label], [])
         return reworded(_pick([self.space.texts[label], *terms], rng), rng)
 
 
@@ -303,7 +303,7 @@ def _keeps_capital(text: str) -> bool:
     return word.lower() not in lower and bool(re.match(r"\w+('s\b|-[A-Z]| disease| syndrome)", text))
 
 
-def _denies(a: str, b: str) -> bool:
+def denies(a: str, b: str) -> bool:
     """Whether a says "without heart failure" and b names heart failure."""
     return any(denied.strip() in b.lower() for denied in re.findall(r"without ([a-z ]+)", a))
 
@@ -339,7 +339,7 @@ def _topics() -> list[tuple[str, str, str]]:
 
 
 @cache
-def _own_terms() -> dict[str, list[str]]:
+def own_terms() -> dict[str, list[str]]:
     """Inclusion terms that can stand for a label: filed under one node only, short, and naming no other code."""
     terms = icd10cm.inclusion_terms()
     named = [*icd10cm.label_space().texts, *(term for node in terms.values() for term in node)]

@@ -1,0 +1,332 @@
+"""Teach a model from texts: one training loop, for the teachers and for the students.
+
+Notes: the loss is the cross-entropy of the target tokens, summed over a batch and divided by their number. Batches
+are a function of the examples and the seed alone, so a run that was killed goes on where its checkpoint stands and
+ends with the weights it would have had. b examples of a batch, s tokens, n targets, d dimensions, v words.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from tqdm.auto import tqdm
+
+from ctd.cache import atomic, digest
+from ctd.lora import MergedLoRA
+
+IGNORED = -100  # what cross_entropy leaves out
+LOGITS_AT_ONCE = 256  # rows of the output layer: more do not stay in the processor's cache
+PROBE_LOGIT = 200.0  # far above where any model caps its logits
+CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+
+
+class Example(NamedTuple):
+    """Token ids of prompt and target in a row; the first `n_prompt` are given, the others are to be learned.
+
+    The first token is never learned: nothing stands before it.
+    """
+
+    ids: Sequence[int]
+    n_prompt: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train: AdamW, betas 0.9 and 0.95.
+
+    batch_tokens: tokens of one step, padding counted. learning_rate: the highest; it rises over the first
+    `warmup_steps`, stays, and falls linearly to zero over the last `decay` of the steps. clip: norm of the gradient.
+    shuffle: examples come in the order given, but for a shuffle within so many (1: as given).
+    save_every, check_every: steps between checkpoints, and between looks at the validation examples.
+    Raises ValueError for a number out of range.
+    """
+
+    batch_tokens: int = 4096
+    learning_rate: float = 1e-3
+    warmup_steps: int = 20
+    decay: float = 0.3
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    epochs: int = 1
+    shuffle: int = 512
+    seed: int = 0
+    save_every: int = 50
+    check_every: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("batch_tokens", "epochs", "shuffle", "save_every", "check_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("warmup_steps", "weight_decay", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay must be between 0 and 1, got {self.decay}")
+
+
+class Batch(NamedTuple):
+    """Examples side by side, padded on the right: nothing looks to the right, so no mask is needed.
+
+    ids: padding is 0. targets: what should follow each token, -100 where nothing is learned.
+    rows: which examples they are, in the order of `ids`.
+    """
+
+    ids: Int[Tensor, "b s"]
+    targets: Int[Tensor, "b s"]
+    rows: tuple[int, ...]
+
+
+Loss = Callable[[nn.Module, Batch], Tensor]  # summed over the batch's targets
+
+
+def batches(examples: Sequence[Example], settings: Settings) -> list[list[int]]:
+    """The examples of each step: about equally long, `batch_tokens` at most when padded (or one example alone)."""
+    rng = np.random.default_rng(settings.seed)
+    steps = []
+    for _ in range(settings.epochs):
+        order = np.arange(len(examples))
+        for start in range(0, len(order), settings.shuffle):
+            rng.shuffle(order[start : start + settings.shuffle])
+            window = sorted(order[start : start + settings.shuffle].tolist(), key=lambda row: len(examples[row].ids))
+            groups: list[list[int]] = [[]]
+            for row in window:
+                if groups[-1] and (len(groups[-1]) + 1) * len(examples[row].ids) > settings.batch_tokens:
+                    groups.append([])
+                groups[-1].append(row)
+            steps += [groups[place] for place in rng.permutation(len(groups))]
+    return steps
+
+
+def collate(examples: Sequence[Example], rows: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+    """The batch of some examples, as long as the longest of them."""
+    longest = max(len(examples[row].ids) for row in rows)
+    ids = np.zeros((len(rows), longest), np.int64)
+    targets = np.full((len(rows), longest), IGNORED, np.int64)
+    for place, row in enumerate(rows):
+        tokens, n_prompt = examples[row]
+        ids[place, : len(tokens)] = tokens
+        first = max(n_prompt, 1)
+        targets[place, first - 1 : len(tokens) - 1] = tokens[first:]
+    return Batch(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device), tuple(rows))
+
+
+def token_loss(model: Any, batch: Batch) -> Tensor:
+    """Summed cross-entropy of a batch's targets (nats), output layer by pieces to keep memory small.
+
+    For models whose logits are the last hidden state times one matrix; `train` and `evaluate` refuse others.
+    """
+    hidden = model.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
+    wanted = batch.targets != IGNORED
+    weight = model.get_output_embeddings().weight
+    weight = weight if torch.is_grad_enabled() else weight.detach()
+    return _Head.apply(hidden[wanted], batch.targets[wanted], weight)
+
+
+class _Head(torch.autograd.Function):
+    """Output layer and cross-entropy, some rows at a time; the gradient is computed on the way forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Float[Tensor, "n d"], targets: Int[Tensor, " n"], weight: Float[Tensor, "v d"]
+    ) -> Float[Tensor, ""]:
+        of_hidden, _, of_weight = ctx.needs_input_grad
+        exact = torch.promote_types(weight.dtype, torch.float32)
+        total, grads = hidden.new_zeros((), dtype=exact), []
+        grad_weight = torch.zeros_like(weight, dtype=exact) if of_weight else None
+        for rows, wanted in zip(hidden.split(LOGITS_AT_ONCE), targets.split(LOGITS_AT_ONCE), strict=True):
+            log_p = (rows @ weight.T).to(exact).log_softmax(-1)
+            total -= log_p.gather(1, wanted[:, None]).sum()
+            if of_hidden or of_weight:
+                p = log_p.exp_()
+                p.scatter_add_(1, wanted[:, None], p.new_full((len(wanted), 1), -1.0))
+            if of_hidden:
+                grads.append(p.to(weight.dtype) @ weight)
+            if grad_weight is not None:
+                grad_weight += p.T @ rows.to(exact)
+        ctx.grads = torch.cat(grads) if grads else None
+        ctx.grad_weight = grad_weight.to(weight.dtype) if grad_weight is not None else None
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, None, Tensor | None]:
+        (by,) = upstream
+        hidden, weight = (None if grad is None else (grad * by).to(grad.dtype) for grad in (ctx.grads, ctx.grad_weight))
+        return hidden, None, weight
+
+
+def train(
+    model: Any,
+    examples: Sequence[Example],
+    settings: Settings,
+    folder: Path,
+    adapters: MergedLoRA | None = None,
+    validation: Sequence[Example] = (),
+    loss: Loss = token_loss,
+    desc: str = "training",
+) -> list[dict[str, float]]:
+    """Train in place; returns the log, a row each step, which `folder`/log.csv keeps. Leaves the model in eval mode.
+
+    adapters: what is trained; None for every weight that requires a gradient. validation: examples whose mean loss
+    the log notes now and then (NaN in the other rows). loss: summed over a batch's targets; its random numbers
+    (dropout) depend on seed and step alone. folder: for log and checkpoint; a checkpoint of the same examples,
+    settings and shapes there is gone on from, of others refused. Model and loss must be those it was begun with.
+    Raises ValueError without examples, for one that leaves nothing to learn, for a checkpoint of another run, for a
+    model that `token_loss` does not fit, or when loss or gradient is no longer a number.
+    """
+    if not examples:
+        raise ValueError("there is nothing to learn from: no example was given")
+    for number, (ids, n_prompt) in enumerate(examples):
+        if (given := max(n_prompt, 1)) >= len(ids):
+            raise ValueError(
+                f"example {number} leaves nothing to learn: the first {given} of {len(ids)} tokens are given"
+            )
+    if loss is token_loss:
+        _check_head(model, examples[0])
+    steps = batches(examples, settings)
+    trained = [p for p in (model if adapters is None else adapters).parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
+    )
+    identity = _identity(examples, settings, trained)
+    log = _resume(folder / CHECKPOINT, identity, trained, optimizer)
+    device = next(model.parameters()).device
+    model.train()
+    if adapters is not None:
+        adapters.merge()
+    progress = tqdm(desc=desc, unit=" steps", initial=len(log), total=len(steps))
+    with progress, torch.random.fork_rng():
+        for step in range(len(log), len(steps)):
+            began = time.perf_counter()
+            torch.manual_seed(settings.seed + step)
+            rate = settings.learning_rate * _schedule(step, len(steps), settings)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = collate(examples, steps[step], device)
+            mean = loss(model, batch) / int((batch.targets != IGNORED).sum())
+            mean.backward()
+            if adapters is not None:
+                adapters.take_gradients()
+            norm = torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+            if not torch.isfinite(mean + norm):
+                raise ValueError(
+                    f"the loss of step {step} is {mean.item()}, its gradient's norm {norm.item()}: lower "
+                    "learning_rate, or use float32"
+                )
+            optimizer.step()
+            optimizer.zero_grad()
+            if adapters is not None:
+                adapters.merge()
+            row = {"step": step, "tokens": batch.ids.numel(), "loss": mean.item(), "rate": rate, "norm": norm.item()}
+            row["seconds"] = time.perf_counter() - began
+            last = step + 1 == len(steps)
+            checked = len(validation) and (last or (step + 1) % settings.check_every == 0)
+            row["validation"] = evaluate(model, validation, settings.batch_tokens, loss) if checked else float("nan")
+            log.append(row)
+            progress.update()
+            progress.set_postfix(loss=f"{row['loss']:.3f}", tokens_a_second=f"{row['tokens'] / row['seconds']:.0f}")
+            if last or (step + 1) % settings.save_every == 0:
+                _save(folder, identity, trained, optimizer, log)
+    model.eval()
+    return log
+
+
+@torch.no_grad()
+def evaluate(model: Any, examples: Sequence[Example], batch_tokens: int = 4096, loss: Loss = token_loss) -> float:
+    """Mean of the loss over the target tokens, in nats.
+
+    Raises ValueError without examples, or for a model that `token_loss` does not fit.
+    """
+    if not examples:
+        raise ValueError("there is nothing to evaluate on: no example was given")
+    if loss is token_loss:
+        _check_head(model, examples[0])
+    device = next(model.parameters()).device
+    total, n_targets = 0.0, 0
+    training = model.training
+    model.eval()
+    for rows in batches(examples, Settings(batch_tokens=batch_tokens)):
+        batch = collate(examples, rows, device)
+        total += loss(model, batch).item()
+        n_targets += int((batch.targets != IGNORED).sum())
+    model.train(training)
+    return total / max(n_targets, 1)
+
+
+def _schedule(step: int, n_steps: int, settings: Settings) -> float:
+    """The fraction of the highest learning rate at a step."""
+    falling = settings.decay * n_steps
+    rise = (step + 1) / settings.warmup_steps if settings.warmup_steps else 1.0
+    fall = (n_steps - step) / falling if falling else 1.0
+    return min(1.0, rise, fall)
+
+
+@torch.no_grad()
+def _check_head(model: Any, example: Example) -> None:
+    """Refuse a family that does more between its last hidden state and its logits than one matrix.
+
+    Tried with hidden states so long that a cap must show, however small the weights.
+    """
+    head, plain = model.get_output_embeddings(), []
+
+    def lengthen(_: nn.Module, __: Any, output: Any) -> None:
+        largest = (output.last_hidden_state @ head.weight.T).abs().max().clamp(min=1e-6)
+        output.last_hidden_state = output.last_hidden_state * (PROBE_LOGIT / largest)
+        plain.append(output.last_hidden_state @ head.weight.T)
+
+    batch = collate([example], [0], next(model.parameters()).device)
+    hook = model.get_decoder().register_forward_hook(lengthen)
+    try:
+        own = model(input_ids=batch.ids[:, :8], use_cache=False).logits
+    finally:
+        hook.remove()
+    biased = getattr(head, "bias", None) is not None
+    if biased or not torch.allclose(own.float(), plain[0].float(), rtol=0, atol=0.01 * PROBE_LOGIT):
+        raise ValueError(
+            f"{type(model).__name__} scales, caps or shifts its logits, which token_loss does not: pass a loss= of "
+            "your own"
+        )
+
+
+def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence[Tensor]) -> str:
+    shapes = [list(weight.shape) for weight in trained]
+    texts = (part for ids, n_prompt in examples for part in (str(n_prompt), np.array(ids, np.int64).tobytes()))
+    return digest([json.dumps([asdict(settings), shapes]), *texts])
+
+
+def _save(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any, log: list[dict[str, float]]) -> None:
+    """The log first: a run whose last checkpoint stands has its whole log."""
+    with atomic(folder / LOG) as scratch, open(scratch, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(log[0]))
+        writer.writeheader()
+        writer.writerows(log)
+    weights = [weight.detach() for weight in trained]
+    with atomic(folder / CHECKPOINT) as scratch:
+        torch.save({"identity": identity, "weights": weights, "optimizer": optimizer.state_dict(), "log": log}, scratch)
+
+
+def _resume(path: Path, identity: str, trained: Sequence[Tensor], optimizer: Any) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["identity"] != identity:
+        raise ValueError(f"{path} is of a run with other examples, settings or weights: remove it to begin anew")
+    with torch.no_grad():
+        for weight, saved in zip(trained, state["weights"], strict=True):
+            weight.copy_(saved)
+    optimizer.load_state_dict(state["optimizer"])
+    return list(state["log"])

@@ -1,0 +1,156 @@
+"""What is asked of a teacher, and what is made of its words: nothing is lost, rankings follow certainty."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ctd import reasoning, traces
+from ctd.generate import Completion
+from ctd.index import LabelIndex
+
+
+class Whitespace:
+    """A tokenizer of words, as far as `prompts.cut` asks for one."""
+
+    chat_template = None
+
+    def __call__(self, text, return_offsets_mapping=False, **_):
+        ends = np.cumsum([len(word) + 1 for word in text.split()]) - 1
+        return {"offset_mapping": [(0, end) for end in ends], "input_ids": text.split()}
+
+
+@pytest.fixture
+def index(space, encoder, own_cache):
+    return LabelIndex.build(space, encoder)
+
+
+def teacher(tuned=True, document_tokens=50):
+    return reasoning.Teacher(SimpleNamespace(tokenizer=Whitespace()), tuned, document_tokens, {}, None)
+
+
+def completed(text, certainty=None):
+    """A completion whose lines have the log-probabilities of `certainty`, others -1 each."""
+    offsets, logprobs, start = [], [], 0
+    for line in text.splitlines(keepends=True):
+        offsets.append((start, start + len(line)))
+        logprobs.append((certainty or {}).get(line.strip().removeprefix("- "), -1.0))
+        start += len(line)
+    return Completion(text, True, len(offsets), tuple(offsets), tuple(logprobs))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What was asked; each prompt is answered with `asked.answer`."""
+    note = SimpleNamespace(prompts=[], answer=completed(""))
+
+    def generate(model, prompts, **_):
+        note.prompts += prompts
+        return [note.answer] * len(prompts)
+
+    monkeypatch.setattr(reasoning, "generate", generate)
+    return note
+
+
+REST = "Topics: heart\nShortlist:\n- Liver\n- Left heart\nCompare:\n</think>\nAnswer:\n- Liver\n- Left heart\n"
+
+
+def test_a_whole_trace_is_read_and_ranked_by_certainty(asked, index):
+    asked.answer = completed(REST, {"Liver": -3.0, "Left heart": -0.5})
+    (one,) = reasoning.reason(teacher(), ["The left heart."], index, uids=["u1"])
+    assert asked.prompts == ["Document: The left heart.\n<think>\n"]
+    assert one.trace.error == ""
+    assert one.trace.uid == "u1"
+    assert one.trace.shortlisted == (3, 5)
+    assert one.ranking == (5, 3)
+    assert (one.n_items, one.n_exact) == (2, 2)
+
+
+def test_the_teacher_sees_as_much_of_a_document_as_it_was_trained_on(asked, index):
+    (one,) = reasoning.reason(teacher(document_tokens=2), ["one two three four"], index)
+    assert asked.prompts == ["Document: one two\n<think>\n"]
+    assert one.trace.document == "one two"
+
+
+def test_a_line_that_is_no_label_becomes_the_nearest_and_is_counted(asked, index):
+    asked.answer = completed("x</think>\nAnswer:\n- liver / metabolism of\n- LIVER\n- Liver\n")
+    (one,) = reasoning.reason(teacher(), ["d"], index)
+    assert set(one.ranking) == {4, 3}
+    assert (one.n_items, one.n_exact) == (3, 1)
+    assert one.trace.error
+
+
+@pytest.mark.parametrize("text", ["", "Answer:", "\N{SNOWMAN}" * 50, "- \n- \n", "<think>" * 9, "Answer:\n-   \n- \n"])
+def test_nothing_that_is_written_loses_a_document(asked, index, text):
+    asked.answer = completed(text)
+    for mode in ("trace", "answer"):
+        (one,) = reasoning.reason(teacher(), ["d"], index, mode=mode)
+        assert one.ranking == ()
+        assert one.trace.document == "d"
+
+
+def test_the_modes_begin_differently_and_the_candidates_stand_in_the_prompt(asked, index):
+    reasoning.reason(teacher(), ["d"], index, mode="answer")
+    reasoning.reason(teacher(), ["d"], index, mode="candidates", candidates=[[3, 0]])
+    assert asked.prompts == ["Document: d\nAnswer:\n", "Document: d\nCandidates:\n- Liver\n- Calcium\n<think>\n"]
+
+
+def test_a_model_that_was_not_tuned_is_told_the_format(asked, index):
+    asked.answer = completed("<think>\nhm\n</think>\nAnswer:\n- Calcium\n")
+    (one,) = reasoning.reason(teacher(tuned=False), ["the d"], index)
+    assert "Shortlist:" in asked.prompts[0]
+    assert "the d" in asked.prompts[0]
+    assert one.ranking == (0,)
+
+
+def test_a_shortlist_from_elsewhere_is_handed_over_behind_the_own_topics(asked, index):
+    asked.answer = completed(REST)
+    (one,) = reasoning.reason(teacher(), ["d"], index)
+    begun = reasoning.handed(one.trace, [1, 2], index.space.texts)
+    assert begun == "<think>\nTopics: heart\nShortlist:\n- Calcium/metabolism\n- Calcium/blood\nCompare:\n"
+    asked.answer = completed("</think>\nAnswer:\n- Calcium/blood\n")
+    (refined,) = reasoning.reason(teacher(), ["d"], index, begun=[begun])
+    assert asked.prompts[-1] == "Document: d\n" + begun
+    assert refined.trace.shortlisted == (1, 2)
+    assert refined.ranking == (2,)
+
+
+def test_rankings_are_padded_and_cut():
+    ranked = [SimpleNamespace(ranking=(4, 2, 1)), SimpleNamespace(ranking=())]
+    assert reasoning.rankings(ranked, 2).tolist() == [[4, 2], [-1, -1]]
+
+
+def test_bad_input_is_one_line(index):
+    with pytest.raises(ValueError, match="mode must be one of trace, candidates, answer, got 'guess'"):
+        reasoning.reason(teacher(), ["d"], index, mode="guess")
+    with pytest.raises(ValueError, match="candidates= goes with mode 'candidates'"):
+        reasoning.reason(teacher(), ["d"], index, mode="candidates")
+    with pytest.raises(ValueError, match=r"uids needs one entry a document \(1\), got 2"):
+        reasoning.reason(teacher(), ["d"], index, uids=["a", "b"])
+
+
+def test_the_summary_counts_every_document(asked, index):
+    asked.answer = completed(REST)
+    reasoned = reasoning.reason(teacher(), ["a", "b"], index)
+    facts = reasoning.summary(reasoned).set_index("fact")["value"]
+    assert facts["documents"] == 2
+    assert facts["in the format to the letter"] == 1.0
+    assert facts["labels answered, mean"] == 2.0
+
+
+def test_a_manifest_becomes_a_flat_table():
+    table = reasoning.card({"name": "t", "recipe": {"rank": 32, "settings": {"seed": 0}}})
+    assert table.to_numpy().tolist() == [["name", "t"], ["recipe / rank", "32"], ["recipe / settings / seed", "0"]]
+
+
+def test_clusters_are_topics_and_none_leaves_the_space_as_it_is(space, monkeypatch, encoder, own_cache):
+    from ctd.datasets.task import Card, Task, splits_of
+
+    monkeypatch.setattr(reasoning.encoders, "load", lambda name: encoder)
+    task = Task(splits_of({}), space, Card("t", "l", "s", "m"))
+    same, index = reasoning.with_topics(task, "hash", 0)
+    assert same.space is space
+    assert len(index.space) == 7
+    clustered, _ = reasoning.with_topics(task, "hash", 2)
+    assert len(clustered.space.ids) == len(space.ids) + 2
+    assert traces.mentions("Calcium", clustered.space)
