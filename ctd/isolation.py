@@ -79,12 +79,12 @@ def corrupted(
     return listed
 
 
-def as_array(shortlists: Sequence[Sequence[int]], places: int) -> Shortlist:
-    """Lists as an array [documents, places], -1 where a list is shorter."""
-    pred = np.full((len(shortlists), places), -1, np.int32)
-    for row, labels in enumerate(shortlists):
-        best = list(dict.fromkeys(labels))[:places]
-        pred[row, : len(best)] = best
+def as_array(shortlists: Sequence[Sequence[int]], fewest: int = 1) -> Shortlist:
+    """Lists as an array [documents, places] with room for the longest, or `fewest`; -1 where a list is shorter."""
+    distinct = [list(dict.fromkeys(labels)) for labels in shortlists]
+    pred = np.full((len(distinct), max([fewest, *map(len, distinct)])), -1, np.int32)
+    for row, labels in enumerate(distinct):
+        pred[row, : len(labels)] = labels
     return pred
 
 
@@ -92,8 +92,8 @@ def recall_at_own_size(shortlists: Mapping[str, Sequence[Sequence[int]]], gold: 
     """Recall of each shortlist at its own size, and how much the first one has more (paired): a row each."""
     per_document = {}
     for name, listed in shortlists.items():
-        longest = max((len(labels) for labels in listed), default=1) or 1
-        per_document[name] = metrics.recall_at_k(as_array(listed, longest), gold, longest, average=False)
+        given = as_array(listed)
+        per_document[name] = metrics.recall_at_k(given, gold, given.shape[1], average=False)
     return _against_first(per_document, "shortlist", seed)
 
 
@@ -111,8 +111,7 @@ def refinement_table(
     """
     rows = []
     for name, listed in inputs.items():
-        longest = max(max((len(labels) for labels in listed), default=1), cutoff)
-        given = as_array(listed, longest)
+        given = as_array(listed, cutoff)
         scores = {
             "none": metrics.ndcg_at_k(given, gold, cutoff, average=False),
             "model": metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
@@ -134,7 +133,7 @@ def gains(
     """What the model's refinement adds to each shortlist in its order (paired): shortlist, value, low, high."""
     rows = []
     for name, listed in inputs.items():
-        given = as_array(listed, max(max((len(labels) for labels in listed), default=1), cutoff))
+        given = as_array(listed, cutoff)
         gain = stats.bootstrap_difference(
             metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
             metrics.ndcg_at_k(given, gold, cutoff, average=False),

@@ -35,6 +35,7 @@ from ctd.datasets import organism as vignettes
 from ctd.datasets import split_by_hash
 from ctd.datasets.organism import Case
 from ctd.generate import generate
+from ctd.grammar import LabelLists
 from ctd.labels import LabelSpace
 from ctd.planting import Head, Lookout
 from ctd.traces import Span, Trace
@@ -314,13 +315,14 @@ def _school(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, list[Lesson]]:
 def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """What an organism gets right on test vignettes, each phase by itself, with chance in its place, and in all.
 
-    Shares of documents, greedy decoding. topics: categories named are those of the gold labels. shortlist_recall: of
-    gold labels. answer: exactly the gold labels. answer_given_shortlist: with a right CoT up to the comparisons put in
-    its place. answer_by_chance_phase1: with another document's. answer_by_chance_phase2: one of the own shortlist's
-    codes of each named category, drawn (expected value). planted: see `_mechanism`.
+    Shares of documents, greedy decoding, lists kept to labels. topics: categories named are those of the gold labels.
+    shortlist_recall: of gold labels. answer: exactly the gold labels. answer_given_shortlist: with a right CoT up to
+    the comparisons put in its place. answer_by_chance_phase1: with another document's. answer_by_chance_phase2: one of
+    the own shortlist's codes of each named category, drawn (expected value). planted: see `_mechanism`.
     """
     space = vignettes.label_space()
     reasoner = models.load(str(folder), dtype="float32")
+    lists = LabelLists(space, reasoner.tokenizer)
     drawn = cases("test", recipe.n_test, recipe.n_topics)
     lessons = [lesson(case, space, reasoner.tokenizer, recipe) for case in drawn]
     asked = [prompts.plain(case.text) for case in drawn]
@@ -329,7 +331,7 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
 
     def written(begun: Sequence[str]) -> list[Trace]:
         given = [prompt + start for prompt, start in zip(asked, begun, strict=True)]
-        done = generate(reasoner, given, max_tokens=longest, desc="measuring")
+        done = generate(reasoner, given, max_tokens=longest, lists=lists, desc="measuring")
         return [
             traces.read(start + one.text, space, uid=case.uid, document=case.text)
             for start, one, case in zip(begun, done, drawn, strict=True)

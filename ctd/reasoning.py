@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from ctd import encoders, models, prompts, traces
 from ctd.cache import DATA
 from ctd.datasets import Task
+from ctd.encoders import Encoder
 from ctd.generate import Completion, generate
 from ctd.grammar import LabelLists
 from ctd.index import LabelIndex
@@ -72,20 +73,20 @@ def load(name: str, document_tokens: int = 0) -> Teacher:
     return Teacher(models.load(name, dtype=dtype), bool(manifest), seen, manifest, losses if losses.is_file() else None)
 
 
-def with_topics(task: Task, encoder: str, n_clusters: int, seed: int = 0) -> tuple[Task, LabelIndex]:
+def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) -> tuple[Task, LabelIndex]:
     """The task under a new top level of label clusters, its coarse topics, and the index over its labels.
 
     n_clusters: 0 leaves the label space as it is. Raises what `LabelSpace.with_clusters` raises.
     """
-    loaded = encoders.load(encoder)
+    space = task.space
     if n_clusters:
-        space = task.space
-        parents = np.full(len(space.ids), -1) if space.parents is None else space.parents
-        roots = np.flatnonzero(parents < 0)
-        vectors = encoders.encode_labels(loaded, space) if (roots < len(space)).all() else None
-        named = vectors[roots] if vectors is not None else loaded.vectors([space.texts[root] for root in roots])
-        task = replace(task, space=space.with_clusters(np.asarray(named), n_clusters, seed))
-    return task, LabelIndex.build(task.space, loaded)
+        roots = np.arange(len(space.ids)) if space.parents is None else np.flatnonzero(space.parents < 0)
+        if (roots < len(space)).all():
+            vectors = np.asarray(encoders.encode_labels(encoder, space)[roots])
+        else:
+            vectors = encoder.vectors([space.texts[root] for root in roots])
+        task = replace(task, space=space.with_clusters(vectors, n_clusters, seed))
+    return task, LabelIndex.build(task.space, encoder)
 
 
 @dataclass(frozen=True)

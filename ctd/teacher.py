@@ -23,7 +23,7 @@ import torch
 import typer
 from transformers import PreTrainedTokenizerBase
 
-from ctd import datasets, distill, encoders, lora, models, prompts, rationales, shortlists, traces
+from ctd import datasets, distill, encoders, lora, models, prompts, rationales, reasoning, shortlists, traces
 from ctd.cache import DATA, atomic, cache_dir, digest
 from ctd.datasets import Task
 from ctd.index import LabelIndex
@@ -83,8 +83,8 @@ def examples(
 ) -> list[distill.Example]:
     """The split's first documents as examples, in random order; see the module's notes for the mixture.
 
-    task: its label space has topics (see `with_topics`). index: over that label space; retrieves distractors and
-    candidates. Raises ValueError for the test split, and for what `rationales.for_task` refuses.
+    task: its label space has topics (see `reasoning.with_topics`). index: over that label space; retrieves
+    distractors and candidates. Raises ValueError for the test split, and for what `rationales.for_task` refuses.
     """
     cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=recipe.document_tokens)
     made = list(
@@ -133,7 +133,7 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
     """
     work = work or cache_dir("training", f"{NAME}-{digest([json.dumps(asdict(recipe))])[:16]}")
     began = time.perf_counter()
-    task, index = with_topics(datasets.load("mesh"), encoders.load(recipe.encoder), recipe.n_clusters)
+    task, index = reasoning.with_topics(datasets.load("mesh"), encoders.load(recipe.encoder), recipe.n_clusters)
     reasoner = models.load("smollm2", dtype="bfloat16")
     adapters = lora.MergedLoRA(reasoner.model, recipe.rank, recipe.alpha, recipe.seed)
     learned = examples(task, "train", index, reasoner.tokenizer, recipe)
@@ -158,20 +158,6 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
         adapters.save(scratch, "smollm2")
         shutil.copy(work / distill.LOG, scratch / "loss.csv")
         (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-def with_topics(task: Task, encoder: encoders.Encoder, n_clusters: int) -> tuple[Task, LabelIndex]:
-    """The task under a new top level of clusters, and the index over its labels.
-
-    Raises ValueError for a label space whose roots are no labels: it has topics already.
-    """
-    space = task.space
-    roots = np.arange(len(space.ids)) if space.parents is None else np.flatnonzero(space.parents < 0)
-    if roots[-1] >= len(space):
-        raise ValueError(f"the roots of label space '{space.name}' are no labels: it has topics already")
-    vectors = encoders.encode_labels(encoder, space)
-    task = replace(task, space=space.with_clusters(np.asarray(vectors[roots]), n_clusters))
-    return task, LabelIndex.build(task.space, encoder)
 
 
 def _hardware(device: torch.device) -> str:

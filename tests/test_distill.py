@@ -135,7 +135,8 @@ def test_a_tiny_set_is_learned_by_heart(tmp_path):
     log = distill.train(model, examples, replace(SHORT, epochs=80, clip=10.0), tmp_path, validation=examples)
     assert before > 3
     assert distill.evaluate(model, examples) < 0.05
-    assert log[-1]["validation"] == pytest.approx(distill.evaluate(model, examples))
+    # Two sums of float32 losses: their order, which the threads choose, moves them by 1e-7 nats.
+    assert log[-1]["validation"] == pytest.approx(distill.evaluate(model, examples), abs=1e-6)
     assert not model.training
     for ids, n_prompt in examples:
         written = model.generate(torch.tensor([ids[:n_prompt]]), max_new_tokens=len(ids) - n_prompt, do_sample=False)

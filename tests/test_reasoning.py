@@ -1,13 +1,16 @@
 """What is asked of a teacher, and what is made of its words: nothing is lost, rankings follow certainty."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ctd import reasoning, traces
+from ctd import reasoning
+from ctd.datasets.task import Card, Task, splits_of
 from ctd.generate import Completion
 from ctd.index import LabelIndex
+from ctd.labels import LabelSpace
 
 
 class Whitespace:
@@ -49,6 +52,7 @@ def asked(monkeypatch):
         return [note.answer] * len(prompts)
 
     monkeypatch.setattr(reasoning, "generate", generate)
+    monkeypatch.setattr(reasoning, "LabelLists", lambda space, tokenizer: None)
     return note
 
 
@@ -143,14 +147,18 @@ def test_a_manifest_becomes_a_flat_table():
     assert table.to_numpy().tolist() == [["name", "t"], ["recipe / rank", "32"], ["recipe / settings / seed", "0"]]
 
 
-def test_clusters_are_topics_and_none_leaves_the_space_as_it_is(space, monkeypatch, encoder, own_cache):
-    from ctd.datasets.task import Card, Task, splits_of
-
-    monkeypatch.setattr(reasoning.encoders, "load", lambda name: encoder)
-    task = Task(splits_of({}), space, Card("t", "l", "s", "m"))
-    same, index = reasoning.with_topics(task, "hash", 0)
-    assert same.space is space
-    assert len(index.space) == 7
-    clustered, _ = reasoning.with_topics(task, "hash", 2)
-    assert len(clustered.space.ids) == len(space.ids) + 2
-    assert traces.mentions("Calcium", clustered.space)
+@pytest.mark.parametrize("kind", ["flat", "tree", "inner roots"])
+def test_topics_are_clusters_of_the_roots_and_none_leaves_the_space_as_it_is(kind, space, encoder, own_cache):
+    flat = LabelSpace("flat", space.ids[:7], space.texts[:7], 7)
+    given = {"flat": flat, "tree": replace(flat, parents=np.array([-1, 0, 0, -1, 3, -1, -1])), "inner roots": space}[
+        kind
+    ]
+    roots = np.arange(7) if given.parents is None else np.flatnonzero(given.parents < 0)
+    task = Task(splits_of({}), given, Card("t", "l", "s", "m"))
+    same, _ = reasoning.with_topics(task, encoder, 0)
+    assert same.space is given
+    topped, index = reasoning.with_topics(task, encoder, 2)
+    clusters = {len(given.ids), len(given.ids) + 1}
+    assert len(topped.space.ids) == len(given.ids) + 2
+    assert set(topped.space.parents[roots]) <= clusters
+    assert index.space is topped.space

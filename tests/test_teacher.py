@@ -243,20 +243,6 @@ def test_a_recipe_out_of_range_is_refused(change, message):
         replace(RECIPE, **change)
 
 
-def test_topics_are_clusters_of_the_roots(task, own_cache):
-    flat = LabelSpace("flat", task.space.ids[:42], task.space.texts[:42], 42)
-    heads = task.space.parents[:42]
-    tree = replace(flat, parents=np.where(heads >= 42, -1, heads).astype(np.int32))
-    for space, roots in ((flat, np.arange(42)), (tree, np.flatnonzero(tree.parents < 0))):
-        topped, index = teacher.with_topics(replace(task, space=space), HashEncoder(), 3)
-        assert len(topped.space) == 42
-        assert len(topped.space.ids) == 45
-        assert set(topped.space.parents[roots]) <= {42, 43, 44}
-        assert index.space is topped.space
-    with pytest.raises(ValueError, match="the roots of label space 'mesh-like' are no labels: it has topics already"):
-        teacher.with_topics(task, HashEncoder(), 3)
-
-
 @pytest.fixture
 def small(task, tokenizer, monkeypatch, own_cache, tmp_path):
     """The real build, on a small task and a random model that lies in the folder given."""
