@@ -220,7 +220,7 @@ def _write_all(
             # What is drawn depends on seed and batch alone, and the caller's own draws not on what is drawn here.
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(sampling.batch_seed(number))
-                completions = _write(reasoner, rows, sampling)
+                completions = _write(reasoner, rows, sampling, lists)
         except torch.OutOfMemoryError as error:
             longest = max(map(len, rows)) + sampling.max_tokens
             raise MemoryError(

@@ -5,10 +5,13 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ctd import grammar
+from ctd.generate import generate
 from ctd.grammar import LabelLists, OnlyLabels
 from ctd.labels import LabelSpace
+from ctd.models import Reasoner
 
 TEXTS = ["Calcium", "Calcium/blood", "Calcium/metabolism", "Liver", "Café", "Liver"]
 
@@ -105,3 +108,29 @@ def test_the_table_is_kept_and_another_label_space_has_another(lists, tokenizer)
     space = LabelSpace("other", ["a"], ["Liver"], 1)
     assert LabelLists(space, tokenizer).key != lists.key
     assert len(LabelLists(space, tokenizer).lines) == 1
+
+
+def test_what_a_model_generates_is_kept_to_the_lists(lists, tokenizer, own_cache, monkeypatch):
+    """A model of random weights, which is made to begin an item at every line, writes labels and nothing else."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config).eval()
+    tokenizer.padding_side = "left"
+    begin = grammar.OnlyLabels.__call__
+
+    def items_only(self, input_ids, scores):
+        scores = begin(self, input_ids, scores)
+        for place, row in enumerate(self.rows):
+            if row.begins:
+                scores[place, self.lists.bullet] = 1e4
+        return scores
+
+    monkeypatch.setattr(grammar.OnlyLabels, "__call__", items_only)
+    reasoner = Reasoner("tiny", model, tokenizer, "tiny")
+    for completion in generate(reasoner, ["Answer:\n", "x\n"], max_tokens=40, lists=lists):
+        items = completion.text.split("\n")[:-1]
+        assert items
+        assert {item.removeprefix("- ") for item in items} <= set(TEXTS)
