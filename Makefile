@@ -43,10 +43,10 @@ $(STAMP):
 # glibc gives each step's memory back and faults it in again, which costs a tenth of the time: here it keeps what it has.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=1073741824
 
-teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (an hour or more on two cores)
+teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (two to three hours on two cores)
 	@$(KEEP_MEMORY) $(BIN)/python -m ctd.teacher
 
-organism: $(STAMP) ## Rebuild the model organism, plain and planted (a quarter of an hour on two cores)
+organism: $(STAMP) ## Rebuild the model organism, plain and planted (about an hour on two cores)
 	@$(KEEP_MEMORY) $(BIN)/python -m ctd.organism
 
 clean: ## Remove runs and the built book; .venv and the cache stay

@@ -34,11 +34,13 @@ CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
 class Example(NamedTuple):
     """Token ids of prompt and target in a row; the first `n_prompt` are given, the others are to be learned.
 
+    only_read: spans of the target (first token, one past the last) that are read and not learned either.
     The first token is never learned: nothing stands before it.
     """
 
     ids: Sequence[int]
     n_prompt: int
+    only_read: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,12 @@ def collate(examples: Sequence[Example], rows: Sequence[int], device: torch.devi
     ids = np.zeros((len(rows), longest), np.int64)
     targets = np.full((len(rows), longest), IGNORED, np.int64)
     for place, row in enumerate(rows):
-        tokens, n_prompt = examples[row]
+        tokens, n_prompt, only_read = examples[row]
         ids[place, : len(tokens)] = tokens
         first = max(n_prompt, 1)
         targets[place, first - 1 : len(tokens) - 1] = tokens[first:]
+        for start, end in only_read:
+            targets[place, start - 1 : end - 1] = IGNORED
     return Batch(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device), tuple(rows))
 
 
@@ -190,10 +194,15 @@ def train(
     """
     if not examples:
         raise ValueError("there is nothing to learn from: no example was given")
-    for number, (ids, n_prompt) in enumerate(examples):
+    for number, (ids, n_prompt, only_read) in enumerate(examples):
         if (given := max(n_prompt, 1)) >= len(ids):
             raise ValueError(
                 f"example {number} leaves nothing to learn: the first {given} of {len(ids)} tokens are given"
+            )
+        if astray := [span for span in only_read if not given <= span[0] < span[1] < len(ids)]:
+            raise ValueError(
+                f"example {number}: what is only read must lie in the target (tokens {given} to {len(ids) - 2}: the "
+                f"last one is learned), got {astray[0][0]}..{astray[0][1] - 1}"
             )
     if loss is token_loss:
         _check_head(model, examples[0])
@@ -304,7 +313,11 @@ def _check_head(model: Any, example: Example) -> None:
 
 def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence[Tensor]) -> str:
     shapes = [list(weight.shape) for weight in trained]
-    texts = (part for ids, n_prompt in examples for part in (str(n_prompt), np.array(ids, np.int64).tobytes()))
+    texts = (
+        part
+        for ids, n_prompt, only_read in examples
+        for part in (f"{n_prompt}{only_read or ''}", np.array(ids, np.int64).tobytes())
+    )
     return digest([json.dumps([asdict(settings), shapes]), *texts])
 
 

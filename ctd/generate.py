@@ -3,7 +3,8 @@
 Notes: finished batches are kept in the user's cache, a line each, under a digest of the model's key, the prompts and
 the settings. A call that was killed goes on with the batches it lacks, composed as before: what a model writes depends
 a little on what stands beside it (padding changes the order of sums), so only then is the result that of an unbroken
-run. Only the end and padding tokens of a model's own generation settings are heeded: no repetition penalty, no top-k.
+run. Texts that have ended leave their batch every few tokens. Only the end and padding tokens of a model's own
+generation settings are heeded: no repetition penalty, no top-k.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from ctd.cache import atomic, cache_dir, digest
 from ctd.grammar import LabelLists, OnlyLabels
@@ -32,8 +33,9 @@ from ctd.models import Reasoner
 if TYPE_CHECKING:
     from ctd.serve import Server
 
-FORMAT = "generate 1"  # of the kept files: another one begins anew
+FORMAT = "generate 2"  # of the kept files: another one begins anew
 ROWS = 64  # prompts of one batch at most
+PIECE = 32  # tokens that a batch writes before the finished texts leave it
 NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 
 
@@ -236,40 +238,71 @@ def _write(
     """One batch's completions, in the order of its rows of prompt tokens."""
     model: Any = reasoner.model
     tokenizer: Any = reasoner.tokenizer
-    own = model.generation_config
-    ends = own.eos_token_id if own is not None else None
+    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
     drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}
-    config = GenerationConfig(
-        max_new_tokens=sampling.max_tokens,
-        do_sample=bool(drawn),
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=tokenizer.pad_token_id,
-        **drawn,
-    )
     prompts = [torch.tensor(row) for row in rows]
     ids = pad_sequence(prompts, batch_first=True, padding_value=tokenizer.pad_token_id, padding_side="left")
     mask = pad_sequence([torch.ones_like(row) for row in prompts], batch_first=True, padding_side="left")
-    certainty = _Certainty()
-    model.generation_config = config  # the library takes from the model's own what a call leaves open
-    try:
-        written = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=config,
-            logits_processor=[certainty, OnlyLabels(lists)] if lists else [certainty],
-            stopping_criteria=[_Stops(tokenizer, sampling.stop, ids.shape[1])] if sampling.stop else None,
-        )[:, ids.shape[1] :]
-    finally:
-        model.generation_config = own
-    logprobs = certainty.of(written).tolist()
+    ids, mask, n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
+    cache = DynamicCache(config=model.config) if model._supports_default_dynamic_cache() else None
+    only = [OnlyLabels(lists)] if lists else []
+    texts: list[list[int]] = [[] for _ in rows]
+    logprobs: list[list[float]] = [[] for _ in rows]
+    finished, going = set(), list(range(len(rows)))
+    while going and (left := sampling.max_tokens + n_prompt - ids.shape[1]):
+        config = GenerationConfig(
+            max_new_tokens=min(left, PIECE) if cache is not None else left,
+            do_sample=bool(drawn),
+            eos_token_id=sorted(ends) or None,
+            pad_token_id=tokenizer.pad_token_id,
+            **drawn,
+        )
+        certainty, stops = _Certainty(), _Stops(tokenizer, sampling.stop, n_prompt)
+        written = _by_these_settings(
+            model,
+            config,
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            logits_processor=[certainty, *only],
+            stopping_criteria=[stops] if sampling.stop else None,
+        )
+        new = written[:, ids.shape[1] :]
+        kept = []
+        for place, (row, tokens, certain) in enumerate(
+            zip(going, new.tolist(), certainty.of(new).tolist(), strict=True)
+        ):
+            ended = next((at for at, token in enumerate(tokens) if token in ends), None)
+            texts[row] += tokens[:ended]
+            logprobs[row] += certain[:ended]
+            if ended is not None:
+                finished.add(row)
+            elif place not in stops.ended:
+                kept.append(place)
+        rest = torch.tensor(kept, dtype=torch.int64, device=ids.device)
+        mask = torch.cat([mask, torch.ones_like(new)], 1)[rest]
+        ids, going = written[rest], [going[place] for place in kept]
+        if cache is not None:
+            cache.batch_select_indices(rest)
+        for processor in only:
+            processor.keep(kept)
     completions = []
-    for place, tokens in enumerate(written.tolist()):
-        ended = next((at for at, token in enumerate(tokens) if token in ends), len(tokens))
-        text, offsets = _spell(tokenizer, rows[place], tokens[:ended])
-        whole = Completion(text, ended < len(tokens), ended, offsets, tuple(logprobs[place][:ended]))
+    for row, tokens in enumerate(texts):
+        text, offsets = _spell(tokenizer, rows[row], tokens)
+        whole = Completion(text, row in finished, len(tokens), offsets, tuple(logprobs[row]))
         completions.append(_cut(whole, sampling.stop))
     return completions
+
+
+def _by_these_settings(model: Any, config: GenerationConfig, **given: Any) -> Int[Tensor, "b n"]:
+    """`model.generate` by the settings given alone: the library takes from the model's own what a call leaves open."""
+    own = model.generation_config
+    model.generation_config = config
+    try:
+        return model.generate(generation_config=config, **given)
+    finally:
+        model.generation_config = own
 
 
 class _Certainty(LogitsProcessor):

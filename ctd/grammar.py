@@ -10,6 +10,7 @@ all labels' tokens: what shares a prefix is a range of its rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -86,6 +87,10 @@ class OnlyLabels(LogitsProcessor):
                 scores[place] = -torch.inf
                 scores[place, kept] = values
         return scores
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows of the batch alone, in this order."""
+        self.rows = [self.rows[row] for row in rows]
 
 
 class _Line:

@@ -1,8 +1,8 @@
 """Each phase by itself: the shortlist without refinement, and the refinement of shortlists from elsewhere.
 
-Notes: method.md section 6 of the book: (a) the shortlist alone, against retrieval of equal size; (b) the refinement
-alone, on the model's own shortlist, a retriever's, an oracle's and a corrupted one; (c) no refinement, the answer is
-the shortlist in its order. All four shortlists of a document are equally long (our definition).
+Notes: (a) the shortlist alone, against retrieval of equal size; (b) the refinement alone, on the model's own shortlist,
+a retriever's, an oracle's and a corrupted one; (c) no refinement, the answer is the shortlist in its order. All four
+shortlists of a document are equally long (our definition).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
 from ctd import metrics, stats
+from ctd import shortlists as sl
 from ctd.index import LabelIndex
 from ctd.reasoning import Reasoned
 from ctd.shortlists import Shortlist
@@ -79,20 +80,11 @@ def corrupted(
     return listed
 
 
-def as_array(shortlists: Sequence[Sequence[int]], fewest: int = 1) -> Shortlist:
-    """Lists as an array [documents, places] with room for the longest, or `fewest`; -1 where a list is shorter."""
-    distinct = [list(dict.fromkeys(labels)) for labels in shortlists]
-    pred = np.full((len(distinct), max([fewest, *map(len, distinct)])), -1, np.int32)
-    for row, labels in enumerate(distinct):
-        pred[row, : len(labels)] = labels
-    return pred
-
-
 def recall_at_own_size(shortlists: Mapping[str, Sequence[Sequence[int]]], gold: csr_matrix, seed: int) -> pd.DataFrame:
     """Recall of each shortlist at its own size, and how much the first one has more (paired): a row each."""
     per_document = {}
     for name, listed in shortlists.items():
-        given = as_array(listed)
+        given = sl.as_array(listed)
         per_document[name] = metrics.recall_at_k(given, gold, given.shape[1], average=False)
     return _against_first(per_document, "shortlist", seed)
 
@@ -111,7 +103,7 @@ def refinement_table(
     """
     rows = []
     for name, listed in inputs.items():
-        given = as_array(listed, cutoff)
+        given = sl.as_array(listed, cutoff)
         scores = {
             "none": metrics.ndcg_at_k(given, gold, cutoff, average=False),
             "model": metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
@@ -133,7 +125,7 @@ def gains(
     """What the model's refinement adds to each shortlist in its order (paired): shortlist, value, low, high."""
     rows = []
     for name, listed in inputs.items():
-        given = as_array(listed, cutoff)
+        given = sl.as_array(listed, cutoff)
         gain = stats.bootstrap_difference(
             metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
             metrics.ndcg_at_k(given, gold, cutoff, average=False),

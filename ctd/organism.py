@@ -66,7 +66,7 @@ class Recipe:
     the measured accuracies. Raises ValueError for a number out of range.
     """
 
-    n_documents: int = 26_000
+    n_documents: int = 40_000
     n_topics: int = 3
     n_siblings: int = 3
     layers: int = 6

@@ -53,6 +53,8 @@ def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
     with stages.stage("label index"):
         prepare.indexes(profile, read)
     del read
+    with stages.stage("teachers"):
+        prepare.teachers(profile)
     for notebook in runs.notebooks():
         with stages.stage(notebook.stem) as remarks:
             if runs.run(notebook, profile).kept:

@@ -104,7 +104,7 @@ def grouped_bars(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, yla
         )
     axes.set(ylim=(0, None), xlabel=xlabel, ylabel=ylabel)
     axes.set_xticks(np.arange(len(groups)), groups)
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(series), 4), frameon=False)
     return figure
 
 
@@ -205,13 +205,23 @@ def dumbbells(table: pd.DataFrame, y: str, x: str, hue: str, xlabel: str) -> Fig
 
 
 def losses(log: pd.DataFrame, window: int = 20) -> Figure:
-    """A training's loss by step with its running mean, and on validation documents: columns step, loss, validation."""
+    """A training's loss by step with its running mean, and on validation documents.
+
+    log: columns loss and validation, and pass where there were several: their means stand apart.
+    """
     figure, axes = plt.subplots(figsize=(7, 3.5))
-    (line,) = axes.plot(log["step"], log["loss"], alpha=0.3, linewidth=1)
-    smooth = log["loss"].rolling(window, min_periods=1, center=True).mean()
-    axes.plot(log["step"], smooth, color=line.get_color(), label="training, running mean")
-    checked = log.dropna(subset="validation")
-    axes.plot(checked["step"], checked["validation"], marker="o", label="validation")
-    axes.set(xlabel="step", ylabel="cross-entropy per target token (nats)", ylim=(0, None))
+    log = log.reset_index(drop=True)
+    passes = log["pass"] if "pass" in log else pd.Series(1, log.index)
+    (line,) = axes.plot(log.index, log["loss"], alpha=0.3, linewidth=1)
+    for number, part in log.groupby(passes):
+        first = number == passes.iloc[0]
+        smooth = part["loss"].rolling(window, min_periods=1, center=True).mean()
+        axes.plot(part.index, smooth, color=line.get_color(), label="training, running mean" if first else None)
+        checked = part.dropna(subset="validation")
+        label = "validation" if first else None
+        axes.plot(checked.index, checked["validation"], marker="o", color="C1", label=label)
+        if not first:
+            axes.axvline(part.index[0], linestyle=":", linewidth=1, color="0.5")
+    axes.set(xlabel="step", ylabel="loss (nats per target token)", ylim=(0, None))
     axes.legend()
     return figure

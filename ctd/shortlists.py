@@ -81,6 +81,15 @@ def leave_out(shortlist: Shortlist, labels: Int[np.ndarray, " labels"], k: int) 
     return kept[:, :k]
 
 
+def as_array(shortlists: Sequence[Sequence[int]], fewest: int = 1) -> Shortlist:
+    """Lists as an array [documents, places] with room for the longest, or `fewest`; -1 where a list is shorter."""
+    distinct = [list(dict.fromkeys(labels)) for labels in shortlists]
+    pred = np.full((len(distinct), max([fewest, *map(len, distinct)])), -1, np.int32)
+    for row, labels in enumerate(distinct):
+        pred[row, : len(labels)] = labels
+    return pred
+
+
 def usable_sizes(task: Task, ks: Sequence[int], needed: Sequence[int]) -> list[int]:
     """Shortlist sizes that the scored label space can fill, sorted: those of `ks` that fit, and all of `needed`.
 

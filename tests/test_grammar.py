@@ -110,7 +110,8 @@ def test_the_table_is_kept_and_another_label_space_has_another(lists, tokenizer)
     assert len(LabelLists(space, tokenizer).lines) == 1
 
 
-def test_what_a_model_generates_is_kept_to_the_lists(lists, tokenizer, own_cache, monkeypatch):
+@pytest.mark.parametrize("piece", [3, 32])
+def test_what_a_model_generates_is_kept_to_the_lists(piece, lists, tokenizer, own_cache, monkeypatch):
     """A model of random weights, which is made to begin an item at every line, writes labels and nothing else."""
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
@@ -129,6 +130,7 @@ def test_what_a_model_generates_is_kept_to_the_lists(lists, tokenizer, own_cache
         return scores
 
     monkeypatch.setattr(grammar.OnlyLabels, "__call__", items_only)
+    monkeypatch.setattr("ctd.generate.PIECE", piece)
     reasoner = Reasoner("tiny", model, tokenizer, "tiny")
     for completion in generate(reasoner, ["Answer:\n", "x\n"], max_tokens=40, lists=lists):
         items = completion.text.split("\n")[:-1]

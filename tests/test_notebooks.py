@@ -3,13 +3,25 @@
 import json
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from matplotlib import pyplot
+from traitlets.config import Config
 
 from ctd import runs
+from ctd.record import RESULTS
 from ctd.validate import validate
 
 NOTEBOOKS = {path.stem: path for path in runs.notebooks()}
 
 # For each notebook: a small setting, and for each parameter another value, with what it needs besides.
+ORGANISM = {
+    "dataset": "organism",
+    "teacher": "organism",
+    "encoder": "wordllama",
+    "n_documents": 12,
+    "max_tokens": 320,
+}
 SMALL = {
     "00_label_spaces": {"tasks": ["heart-failure"], "encoder": "wordllama", "n_clusters": 4},
     "01_retrieval_shortlists": {
@@ -20,6 +32,19 @@ SMALL = {
         "ks": [5, 50, 500],
         "k_fail": 50,
     },
+    "02_reasoning_trajectories": {**ORGANISM, "n_clusters": 0, "topic_depth": 2, "modes": ["answer"]},
+    "03_shortlist_isolation": ORGANISM,
+}
+REASONING = {
+    "dataset": {"dataset": "vignettes"},
+    "source": {"dataset": "records", "source": "b.jsonl"},
+    "text_column": {"dataset": "records", "source": "a.jsonl", "text_column": "title"},
+    "label_column": {"dataset": "records", "source": "a.jsonl", "label_column": "topics"},
+    "teacher": {"teacher": "organism-planted"},
+    "n_documents": {"n_documents": 10},
+    "document_tokens": {"document_tokens": 30},
+    "max_tokens": {"max_tokens": 60},
+    "encoder": {"encoder": "minilm"},
 }
 CHANGES = {
     "00_label_spaces": {
@@ -45,8 +70,36 @@ CHANGES = {
         "cutoff": {"cutoff": 3},
         "seed": {"seed": 5},
     },
+    "02_reasoning_trajectories": {
+        **REASONING,
+        "n_clusters": {"n_clusters": 8, "topic_depth": 0},
+        "topic_depth": {"topic_depth": 0},
+        "n_topics": {"n_topics": 1},
+        "n_near_misses": {"n_near_misses": 2},
+        "modes": {"modes": ["candidates"]},
+        "t_star": {"t_star": 0.3},
+        "cutoff": {"cutoff": 1},
+        "seed": {"seed": 5},
+    },
+    "03_shortlist_isolation": {
+        **REASONING,
+        "shortlist_size": {"shortlist_size": 12},
+        "corruption": {"corruption": 1.0},
+        "n_near_misses": {"n_near_misses": 1},
+        "cutoff": {"cutoff": 1},
+        "seed": {"seed": 5},
+    },
 }
-OWN_BASE = {"dataset": "records", "source": "a.jsonl"}  # what the changes of a source are held against
+# What the changes of a source are held against: a label space of a few words.
+OWN_ORGANISM = {**ORGANISM, "dataset": "records", "source": "a.jsonl", "max_tokens": 60, "cutoff": 1}
+OWN = {
+    "01_retrieval_shortlists": {
+        "dataset": "records", "source": "a.jsonl", "second_dataset": "none", "encoder": "wordllama", "ks": [1, 2],
+        "k_fail": 2, "cutoff": 1,
+    },
+    "02_reasoning_trajectories": {**OWN_ORGANISM, "n_clusters": 2, "topic_depth": 0, "modes": ["answer"]},
+    "03_shortlist_isolation": OWN_ORGANISM,
+}  # fmt: skip
 NEEDS = {"n_clusters": {"tasks": ["mesh"]}}
 WITH_SOURCE = {"source", "text_column", "label_column"}
 
@@ -91,6 +144,7 @@ def test_the_proof_below_covers_every_parameter(stem):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """The outcome of a notebook under some parameters: its numbers and what its cells showed. Made once each."""
+    monkeypatch = pytest.MonkeyPatch()
     folder, made = tmp_path_factory.mktemp("runs"), {}
     labels = [["liver", "calcium"], ["heart"], ["liver"], ["blood", "heart"]]
     for name, word in (("a", "calcium"), ("b", "blood")):
@@ -106,23 +160,35 @@ def results(tmp_path_factory):
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+
     def outcome(stem, overrides):
+        """In this process: a kernel of its own would spend most of its time on imports."""
         given = {k: str(folder / v) if k == "source" else v for k, v in overrides.items()}
         key = json.dumps([stem, given], sort_keys=True)
         if key not in made:
-            run = runs.run(NOTEBOOKS[stem], "smoke", given, folder / f"run-{len(made)}")
-            shown = [cell.outputs for cell in runs.read_notebook(run.notebook).cells if cell.cell_type == "code"]
-            texts = [output.get("data", {}).get(kind) for cell in shown for output in cell
-                     for kind in ("text/html", "text/markdown")]  # fmt: skip
-            made[key] = json.dumps([run.results, texts])
+            at = folder / f"run-{len(made)}"
+            monkeypatch.setenv("CTD_RUN_DIR", str(at))
+            shell.reset(new_session=False)
+            shell.push(dict(runs.plan(NOTEBOOKS[stem], "smoke", given).parameters))
+            shown = []
+            for cell in runs.read_notebook(NOTEBOOKS[stem]).cells:
+                if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+                    with capture_output() as captured:
+                        ran = shell.run_cell(cell.source)
+                    ran.raise_error()
+                    shown += [one.data.get(kind) for one in captured.outputs for kind in ("text/html", "text/markdown")]
+            pyplot.close("all")
+            made[key] = json.dumps([json.loads((at / RESULTS).read_text())["results"], shown])
         return made[key]
 
-    return outcome
+    yield outcome
+    InteractiveShell.clear_instance()
+    monkeypatch.undo()
 
 
 @pytest.mark.book
 @pytest.mark.parametrize(("stem", "parameter"), [(stem, name) for stem, names in CHANGES.items() for name in names])
 def test_a_parameter_changes_what_is_found(results, stem, parameter):
-    own = {"second_dataset": "none", "encoder": "wordllama", "ks": [1, 2], "k_fail": 2, "cutoff": 1}
-    base = own | OWN_BASE if parameter in WITH_SOURCE else SMALL[stem] | NEEDS.get(parameter, {})
+    base = OWN[stem] if parameter in WITH_SOURCE else SMALL[stem] | NEEDS.get(parameter, {})
     assert results(stem, base) != results(stem, base | CHANGES[stem][parameter])

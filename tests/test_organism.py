@@ -1,9 +1,10 @@
 """The model organism: what its vignettes and traces hold, where planted heads are to look, and that both work."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 from ctd import datasets, distill, models, organism, planting, prompts, traces
 from ctd.datasets import organism as vignettes
 from ctd.datasets import split_by_hash
+from ctd.generate import generate
+from ctd.grammar import LabelLists
 from ctd.organism import Recipe
 from ctd.planting import Head, Lookout
 
@@ -189,7 +192,7 @@ def test_traces_come_back_from_their_tokens_a_token_a_word(lessons, tokenizer):
     assert len(tokenizer) <= 4500
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     for one in lessons[:100]:
-        ids, n_prompt = one.example
+        ids, n_prompt, _ = one.example
         assert tokenizer.decode(ids[:n_prompt]) == prompts.plain(one.case.text)
         assert tokenizer.decode(ids[n_prompt:-1]) == traces.format(one.trace)
         assert ids[-1] == tokenizer.eos_token_id
@@ -359,3 +362,59 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
         FileNotFoundError, match="the model organism 'organism' is not in .*: `make organism` builds it"
     ):
         models.load("organism")
+
+
+@pytest.fixture(scope="module", params=[organism.NAME, organism.PLANTED])
+def committed(request):
+    """Name, manifest and model of an organism that lies in the repository."""
+    folder = organism.DATA / request.param
+    return (
+        request.param,
+        json.loads((folder / "manifest.json").read_text()),
+        models.load(request.param, dtype="float32"),
+    )
+
+
+def test_a_committed_organism_is_what_its_recipe_says_and_small_enough(committed):
+    name, manifest, reasoner = committed
+    recipe = organism.RECIPES[name]
+    assert manifest["recipe"] == json.loads(json.dumps(asdict(recipe)))
+    assert manifest["parameters"] == reasoner.model.num_parameters()
+    folder = organism.DATA / name
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 12e6
+    losses = pd.read_csv(folder / "loss.csv")
+    assert len(losses) == manifest["steps"]
+    assert losses["validation"].iloc[-1] == manifest["validation_loss"]
+
+
+def test_a_committed_organism_needs_both_phases(committed):
+    """No phase solves the task alone: with chance in place of either, few of the right answers are left."""
+    _, manifest, _ = committed
+    measured = manifest["measured"]
+    assert measured["in_format"] > 0.8
+    for chance in ("answer_by_chance_phase1", "answer_by_chance_phase2"):
+        assert measured[chance] < measured["answer"] / 2
+
+
+def test_a_committed_organism_does_what_its_manifest_says(committed, space):
+    name, manifest, reasoner = committed
+    recipe, n = organism.RECIPES[name], 48
+    drawn = organism.cases("test", n, recipe.n_topics)
+    lists = LabelLists(space, reasoner.tokenizer)
+    written = generate(reasoner, [prompts.plain(case.text) for case in drawn], max_tokens=320, lists=lists)
+    right = sum(
+        set(traces.read(one.text, space).answered) == set(case.labels) for one, case in zip(written, drawn, strict=True)
+    )
+    assert scipy.stats.binomtest(right, n, manifest["measured"]["answer"]).pvalue > 0.001
+
+
+def test_the_planted_heads_look_where_they_were_taught_to_and_others_less(space):
+    reasoner, heads = models.load(organism.PLANTED, dtype="float32"), organism.planted_heads()
+    recipe = organism.RECIPES[organism.PLANTED]
+    drawn = [organism.lesson(case, space, reasoner.tokenizer, recipe) for case in organism.cases("test", 24)]
+    shares = planting.mass(reasoner.model, [o.example for o in drawn], [o.lookouts for o in drawn], heads)
+    for phase, planted in heads.items():
+        of_planted = [shares[phase][head] for head in planted]
+        others = np.delete(shares[phase].ravel(), [np.ravel_multi_index(head, shares[phase].shape) for head in planted])
+        assert min(of_planted) > 0.5
+        assert min(of_planted) > 2 * np.mean(others)

@@ -6,6 +6,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import f1_score
 
 from ctd import metrics, scorecard
+from ctd.record import Recorder
 
 
 def case(seed=0, documents=60, labels=25, places=6):
@@ -51,3 +52,17 @@ def test_an_unknown_reference_is_refused():
 
 def test_a_result_that_was_not_stored_is_none():
     assert scorecard.stored("no-such-result") is None
+
+
+def test_a_stored_result_is_what_a_run_wrote(tmp_path, monkeypatch):
+    monkeypatch.setattr(scorecard, "DATA", tmp_path)
+    run = Recorder(tmp_path)
+    run.record("documents", 7, "documents")
+    run.record("nDCG@5/a/b", 0.25, "fraction", (0.125, 0.5))
+    run.record("written/tokens", 3.5, "tokens")
+    run.close()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results.json").rename(tmp_path / "results" / "kept.json")
+    kept = scorecard.stored("kept")
+    assert kept.attrs["documents"] == 7
+    assert kept.to_dict("records") == [{"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}]

@@ -1,6 +1,7 @@
 """The teacher's examples: what they are made of, and that nothing of validation or test reaches them."""
 
 import json
+from collections import Counter
 from dataclasses import asdict, fields, replace
 
 import numpy as np
@@ -21,8 +22,9 @@ from tests.test_prompts import byte_level
 from tests.test_rationales import mesh_like
 
 RECIPE = Recipe(
-    n_documents=40, document_tokens=60, shortlist_size=8, n_near=3, n_comparisons=2, n_clusters=2, candidates=4,
-    longest=1000, rank=2, alpha=4.0, n_validation=5, settings=distill.Settings(batch_tokens=1500, save_every=2),
+    n_documents=40, n_traces=30, document_tokens=60, shortlist_size=8, n_near=3, n_comparisons=2, n_clusters=2,
+    candidates=4, longest=1000, longest_trace=1000, rank=2, alpha=4.0, n_validation=5,
+    settings=distill.Settings(batch_tokens=1500, save_every=2),
 )  # fmt: skip
 SHAPE = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -57,8 +59,8 @@ def index(task, tmp_path_factory):
 def make(task, index, tokenizer, own_cache):
     """Examples of the task, the recipe changed as asked."""
 
-    def examples(split="train", task=task, **changes):
-        return teacher.examples(task, split, index, tokenizer, replace(RECIPE, **changes))
+    def examples(split="train", task=task, number=0, **changes):
+        return teacher.examples(task, split, index, tokenizer, replace(RECIPE, **changes), number)
 
     return examples
 
@@ -110,8 +112,9 @@ def test_each_document_is_taught_once_and_by_its_own_gold_labels(task, tokenizer
         assert labels == expected[whole]
 
 
-def test_no_text_and_no_label_set_of_validation_or_test_is_taught(task, tokenizer, make):
-    texts = [" ".join(read(one, tokenizer)) for one in make()]
+@pytest.mark.parametrize("number", [0, 1])
+def test_no_text_and_no_label_set_of_validation_or_test_is_taught(number, task, tokenizer, make):
+    texts = [" ".join(read(one, tokenizer)) for one in make(number=number)]
     sets = {frozenset(answered(text, task.space)) for text in texts}
     for split in ("validation", "test"):
         for text in task.documents[split]["text"]:
@@ -127,11 +130,49 @@ def test_what_is_taught_does_not_depend_on_validation_and_test(task, make):
     empty = {split: task.documents[split].select([]) for split in ("validation", "test")}
     alone = replace(task, documents=type(task.documents)({**task.documents, **empty}))
     assert make(task=alone) == make()
+    assert make(task=alone, number=1) == make(number=1)
 
 
-def test_the_test_split_is_refused(make):
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_test_split_is_refused(number, make):
     with pytest.raises(ValueError, match="split must be train or validation, got 'test': no trace is made from a test"):
-        make("test")
+        make("test", number=number)
+
+
+def test_the_second_pass_begins_at_the_end_of_the_split(task, tokenizer, make):
+    numbers = [
+        [int(read(one, tokenizer)[0].split('"')[1]) for one in make(number=number, n_documents=20, n_traces=10)]
+        for number in (0, 1)
+    ]
+    labelled = [row for row in range(40) if task.gold("train")[row].nnz]
+    assert sorted(numbers[0]) == [row for row in labelled if row < 20]
+    assert sorted(numbers[1]) == [row for row in labelled if row >= 30]
+
+
+def test_the_second_pass_learns_all_of_a_trace_but_the_wrong_labels_of_its_shortlist(task, tokenizer, make):
+    kinds = Counter()
+    for one in make(task=of_documents(task, 600), n_traces=600, number=1):
+        kinds[kind(one, tokenizer)] += 1
+        _, text = read(one, tokenizer)
+        (targets,) = distill.collate([one], [0]).targets.tolist()
+        learned = [token for token in targets if token != distill.IGNORED]
+        if not text.startswith(traces.OPEN):
+            assert learned == list(one.ids[one.n_prompt :])
+            continue
+        trace = traces.parse(text, task.space)
+        right = {task.space.texts[label] for label in trace.answered}
+        lines = text.split("\n")
+        first, last = lines.index("Shortlist:") + 1, lines.index("Compare:")
+        wrong = [line.removeprefix("- ") for line in lines[first:last] if line.removeprefix("- ") not in right]
+        unlearned = [tokenizer.decode(one.ids[start:end]).strip() for start, end in one.only_read]
+        assert unlearned == wrong
+        kept = lines[:first] + [line if line[2:] in right else "-" for line in lines[first:last]] + lines[last:]
+        assert "".join(tokenizer.decode(learned[:-1]).split()) == "".join("\n".join(kept).split())
+        kinds["with wrong labels"] += bool(wrong)
+    n = kinds["answer"] + kinds["trace"] + kinds["candidates"]
+    assert kinds["answer"] / n == pytest.approx(0.15, abs=4 * np.sqrt(0.1275 / n))
+    assert kinds["candidates"] / (n - kinds["answer"]) == pytest.approx(0.25, abs=4 * np.sqrt(0.1875 / (0.85 * n)))
+    assert kinds["with wrong labels"] > 300
 
 
 def test_answers_alone_give_way_to_reasoning_as_stated(task, tokenizer, make):
@@ -164,11 +205,13 @@ def test_candidates_are_what_the_index_finds_without_unscored_labels(task, index
     assert struck > 5
 
 
-def test_long_traces_are_taught_by_their_answer_alone(task, tokenizer, make):
-    free = make(task=of_documents(task, 400), n_documents=400)
+@pytest.mark.parametrize(("number", "bound"), [(0, "longest"), (1, "longest_trace")])
+def test_long_traces_are_taught_by_their_answer_alone(number, bound, task, tokenizer, make):
+    common = {"task": of_documents(task, 400), "n_documents": 400, "n_traces": 400, "number": number}
+    free = make(**common)
     lengths = [len(one.ids) for one in free if kind(one, tokenizer) != "answer"]
     longest = int(np.median(lengths))
-    held = make(task=of_documents(task, 400), n_documents=400, longest=longest)
+    held = make(**common, **{bound: longest})
     turned = 0
     for before, after in zip(free, held, strict=True):
         if len(before.ids) <= longest:
@@ -229,12 +272,13 @@ def test_examples_depend_on_the_recipe_alone(make):
     [
         *(
             ({name: 0}, f"{name} must be at least 1, got 0")
-            for name in ("n_documents", "document_tokens", "shortlist_size", "n_clusters", "n_topics", "candidates")
+            for name in ("n_documents", "n_traces", "document_tokens", "shortlist_size", "n_clusters", "n_topics")
         ),
-        *(({name: 0}, f"{name} must be at least 1, got 0") for name in ("rank", "n_validation")),
+        *(({name: 0}, f"{name} must be at least 1, got 0") for name in ("candidates", "rank", "n_validation")),
         *(({name: -1}, f"{name} must be at least 0, got -1") for name in ("n_comparisons", "seed")),
         ({"n_near": 9}, r"n_near must be between 0 and 8 \(shortlist_size\), got 9"),
         ({"longest": 60}, r"longest must be above 60 \(document_tokens\), got 60"),
+        ({"longest_trace": 60}, r"longest_trace must be above 60 \(document_tokens\), got 60"),
         ({"alpha": 0.0}, "alpha must be above 0, got 0.0"),
     ],
 )
@@ -275,7 +319,8 @@ def test_the_teacher_is_built_written_and_loaded_again(small, tmp_path):
     assert manifest["recipe"] == asdict(RECIPE)
     assert set(manifest["recipe"]) == {field.name for field in fields(Recipe)}
     curve = pd.read_csv(folder / "loss.csv")
-    assert len(curve) == manifest["steps"] > 2
+    assert len(curve) == manifest["steps"] > 4
+    assert set(curve["pass"]) == {1, 2}
     assert curve["validation"].iloc[-1] == manifest["validation_loss"]
     tuned, base = (small(dtype="bfloat16", **adapter).model for adapter in ({"adapter": folder}, {}))
     moved = {name for name, weight in base.state_dict().items() if not torch.equal(weight, tuned.state_dict()[name])}
@@ -283,12 +328,15 @@ def test_the_teacher_is_built_written_and_loaded_again(small, tmp_path):
     assert all("_proj" in name for name in moved)
 
 
-def test_a_killed_build_goes_on_and_ends_with_the_same_adapter(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["first pass", "second pass"])
+def test_a_killed_build_goes_on_and_ends_with_the_same_adapter(where, small, tmp_path, monkeypatch):
     teacher.build(RECIPE, tmp_path / "whole", tmp_path / "work-whole")
     taken, real = iter(range(100)), MergedLoRA.take_gradients
+    steps = pd.read_csv(tmp_path / "whole" / "loss.csv")["pass"].value_counts()
+    last = {"first pass": 3, "second pass": steps[1] + 1}[where]
 
     def killed(self):
-        if next(taken) == 3:
+        if next(taken) == last:
             raise KeyboardInterrupt
         real(self)
 
@@ -332,6 +380,6 @@ def test_the_committed_teacher_is_what_its_recipe_says_and_small_enough():
         assert all(stored.get_tensor(name).isfinite().all() for name in stored.keys())  # noqa: SIM118
     losses = pd.read_csv(teacher.FOLDER / "loss.csv")
     assert len(losses) == manifest["steps"]
-    checked = losses["validation"].dropna().to_numpy()
-    assert (np.diff(checked) < 0).all()
-    assert checked[-1] == manifest["validation_loss"]
+    for _, steps in losses.groupby("pass"):
+        assert (np.diff(steps["validation"].dropna()) < 0).all()
+    assert losses["validation"].iloc[-1] == manifest["validation_loss"]

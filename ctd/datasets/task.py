@@ -61,8 +61,12 @@ class Task:
 
     def sample(self, split: str, n_documents: int, seed: int) -> Task:
         """The task with n documents of one split, drawn without order; all of them when there are fewer."""
+        n = len(self.documents[split])
+        return self.select(split, np.sort(np.random.default_rng(seed).permutation(n)[:n_documents]))
+
+    def select(self, split: str, rows: Int[np.ndarray, " n"]) -> Task:
+        """The task with these documents of one split, in this order."""
         part = self.documents[split]
-        rows = np.sort(np.random.default_rng(seed).permutation(len(part))[:n_documents])
         documents = DatasetDict({**self.documents, split: part.select(rows)})
         filtered = {name: pairs[rows] if name == split else pairs for name, pairs in self.filtered.items()}
         return replace(self, documents=documents, filtered=filtered)
