@@ -46,7 +46,8 @@ def scorecard(
         for metric, interval in found:
             value, low, high = interval.scalar
             rows.append({"method": name, "metric": metric, "value": value, "low": low, "high": high})
-    return pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+    whole = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+    return whole.drop_duplicates(["method", "metric"], ignore_index=True)  # P@k is P@1 where k is 1
 
 
 def f1_intervals(

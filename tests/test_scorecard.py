@@ -66,3 +66,9 @@ def test_a_stored_result_is_what_a_run_wrote(tmp_path, monkeypatch):
     kept = scorecard.stored("kept")
     assert kept.attrs["documents"] == 7
     assert kept.to_dict("records") == [{"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}]
+
+
+def test_a_cutoff_of_one_names_each_metric_once():
+    pred, gold = case()
+    table = scorecard.scorecard({"a": pred}, gold, gold, 1, 0, "a")
+    assert sorted(table["metric"]) == ["P@1", "PSP@1", "macro F1", "micro F1", "nDCG@1"]
