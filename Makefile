@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint clean teacher organism
+.PHONY: help setup book test lint clean teacher texts organism
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
@@ -45,6 +45,11 @@ KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=85899345
 
 teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (two to three hours on two cores)
 	@$(KEEP_MEMORY) $(BIN)/python -m ctd.teacher
+
+texts: $(STAMP) ## Write what the teachers say in the default profile anew (data/texts; an hour on two cores)
+	@rm -rf data/texts
+	@for notebook in 02_reasoning_trajectories 03_shortlist_isolation; do \
+		CTD_TEXTS=keep $(BIN)/ctd run $$notebook --force || exit 1; done
 
 organism: $(STAMP) ## Rebuild the model organism, plain and planted (about an hour on two cores)
 	@$(KEEP_MEMORY) $(BIN)/python -m ctd.organism

@@ -1,7 +1,7 @@
 """Text that a reasoning model writes after its prompts: in batches, each token with its log-probability, resumable.
 
-Notes: finished batches are kept in the user's cache, a line each, under a digest of the model's key, the prompts and
-the settings. A call that was killed goes on with the batches it lacks, composed as before: what a model writes depends
+Notes: finished batches are kept (see `ctd.completions`) under a digest of the model's key, the prompts and the
+settings. A call that was killed goes on with the batches it lacks, composed as before: what a model writes depends
 a little on what stands beside it (padding changes the order of sums), so only then is the result that of an unbroken
 run. Texts that have ended leave their batch every few tokens. Only the end and padding tokens of a model's own
 generation settings are heeded: no repetition penalty, no top-k.
@@ -9,24 +9,23 @@ generation settings are heeded: no repetition penalty, no top-k.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from itertools import chain, takewhile
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from ctd.cache import atomic, cache_dir, digest
+from ctd.cache import digest
+from ctd.completions import Completion, Kept
 from ctd.grammar import LabelLists, OnlyLabels
 from ctd.models import Reasoner
 
@@ -37,36 +36,6 @@ FORMAT = "generate 2"  # of the kept files: another one begins anew
 ROWS = 64  # prompts of one batch at most
 PIECE = 32  # tokens that a batch writes before the finished texts leave it
 NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What was written after a prompt, without special tokens, end token or stop string.
-
-    finished: it ended by itself, with an end token or a stop string. n_tokens: tokens of the text, without the end
-    token; of a server that gives no log-probabilities, as the server counts them (0 where it does not).
-    offsets: the characters start .. end - 1 of the text that each token wrote a part of; a character of several tokens
-    is each one's, a special token in mid-text has none. logprobs: of each token, given all before it (nats), by the
-    model's own distribution (temperature 1, nothing cut off). Both are empty where a server does not give them.
-    """
-
-    text: str
-    finished: bool
-    n_tokens: int
-    offsets: tuple[tuple[int, int], ...] = ()
-    logprobs: tuple[float, ...] = ()
-
-    def logprob(self, start: int, end: int) -> float:
-        """Summed log-probability (nats) of the tokens that touch the characters start .. end - 1.
-
-        Raises ValueError for characters outside the text, or where the server gave no log-probabilities.
-        """
-        if not 0 <= start <= end <= len(self.text):
-            raise ValueError(f"characters must lie within the {len(self.text)} of the text, got {start}..{end}")
-        if self.text and not self.logprobs:
-            raise ValueError("this text has no log-probabilities: the server that wrote it gives none")
-        touching = (p for (a, b), p in zip(self.offsets, self.logprobs, strict=True) if max(a, start) < min(b, end))
-        return sum(touching, 0.0)
 
 
 @dataclass(frozen=True)
@@ -143,7 +112,7 @@ def generate(
     if isinstance(model, Reasoner):
         ids = _tokens(model, prompts, max_tokens, max_prompt_tokens)
         batches = _batches([len(row) for row in ids], max_tokens, batch_tokens)
-        kept = _Kept(digest([*settings, repr(batches), lists.key if lists else ""]), batches)
+        kept = Kept(digest([*settings, repr(batches), lists.key if lists else ""]), batches)
         writing = _write_all(model, ids, batches, kept.missing, sampling, lists)
     else:
         if lists is not None:
@@ -154,7 +123,7 @@ def generate(
             )
         if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
             raise ValueError(_empty(empty[0]))
-        kept = _Kept(digest(settings), [[row] for row in range(len(prompts))])
+        kept = Kept(digest(settings), [[row] for row in range(len(prompts))])
         writing = _ask_all(model, prompts, kept.missing, sampling)
     if kept.missing:
         n_written, began = 0, time.perf_counter()
@@ -165,7 +134,7 @@ def generate(
                 n_written += sum(completion.n_tokens for completion in completions)
                 bar.set_postfix(tokens_a_second=f"{n_written / (time.perf_counter() - began):.0f}", refresh=False)
                 bar.update(len(completions))
-    kept.close()
+    kept.close(desc)
     return kept.completions()
 
 
@@ -412,61 +381,3 @@ def _ask_all(
             raise failure
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A line of the kept file."""
-
-    batch: int
-    completions: tuple[Completion, ...]
-
-
-_LINE = TypeAdapter(_Batch)
-
-
-class _Kept:
-    """Finished batches on disk: appended and synced line by line; a whole file has the name without `.partial`.
-
-    A line that cannot be read, such as one that was torn by a kill, is a batch that was not done.
-    """
-
-    def __init__(self, key: str, batches: list[list[int]]) -> None:
-        self.whole = cache_dir("generations") / f"{key}.jsonl"
-        self.partial = self.whole.with_suffix(".jsonl.partial")
-        self.batches = batches
-        self.done: dict[int, tuple[Completion, ...]] = {}
-        for file in (self.partial, self.whole):
-            for line in file.read_bytes().splitlines() if file.exists() else []:
-                self._read(line)
-        self.missing = [number for number in range(len(batches)) if number not in self.done]
-
-    def _read(self, line: bytes) -> None:
-        try:
-            read = _LINE.validate_json(line)
-        except ValueError:
-            return
-        if read.batch in range(len(self.batches)) and len(read.completions) == len(self.batches[read.batch]):
-            self.done[read.batch] = read.completions
-
-    def add(self, number: int, completions: Sequence[Completion]) -> None:
-        self.done[number] = tuple(completions)
-        with open(self.partial, "ab") as file:
-            file.write(b"\n" + self._line(number))  # ends a torn line before it
-            file.flush()
-            os.fsync(file.fileno())
-
-    def close(self) -> None:
-        if not self.partial.exists():
-            return
-        with atomic(self.whole) as scratch:
-            scratch.write_bytes(b"\n".join(map(self._line, range(len(self.batches)))) + b"\n")
-        self.partial.unlink(missing_ok=True)
-
-    def completions(self) -> list[Completion]:
-        """All of them, in the order of the prompts."""
-        of_row = zip(chain(*self.batches), chain(*(self.done[n] for n in range(len(self.batches)))), strict=True)
-        return [completion for _, completion in sorted(of_row, key=lambda pair: pair[0])]
-
-    def _line(self, number: int) -> bytes:
-        return _LINE.dump_json(_Batch(number, self.done[number]))

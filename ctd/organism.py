@@ -30,6 +30,7 @@ from tokenizers import decoders, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ctd import distill, encoders, models, planting, prompts, rationales, traces
+from ctd.attention import Head
 from ctd.cache import DATA, atomic, cache_dir, digest
 from ctd.datasets import organism as vignettes
 from ctd.datasets import split_by_hash
@@ -37,7 +38,7 @@ from ctd.datasets.organism import Case
 from ctd.generate import generate
 from ctd.grammar import LabelLists
 from ctd.labels import LabelSpace
-from ctd.planting import Head, Lookout
+from ctd.planting import Lookout
 from ctd.traces import Span, Trace
 
 NAME, PLANTED = "organism", "organism-planted"

@@ -19,13 +19,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ctd import distill
-
-
-class Head(NamedTuple):
-    """A head by its layer and its number in the layer, both from 0."""
-
-    layer: int
-    head: int
+from ctd.attention import Head
 
 
 class Lookout(NamedTuple):

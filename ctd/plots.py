@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
@@ -223,5 +223,48 @@ def losses(log: pd.DataFrame, window: int = 20) -> Figure:
         if not first:
             axes.axvline(part.index[0], linestyle=":", linewidth=1, color="0.5")
     axes.set(xlabel="step", ylabel="loss (nats per target token)", ylim=(0, None))
+    axes.legend()
+    return figure
+
+
+def head_maps(maps: Mapping[str, Float[np.ndarray, "layers heads"]]) -> Figure:
+    """Layer x head maps side by side, a title each; zero is white, and each map has its own scale."""
+    figure, panels = plt.subplots(1, len(maps), figsize=(3.2 * len(maps), 4.4), squeeze=False)
+    for axes, (title, values) in zip(panels.flat, maps.items(), strict=True):
+        most = float(np.nanmax(np.abs(values))) or 1.0
+        image = axes.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
+        axes.set(title=title, xlabel="head")
+        axes.grid(visible=False)
+        figure.colorbar(image, ax=axes, shrink=0.7)
+    panels[0, 0].set_ylabel("layer")
+    return figure
+
+
+def head_ranking(table: pd.DataFrame, n_layers: int, xlabel: str) -> Figure:
+    """The highest heads as dots with intervals, best on top, coloured by depth.
+
+    table: columns layer, head, value, low, high, in order.
+    """
+    figure, axes = plt.subplots(figsize=(7, 0.26 * len(table) + 1.2))
+    rows, colours = np.arange(len(table)), plt.get_cmap("viridis")(table["layer"] / max(n_layers - 1, 1))
+    axes.hlines(rows, table["low"], table["high"], color=colours, linewidth=2)
+    axes.scatter(table["value"], rows, color=colours, s=36, zorder=3)
+    axes.set_yticks(rows, [f"layer {one.layer}, head {one.head}" for one in table.itertuples()])
+    axes.axvline(0, color="#8a8a94", linewidth=1)
+    axes.set(ylim=(len(table) - 0.5, -0.5), xlabel=xlabel)
+    axes.grid(axis="y", visible=False)
+    scale = plt.cm.ScalarMappable(plt.Normalize(0, n_layers - 1), "viridis")
+    figure.colorbar(scale, ax=axes, label="layer")
+    return figure
+
+
+def courses(table: pd.DataFrame, ylabel: str) -> Figure:
+    """The course of groups of heads over the CoT's stages: columns heads, stage, value, low, high."""
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    for name, part in table.groupby("heads", sort=False):
+        (line,) = axes.plot(part["stage"], part["value"], marker="o", markersize=4, label=str(name))
+        axes.fill_between(part["stage"], part["low"], part["high"], color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xticks(sorted(table["stage"].unique()))
+    axes.set(xlabel="stage of the CoT (fifths)", ylabel=ylabel)
     axes.legend()
     return figure

@@ -1,10 +1,10 @@
 """Constructed ("rationalised") training traces: gold labels dressed as a reasoning that no model ever did.
 
 Notes: everything here is made from a document's gold labels, the label space and a retriever, by templates: first
-broad topics, then a shortlist of gold labels, near misses and retrieved distractors in random order, then one
-comparison for each gold label that has a near miss in the list, quoting the words of the document that tell the two
-apart, then the answer. The form is ours; to vary the wording, add to the templates. No trace is ever made from a test
-document.
+broad topics, then a shortlist of gold labels, near misses and retrieved distractors in an order that does not give
+gold away, then one comparison for each gold label that has a near miss in the list, quoting the words of the document
+that tell the two apart, then the answer. The form is ours; to vary the wording, add to the templates. No trace is ever
+made from a test document.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNDECIDED = (
 WORD = re.compile(r"[^\W_]+")
 LONGEST_QUOTE = 6  # words
 
-AnswerOrder = Literal["document", "random"]
+Order = Literal["document", "random"]
 
 
 class Word(NamedTuple):
@@ -65,7 +65,8 @@ def rationalise(
     rng: np.random.Generator,
     shortlist_size: int = 20,
     n_near: int = 6,
-    answer_order: AnswerOrder = "document",
+    answer_order: Order = "document",
+    shortlist_order: Order = "random",
     n_comparisons: int | None = None,
     uid: str = "",
 ) -> Trace:
@@ -75,12 +76,14 @@ def rationalise(
     best first. near: near misses of each gold label, best first. topics: broad topics, the first one first.
     shortlist_size, n_near: as in `shortlist`. answer_order: "document" gives the gold labels in the order in which
     the document first shares a word with them (the others last), "random" in random order; comparisons go along.
+    shortlist_order: the same of the shortlist, but "document" begins it anywhere and goes round, so that gold stands
+    at each place alike.
     n_comparisons: how many at most, those that quote the document before the others, all in the answer's order;
     None for all.
     Of labels that share a text only the first can be named. Raises ValueError without gold labels, for a label
     outside the space, or for n_comparisons below 0.
     """
-    _check(answer_order, n_comparisons)
+    _check(answer_order, shortlist_order, n_comparisons)
     first: dict[str, int] = {}
     for label in space.check([*gold, *retrieved, *chain.from_iterable(near.values())]).tolist():
         first.setdefault(space.texts[label], label)
@@ -91,15 +94,21 @@ def rationalise(
     right = distinct(gold)
     wrong = {first[space.texts[label]]: distinct(misses) for label, misses in near.items()}
     listed = shortlist(right, wrong, distinct(retrieved), shortlist_size, n_near, rng)
-    words = _words(document)
-    places = {word.stem: word.start for word in reversed(words)}
+    told = words(document)
+    places = {word.stem: word.start for word in reversed(told)}
+
+    def place(label: int) -> int:
+        return min(places.get(stem, len(document)) for stem in stems(space.texts[label]))
+
     answer = [right[row] for row in rng.permutation(len(right))]
     if answer_order == "document":
-        answer.sort(key=lambda label: min(places.get(stem, len(document)) for stem in _stems(space.texts[label])))
+        answer.sort(key=place)
+    if shortlist_order == "document":
+        listed = np.roll(sorted(listed, key=place), rng.integers(len(listed))).tolist()
     comparisons = []
     for label in answer:
         if rivals := [miss for miss in wrong.get(label, ()) if miss in listed and miss not in right]:
-            comparisons.append(_comparison(document, words, space.texts[label], space.texts[rivals[0]], rng))
+            comparisons.append(_comparison(document, told, space.texts[label], space.texts[rivals[0]], rng))
     quoting_first = sorted(range(len(comparisons)), key=lambda row: not _quotes(comparisons[row]))
     comparisons = [comparisons[row] for row in sorted(quoting_first[:n_comparisons])]
     text = traces.write(
@@ -144,13 +153,13 @@ def deciding_words(document: str, gold: str, near: str) -> str:
     miss's lacks; of these the shortest, then the first. Where it has nothing more (`Calcium` against `Calcium/blood`)
     its own words decide, if the document has none of those that the near miss adds. Stop words do not count.
     """
-    return _deciding(document, _words(document), gold, near)
+    return _deciding(document, words(document), gold, near)
 
 
 def _deciding(document: str, words: list[Word], gold: str, near: str) -> str:
-    telling, added = _stems(gold) - _stems(near), _stems(near) - _stems(gold)
+    telling, added = stems(gold) - stems(near), stems(near) - stems(gold)
     if not telling and added and added.isdisjoint(word.stem for word in words):
-        telling = _stems(gold)
+        telling = stems(gold)
     hits = [row for row, word in enumerate(words) if word.stem in telling]
     best, found = (0, 0), ""
     for place, first in enumerate(hits):
@@ -185,7 +194,8 @@ def for_task(
     n_near: int = 6,
     topic_depth: int = 0,
     n_topics: int = 3,
-    answer_order: AnswerOrder = "document",
+    answer_order: Order = "document",
+    shortlist_order: Order = "random",
     n_comparisons: int | None = None,
     cut: Callable[[str], str] | None = None,
 ) -> Iterator[Trace]:
@@ -196,8 +206,8 @@ def for_task(
     n_documents: how many documents are read, all where there are fewer; those without a scored gold label give no
     trace. Document k's trace depends on seed and k alone (and on the encoder's rounding). topic_depth, n_topics:
     level of the tree whose nodes are the topics, and how many at most; labels themselves are no topics.
-    n_comparisons: as in `rationalise`. cut: from a document's text to what a reader with a short context sees of it,
-    which is the trace's document; retrieval reads the whole. None for all of it.
+    answer_order, shortlist_order, n_comparisons: as in `rationalise`. cut: from a document's text to what a reader
+    with a short context sees of it, which is the trace's document; retrieval reads the whole. None for all of it.
     Raises ValueError for the test split, a number out of range, or a label space without nodes above its labels.
     """
     space = task.space
@@ -213,7 +223,7 @@ def for_task(
         )
     if not 0 <= n_near <= shortlist_size:
         raise ValueError(f"n_near must be between 0 and {shortlist_size} (shortlist_size), got {n_near}")
-    _check(answer_order, n_comparisons)
+    _check(answer_order, shortlist_order, n_comparisons)
     if index.space.texts[: len(index.space)] != space.texts[: len(space)]:
         raise ValueError(f"index must be over the labels of '{space.name}', got one over those of '{index.space.name}'")
     if len(space.ids) == len(space):
@@ -224,7 +234,7 @@ def for_task(
     space.anchors([], topic_depth)
     return _traces(
         task, split, index, n_documents, seed, shortlist_size, n_near, topic_depth, n_topics, answer_order,
-        n_comparisons, cut or str,
+        shortlist_order, n_comparisons, cut or str,
     )  # fmt: skip
 
 
@@ -238,7 +248,8 @@ def _traces(
     n_near: int,
     topic_depth: int,
     n_topics: int,
-    answer_order: AnswerOrder,
+    answer_order: Order,
+    shortlist_order: Order,
     n_comparisons: int | None,
     cut: Callable[[str], str],
 ) -> Iterator[Trace]:
@@ -270,6 +281,7 @@ def _traces(
                 shortlist_size,
                 n_near,
                 answer_order,
+                shortlist_order,
                 n_comparisons,
                 documents[row]["uid"],
             )
@@ -298,16 +310,17 @@ def _near_misses(
     return found[np.argsort(-(index.vectors(found) @ document), kind="stable")][:n].tolist()
 
 
-def _words(text: str) -> list[Word]:
+def words(text: str) -> list[Word]:
+    """The words of a text."""
     return [Word(_stem(found[0].lower()), *found.span()) for found in WORD.finditer(text)]
 
 
 @lru_cache(maxsize=2**16)
-def _stems(text: str) -> frozenset[str]:
+def stems(text: str) -> frozenset[str]:
     """The stems of a text, without stop words and single letters (variables of a formula); all where none is left."""
-    words = [word.lower() for word in WORD.findall(text)]
-    content = [word for word in words if word not in STOPWORDS_EN and (len(word) > 1 or word.isdigit())]
-    return frozenset(map(_stem, content or words or [text]))
+    spelt = [word.lower() for word in WORD.findall(text)]
+    content = [word for word in spelt if word not in STOPWORDS_EN and (len(word) > 1 or word.isdigit())]
+    return frozenset(map(_stem, content or spelt or [text]))
 
 
 @cache
@@ -320,9 +333,10 @@ def _stem(word: str) -> str:
     return _stemmer().stemWord(word)
 
 
-def _check(answer_order: str, n_comparisons: int | None) -> None:
-    if answer_order not in get_args(AnswerOrder):
-        raise ValueError(f"answer_order must be {' or '.join(get_args(AnswerOrder))}, got {answer_order!r}")
+def _check(answer_order: str, shortlist_order: str, n_comparisons: int | None) -> None:
+    for name, order in (("answer_order", answer_order), ("shortlist_order", shortlist_order)):
+        if order not in get_args(Order):
+            raise ValueError(f"{name} must be {' or '.join(get_args(Order))}, got {order!r}")
     if n_comparisons is not None and n_comparisons < 0:
         raise ValueError(f"n_comparisons must be at least 0, or None for all, got {n_comparisons}")
 

@@ -21,9 +21,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ctd import encoders, models, prompts, traces
 from ctd.cache import DATA
+from ctd.completions import Completion
 from ctd.datasets import Task
 from ctd.encoders import Encoder
-from ctd.generate import Completion, generate
+from ctd.generate import generate
 from ctd.grammar import LabelLists
 from ctd.index import LabelIndex
 from ctd.labels import LabelSpace
@@ -93,14 +94,17 @@ def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) ->
 class Reasoned:
     """What came of one document.
 
-    ranking: labels of the answer, the one it was surest of first: by the log-probability with which the label was
-    written, given all before it (our definition); as written where a server gives none.
+    ranking: labels of the answer, the one it was surest of first: those that it shortlisted before others, by the
+    log-probability with which shortlist and answer were written of the label, each given all before it (our
+    definition); as written where a server gives none. refined: the same by the answer alone, which is all that a model
+    writes when a shortlist is handed to it.
     n_tokens: how many were written. finished: it ended by itself. n_items: lines of the answer. n_exact: those that
     are a label to the letter; the others were grounded.
     """
 
     trace: Trace
     ranking: tuple[int, ...]
+    refined: tuple[int, ...]
     n_tokens: int
     finished: bool
     n_items: int
@@ -222,9 +226,23 @@ def read(
             scores.setdefault(label, certainty)
         exact = sum(grounded[text[first:last]].how == "exact" for first, last in spans)
         trace = traces.read(text, index.space, lambda asked: [grounded[item] for item in asked], uid, document)
-        ranking = tuple(sorted(scores, key=scores.__getitem__, reverse=True))
-        reasoned.append(Reasoned(trace, ranking, completion.n_tokens, completion.finished, len(spans), exact))
+        refined = tuple(sorted(scores, key=scores.__getitem__, reverse=True))
+        listed = _shortlisted(trace, text, completion, len(start))
+        sums = {label: (label in listed, score + listed.get(label, 0.0)) for label, score in scores.items()}
+        ranking = tuple(sorted(refined, key=sums.__getitem__, reverse=True))
+        reasoned.append(Reasoned(trace, ranking, refined, completion.n_tokens, completion.finished, len(spans), exact))
     return reasoned
+
+
+def _shortlisted(trace: Trace, text: str, completion: Completion, n_begun: int) -> dict[int, float]:
+    """The log-probability with which each label of the shortlist was written; of a text out of format, nothing."""
+    if trace.shortlist is None or not completion.logprobs or traces.format(trace) != text:
+        return {}
+    written: dict[int, float] = {}
+    for label, start, end in trace.mentions:
+        if n_begun <= start and end <= trace.shortlist.end:
+            written.setdefault(label, completion.logprob(start - n_begun, end - n_begun))
+    return written
 
 
 class _Asked:
@@ -248,9 +266,12 @@ def _answer_items(text: str) -> list[tuple[int, int]]:
     return [found.span(1) for found in ITEM.finditer(text, start)] if start >= 0 else []
 
 
-def rankings(reasoned: Sequence[Reasoned], places: int) -> np.ndarray:
-    """The rankings as a shortlist [documents, places], -1 where the answer was shorter."""
-    return as_array([one.ranking[:places] for one in reasoned], places)
+def rankings(reasoned: Sequence[Reasoned], places: int, refined: bool = False) -> np.ndarray:
+    """The rankings as a shortlist [documents, places], -1 where the answer was shorter.
+
+    refined: those by the answer alone.
+    """
+    return as_array([(one.refined if refined else one.ranking)[:places] for one in reasoned], places)
 
 
 def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:

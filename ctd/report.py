@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from IPython.display import HTML, Markdown, display
@@ -20,6 +21,22 @@ def text(words: str) -> None:
     """Show what a model wrote as it stands, in a block of its own."""
     fence = "~" * (1 + max(2, *map(len, re.findall("~*", words))))
     say(f"{fence}text\n{words}\n{fence}")
+
+
+def attended(words: Sequence[str], weights: Sequence[float]) -> None:
+    """Show a text with each word shaded by its weight, the largest darkest; the shade is legible in either theme.
+
+    Raises ValueError where words and weights differ in number.
+    """
+    if len(words) != len(weights):
+        raise ValueError(f"every word needs a weight, got {len(words)} words and {len(weights)} weights")
+    most = max([*weights, 0.0]) or 1.0
+    shaded = (
+        f'<span style="background: rgba(230, 120, 30, {max(weight, 0.0) / most:.2f})" title="{weight:.3f}">'
+        f"{html.escape(word)}</span>"
+        for word, weight in zip(words, weights, strict=True)
+    )
+    display(HTML(f'<p style="line-height: 1.8">{" ".join(shaded)}</p>'))
 
 
 def table(frame: pd.DataFrame, digits: int = 3) -> None:

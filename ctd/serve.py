@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from ctd.cache import digest
-from ctd.generate import Completion, Sampling
+from ctd.completions import Completion
+from ctd.generate import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -73,6 +73,11 @@ def retrieve(retriever: Retriever, task: Task, split: str, k: int) -> Shortlist:
     return retriever.search(texts, min(k, len(task.space)), task.filtered.get(split))[1].astype(np.int32)
 
 
+def retrieve_scored(retriever: Retriever, task: Task, split: str, k: int) -> Shortlist:
+    """One retriever's k best scored labels for each document of a split; -1 where there are fewer."""
+    return leave_out(retrieve(retriever, task, split, k + len(task.unscored)), task.unscored, k)
+
+
 def leave_out(shortlist: Shortlist, labels: Int[np.ndarray, " labels"], k: int) -> Shortlist:
     """The first k places once some labels (check tags) are struck out; -1 where fewer are left."""
     struck = np.isin(shortlist, labels)

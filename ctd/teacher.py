@@ -1,12 +1,9 @@
 """The teacher `smollm2-mesh`: SmolLM2-135M tuned to reason over MeSH headings, on constructed traces.
 
 Notes: three kinds of examples are mixed. "answer": the document and its headings, nothing between. "trace": the
-document and its constructed trace. "candidates": the same, with a retrieved list of headings in the prompt. There are
-two passes (all our definition). The first goes over the first documents of the training split; answers cost half the
-tokens, and their share falls from 95 % to 25 % while it goes on. The second goes over the split from its end, 15 % of
-it answers; there the shortlist's wrong labels are read and not learned: in random order they are what is easiest to
-foresee, and a model that learned them writes a shortlist of little else. In both one trace in four has candidates.
-No document of any other split is learned from.
+document and its constructed trace. "candidates": the same, with a retrieved list of headings in the prompt; one trace
+in four has one. It is taught in passes over the training split (all our definition); answers cost half the tokens, so
+the first pass begins with them. No document of any other split is learned from.
 """
 
 from __future__ import annotations
@@ -32,25 +29,57 @@ from ctd.datasets import Task
 from ctd.index import LabelIndex
 
 FOLDER = DATA / models.TEACHER
-ANSWERS = ((0.95, 0.25), (0.15, 0.15))  # their share when each pass begins, and when it ends
-LISTED = 0.25  # share of the others that have candidates
+LISTED = 0.25  # share of the traces that have candidates
 SETTINGS = distill.Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_steps=20, save_every=25)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over documents of the training split.
+
+    first: the document that it begins with; a negative one counts from the end, and the pass goes backwards.
+    answers: share of the examples that are an answer alone, when the pass begins and when it ends. longest: tokens of
+    an example; of longer traces the answer alone is taught. right_only: the shortlist's wrong labels are read and not
+    learned: they are what is easiest to foresee, and a model that learned them writes a shortlist of little else.
+    shortlist_order: as in `rationales.rationalise`. Raises ValueError for a number out of range.
+    """
+
+    n_documents: int
+    first: int = 0
+    answers: tuple[float, float] = (0.15, 0.15)
+    longest: int = 640
+    right_only: bool = True
+    shortlist_order: rationales.Order = "document"
+
+    def __post_init__(self) -> None:
+        if self.n_documents < 1:
+            raise ValueError(f"n_documents must be at least 1, got {self.n_documents}")
+        if not all(0 <= share <= 1 for share in self.answers):
+            raise ValueError(f"answers must be between 0 and 1, got {self.answers[0]} and {self.answers[1]}")
+
+    def rows(self, n: int) -> np.ndarray:
+        """Which of a split's n documents it goes over, in its order."""
+        return np.arange(n)[self.first :: 1 if self.first >= 0 else -1][: self.n_documents]
+
+
+PASSES = (
+    Pass(7_000, answers=(0.95, 0.25), longest=480, right_only=False, shortlist_order="random"),
+    Pass(2_800, first=-1, shortlist_order="random"),
+    Pass(2_800),
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What the teacher is taught and how; the manifest beside its weights says the same.
 
-    n_documents, n_traces: of the training split, in the first and the second pass. document_tokens: what it sees of a
-    document. shortlist_size, n_near, n_comparisons, n_topics: of the traces (see `rationales`). n_clusters: coarse
-    topics that the label space is given. candidates: retrieved headings in the prompt of one trace in four.
-    longest, longest_trace: tokens of an example of the first and of the second pass; of longer traces the answer alone
-    is taught. rank, alpha: of the adapters. n_validation: documents that the loss is watched on. encoder: retrieves.
-    Raises ValueError for a number out of range.
+    document_tokens: what it sees of a document. shortlist_size, n_near, n_comparisons, n_topics: of the traces (see
+    `rationales`). n_clusters: coarse topics that the label space is given. candidates: retrieved headings in the prompt
+    of one trace in four. rank, alpha: of the adapters. n_validation: documents that the loss is watched on. encoder:
+    retrieves. Raises ValueError for a number out of range.
     """
 
-    n_documents: int = 7_000
-    n_traces: int = 2_800
+    passes: tuple[Pass, ...] = PASSES
     document_tokens: int = 128
     shortlist_size: int = 16
     n_near: int = 5
@@ -58,8 +87,6 @@ class Recipe:
     n_clusters: int = 256
     n_topics: int = 1
     candidates: int = 16
-    longest: int = 480
-    longest_trace: int = 640
     rank: int = 32
     alpha: float = 32.0
     n_validation: int = 40
@@ -68,8 +95,8 @@ class Recipe:
     settings: distill.Settings = SETTINGS
 
     def __post_init__(self) -> None:
-        positive = ("n_documents", "n_traces", "document_tokens", "shortlist_size", "n_clusters", "n_topics")
-        for name in (*positive, "candidates", "rank", "n_validation"):
+        positive = ("document_tokens", "shortlist_size", "n_clusters", "n_topics", "candidates", "rank", "n_validation")
+        for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("n_comparisons", "seed"):
@@ -77,11 +104,11 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.n_near <= self.shortlist_size:
             raise ValueError(f"n_near must be between 0 and {self.shortlist_size} (shortlist_size), got {self.n_near}")
-        for name in ("longest", "longest_trace"):
-            if getattr(self, name) <= self.document_tokens:
-                raise ValueError(
-                    f"{name} must be above {self.document_tokens} (document_tokens), got {getattr(self, name)}"
-                )
+        if not self.passes:
+            raise ValueError("passes must be at least one, got none")
+        for one in self.passes:
+            if one.longest <= self.document_tokens:
+                raise ValueError(f"longest must be above {self.document_tokens} (document_tokens), got {one.longest}")
         if not self.alpha > 0:
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
 
@@ -89,29 +116,26 @@ class Recipe:
 def examples(
     task: Task, split: str, index: LabelIndex, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, number: int = 0
 ) -> list[distill.Example]:
-    """The examples of pass `number` (0 or 1) over a split, in random order; see the module's notes for the mixture.
+    """The examples of pass `number` (from 0) over a split, in random order; see the module's notes for the mixture.
 
     task: its label space has topics (see `reasoning.with_topics`). index: over that label space; retrieves
     distractors and candidates. Raises ValueError for the test split, and for what `rationales.for_task` refuses.
     """
-    n_documents, longest = recipe.n_documents, recipe.longest
-    if number:
-        n_documents, longest = recipe.n_traces, recipe.longest_trace
-        task = task.select(split, np.arange(len(task.documents[split]))[::-1])
+    asked = recipe.passes[number]
+    task = task.select(split, asked.rows(len(task.documents[split])))
     cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=recipe.document_tokens)
     made = list(
         rationales.for_task(
-            task, split, index, n_documents, recipe.seed + number, recipe.shortlist_size, recipe.n_near,
-            n_topics=recipe.n_topics, n_comparisons=recipe.n_comparisons, cut=cut,
+            task, split, index, asked.n_documents, recipe.seed + number, recipe.shortlist_size, recipe.n_near,
+            n_topics=recipe.n_topics, shortlist_order=asked.shortlist_order, n_comparisons=recipe.n_comparisons,
+            cut=cut,
         )
     )  # fmt: skip
-    task = task.select(split, np.arange(min(n_documents, len(task.documents[split]))))
-    deep = shortlists.retrieve(index, task, split, recipe.candidates + len(task.unscored))
-    found = shortlists.leave_out(deep, task.unscored, recipe.candidates)
+    found = shortlists.retrieve_scored(index, task, split, recipe.candidates)
     retrieved = dict(zip(task.documents[split]["uid"], found, strict=True))
     rng = np.random.default_rng((recipe.seed, number + 1))
     order = rng.permutation(len(made))
-    first, last = ANSWERS[number]
+    first, last = asked.answers
     mixed = []
     for place, row in enumerate(order):
         trace = made[row]
@@ -122,10 +146,10 @@ def examples(
         else:
             if rng.random() < LISTED:
                 candidates = [task.space.texts[label] for label in retrieved[trace.uid] if label >= 0]
-            if number:
+            if asked.right_only:
                 wrong = _wrong(trace)
         taught = example(trace.document, text, tokenizer, candidates, wrong)
-        mixed.append(taught if len(taught.ids) <= longest else example(trace.document, answer, tokenizer))
+        mixed.append(taught if len(taught.ids) <= asked.longest else example(trace.document, answer, tokenizer))
     return mixed
 
 
@@ -172,7 +196,7 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
     adapters = lora.MergedLoRA(reasoner.model, recipe.rank, recipe.alpha, recipe.seed)
     watched = task.sample("validation", recipe.n_validation, recipe.seed)
     log, n_examples, n_tokens = [], 0, 0
-    for number in range(len(ANSWERS)):
+    for number in range(len(recipe.passes)):
         learned = examples(task, "train", index, reasoner.tokenizer, recipe, number)
         held_out = examples(watched, "validation", index, reasoner.tokenizer, recipe, number)
         tokens = sum(len(one.ids) for one in learned)
@@ -215,9 +239,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def _command(
-    n_documents: Annotated[
-        int, typer.Option(help="Documents of the training split to learn from.")
-    ] = Recipe.n_documents,
+    most: Annotated[int, typer.Option(help="Documents of each pass at most, for a trial.", min=1)] = 100_000,
     folder: Annotated[Path, typer.Option(help="Where to write the adapter; replaced as a whole.")] = FOLDER,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 for as many as torch takes.", min=0)] = 0,
 ) -> None:
@@ -225,7 +247,8 @@ def _command(
     if threads:
         torch.set_num_threads(threads)
     try:
-        build(replace(Recipe(), n_documents=n_documents), folder)
+        passes = tuple(replace(one, n_documents=min(one.n_documents, most)) for one in PASSES)
+        build(Recipe(passes), folder)
     except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

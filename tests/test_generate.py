@@ -11,7 +11,8 @@ from scipy.stats import chisquare
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ctd.cache import cache_dir
-from ctd.generate import Completion, generate
+from ctd.completions import Completion
+from ctd.generate import generate
 from ctd.models import Reasoner
 
 CONTEXT = 96

@@ -24,7 +24,7 @@ def test_the_own_shortlist_is_what_the_trace_marks():
     start = len("<think>\n")
     marked = Trace("u", "d", cot, ("a",), Span(start, start + len(cot)), (), (Mention(4, start + 13, start + 14),))
     bare = Trace("u", "d", "words", ("a",))
-    reasoned = [Reasoned(trace, (), 1, True, 0, 0) for trace in (marked, bare)]
+    reasoned = [Reasoned(trace, (), (), 1, True, 0, 0) for trace in (marked, bare)]
     assert isolation.own(reasoned) == [[4], []]
 
 

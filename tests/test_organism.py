@@ -12,12 +12,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from ctd import datasets, distill, models, organism, planting, prompts, traces
+from ctd.attention import Head
 from ctd.datasets import organism as vignettes
 from ctd.datasets import split_by_hash
 from ctd.generate import generate
 from ctd.grammar import LabelLists
 from ctd.organism import Recipe
-from ctd.planting import Head, Lookout
+from ctd.planting import Lookout
 
 TINY = Recipe(
     n_documents=14, layers=3, heads=2, width=16, inner=16, n_validation=2, n_test=3,

@@ -109,9 +109,9 @@ def test_quoted_words_stand_in_the_document_and_tell_gold_from_its_near_miss(tas
                 quoted += 1
                 assert words in trace.document
                 assert len(re.findall(r"[^\W_]+", words)) <= 6
-                right, wrong = (rationales._stems(task.space.texts[label]) for label in (kept, ruled_out))
-                assert rationales._stems(words) & (right - wrong or right)
-                assert right - wrong or not rationales._stems(trace.document) & (wrong - right)
+                right, wrong = (rationales.stems(task.space.texts[label]) for label in (kept, ruled_out))
+                assert rationales.stems(words) & (right - wrong or right)
+                assert right - wrong or not rationales.stems(trace.document) & (wrong - right)
     assert quoted > 10
 
 
@@ -157,12 +157,17 @@ def test_no_text_or_label_of_the_test_split_reaches_a_trace(task, index, own_cac
         assert trace.document in task.documents["validation"]["text"]
 
 
-def shortlists(n):
+def shortlists(n, order="random"):
     """n rationalised traces of one document with two gold labels, and where gold stands in each shortlist."""
     space = mesh_like().space
-    rng = np.random.default_rng(11)
+    rng = np.random.default_rng(12)
     near = {8: [9, 10, 11], 15: [16, 14]}
-    made = [rationales.rationalise("Liver.", [8, 15], space, range(20, 34), near, ["t"], rng, 12, 4) for _ in range(n)]
+    made = [
+        rationales.rationalise(
+            "Liver.", [8, 15], space, range(20, 34), near, ["t"], rng, 12, 4, shortlist_order=order
+        )
+        for _ in range(n)
+    ]  # fmt: skip
     return made, np.array([[trace.shortlisted.index(label) for label in (8, 15)] for trace in made])
 
 
@@ -174,6 +179,28 @@ def test_gold_stands_anywhere_in_the_shortlist_alike():
     pairs = places[:, 0] * 12 + places[:, 1]
     counts = np.bincount(pairs, minlength=144)[[a * 12 + b for a in range(12) for b in range(12) if a != b]]
     assert chisquare(counts).pvalue > 0.01
+
+
+def test_gold_stands_anywhere_alike_in_the_order_of_the_document():
+    _, places = shortlists(10_000, "document")
+    for column in places.T:
+        assert chisquare(np.bincount(column, minlength=12)).pvalue > 0.01
+
+
+def test_a_shortlist_in_the_order_of_the_document_goes_round():
+    space = mesh_like().space
+    document = "Of rats, their liver, and calcium in blood."
+    ranks = {"Rats": 0, "Liver": 1, "Calcium": 2, "Heart": 3}
+    begun = set()
+    for seed in range(40):
+        trace = rationales.rationalise(
+            document, [7, 35], space, [0, 28, 36], {7: [8]}, [], np.random.default_rng(seed), 6, 2,
+            shortlist_order="document",
+        )  # fmt: skip
+        order = [ranks[space.texts[label].split("/")[0].split(" (")[0]] for label in trace.shortlisted]
+        begun.add(order[0])
+        assert sum(a > b for a, b in zip(order, [*order[1:], order[0]], strict=True)) == 1, order
+    assert len(begun) > 2
 
 
 def test_a_shortlist_holds_gold_then_near_misses_in_turn_then_retrieved():
@@ -322,6 +349,7 @@ def test_a_space_without_topics_and_an_index_of_another_space_are_refused(own_ca
         ({"topic_depth": 9}, "depth must be between 0 and 2"),
         ({"split": "dev"}, "split must be train or validation, got 'dev'"),
         ({"answer_order": "alphabet"}, "answer_order must be document or random, got 'alphabet'"),
+        ({"shortlist_order": "alphabet"}, "shortlist_order must be document or random, got 'alphabet'"),
         ({"n_comparisons": -1}, "n_comparisons must be at least 0, or None for all, got -1"),
     ],
 )
@@ -347,6 +375,7 @@ def test_parameters_change_the_trace(own_cache):
         {"topic_depth": 1},
         {"n_topics": 1},
         {"answer_order": "random"},
+        {"shortlist_order": "document"},
         {"n_comparisons": 1},
         {"cut": lambda text: text[:30]},
     ):

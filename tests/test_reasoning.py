@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ctd import reasoning
+from ctd.completions import Completion
 from ctd.datasets.task import Card, Task, splits_of
-from ctd.generate import Completion
 from ctd.index import LabelIndex
 from ctd.labels import LabelSpace
 
@@ -70,6 +70,32 @@ def test_a_whole_trace_is_read_and_ranked_by_certainty(asked, index):
     assert (one.n_items, one.n_exact) == (2, 2)
 
 
+def by_line(text, certainty):
+    """A completion whose lines have these log-probabilities, in order."""
+    whole = completed(text)
+    return replace(whole, logprobs=tuple(map(float, certainty)))
+
+
+def test_a_label_is_as_sure_as_all_that_was_written_of_it(asked, index):
+    """Lines: topics, shortlist, Liver, Left heart, compare, end, answer, Liver, Left heart."""
+    asked.answer = by_line(REST, [0, 0, -4, -1, 0, 0, 0, -0.5, -2])
+    (one,) = reasoning.reason(teacher(), ["d"], index)
+    assert one.ranking == (5, 3)  # -3 before -4.5
+    assert one.refined == (3, 5)  # -0.5 before -2
+    late = REST.replace("- Liver\n- Left heart\nCompare", "- Left heart\nCompare")
+    asked.answer = by_line(late, [0, 0, -9, 0, 0, 0, -0.5, -2])
+    (one,) = reasoning.reason(teacher(), ["d"], index)
+    assert one.ranking == (5, 3)  # what was not shortlisted comes last
+    assert one.refined == (3, 5)
+
+
+def test_a_text_out_of_format_is_ranked_by_its_answer(asked, index):
+    asked.answer = by_line(REST.replace("</think>\n", ""), [0, 0, -4, -1, 0, 0, -0.5, -2])
+    (one,) = reasoning.reason(teacher(), ["d"], index)
+    assert one.trace.error
+    assert one.ranking == one.refined == (3, 5)
+
+
 def test_the_teacher_sees_as_much_of_a_document_as_it_was_trained_on(asked, index):
     (one,) = reasoning.reason(teacher(document_tokens=2), ["one two three four"], index)
     assert asked.prompts == ["Document: one two\n<think>\n"]
@@ -116,12 +142,21 @@ def test_a_shortlist_from_elsewhere_is_handed_over_behind_the_own_topics(asked, 
     (refined,) = reasoning.reason(teacher(), ["d"], index, begun=[begun])
     assert asked.prompts[-1] == "Document: d\n" + begun
     assert refined.trace.shortlisted == (1, 2)
-    assert refined.ranking == (2,)
+    assert refined.ranking == refined.refined == (2,)
+
+
+def test_a_shortlist_that_was_handed_over_adds_nothing_to_what_was_written(asked, index):
+    begun = "<think>\nTopics: heart\nShortlist:\n- Liver\n- Left heart\nCompare:\n"
+    asked.answer = completed("</think>\nAnswer:\n- Liver\n- Left heart\n", {"Liver": -3.0, "Left heart": -0.5})
+    (one,) = reasoning.reason(teacher(), ["d"], index, begun=[begun])
+    assert one.trace.error == ""
+    assert one.ranking == one.refined == (5, 3)
 
 
 def test_rankings_are_padded_and_cut():
-    ranked = [SimpleNamespace(ranking=(4, 2, 1)), SimpleNamespace(ranking=())]
+    ranked = [SimpleNamespace(ranking=(4, 2, 1), refined=(1, 2, 4)), SimpleNamespace(ranking=(), refined=())]
     assert reasoning.rankings(ranked, 2).tolist() == [[4, 2], [-1, -1]]
+    assert reasoning.rankings(ranked, 2, refined=True).tolist() == [[1, 2], [-1, -1]]
 
 
 def test_bad_input_is_one_line(index):

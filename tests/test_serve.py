@@ -7,7 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ctd.generate import Completion, Sampling, generate
+from ctd.completions import Completion
+from ctd.generate import Sampling, generate
 from ctd.serve import Server
 
 KEY = "sk-very-secret"

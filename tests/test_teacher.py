@@ -16,15 +16,18 @@ from ctd import distill, models, teacher, traces
 from ctd.index import LabelIndex
 from ctd.labels import LabelSpace
 from ctd.lora import MergedLoRA
-from ctd.teacher import Recipe
+from ctd.teacher import Pass, Recipe
 from tests.conftest import HashEncoder
 from tests.test_prompts import byte_level
 from tests.test_rationales import mesh_like
 
+PASSES = (
+    Pass(40, answers=(0.95, 0.25), longest=1000, right_only=False, shortlist_order="random"),
+    Pass(30, first=-1, longest=1000),
+)
 RECIPE = Recipe(
-    n_documents=40, n_traces=30, document_tokens=60, shortlist_size=8, n_near=3, n_comparisons=2, n_clusters=2,
-    candidates=4, longest=1000, longest_trace=1000, rank=2, alpha=4.0, n_validation=5,
-    settings=distill.Settings(batch_tokens=1500, save_every=2),
+    PASSES, document_tokens=60, shortlist_size=8, n_near=3, n_comparisons=2, n_clusters=2, candidates=4, rank=2,
+    alpha=4.0, n_validation=5, settings=distill.Settings(batch_tokens=1500, save_every=2),
 )  # fmt: skip
 SHAPE = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -57,10 +60,12 @@ def index(task, tmp_path_factory):
 
 @pytest.fixture
 def make(task, index, tokenizer, own_cache):
-    """Examples of the task, the recipe changed as asked."""
+    """Examples of the task, the recipe or its pass changed as asked."""
 
     def examples(split="train", task=task, number=0, **changes):
-        return teacher.examples(task, split, index, tokenizer, replace(RECIPE, **changes), number)
+        of_pass = {name: changes.pop(name) for name in list(changes) if hasattr(PASSES[0], name)}
+        recipe = replace(RECIPE, passes=(replace(PASSES[number], **of_pass),), **changes)
+        return teacher.examples(task, split, index, tokenizer, recipe)
 
     return examples
 
@@ -139,19 +144,27 @@ def test_the_test_split_is_refused(number, make):
         make("test", number=number)
 
 
-def test_the_second_pass_begins_at_the_end_of_the_split(task, tokenizer, make):
-    numbers = [
-        [int(read(one, tokenizer)[0].split('"')[1]) for one in make(number=number, n_documents=20, n_traces=10)]
-        for number in (0, 1)
-    ]
-    labelled = [row for row in range(40) if task.gold("train")[row].nnz]
-    assert sorted(numbers[0]) == [row for row in labelled if row < 20]
-    assert sorted(numbers[1]) == [row for row in labelled if row >= 30]
+@pytest.mark.parametrize(
+    ("first", "rows"), [(0, range(20)), (30, range(30, 40)), (-1, range(39, 19, -1)), (-31, range(9, -1, -1))]
+)
+def test_a_pass_goes_over_its_documents(first, rows, task, tokenizer, make):
+    assert Pass(20, first).rows(40).tolist() == list(rows)
+    taught = [int(read(one, tokenizer)[0].split('"')[1]) for one in make(n_documents=20, first=first)]
+    assert sorted(taught) == [row for row in sorted(rows) if task.gold("train")[row].nnz]
 
 
-def test_the_second_pass_learns_all_of_a_trace_but_the_wrong_labels_of_its_shortlist(task, tokenizer, make):
+def test_passes_draw_each_their_own(task, index, tokenizer, own_cache):
+    twice = replace(RECIPE, passes=(PASSES[0], PASSES[0]))
+    one, other = (teacher.examples(task, "train", index, tokenizer, twice, number) for number in (0, 1))
+    assert one != other
+    assert sorted(read(e, tokenizer)[0].split('"')[1] for e in one) == sorted(
+        read(e, tokenizer)[0].split('"')[1] for e in other
+    )
+
+
+def test_a_pass_of_right_labels_learns_all_of_a_trace_but_the_wrong_labels_of_its_shortlist(task, tokenizer, make):
     kinds = Counter()
-    for one in make(task=of_documents(task, 600), n_traces=600, number=1):
+    for one in make(task=of_documents(task, 600), n_documents=600, number=1):
         kinds[kind(one, tokenizer)] += 1
         _, text = read(one, tokenizer)
         (targets,) = distill.collate([one], [0]).targets.tolist()
@@ -205,13 +218,13 @@ def test_candidates_are_what_the_index_finds_without_unscored_labels(task, index
     assert struck > 5
 
 
-@pytest.mark.parametrize(("number", "bound"), [(0, "longest"), (1, "longest_trace")])
-def test_long_traces_are_taught_by_their_answer_alone(number, bound, task, tokenizer, make):
-    common = {"task": of_documents(task, 400), "n_documents": 400, "n_traces": 400, "number": number}
+@pytest.mark.parametrize("number", [0, 1])
+def test_long_traces_are_taught_by_their_answer_alone(number, task, tokenizer, make):
+    common = {"task": of_documents(task, 400), "n_documents": 400, "number": number}
     free = make(**common)
     lengths = [len(one.ids) for one in free if kind(one, tokenizer) != "answer"]
     longest = int(np.median(lengths))
-    held = make(**common, **{bound: longest})
+    held = make(**common, longest=longest)
     turned = 0
     for before, after in zip(free, held, strict=True):
         if len(before.ids) <= longest:
@@ -260,7 +273,8 @@ def test_examples_depend_on_the_recipe_alone(make):
     assert make() == usual
     for change in (
         {"seed": 1}, {"n_documents": 10}, {"document_tokens": 20}, {"shortlist_size": 5}, {"n_near": 0},
-        {"n_comparisons": 0}, {"candidates": 1}, {"longest": 90},
+        {"n_comparisons": 0}, {"candidates": 1}, {"longest": 90}, {"first": -1}, {"answers": (0.5, 0.5)},
+        {"right_only": True}, {"shortlist_order": "document"},
     ):  # fmt: skip
         assert make(**change) != usual, change
     reordered = sorted(make(), key=lambda one: one.ids)
@@ -272,19 +286,31 @@ def test_examples_depend_on_the_recipe_alone(make):
     [
         *(
             ({name: 0}, f"{name} must be at least 1, got 0")
-            for name in ("n_documents", "n_traces", "document_tokens", "shortlist_size", "n_clusters", "n_topics")
+            for name in ("document_tokens", "shortlist_size", "n_clusters", "n_topics")
         ),
         *(({name: 0}, f"{name} must be at least 1, got 0") for name in ("candidates", "rank", "n_validation")),
         *(({name: -1}, f"{name} must be at least 0, got -1") for name in ("n_comparisons", "seed")),
         ({"n_near": 9}, r"n_near must be between 0 and 8 \(shortlist_size\), got 9"),
-        ({"longest": 60}, r"longest must be above 60 \(document_tokens\), got 60"),
-        ({"longest_trace": 60}, r"longest_trace must be above 60 \(document_tokens\), got 60"),
+        ({"passes": ()}, "passes must be at least one, got none"),
+        ({"passes": (Pass(5, longest=60),)}, r"longest must be above 60 \(document_tokens\), got 60"),
         ({"alpha": 0.0}, "alpha must be above 0, got 0.0"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(RECIPE, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_documents": 0}, "n_documents must be at least 1, got 0"),
+        ({"answers": (0.5, 1.5)}, "answers must be between 0 and 1, got 0.5 and 1.5"),
+    ],
+)
+def test_a_pass_out_of_range_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PASSES[0], **change)
 
 
 @pytest.fixture
@@ -316,7 +342,7 @@ def test_the_teacher_is_built_written_and_loaded_again(small, tmp_path):
         "adapter_config.json", "adapter_model.safetensors", "loss.csv", "manifest.json"
     }  # fmt: skip
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["recipe"] == asdict(RECIPE)
+    assert manifest["recipe"] == json.loads(json.dumps(asdict(RECIPE)))
     assert set(manifest["recipe"]) == {field.name for field in fields(Recipe)}
     curve = pd.read_csv(folder / "loss.csv")
     assert len(curve) == manifest["steps"] > 4
@@ -362,13 +388,19 @@ def test_the_command_says_what_it_does_and_what_went_wrong(monkeypatch, tmp_path
     monkeypatch.setattr(teacher, "build", lambda recipe, folder: asked.append((recipe, folder)))
     (tmp_path / "made").mkdir()
     shell = CliRunner()
-    assert "--n-documents" in shell.invoke(teacher.app, ["--help"]).output
-    result = shell.invoke(teacher.app, ["--n-documents", "9", "--folder", str(tmp_path / "made")])
+    assert "--most" in shell.invoke(teacher.app, ["--help"]).output
+    result = shell.invoke(teacher.app, ["--most", "9", "--folder", str(tmp_path / "made")])
     assert result.exit_code == 0, result.output
-    assert asked == [(Recipe(n_documents=9), tmp_path / "made")]
-    result = shell.invoke(teacher.app, ["--n-documents", "0"])
-    assert result.exit_code == 1
-    assert result.output == "n_documents must be at least 1, got 0\n"
+    ((recipe, folder),) = asked
+    assert [one.n_documents for one in recipe.passes] == [9] * len(teacher.PASSES)
+    assert folder == tmp_path / "made"
+
+    def refuse(recipe, folder):
+        raise ValueError("seed must be at least 0, got -1")
+
+    monkeypatch.setattr(teacher, "build", refuse)
+    result = shell.invoke(teacher.app, [])
+    assert (result.exit_code, result.output) == (1, "seed must be at least 0, got -1\n")
 
 
 def test_the_committed_teacher_is_what_its_recipe_says_and_small_enough():
