@@ -104,6 +104,11 @@ def shape(model: Any) -> Shape:
     return Shape(len(attentions), written // size, config.num_key_value_heads, size, width)
 
 
+def context(model: Any) -> int | None:
+    """How many tokens a model takes at most; None where its configuration does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def check(model: Any, heads: Iterable[Head]) -> list[Head]:
     """The heads in order. Raises ValueError for one that the model has not."""
     found = shape(model)

@@ -38,9 +38,8 @@ class LabelLists:
     """
 
     def __init__(self, space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> None:
-        texts = list(dict.fromkeys(" ".join(text.split()) for text in space.texts[: len(space)]))
-        probe = "".join(f"- {text}\n" for text in texts[:50])
-        self.key = digest(["label lists 1", str(tokenizer(probe)["input_ids"]), str(len(tokenizer)), *texts])
+        texts = _lines(space)
+        self.key = lists_key(space, tokenizer)
         path = cache_dir("grammar") / f"{self.key[:32]}.npy"
         if not path.exists():
             made = _table(texts, tokenizer)
@@ -61,6 +60,18 @@ class LabelLists:
         column = np.asarray(self.lines[first:last, depth])
         starts = np.flatnonzero(np.diff(column, prepend=-1))
         return column[starts].astype(np.int64) - 1, np.append(starts, last - first) + first
+
+
+def lists_key(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of what a label space's lists depend on, without making them."""
+    texts = _lines(space)
+    probe = "".join(f"- {text}\n" for text in texts[:50])
+    return digest(["label lists 1", str(tokenizer(probe)["input_ids"]), str(len(tokenizer)), *texts])
+
+
+def _lines(space: LabelSpace) -> list[str]:
+    """The labels' texts on one line each, each once."""
+    return list(dict.fromkeys(" ".join(text.split()) for text in space.texts[: len(space)]))
 
 
 class OnlyLabels(LogitsProcessor):

@@ -149,7 +149,7 @@ def score(
         raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
     if not passages:
         raise ValueError("there is nothing to score heads on: no passage was given")
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = attention.context(model)
     for one in passages:
         if context and len(one.ids) > context:
             raise ValueError(

@@ -89,51 +89,42 @@ def recall_at_own_size(shortlists: Mapping[str, Sequence[Sequence[int]]], gold: 
     return _against_first(per_document, "shortlist", seed)
 
 
-def refinement_table(
-    inputs: Mapping[str, Sequence[Sequence[int]]],
-    outputs: Mapping[str, Shortlist],
-    gold: csr_matrix,
-    cutoff: int,
-    seed: int,
-) -> pd.DataFrame:
-    """nDCG@cutoff by shortlist and refinement: columns shortlist, refinement, value, low, high.
+def refine(
+    inputs: Mapping[str, Sequence[Sequence[int]]], outputs: Mapping[str, Shortlist], gold: csr_matrix, cutoff: int
+) -> dict[str, dict[str, Float[np.ndarray, " documents"]]]:
+    """nDCG@cutoff of each document, by shortlist and refinement.
 
     inputs: the shortlists that were handed over, in their order. outputs: what the model answered on each.
     "none" reads the shortlist as it stands, "perfect" puts its gold labels first.
     """
-    rows = []
+    scores = {}
     for name, listed in inputs.items():
         given = sl.as_array(listed, cutoff)
-        scores = {
-            "none": metrics.ndcg_at_k(given, gold, cutoff, average=False),
-            "model": metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
-            "perfect": metrics.oracle_ndcg_at_k(given, gold, cutoff, average=False),
-        }
-        for refinement, values in scores.items():
-            mean, low, high = stats.bootstrap_mean(values, seed=seed).scalar
-            rows.append({"shortlist": name, "refinement": refinement, "value": mean, "low": low, "high": high})
-    return pd.DataFrame(rows)
-
-
-def gains(
-    inputs: Mapping[str, Sequence[Sequence[int]]],
-    outputs: Mapping[str, Shortlist],
-    gold: csr_matrix,
-    cutoff: int,
-    seed: int,
-) -> pd.DataFrame:
-    """What the model's refinement adds to each shortlist in its order (paired): shortlist, value, low, high."""
-    rows = []
-    for name, listed in inputs.items():
-        given = sl.as_array(listed, cutoff)
-        gain = stats.bootstrap_difference(
-            metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
+        values = (
             metrics.ndcg_at_k(given, gold, cutoff, average=False),
-            seed=seed,
+            metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
+            metrics.oracle_ndcg_at_k(given, gold, cutoff, average=False),
         )
-        mean, low, high = gain.scalar
-        rows.append({"shortlist": name, "value": mean, "low": low, "high": high})
-    return pd.DataFrame(rows)
+        scores[name] = dict(zip(REFINEMENTS, values, strict=True))
+    return scores
+
+
+def refinement_table(scores: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]], seed: int) -> pd.DataFrame:
+    """What `refine` gives, averaged over documents: columns shortlist, refinement, value, low, high."""
+    rows = [
+        (name, refinement, *stats.bootstrap_mean(values, seed=seed).scalar)
+        for name, by_refinement in scores.items()
+        for refinement, values in by_refinement.items()
+    ]
+    return pd.DataFrame(rows, columns=["shortlist", "refinement", "value", "low", "high"])
+
+
+def gains(scores: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]], seed: int) -> pd.DataFrame:
+    """What the model's refinement adds to each shortlist in its order (paired): shortlist, value, low, high."""
+    rows = [
+        (name, *stats.bootstrap_difference(of["model"], of["none"], seed=seed).scalar) for name, of in scores.items()
+    ]
+    return pd.DataFrame(rows, columns=["shortlist", "value", "low", "high"])
 
 
 def kept_from_shortlist(inputs: Sequence[Sequence[int]], outputs: Shortlist) -> Float[np.ndarray, " documents"]:

@@ -2,12 +2,17 @@
 
 import json
 import lzma
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
-from ctd import completions
-from ctd.cache import cache_dir
+from ctd import completions, datasets, prompts, reasoning, traces
+from ctd.cache import DATA, cache_dir
 from ctd.completions import Completion, Kept
+from ctd.generate import generate
+from ctd.grammar import lists_key
 
 KEY = "0123456789abcdef" * 4
 BATCHES = [[2, 0], [1]]
@@ -128,3 +133,38 @@ def test_an_unknown_way_with_the_texts_is_refused(book, use):
     use("sometimes")
     with pytest.raises(ValueError, match="CTD_TEXTS must be one of read, ignore, keep, got 'sometimes'"):
         Kept(KEY, BATCHES)
+
+
+def test_the_books_texts_are_all_there_and_declared():
+    declared = json.loads((DATA / "texts" / "manifest.json").read_text())
+    assert set(declared) == {file.name for file in (DATA / "texts").glob("*.xz")}
+    assert len(declared) >= 7  # a trace, three other modes, three shortlists to refine
+    for name, entry in declared.items():
+        lines = lzma.decompress((DATA / "texts" / name).read_bytes()).splitlines()
+        written = [one for line in lines for one in json.loads(line)["completions"]]
+        assert len(written) == entry["documents"] == 200
+        assert sum(one["n_tokens"] for one in written) == entry["tokens"]
+
+
+@torch.inference_mode()
+def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, own_cache):
+    """Read without writing, for the default profile's documents; each token is the likeliest, as sure as was noted."""
+    monkeypatch.delenv("CTD_TEXTS", raising=False)
+    task = datasets.load("mesh").sample("test", 200, 0)
+    teacher = reasoning.load("smollm2-mesh")
+    tokenizer, model = teacher.reasoner.tokenizer, teacher.reasoner.model
+    documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
+    asked = [prompts.plain(document) + traces.ANSWER for document in documents]
+    monkeypatch.setattr(model, "generate", None)  # nothing is to be written
+    lists = SimpleNamespace(key=lists_key(task.space, tokenizer))
+    found = generate(
+        teacher.reasoner, asked, max_tokens=512, batch_tokens=reasoning.BATCH_TOKENS, lists=lists, desc="answer"
+    )
+    assert not list(cache_dir("generations").iterdir())
+    shortest = sorted(range(200), key=lambda row: found[row].n_tokens)[:3]
+    for row in shortest:
+        ids = tokenizer(asked[row] + found[row].text, add_special_tokens=False)["input_ids"]
+        n = found[row].n_tokens
+        logs = model(input_ids=torch.tensor([ids])).logits[0, -n - 1 : -1].float().log_softmax(-1)
+        again = logs.gather(1, torch.tensor(ids[-n:])[:, None])[:, 0].numpy()
+        assert np.abs(again - np.array(found[row].logprobs)).mean() < 0.1

@@ -228,3 +228,49 @@ def test_what_cannot_be_scored_is_refused(llama):
         heads.score(llama, [replace(PASSAGES[0], anchor_mentions=())], "mentions")
     with pytest.raises(ValueError, match="document 'long' has 70 tokens with its trace, the model's context is 64"):
         heads.score(llama, [passage(0, 70, "long")])
+
+
+def test_the_top_its_depth_and_its_course():
+    scores = made_scores()
+    top = scores.top("a", 2)
+    assert top[["layer", "head"]].to_numpy().tolist() == [[1, 2], [1, 1]]
+    assert (top["low"] < top["value"]).all()
+    depth = scores.depth("a", 3)
+    assert depth.scalar == (1.0, 1.0, 1.0)
+    assert scores.depth("a", 4).estimate == 0.75
+    loose = scores.depth("b", 3)
+    assert loose.low < loose.high
+
+
+def test_the_course_is_the_mean_of_a_group_stage_by_stage(llama):
+    scored = heads.score(llama, PASSAGES)
+    groups = {"two": [Head(0, 1), Head(2, 3)], "all": attention.all_heads(llama)}
+    course = scored.course(heads.COARSE, groups)
+    assert list(course["stage"]) == [1, 2, 3, 4, 5] * 2
+    values = scored.values[heads.COARSE][:, 3]
+    expected = (values[:, 0, 1] + values[:, 2, 3]).mean() / 2
+    assert course.iloc[2]["value"] == pytest.approx(expected)
+    late = scored.course(heads.REFINE, groups)
+    assert set(late["stage"]) == {3, 4, 5}
+
+
+@torch.no_grad()
+def test_words_are_shaded_by_the_attention_on_their_tokens(llama):
+    one = PASSAGES[0]
+
+    class Letters:
+        """Token n is a letter; every third begins a word."""
+
+        def decode(self, ids):
+            (token,) = ids
+            return (" " if token % 3 == 0 else "") + chr(97 + token % 26)
+
+    words, weights = heads.word_weights(llama, one, Head(1, 4), one.early, one.document, Letters())
+    text = "".join(Letters().decode([token]) for token in one.ids[slice(*one.document)])
+    assert words == text.split()
+    with attention.record(llama, [Head(1, 4)]) as seen:
+        llama(input_ids=torch.tensor([one.ids]))
+    row = seen.patterns[1][0][0, 0, slice(*one.early)].mean(0)
+    assert sum(weights) == pytest.approx(row[slice(*one.document)].sum().item(), rel=1e-4)
+    first = len(words[0])
+    assert weights[0] == pytest.approx(row[one.document.start : one.document.start + first].sum().item(), rel=1e-4)

@@ -87,12 +87,13 @@ def test_none_model_and_perfect_are_scored_on_the_same_shortlist():
     gold = gold_of({0, 1}, {2})
     inputs = {"own": [[9, 0, 1], [8, 2]]}
     outputs = {"own": np.array([[0, 9, 1], [2, -1, -1]], np.int32)}
-    table = isolation.refinement_table(inputs, outputs, gold, 3, seed=0).set_index("refinement")["value"]
+    scores = isolation.refine(inputs, outputs, gold, 3)
+    table = isolation.refinement_table(scores, seed=0).set_index("refinement")["value"]
     as_given = np.array([[9, 0, 1], [8, 2, -1]])
     assert table["none"] == pytest.approx(metrics.ndcg_at_k(as_given, gold, 3))
     assert table["model"] == pytest.approx(metrics.ndcg_at_k(outputs["own"], gold, 3))
     assert table["perfect"] == 1.0
-    gained = isolation.gains(inputs, outputs, gold, 3, seed=0)["value"].item()
+    gained = isolation.gains(scores, seed=0)["value"].item()
     assert gained == pytest.approx(table["model"] - table["none"])
 
 

@@ -52,3 +52,23 @@ class TestTrajectories:
     def test_a_metric_that_is_missing(self, table):
         with pytest.raises(ValueError, match="the table has no metric 'gold', only focus, confusion, margin"):
             plots.trajectories(table, metrics=("gold",))
+
+
+class TestHeads:
+    def test_maps_are_symmetric_about_white(self):
+        figure = plots.head_maps({"a": np.array([[0.0, -2.0], [1.0, 0.5]]), "b": np.zeros((2, 2))})
+        images = [image for axes in figure.axes for image in axes.images]
+        assert [image.get_clim() for image in images] == [(-2, 2), (-1, 1)]
+
+    def test_a_ranking_names_each_head_and_is_coloured_by_depth(self):
+        rows = pd.DataFrame({"layer": [3, 0], "head": [1, 2], "value": [0.9, 0.4], "low": [0.8, 0.1], "high": [1, 0.6]})
+        axes = plots.head_ranking(rows, 4, "score").axes[0]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["layer 3, head 1", "layer 0, head 2"]
+        colours = axes.collections[-1].get_facecolors()
+        assert (colours[0] != colours[1]).any()
+
+    def test_a_course_has_a_line_a_group(self):
+        rows = pd.DataFrame({"heads": ["top"] * 2 + ["all"] * 2, "stage": [1, 2] * 2, "value": [1.0, 2, 3, 4]})
+        axes = plots.courses(rows.assign(low=0.0, high=5.0), "score").axes[0]
+        assert [line.get_label() for line in axes.lines] == ["top", "all"]
+        assert axes.lines[1].get_ydata().tolist() == [3, 4]

@@ -20,7 +20,7 @@ READERS = {
     "setmm-slice": "the vendored slice of set.mm",
     "vignettes": "generated ICD-10-CM vignettes, 74,719 labels",
     "heart-failure": "generated vignettes over the closed heart-failure set",
-    "organism": "short generated vignettes for the model organism, 2,155 ICD-10-CM labels",
+    "organism": "short generated vignettes for the model organism, a part of ICD-10-CM",
     "mimic": "MIMIC-IV discharge notes to ICD-10-CM, from your folder",
     "xmc": "an Extreme Classification Repository folder (lbl, trn, tst)",
     "records": "a Hugging Face dataset or a JSON Lines file with a text and a labels column",
