@@ -43,7 +43,7 @@ $(STAMP):
 # glibc gives each step's memory back and faults it in again, which costs a tenth of the time: here it keeps what it has.
 KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=1073741824
 
-teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (two to three hours on two cores)
+teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (three hours on two cores)
 	@$(KEEP_MEMORY) $(BIN)/python -m ctd.teacher
 
 texts: $(STAMP) ## Write what the teachers say in the default profile anew (data/texts; an hour on two cores)

@@ -312,6 +312,9 @@ def card(manifest: Mapping[str, Any]) -> pd.DataFrame:
         if isinstance(value, Mapping):
             for name, inner in value.items():
                 walk(f"{path} / {name}" if path else str(name), inner)
+        elif isinstance(value, list) and value and all(isinstance(inner, Mapping) for inner in value):
+            for number, inner in enumerate(value, start=1):
+                walk(f"{path} / {number}", inner)
         else:
             rows.append((path, str(value)))
 

@@ -178,8 +178,11 @@ def test_the_summary_counts_every_document(asked, index):
 
 
 def test_a_manifest_becomes_a_flat_table():
-    table = reasoning.card({"name": "t", "recipe": {"rank": 32, "settings": {"seed": 0}}})
-    assert table.to_numpy().tolist() == [["name", "t"], ["recipe / rank", "32"], ["recipe / settings / seed", "0"]]
+    recipe = {"rank": 32, "settings": {"seed": 0}, "passes": [{"n": 7}, {"n": 2}], "heads": [[1, 4]]}
+    assert reasoning.card({"name": "t", "recipe": recipe}).to_numpy().tolist() == [
+        ["name", "t"], ["recipe / rank", "32"], ["recipe / settings / seed", "0"], ["recipe / passes / 1 / n", "7"],
+        ["recipe / passes / 2 / n", "2"], ["recipe / heads", "[[1, 4]]"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["flat", "tree", "inner roots"])
