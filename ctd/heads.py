@@ -191,9 +191,11 @@ def margin_gradient(
 def kurtosis(rows: Float[Tensor, "... k"]) -> Float[Tensor, " ..."]:
     """Excess (Fisher) kurtosis along the last axis, float32; 0 where all are alike."""
     centred = rows.float() - rows.float().mean(-1, keepdim=True)
-    second, fourth = (centred**2).mean(-1), (centred**4).mean(-1)
-    alike = second <= torch.finfo(torch.float32).tiny
-    return torch.where(alike, 0.0, fourth / second.masked_fill(alike, 1.0) ** 2 - 3.0)
+    largest = centred.abs().amax(-1, keepdim=True)
+    alike = largest <= torch.finfo(torch.float32).tiny
+    centred = centred / largest.masked_fill(alike, 1.0)  # fourth powers of tiny attention would be zero
+    fourth, second = (centred**4).mean(-1), (centred**2).mean(-1)
+    return torch.where(alike[..., 0], 0.0, fourth / second.masked_fill(alike[..., 0], 1.0) ** 2 - 3.0)
 
 
 @torch.no_grad()

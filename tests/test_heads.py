@@ -141,6 +141,8 @@ def test_kurtosis_is_scipys(n):
     expected = scipy.stats.kurtosis(rows.double().numpy(), axis=1)
     np.testing.assert_allclose(heads.kurtosis(rows).numpy(), expected, rtol=1e-3, atol=1e-3)
     assert heads.kurtosis(torch.full((1, n), 0.25)).tolist() == [0.0]
+    tiny = heads.kurtosis(rows * 1e-25)  # a head that looks elsewhere: squares of squares would be zero
+    np.testing.assert_allclose(tiny.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_scores_do_not_depend_on_batches_padding_or_order(model):
