@@ -261,10 +261,10 @@ def _pattern(
 ) -> Float[Tensor, "h q k"]:
     if noise == "run":
         return attended.patterns(heads, [row])[0]
-    scores = attended.scores(heads, [row])
-    if noise == "uniform":
-        return attended.softmax(torch.zeros_like(scores), [row])[0]
     visible = attended.visible([row])
+    if noise == "uniform":
+        return attended.softmax(visible.float().expand(-1, len(heads), -1, -1), [row])[0]
+    scores = attended.scores(heads, [row])
     n = visible.sum(-1, keepdim=True).clamp(min=1)
     mean = scores.where(visible, 0.0).sum(-1, keepdim=True) / n
     spread = (((scores - mean) ** 2).where(visible, 0.0).sum(-1, keepdim=True) / n).sqrt()

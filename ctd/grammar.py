@@ -39,7 +39,7 @@ class LabelLists:
 
     def __init__(self, space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> None:
         texts = _lines(space)
-        self.key = lists_key(space, tokenizer)
+        self.key = _key(texts, tokenizer)
         path = cache_dir("grammar") / f"{self.key[:32]}.npy"
         if not path.exists():
             made = _table(texts, tokenizer)
@@ -64,7 +64,10 @@ class LabelLists:
 
 def lists_key(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> str:
     """Digest of what a label space's lists depend on, without making them."""
-    texts = _lines(space)
+    return _key(_lines(space), tokenizer)
+
+
+def _key(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> str:
     probe = "".join(f"- {text}\n" for text in texts[:50])
     return digest(["label lists 1", str(tokenizer(probe)["input_ids"]), str(len(tokenizer)), *texts])
 

@@ -8,7 +8,7 @@ head, d of the residual stream.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -77,15 +77,10 @@ class HeadScores:
 
     def depth(self, name: str, k: int, draws: int = 1000, seed: int = 0) -> Interval:
         """Mean depth of the k highest heads, 0 the first layer and 1 the last; interval over documents, ranked anew."""
-        values = self.of(name)[:, 0]
-        n_layers, n_heads = values.shape[1:]
-        values = values.reshape(len(values), -1)
-        values = values[~np.isnan(values).any(1)]
-        rng = np.random.default_rng(seed)
-        drawn = [weights @ values for chunk in stats.resample_weights(len(values), draws, rng) for weights in chunk]
+        n_layers, n_heads = self.of(name).shape[2:]
         depths = [
             (np.argsort(-of, kind="stable")[:k] // n_heads).mean() / max(n_layers - 1, 1)
-            for of in (values.mean(0), *drawn)
+            for of in self._resampled(name, draws, seed)
         ]
         return Interval(np.array(depths[0]), *(np.array(end) for end in np.quantile(depths[1:], [0.025, 0.975])))
 
@@ -102,15 +97,17 @@ class HeadScores:
 
     def stability(self, name: str, draws: int = 200, seed: int = 0) -> Interval:
         """Kendall's tau between the ranking of all documents and that of a bootstrap resample: median and 95 %."""
+        whole, *drawn = self._resampled(name, draws, seed)
+        taus = [kendalltau(whole, of).statistic for of in drawn]
+        return Interval(*(np.array(end) for end in np.quantile(taus, [0.5, 0.025, 0.975])))
+
+    def _resampled(self, name: str, draws: int, seed: int) -> Iterator[Float[np.ndarray, " heads"]]:
+        """The phase's mean of every head over all documents that have one, then the sums over each resample of them."""
         values = self.of(name)[:, 0].reshape(len(self.uids), -1)
         values = values[~np.isnan(values).any(1)]
-        whole, rng = values.mean(0), np.random.default_rng(seed)
-        taus = [
-            kendalltau(whole, weights @ values).statistic
-            for chunk in stats.resample_weights(len(values), draws, rng)
-            for weights in chunk
-        ]
-        return Interval(*(np.array(end) for end in np.quantile(taus, [0.5, 0.025, 0.975])))
+        yield values.mean(0)
+        for chunk in stats.resample_weights(len(values), draws, np.random.default_rng(seed)):
+            yield from chunk @ values
 
     def table(self) -> pd.DataFrame:
         """Every value in a row of document, stage (0 the phase), layer and head; a column a score."""

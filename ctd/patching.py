@@ -101,16 +101,23 @@ class Effects:
     keys: tuple[tuple[str, int], ...]
     values: dict[str, Float[np.ndarray, "n runs"]]
 
-    def fraction(self, readout: str, key: tuple[str, int], draws: int = 1000, seed: int = 0) -> stats.Interval:
-        """How much of clean - corrupted is lost (noising) or restored (denoising), mean over mean, with interval.
+    def runs(self, readout: str, key: tuple[str, int]) -> tuple[Float[np.ndarray, " n"], ...]:
+        """A readout of the clean, the corrupted and the patched run of each document.
 
         A key of kind "random" stands for the mean of all its draws. Raises ValueError for another key.
         """
-        runs = [2 + n for n, (kind, size) in enumerate(self.keys) if size == key[1] and kind.startswith(key[0])]
-        if not runs:
+        patched = [2 + n for n, (kind, size) in enumerate(self.keys) if size == key[1] and kind.startswith(key[0])]
+        if not patched:
             raise ValueError(f"key must be one of {sorted(set(self.keys))}, got {key}")
         values = self.values[readout]
-        clean, corrupted, patched = values[:, 0], values[:, 1], values[:, runs].mean(1)
+        return values[:, 0], values[:, 1], values[:, patched].mean(1)
+
+    def fraction(self, readout: str, key: tuple[str, int], draws: int = 1000, seed: int = 0) -> stats.Interval:
+        """How much of clean - corrupted is lost (noising) or restored (denoising), mean over mean, with interval.
+
+        key, errors: as in `runs`.
+        """
+        clean, corrupted, patched = self.runs(readout, key)
         moved = clean - patched if self.way == "noising" else patched - corrupted
         told = ~np.isnan(moved)
         return stats.bootstrap_ratio(moved[told], (clean - corrupted)[told], draws, seed=seed)
@@ -225,19 +232,10 @@ def dissociation(
     """
     rows = []
     for phase, of in parts.items():
-        for readout, values in of.values.items():
-            lost, baseline = (_lost(of, values, (kind, key[1])) for kind in (key[0], control))
-            told = ~np.isnan(lost - baseline)
-            whole = (values[:, 0] - values[:, 1])[told]
-            rows.append((phase, readout, *stats.bootstrap_ratio((lost - baseline)[told], whole, seed=seed).scalar))
+        for readout in of.values:
+            clean, corrupted, patched = of.runs(readout, key)
+            beyond = of.runs(readout, (control, key[1]))[2] - patched
+            told = ~np.isnan(beyond)
+            share = stats.bootstrap_ratio(beyond[told], (clean - corrupted)[told], seed=seed)
+            rows.append((phase, readout, *share.scalar))
     return pd.DataFrame(rows, columns=["noised", "readout", "value", "low", "high"])
-
-
-def _lost(of: Effects, values: Float[np.ndarray, "n runs"], key: tuple[str, int]) -> Float[np.ndarray, " n"]:
-    runs = [2 + n for n, (kind, size) in enumerate(of.keys) if size == key[1] and kind.startswith(key[0])]
-    return values[:, 0] - values[:, runs].mean(1)
-
-
-def single_heads(model: Any) -> dict[tuple[str, int], list[Head]]:
-    """Every head alone, as selections of size 1."""
-    return {(f"layer {head.layer} head {head.head}", 1): [head] for head in attention.all_heads(model)}
