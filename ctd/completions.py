@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import lzma
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -21,6 +20,7 @@ import torch
 from pydantic import TypeAdapter
 
 from ctd.cache import DATA, atomic, cache_dir
+from ctd.models import hardware
 
 USES = ("read", "ignore", "keep")
 
@@ -125,7 +125,7 @@ class Kept:
             "what": desc,
             "documents": sum(map(len, self.batches)),
             "tokens": sum(one.n_tokens for batch in self.done.values() for one in batch),
-            "hardware": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
+            "hardware": hardware(),
             "torch": torch.__version__.partition("+")[0],
         }
         with atomic(path) as scratch:

@@ -111,9 +111,9 @@ def generate(
     settings = [FORMAT, model.key, sampling.decisive, *prompts]
     if isinstance(model, Reasoner):
         ids = _tokens(model, prompts, max_tokens, max_prompt_tokens)
-        batches = _batches([len(row) for row in ids], max_tokens, batch_tokens)
-        kept = Kept(digest([*settings, repr(batches), lists.key if lists else ""]), batches)
-        writing = _write_all(model, ids, batches, kept.missing, sampling, lists)
+        together = batches([len(row) for row in ids], max_tokens, batch_tokens)
+        kept = Kept(digest([*settings, repr(together), lists.key if lists else ""]), together)
+        writing = _write_all(model, ids, together, kept.missing, sampling, lists)
     else:
         if lists is not None:
             raise ValueError("lists= is for models loaded here, a server is not kept to it: leave it out")
@@ -164,17 +164,21 @@ def _tokens(
     return ids
 
 
-def _batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int) -> list[list[int]]:
-    """Which prompts are written side by side: of about equal length, the longest first."""
-    batches: list[list[int]] = []
+def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int) -> list[list[int]]:
+    """Which prompts go side by side: of about equal length, the longest first.
+
+    lengths: tokens of each. max_tokens: that are written after each. batch_tokens: of a batch at most, padding counted
+    (or one prompt alone).
+    """
+    groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        last = batches[-1] if batches else []
+        last = groups[-1] if groups else []
         fits = last and (len(last) + 1) * (lengths[last[0]] + max_tokens) <= batch_tokens
         if fits and len(last) < ROWS:
             last.append(row)
         else:
-            batches.append([row])
-    return batches
+            groups.append([row])
+    return groups
 
 
 def _write_all(

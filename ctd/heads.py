@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from ctd import attention, stats
 from ctd.attention import Attended, Head
 from ctd.cache import atomic
+from ctd.generate import batches
 from ctd.passages import Passage
 from ctd.stats import Interval
 from ctd.traces import Span
@@ -158,7 +159,7 @@ def score(
     writes = _Writes(model)
     scored: dict[int, dict[str, np.ndarray]] = {}
     with tqdm(total=len(passages), desc=desc, unit=" documents") as bar:
-        for rows in _batches([len(one.ids) for one in passages], batch_tokens):
+        for rows in batches([len(one.ids) for one in passages], 0, batch_tokens):
             batch = [passages[row] for row in rows]
             for row, values in zip(rows, _score_batch(model, batch, writes, direction, padding), strict=True):
                 scored[row] = values
@@ -372,13 +373,3 @@ def _means(values: Float[np.ndarray, "n layers heads"]) -> Float[np.ndarray, "la
     told = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(told, values, 0.0).sum(0) / told.sum(0)
-
-
-def _batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Passages of about equal length, side by side."""
-    groups: list[list[int]] = [[]]
-    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
-        if groups[-1] and (len(groups[-1]) + 1) * lengths[row] > batch_tokens:
-            groups.append([])
-        groups[-1].append(row)
-    return groups

@@ -7,6 +7,7 @@ the user's cache. A folder that transformers would reject half-way is rejected h
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,13 @@ class Reasoner:
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
     key: str
+
+
+def hardware(device: torch.device | None = None) -> str:
+    """What a model runs on, in words: the accelerator's name, or the CPU's threads (also for None)."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
 
 
 def load(

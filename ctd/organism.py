@@ -10,7 +10,6 @@ while it is written in a comparison or the answer (Phase 2): there the heads of 
 from __future__ import annotations
 
 import json
-import platform
 import re
 import shutil
 import time
@@ -289,7 +288,7 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
         "tokens": tokens,
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
-        "hardware": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
+        "hardware": models.hardware(),
         "precision": "bfloat16 (mixed)" if mixed else "float32",
         "validation_loss": log[-1]["validation"],
     }

@@ -9,7 +9,6 @@ the first pass begins with them. No document of any other split is learned from.
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -215,7 +214,7 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
         "tokens": n_tokens,
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
-        "hardware": f"{_hardware(reasoner.model.device)}, bfloat16",
+        "hardware": f"{models.hardware(reasoner.model.device)}, bfloat16",
         "validation_loss": log[-1]["validation"],
     }
     with atomic(folder) as scratch:
@@ -226,12 +225,6 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
 
 def _minutes(began: float) -> int:
     return round((time.perf_counter() - began) / 60)
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
 
 
 app = typer.Typer(add_completion=False)
