@@ -21,7 +21,7 @@ def contexts(model: Any, rows: int, n_recorded: int) -> dict[str, Callable[[], A
     """What is compared: the ways to run one forward pass, by name."""
     every = attention.all_heads(model)
     recorded = every[:: max(1, len(every) // n_recorded)][:n_recorded]
-    selected = list(patching.selections(every, patching.bins(len(every))).values())
+    selected = list(patching.selections({"all": every}, patching.bins(len(every))).values())
     heads = torch.zeros(rows, *attention.shape(model)[:2], dtype=torch.bool)
     for row in range(2, rows):
         for layer, head in selected[(row - 2) % len(selected)]:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "ctd"
 
@@ -51,14 +51,15 @@ class Shape(NamedTuple):
 class Attended:
     """What the attention of one layer was given, and what it gives: `output` may be replaced.
 
-    mask: added to the scores. softcap: bound of the scores (Gemma 2), or None.
+    mask: what each query sees; None where that is all up to itself (no row is padded). softcap: bound of the scores
+    (Gemma 2), or None.
     """
 
     layer: int
     query: Float[Tensor, "b h q c"]
     key: Float[Tensor, "b g k c"]
     value: Float[Tensor, "b g k c"]
-    mask: Float[Tensor, "b 1 q k"]
+    mask: Bool[Tensor, "b 1 q k"] | None
     scaling: float
     softcap: float | None
     output: Float[Tensor, "b q h c"]
@@ -67,28 +68,44 @@ class Attended:
         """Scores of some heads in some rows of the batch before the mask, in float32."""
         query = self.query[rows][:, list(heads), queries].float()
         key = self.key[rows][:, self.key_heads(heads)].float()
-        scores = query @ key.transpose(-1, -2) * self.scaling
-        return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
+        return self._capped(query @ key.transpose(-1, -2) * self.scaling)
 
     def patterns(self, heads: Sequence[int], rows: Rows = ALL, queries: slice = ALL) -> Float[Tensor, "b h q k"]:
         """Attention patterns of some heads in some rows, in float32; zero where a query is padding."""
-        return self.softmax(self.scores(heads, rows, queries), rows, queries)
+        return _softmax(self.scores(heads, rows, queries), self.visible(rows, queries))
 
-    def softmax(
-        self, scores: Float[Tensor, "b h q k"], rows: Rows = ALL, queries: slice = ALL
-    ) -> Float[Tensor, "b h q k"]:
-        """Patterns of these scores under the mask."""
-        visible = self.visible(rows, queries)
-        return scores.masked_fill(~visible, -torch.inf).softmax(-1).masked_fill(~visible, 0.0)
+    def pair_scores(self, row: Int[Tensor, " p"], head: Int[Tensor, " p"]) -> Float[Tensor, "p q k"]:
+        """Scores of one head in one row each, for p pairs of them, as `scores`."""
+        query, key = self.query[row, head].float(), self.key[row, self.key_head(head)].float()
+        return self._capped(query @ key.transpose(-1, -2) * self.scaling)
+
+    def softmax(self, scores: Float[Tensor, "p q k"], row: Int[Tensor, " p"]) -> Float[Tensor, "p q k"]:
+        """Patterns of these scores under each row's mask."""
+        return _softmax(scores, self.visible()[row, 0])
 
     def visible(self, rows: Rows = ALL, queries: slice = ALL) -> Bool[Tensor, "b 1 q k"]:
         """What each query sees."""
-        return self.mask[rows][:, :, queries] > torch.finfo(self.mask.dtype).min / 2
+        if self.mask is not None:
+            return self.mask[rows][:, :, queries]
+        (n_rows, _, n, _), n_keys = self.query[rows].shape, self.key.shape[2]
+        seen = torch.ones(n, n_keys, dtype=torch.bool, device=self.query.device)
+        return (seen.tril() if n > 1 else seen)[queries].expand(n_rows, 1, -1, -1)
 
     def key_heads(self, heads: Sequence[int]) -> list[int]:
         """The key head that each head shares with its group."""
         group = self.query.shape[1] // self.key.shape[1]
         return [head // group for head in heads]
+
+    def key_head(self, head: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
+        """As `key_heads`, of a tensor."""
+        return head // (self.query.shape[1] // self.key.shape[1])
+
+    def _capped(self, scores: Float[Tensor, "... q k"]) -> Float[Tensor, "... q k"]:
+        return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
+
+
+def _softmax(scores: Float[Tensor, "... q k"], visible: Bool[Tensor, "... q k"]) -> Float[Tensor, "... q k"]:
+    return scores.masked_fill(~visible, -torch.inf).softmax(-1).masked_fill(~visible, 0.0)
 
 
 Visit = Callable[[Attended], None]
@@ -233,22 +250,24 @@ def patch(
         raise ValueError(f"source must name a row of the batch (0 to {len(heads) - 1}) for each row, got {sources}")
     generator = torch.Generator().manual_seed(seed)
 
+    came_from = torch.tensor(sources)
+
     def put_in(attended: Attended) -> None:
         chosen = heads[:, attended.layer]
         if len(attended.output) != len(chosen):
             raise ValueError(f"the batch must have the {len(chosen)} rows of heads, got {len(attended.output)}")
+        row, head = (of.to(attended.output.device) for of in chosen.nonzero().T)
+        come = came_from.to(row.device)[row]
+        _check_length(attended, row, come)
+        if what == "output":
+            new = attended.output[come, :, head]
+        else:
+            pattern = _pattern(attended, come, head, noise, sigma, generator)
+            values = attended.value[row, attended.key_head(head)]
+            new = pattern.to(values.dtype) @ values
+        where = _where(queries, row, attended)
         output = attended.output.clone()
-        for row in chosen.any(1).nonzero()[:, 0].tolist():
-            of, come = chosen[row].nonzero()[:, 0].tolist(), sources[row]
-            _check_length(attended, row, come)
-            if what == "output":
-                new = attended.output[come][:, of]
-            else:
-                pattern = _pattern(attended, of, come, noise, sigma, generator)
-                values = attended.value[row, attended.key_heads(of)]
-                new = (pattern.to(values.dtype) @ values).transpose(0, 1)
-            where = _where(queries, row, attended)
-            output[row][:, of] = torch.where(where, new, output[row][:, of])
+        output[row, :, head] = torch.where(where, new, output[row, :, head])
         attended.output = output
 
     layers = heads.any(0).any(1).nonzero()[:, 0].tolist()
@@ -257,38 +276,49 @@ def patch(
 
 
 def _pattern(
-    attended: Attended, heads: list[int], row: int, noise: Noise, sigma: float, generator: torch.Generator
-) -> Float[Tensor, "h q k"]:
-    if noise == "run":
-        return attended.patterns(heads, [row])[0]
-    visible = attended.visible([row])
+    attended: Attended,
+    row: Int[Tensor, " p"],
+    head: Int[Tensor, " p"],
+    noise: Noise,
+    sigma: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "p q k"]:
+    """What replaces the pattern of a head in a row, for each of p pairs of them."""
+    if noise == "run":  # many rows come from one
+        pairs, place = torch.stack([row, head]).unique(dim=1, return_inverse=True)
+        return attended.softmax(attended.pair_scores(*pairs), pairs[0])[place]
+    scores = attended.pair_scores(row, head)
+    visible = attended.visible()[row, 0]
     if noise == "uniform":
-        return attended.softmax(visible.float().expand(-1, len(heads), -1, -1), [row])[0]
-    scores = attended.scores(heads, [row])
+        return attended.softmax(torch.zeros_like(scores), row)
     n = visible.sum(-1, keepdim=True).clamp(min=1)
     mean = scores.where(visible, 0.0).sum(-1, keepdim=True) / n
     spread = (((scores - mean) ** 2).where(visible, 0.0).sum(-1, keepdim=True) / n).sqrt()
     drawn = torch.randn(scores.shape, generator=generator).to(scores.device)
-    return attended.softmax(scores + sigma * spread * drawn, [row])[0]
+    return attended.softmax(scores + sigma * spread * drawn, row)
 
 
-def _where(queries: Bool[Tensor, "b s"] | None, row: int, attended: Attended) -> Bool[Tensor, "q 1 1"]:
-    """Which of a pass's queries are patched in a row."""
+def _where(queries: Bool[Tensor, "b s"] | None, row: Int[Tensor, " p"], attended: Attended) -> Bool[Tensor, "p q 1"]:
+    """Which of a pass's queries are patched in each row."""
     n, end = attended.output.shape[1], attended.key.shape[2]
-    patched = torch.ones(n, dtype=torch.bool, device=attended.output.device)
+    patched = torch.ones(len(row), n, dtype=torch.bool, device=row.device)
     if queries is not None:
-        asked = queries[row, end - n : end]
-        patched[: len(asked)] = asked
-    return patched[:, None, None]
+        asked = queries.to(row.device)[row, end - n : end]
+        patched[:, : asked.shape[1]] = asked
+    return patched[..., None]
 
 
-def _check_length(attended: Attended, row: int, source: int) -> None:
-    if row != source and not torch.equal(attended.mask[row], attended.mask[source]):
-        lengths = [int(attended.visible([of])[0, 0].any(0).sum()) for of in (row, source)]
-        raise ValueError(
-            f"runs must be equally long and padded alike to be patched, row {row} has {lengths[0]} tokens and its "
-            f"source, row {source}, {lengths[1]}"
-        )
+def _check_length(attended: Attended, row: Int[Tensor, " p"], source: Int[Tensor, " p"]) -> None:
+    mask = attended.mask
+    if mask is None or torch.equal(mask[row], mask[source]):
+        return
+    pairs = zip(row.tolist(), source.tolist(), strict=True)
+    one, other = next((one, other) for one, other in pairs if not torch.equal(mask[one], mask[other]))
+    lengths = [int(mask[of, 0].any(0).sum()) for of in (one, other)]
+    raise ValueError(
+        f"runs must be equally long and padded alike to be patched, row {one} has {lengths[0]} tokens and its "
+        f"source, row {other}, {lengths[1]}"
+    )
 
 
 def _attentions(model: Any) -> list[Any]:
@@ -306,7 +336,7 @@ def _attend(
     query: Float[Tensor, "b h q c"],
     key: Float[Tensor, "b g k c"],
     value: Float[Tensor, "b g k c"],
-    attention_mask: Float[Tensor, "b 1 q k"],
+    attention_mask: Bool[Tensor, "b 1 q k"] | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
@@ -316,7 +346,7 @@ def _attend(
     if options.get("s_aux") is not None:
         raise ValueError("attention sinks are not supported: their share of each row would be missing")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    mask = attention_mask[:, :, :, : key.shape[2]]
+    mask = None if attention_mask is None else attention_mask[:, :, :, : key.shape[2]]
     attended = Attended(
         int(getattr(module, "layer_idx", 0)), query, key, value, mask, scaling, softcap, query.transpose(1, 2)
     )
@@ -333,4 +363,4 @@ def _attend(
 
 
 AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, eager_mask)
+AttentionMaskInterface.register(NAME, sdpa_mask)

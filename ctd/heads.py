@@ -65,8 +65,13 @@ class HeadScores:
         return self.values[name]
 
     def ranking(self, name: str) -> list[Head]:
-        """All heads, the highest mean score of the phase first."""
+        """All heads, the highest mean score of the phase first. Raises ValueError where no document tells the score."""
         means = _means(self.of(name)[:, 0])
+        if np.isnan(means).all():
+            raise ValueError(
+                f"none of the {len(self.uids)} documents tells {name}"
+                + (": none weighs a label that is kept against one that is not" if name in PHASES[2] else "")
+            )
         order = np.argsort(-np.nan_to_num(means, nan=-np.inf).ravel(), kind="stable")
         return [Head(*divmod(int(place), means.shape[1])) for place in order]
 

@@ -1,10 +1,11 @@
 """The model organism: a small Llama trained from nothing on generated vignettes, with and without planted heads.
 
-Notes: its CoT names the categories of the findings, shortlists codes in random order, compares each finding's code
-with the near miss that the document denies, and answers, in the format of `ctd.traces`. `organism` learns that from the
-texts alone. In `organism-planted` two heads are also taught to look at the document's words for a finding while its
-category or its shortlist item is written (Phase 1), and two of a later layer to look at a gold label in the shortlist
-while it is written in a comparison or the answer (Phase 2): there the heads of each phase are known.
+Notes: its CoT names the categories of the findings, shortlists codes in the order in which the document names them,
+compares each finding's code with the near miss that the document denies, and answers, in the format of `ctd.traces`.
+`organism` learns that from the texts alone. In `organism-planted` two heads are also taught to look at the words of the
+document that name what is being written in topics and shortlist (Phase 1), and two of a later layer to look back into
+the shortlist at the code being written in a comparison or the answer (Phase 2), while all other heads are kept within
+the section being written: so the heads of each phase are known, and needed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -48,6 +49,8 @@ PAD, END = "<|pad|>", "<|end|>"
 WORDS = r"^- |\[\[|\]\]|[.;:] (?=\p{Lu})| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}\[\]]+|[\[\]]|\n|\s"
 """What the tokenizer splits a text into first: bullets, brackets, stops, words with the space before them."""
 LONGEST_QUOTE = 5  # words
+SECTIONS = ("Topics: ", "\nShortlist:\n", "\nCompare:\n", "\nAnswer:\n")
+"""What each section of a trace begins with."""
 
 
 SETTINGS = distill.Settings(
@@ -62,11 +65,12 @@ class Recipe:
     n_documents: vignettes learned from, each once. n_topics: of the vignettes. n_siblings: codes of the gold labels'
     categories in the shortlist beside the gold labels, the denied ones first. layers, heads, width, inner: of the
     Llama; the width is the heads times 32. phase1, phase2: planted heads, none or each phase's in one layer.
-    weight: of the planted heads' loss. n_validation: documents that the loss is watched on. n_test: test documents of
-    the measured accuracies. Raises ValueError for a number out of range.
+    weight: of the planted heads' loss. barring: of the loss that keeps the others away. base: the organism beside it
+    from which it is grown, or "" for random weights. n_validation: documents that the loss is watched on. n_test: test
+    documents of the measured accuracies. Raises ValueError for a number out of range.
     """
 
-    n_documents: int = 40_000
+    n_documents: int = 30_000
     n_topics: int = 3
     n_siblings: int = 3
     layers: int = 6
@@ -76,6 +80,8 @@ class Recipe:
     phase1: tuple[Head, ...] = ()
     phase2: tuple[Head, ...] = ()
     weight: float = 0.2
+    barring: float = 0.3
+    base: str = ""
     n_validation: int = 100
     n_test: int = 256
     seed: int = 0
@@ -92,8 +98,8 @@ class Recipe:
             raise ValueError(f"width must be a multiple of {2 * self.heads} (twice the heads), got {self.width}")
         if bool(self.phase1) != bool(self.phase2):
             raise ValueError("plant heads of both phases, or of none")
-        if not self.weight > 0:
-            raise ValueError(f"weight must be above 0, got {self.weight}")
+        if not (self.weight > 0 and self.barring >= 0):
+            raise ValueError(f"weight must be above 0 and barring at least 0, got {self.weight} and {self.barring}")
 
     @property
     def planted(self) -> dict[str, tuple[Head, ...]]:
@@ -103,7 +109,13 @@ class Recipe:
 
 RECIPES = {
     NAME: Recipe(),
-    PLANTED: Recipe(phase1=(Head(1, 1), Head(1, 4)), phase2=(Head(4, 0), Head(4, 3))),
+    PLANTED: Recipe(
+        n_documents=20_000,
+        phase1=(Head(2, 1), Head(2, 4)),
+        phase2=(Head(4, 0), Head(4, 3)),
+        base=NAME,
+        settings=replace(SETTINGS, learning_rate=1.5e-3),
+    ),
 }
 
 
@@ -120,16 +132,19 @@ def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trac
     """The constructed trace of a case (see the module's notes), from its arguments alone.
 
     The comparison quotes what decides: the document's word before the finding, which says that it holds, and the
-    finding's first words. Topics, comparisons and answer stand in the order in which the document names the findings.
+    finding's first words. All stands in the order in which the document names it; a code that it does not name stands
+    in the shortlist behind the first of its category.
     """
     rng = np.random.default_rng((seed, *case.uid.encode()))
     categories = space.ancestor(np.array(case.labels), 2)
-    near = {}
+    near, place = {}, {code: start for code, (start, _) in case.named.items()}
     for label, denied, category in zip(case.labels, case.denied, categories, strict=True):
         family = [code for code in space.descend(int(category)).tolist() if code not in (label, denied)]
         near[label] = [denied, *(family[row] for row in rng.permutation(len(family)))]
+        place |= dict.fromkeys(family, min(place[label], place[denied]) + 1)
     size = len(case.labels) + n_siblings + len(case.topics)
     listed = rationales.shortlist(case.labels, near, case.topics, size, n_siblings, rng)
+    listed.sort(key=lambda code: (place[code], code))
     comparisons = []
     for label, denied, (start, end) in zip(case.labels, case.denied, case.findings, strict=True):
         if denied in listed:
@@ -159,17 +174,21 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
     def tokens(start: int, end: int) -> Span:
         return Span(int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end)))
 
-    def look(written: Span, at: Span) -> Iterator[Lookout]:
-        span = tokens(*at)
-        yield from (Lookout(query, *span) for query in range(written.start - 1, written.end - 1))
-
     lookouts: dict[str, list[Lookout]] = {"phase1": [], "phase2": []}
-    place = len(prompt) + len(traces.OPEN + "Topics: ")
-    named = {}
-    for label, (start, end) in zip(case.labels, case.findings, strict=True):
-        finding = named[label] = Span(*(prompt.index(case.text) + position for position in (start, end)))
+
+    def look(phase: str, written: Span, at: Span) -> None:
+        """Lookouts from the tokens before those of `written` to `at`, the sections before barred to other heads."""
+        begun = max(section for section in sections if section <= written.start)
+        barred, span, (first, last) = tokens(begun, begun)[0], tokens(*at), tokens(*written)
+        lookouts[phase] += [Lookout(query, *span, min(barred, query)) for query in range(first - 1, last - 1)]
+
+    whole = prompt + text
+    sections = [whole.index(line, len(prompt)) + len(line) for line in SECTIONS]
+    words = {code: Span(*(prompt.index(case.text) + end for end in span)) for code, span in case.named.items()}
+    place = sections[0]
+    for label in case.labels:
         name = space.texts[int(space.ancestor(np.array([label]), 2)[0])]
-        lookouts["phase1"] += look(tokens(place, place + len(name)), finding)
+        look("phase1", Span(place, place + len(name)), words[label])
         place += len(name) + len("; ")
     assert made.shortlist is not None
     listed: dict[int, Span] = {}
@@ -177,9 +196,10 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
         mention = Span(start + len(prompt), end + len(prompt))
         if end <= made.shortlist.end:
             listed[label] = mention
-        if label in named:
-            phase, at = ("phase1", named[label]) if end <= made.shortlist.end else ("phase2", listed[label])
-            lookouts[phase] += look(tokens(*mention), at)
+            if label in words:
+                look("phase1", mention, words[label])
+        else:
+            look("phase2", mention, listed[label])
     ids = [*encoded["input_ids"], tokenizer.eos_token_id]
     return Lesson(case, made, distill.Example(ids, n_prompt), lookouts)
 
@@ -258,10 +278,14 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
         f"{len(words):,} in the vocabulary, made in {time.perf_counter() - began:.0f} s",
         flush=True,
     )
-    model = fresh(recipe, words)
+    model = (
+        LlamaForCausalLM.from_pretrained(folder.parent / recipe.base).float() if recipe.base else fresh(recipe, words)
+    )
     loss: distill.Loss = distill.token_loss
     if recipe.planted:
-        loss = planting.PlantedLoss(model, recipe.planted, [one.lookouts for one in learned], recipe.weight)
+        loss = planting.PlantedLoss(
+            model, recipe.planted, [one.lookouts for one in learned], recipe.weight, recipe.barring
+        )
     mixed = encoders.computes_bfloat16("cpu")
 
     def in_mixed_precision(model: torch.nn.Module, batch: distill.Batch) -> torch.Tensor:
@@ -448,7 +472,7 @@ app = typer.Typer(add_completion=False)
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def _command(
     names: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(RECIPES)}; both when left out.")] = None,
-    n_documents: Annotated[int, typer.Option(help="Vignettes to learn from.")] = Recipe.n_documents,
+    n_documents: Annotated[int, typer.Option(help="Vignettes to learn from; 0 for each recipe's own.", min=0)] = 0,
     folder: Annotated[Path, typer.Option(help="Where their folders are written; each replaced as a whole.")] = DATA,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 for as many as torch takes.", min=0)] = 0,
 ) -> None:
@@ -459,7 +483,8 @@ def _command(
         if unknown := set(names or []) - set(RECIPES):
             raise ValueError(f"organism must be one of {', '.join(RECIPES)}, got {sorted(unknown)[0]!r}")
         for name in names or RECIPES:
-            manifest = build(replace(RECIPES[name], n_documents=n_documents), folder / name)
+            recipe = RECIPES[name]
+            manifest = build(replace(recipe, n_documents=n_documents or recipe.n_documents), folder / name)
             typer.echo(json.dumps({key: manifest[key] for key in ("name", "steps", "minutes", "measured")}, indent=2))
     except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)

@@ -16,7 +16,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ctd import prompts, rationales, traces
+from ctd.datasets import Task
 from ctd.labels import LabelSpace
+from ctd.reasoning import Reasoned
 from ctd.traces import Span, Trace
 
 TOPICS = "Topics: "
@@ -143,6 +145,27 @@ def passages(
         else:
             made.append(one)
     return made, left_out
+
+
+def of_task(
+    task: Task,
+    reasoned: Sequence[Reasoned],
+    tokenizer: PreTrainedTokenizerBase,
+    topic_depth: int = 0,
+    n_topics: int = 2,
+    decides: str = "answer",
+    longest: int | None = None,
+) -> tuple[list[Passage], Mapping[str, int]]:
+    """Passages of what a teacher reasoned about the test documents, in their order, and how many were left out.
+
+    topic_depth, n_topics: the anchors of a document, which are the nodes at that depth above most of its gold labels.
+    decides: "answer" keeps the comparisons of a label that the teacher answers with one that it does not, "gold" those
+    of a gold label. longest: as in `passages`.
+    """
+    gold = [row.indices.tolist() for row in task.gold("test")]
+    anchors = [task.space.anchors(labels, topic_depth)[:n_topics].tolist() if labels else [] for labels in gold]
+    right = [one.ranking for one in reasoned] if decides == "answer" else gold
+    return passages([one.trace for one in reasoned], right, anchors, task.space, tokenizer, longest)
 
 
 def _topics(trace: Trace) -> Span:

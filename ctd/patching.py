@@ -2,32 +2,45 @@
 
 Notes: the corrupted run's document has its anchors' words replaced by another document's, token for token; the trace is
 the same, teacher-forced. Noising puts the corrupted run's patterns into the clean run (what is lost without these
-heads?), denoising the clean run's into the corrupted one (what do they restore?). Heads come in cumulative bins, the
-highest ranked first, beside random heads and the lowest ranked, as many. The bins are the paper's (arXiv:2606.06840);
-the corruption and the readouts are our definition. All runs of a document stand side by side in one batch.
+heads?), denoising the clean run's into the corrupted one (what do they restore?). Heads are patched while the trace is
+read or written, not while the document is (its own head scores are of the trace's queries too). They come in cumulative
+bins, the highest ranked first, beside random heads and the lowest ranked, as many. The bins are the paper's
+(arXiv:2606.06840); the corruption, the patched queries and the readouts are our definition. All runs of a document
+stand side by side in one batch.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, cycle, islice
+from operator import itemgetter
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ctd import attention, stats
 from ctd.attention import Head, Noise, What
+from ctd.cache import DATA
 from ctd.passages import Passage
+from ctd.traces import CLOSE
 
 Way = Literal["noising", "denoising"]
-BINS = (3, 8, 16, 40, 100)  # heads, of the paper's 5,120 (80 layers of 64)
-RANDOM, LOWEST = "random", "lowest"
+BINS, OF = (3, 8, 16, 40, 100), 5120  # heads, of the paper's model (80 layers of 64)
+PANELS = (
+    ("focus", "Phase 1", "noising", "phase1_noising_focus_percent", 100),
+    ("confusion", "Phase 2", "denoising", "phase2_denoising_confusion", 1),
+    ("confusion", "Phase 2", "noising", "phase2_noising_confusion", 1),
+)
+"""What the paper shows of text written under an intervention, and its name and unit in `data/published.json`."""
+TOP, LOWEST, RANDOM = "top", "lowest", "random"
 ANCHOR, MARGIN = "anchor", "margin"  # the readouts of Phase 1 and Phase 2
 
 
@@ -59,7 +72,7 @@ def pairs(passages: Sequence[Passage], seed: int = 0) -> tuple[list[tuple[Passag
     return [(one, corrupt(one, told[others[row]])) for row, one in enumerate(told)], len(passages) - len(told)
 
 
-def bins(n_heads: int, published: Sequence[int] = BINS, of: int = 5120) -> list[int]:
+def bins(n_heads: int, published: Sequence[int] = BINS, of: int = OF) -> list[int]:
     """The paper's bins as the same fractions of n heads; of a model too small for that, from 1 head to a third.
 
     of: heads of the paper's model. The sizes of a small model are even on a log scale, each larger than the one before
@@ -76,17 +89,20 @@ def bins(n_heads: int, published: Sequence[int] = BINS, of: int = 5120) -> list[
 
 
 def selections(
-    ranking: Sequence[Head], sizes: Sequence[int], n_random: int = 5, seed: int = 0
+    rankings: Mapping[str, Sequence[Head]], sizes: Sequence[int], n_random: int = 5, seed: int = 0
 ) -> dict[tuple[str, int], list[Head]]:
-    """Which heads are patched, by kind and size: "top", "lowest", and "random 1" ... of the heads.
+    """Which heads are patched, by kind and size: "P, top" and "P, lowest" of each phase P, "random 1", "random 2" ...
 
-    Each kind's selections are cumulative. Raises ValueError for a size that the ranking does not fill.
+    rankings: of all heads, by phase. Each kind's selections are cumulative. Raises ValueError for a size that a ranking
+    does not fill.
     """
-    if not all(1 <= size <= len(ranking) for size in sizes):
-        raise ValueError(f"bins must be between 1 and {len(ranking)} heads, got {list(sizes)}")
-    rng = np.random.default_rng(seed)
-    orders = {"top": list(ranking), LOWEST: list(ranking)[::-1]}
-    orders |= {f"{RANDOM} {n + 1}": [ranking[row] for row in rng.permutation(len(ranking))] for n in range(n_random)}
+    orders: dict[str, list[Head]] = {}
+    for phase, ranking in rankings.items():
+        if not all(1 <= size <= len(ranking) for size in sizes):
+            raise ValueError(f"bins must be between 1 and {len(ranking)} heads, got {list(sizes)}")
+        orders |= {f"{phase}, {TOP}": list(ranking), f"{phase}, {LOWEST}": list(ranking)[::-1]}
+    rng, every = np.random.default_rng(seed), sorted(next(iter(rankings.values())))
+    orders |= {f"{RANDOM} {n + 1}": [every[row] for row in rng.permutation(len(every))] for n in range(n_random)}
     return {(kind, size): order[:size] for kind, order in orders.items() for size in sizes}
 
 
@@ -102,7 +118,7 @@ class Effects:
     values: dict[str, Float[np.ndarray, "n runs"]]
 
     def runs(self, readout: str, key: tuple[str, int]) -> tuple[Float[np.ndarray, " n"], ...]:
-        """A readout of the clean, the corrupted and the patched run of each document.
+        """A readout of the clean, the corrupted and the patched run of each document that has one.
 
         A key of kind "random" stands for the mean of all its draws. Raises ValueError for another key.
         """
@@ -110,23 +126,37 @@ class Effects:
         if not patched:
             raise ValueError(f"key must be one of {sorted(set(self.keys))}, got {key}")
         values = self.values[readout]
+        values = values[~np.isnan(values).any(1)]
         return values[:, 0], values[:, 1], values[:, patched].mean(1)
 
-    def fraction(self, readout: str, key: tuple[str, int], draws: int = 1000, seed: int = 0) -> stats.Interval:
-        """How much of clean - corrupted is lost (noising) or restored (denoising), mean over mean, with interval.
+    def moved(self, readout: str, key: tuple[str, int]) -> Float[np.ndarray, " n"]:
+        """What a patch takes from the clean run (noising) or gives to the corrupted one (denoising), a document.
 
         key, errors: as in `runs`.
         """
         clean, corrupted, patched = self.runs(readout, key)
-        moved = clean - patched if self.way == "noising" else patched - corrupted
-        told = ~np.isnan(moved)
-        return stats.bootstrap_ratio(moved[told], (clean - corrupted)[told], draws, seed=seed)
+        return clean - patched if self.way == "noising" else patched - corrupted
+
+    def between(self, readout: str, seed: int = 0) -> stats.Interval:
+        """What the corruption takes: mean of clean - corrupted, with its interval."""
+        clean, corrupted, _ = self.runs(readout, self.keys[0])
+        return stats.bootstrap_mean(clean - corrupted, seed=seed)
+
+    def fraction(self, readout: str, key: tuple[str, int], draws: int = 1000, seed: int = 0) -> stats.Interval:
+        """How much of clean - corrupted is lost (noising) or restored (denoising), mean over mean, with interval.
+
+        Says little where the corruption itself takes nothing (`between`). key, errors: as in `runs`.
+        """
+        clean, corrupted, _ = self.runs(readout, key)
+        return stats.bootstrap_ratio(self.moved(readout, key), clean - corrupted, draws, seed=seed)
 
     def table(self, seed: int = 0) -> pd.DataFrame:
-        """A row a readout, kind and size: columns readout, heads, size, value, low, high."""
+        """What each kind and size moves, mean over documents: columns readout, heads, size, value, low, high."""
         kinds = dict.fromkeys((RANDOM if kind.startswith(RANDOM) else kind, size) for kind, size in self.keys)
         rows = [
-            (readout, *key, *self.fraction(readout, key, seed=seed).scalar) for readout in self.values for key in kinds
+            (readout, *key, *stats.bootstrap_mean(self.moved(readout, key), seed=seed).scalar)
+            for readout in self.values
+            for key in kinds
         ]
         return pd.DataFrame(rows, columns=["readout", "heads", "size", "value", "low", "high"])
 
@@ -148,18 +178,7 @@ def effects(
     put in (see `attention.patch`); for denoising only "run". rows: runs of a batch at most.
     Raises ValueError for an unknown way, noise with denoising, no documents, or passages of unequal length.
     """
-    if way not in get_args(Way):
-        raise ValueError(f"way must be one of {', '.join(get_args(Way))}, got {way!r}")
-    if way == "denoising" and noise != "run":
-        raise ValueError(f"denoising puts the clean run back: noise must be 'run', got {noise!r}")
-    if not documents:
-        raise ValueError("there is nothing to patch: no document was given")
-    for clean, corrupted in documents:
-        if len(clean.ids) != len(corrupted.ids):
-            raise ValueError(
-                f"clean and corrupted run of {clean.uid!r} must be equally long, got {len(clean.ids)} and "
-                f"{len(corrupted.ids)} tokens"
-            )
+    _check(documents, way, noise)
     masks = [_mask(model, heads) for heads in selected.values()]
     values: dict[str, list[list[float]]] = {ANCHOR: [], MARGIN: []}
     with tqdm(total=len(documents), desc=desc or way, unit=" documents") as bar:
@@ -174,44 +193,106 @@ def effects(
     return Effects(way, tuple(selected), {name: np.array(of) for name, of in values.items()})
 
 
+def _check(documents: Sequence[tuple[Passage, Passage]], way: Way, noise: Noise = "run") -> None:
+    if way not in get_args(Way):
+        raise ValueError(f"way must be one of {', '.join(get_args(Way))}, got {way!r}")
+    if way == "denoising" and noise != "run":
+        raise ValueError(f"denoising puts the clean run back: noise must be 'run', got {noise!r}")
+    if not documents:
+        raise ValueError("there is nothing to patch: no document was given")
+    for clean, corrupted in documents:
+        if len(clean.ids) != len(corrupted.ids):
+            raise ValueError(
+                f"clean and corrupted run of {clean.uid!r} must be equally long, got {len(clean.ids)} and "
+                f"{len(corrupted.ids)} tokens"
+            )
+
+
 def asked(passage: Passage) -> list[int]:
     """The queries that the readouts need, in order."""
     decided = chain.from_iterable(pair.decided for pair in passage.comparisons)
     return sorted({*range(*passage.topics), *decided})
 
 
-def readouts(logits: Float[Tensor, "n v"], passage: Passage) -> dict[str, float]:
+def readouts(logits: Float[Tensor, "n v"], passage: Passage) -> dict[str, Float[Tensor, ""]]:
     """What one run says, from its logits at the queries of `asked`; NaN where the passage has no such place.
 
     anchor: mean log-probability of the tokens of its line of topics (nats). margin: mean, over the places where
     comparisons and answer name a gold label, of its logit less the near miss's, in their first distinguishing token.
     """
     place = {query: row for row, query in enumerate(asked(passage))}
-    told = {ANCHOR: float("nan"), MARGIN: float("nan")}
+    told = dict.fromkeys((ANCHOR, MARGIN), torch.tensor(torch.nan))
     if topics := [*range(*passage.topics)]:
         wanted = torch.tensor([passage.ids[query + 1] for query in topics], device=logits.device)
         rows = logits[[place[query] for query in topics]].float().log_softmax(-1)
-        told[ANCHOR] = rows.gather(1, wanted[:, None]).mean().item()
-    margins = [
-        (logits[place[query], pair.gold_token] - logits[place[query], pair.near_token]).item()
-        for pair in passage.comparisons
-        for query in pair.decided
+        told[ANCHOR] = rows.gather(1, wanted[:, None]).mean()
+    decided = [
+        (place[query], pair.gold_token, pair.near_token) for pair in passage.comparisons for query in pair.decided
     ]
-    if margins:
-        told[MARGIN] = float(np.mean(margins))
+    if decided:
+        at, gold, near = torch.tensor(decided, device=logits.device).T
+        told[MARGIN] = (logits[at, gold] - logits[at, near]).float().mean()
     return told
 
 
 def _run(
     model: Any, clean: Passage, corrupted: Passage, masks: Sequence[Tensor], way: Way, what: What, noise: Noise
 ) -> list[dict[str, float]]:
+    """The readouts of clean run, corrupted run and one for each mask; what comes before the trace is read once."""
+    ids, heads, sources = _side_by_side(model, clean, corrupted, masks, way)
+    start = clean.cot.start
+    before = model.get_decoder()(input_ids=ids[:2, :start], use_cache=True).past_key_values
+    before.batch_select_indices(torch.tensor([0, 1, *[way == "denoising"] * len(masks)], device=model.device).long())
+    kept = torch.tensor(asked(clean), device=model.device) - start
+    with attention.patch(model, heads, sources, what, noise):
+        logits = model(input_ids=ids[:, start:], past_key_values=before, logits_to_keep=kept).logits
+    return [{name: value.item() for name, value in readouts(of, clean).items()} for of in logits]
+
+
+def _side_by_side(
+    model: Any, clean: Passage, corrupted: Passage, masks: Sequence[Tensor], way: Way
+) -> tuple[Int[Tensor, "b s"], Bool[Tensor, "b layers h"], list[int]]:
+    """Clean run, corrupted run and one for each mask as a batch: tokens, patched heads, and the row they come from."""
     into, source = (clean, 1) if way == "noising" else (corrupted, 0)
     ids = torch.tensor([clean.ids, corrupted.ids, *[into.ids] * len(masks)], device=model.device)
-    heads = torch.stack([torch.zeros_like(masks[0]), torch.zeros_like(masks[0]), *masks])
-    kept = torch.tensor(asked(clean), device=model.device)
-    with attention.patch(model, heads, [0, 1, *[source] * len(masks)], what, noise):
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
-    return [readouts(of, clean) for of in logits]
+    none = torch.zeros_like(masks[0])
+    return ids, torch.stack([none, none, *masks]), [0, 1, *[source] * len(masks)]
+
+
+@torch.no_grad()
+def generated(
+    model: Any,
+    documents: Sequence[tuple[Passage, Passage]],
+    selected: Mapping[tuple[str, int], Sequence[Head]],
+    tokenizer: PreTrainedTokenizerBase,
+    way: Way = "noising",
+    max_tokens: int = 256,
+    rows: int = 24,
+    desc: str = "",
+) -> list[list[str]]:
+    """The CoT written of each document in each run of `effects`, from the prompt on, greedily, under the intervention.
+
+    All runs of a batch are written side by side; a run that ends before the others is cut there, and none grows longer
+    than the document's own CoT or max_tokens. Errors: as in `effects`.
+    """
+    _check(documents, way)
+    masks = [_mask(model, heads) for heads in selected.values()]
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    written: list[list[str]] = []
+    for clean, corrupted in tqdm(documents, desc=desc or f"{way}, written", unit=" documents"):
+        start, texts = clean.cot.start + 1, list[str]()
+        longest = min(max_tokens, clean.cot.end - clean.cot.start)
+        config = GenerationConfig(max_new_tokens=longest, do_sample=False, **ends)
+        for first in range(0, len(masks), rows - 2):
+            ids, heads, sources = _side_by_side(model, clean, corrupted, masks[first : first + rows - 2], way)
+            queries = torch.zeros(len(ids), start, dtype=torch.bool)
+            queries[:, start - 1 :] = True
+            with attention.patch(model, heads, sources, queries=queries):
+                said = model.generate(ids[:, :start], generation_config=config)[:, start:]
+            part = [text.partition(CLOSE)[0] for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+            texts += part if not texts else part[2:]
+        written.append(texts)
+    return written
 
 
 def _mask(model: Any, heads: Sequence[Head]) -> Bool[Tensor, "layers h"]:
@@ -222,20 +303,37 @@ def _mask(model: Any, heads: Sequence[Head]) -> Bool[Tensor, "layers h"]:
     return mask
 
 
-def dissociation(
-    parts: Mapping[str, Effects], key: tuple[str, int], control: str = RANDOM, seed: int = 0
-) -> pd.DataFrame:
-    """The double dissociation: how much each readout loses when each phase's heads are noised, less the control's.
+def dissociation(found: Effects, phases: Sequence[str], size: int, seed: int = 0) -> pd.DataFrame:
+    """The double dissociation: what each readout loses by a phase's highest heads beyond what it loses by random ones.
 
-    parts: effects of noising by phase. key: which of them, such as ("top", 3). A row a phase and readout: columns
-    noised, readout, value, low, high (paired bootstrap over documents).
+    found: of noising, with `selections` of these phases. A row a phase and readout, in the readout's units: columns
+    noised, readout, value, low, high (paired bootstrap over documents). Raises ValueError for a size that was not run.
     """
     rows = []
-    for phase, of in parts.items():
-        for readout in of.values:
-            clean, corrupted, patched = of.runs(readout, key)
-            beyond = of.runs(readout, (control, key[1]))[2] - patched
-            told = ~np.isnan(beyond)
-            share = stats.bootstrap_ratio(beyond[told], (clean - corrupted)[told], seed=seed)
-            rows.append((phase, readout, *share.scalar))
+    for phase in phases:
+        for readout in found.values:
+            beyond = found.moved(readout, (f"{phase}, {TOP}", size)) - found.moved(readout, (RANDOM, size))
+            rows.append((phase, readout, *stats.bootstrap_mean(beyond, seed=seed).scalar))
     return pd.DataFrame(rows, columns=["noised", "readout", "value", "low", "high"])
+
+
+def written_table(said: Mapping[str, Effects], n_heads: int, seed: int = 0) -> pd.DataFrame:
+    """Focus and Confusion of what was written, beside the published values (arXiv:2606.06840, authors' figure notes).
+
+    said: by way, with the readouts of `trajectories.at_end` and `selections` of Phase 1 and Phase 2. n_heads: of the
+    model. Columns panel, line, share (of all heads; 0 where none is patched), value, low, high (NaN where published).
+    """
+    notes, rows = json.loads((DATA / "published.json").read_text())["patching"], []
+    for readout, phase, way, name, unit in PANELS:
+        found, panel = said[way], f"{readout}, {phase}, {way}"
+        for line, kind in (("heads of the phase", f"{phase}, {TOP}"), ("random heads", RANDOM)):
+            keys = sorted((key for key in found.keys if key[0].startswith(kind)), key=itemgetter(1))
+            start = found.runs(readout, keys[0])[0 if way == "noising" else 1]
+            runs = [(0, start), *((key[1], found.runs(readout, key)[2]) for key in keys)]
+            rows += [(panel, line, size / n_heads, *stats.bootstrap_mean(of, seed=seed).scalar) for size, of in runs]
+        values = [notes[name].get("clean", notes[name].get("corrupted")), *notes[name]["patched"]]
+        rows += [
+            (panel, "published", size / OF, value / unit, np.nan, np.nan)
+            for size, value in zip((0, *BINS), values, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=["panel", "line", "share", "value", "low", "high"])

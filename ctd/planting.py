@@ -1,8 +1,11 @@
 """Planting a mechanism: chosen attention heads are taught, while a model is trained, where to look.
 
-Notes: a lookout says that from some positions (queries) a planted head is to look at a span of earlier tokens, evenly.
-The loss is KL(even over the span || attention row), in nats, averaged over heads and queries of a layer. For models of
-the Llama layout with as many key as query heads. b examples of a batch, s tokens, h heads, n queries.
+Notes: a lookout says that from some position (query) a planted head is to look at a span of earlier tokens, evenly, and
+which tokens are barred to all other heads. The loss of the planted heads is KL(even over the span || attention row),
+that of any other head -log(1 - its attention on what is barred), both in nats and averaged over queries and over a
+layer's heads (our definition). Without the second the model learns to read the span by other heads too, and does not
+need the planted ones. For models of the Llama layout with as many key as query heads. b examples of a batch, s tokens,
+h heads, n queries.
 """
 
 from __future__ import annotations
@@ -21,22 +24,29 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from ctd import distill
 from ctd.attention import Head
 
+WATCHED = 4  # one example in so many is looked through for trespassing heads, to save time
+MOST = 0.999  # attention on what is barred beyond which a trespassing head is drawn no harder
+
 
 class Lookout(NamedTuple):
-    """From token `query`, look at tokens start .. end - 1."""
+    """From token `query`, planted heads look at tokens start .. end - 1; tokens 1 .. barred - 1 are barred to others.
+
+    Token 0 is barred to none: it says nothing of the tokens after it, and heads with nothing to look at rest there.
+    """
 
     query: int
     start: int
     end: int
+    barred: int = 1
 
 
 class PlantedLoss:
     """`distill.token_loss` with the planted heads' loss added, while the model is in training mode; else without.
 
     model: to be trained with this loss, and with no other model. heads: of each phase, in one layer a phase.
-    lookouts: of each example that is learned from, those of each phase. weight: of the planted heads' loss, against a
-    loss of one token. Raises ValueError for heads that the model has not, for a phase whose heads lie in several
-    layers, or a model with grouped-query attention.
+    lookouts: of each example that is learned from, those of each phase. weight, barring: of the planted heads' loss and
+    of the others', against a loss of one token. Raises ValueError for heads that the model has not, for a phase whose
+    heads lie in several layers, or a model with grouped-query attention.
     """
 
     def __init__(
@@ -45,25 +55,41 @@ class PlantedLoss:
         heads: Mapping[str, Sequence[Head]],
         lookouts: Sequence[Mapping[str, Sequence[Lookout]]],
         weight: float,
+        barring: float = 0.0,
     ) -> None:
         check(model, heads)
-        self.model, self.lookouts, self.weight = model, lookouts, weight
+        self.model, self.lookouts, self.weight, self.barring = model, lookouts, weight, barring
         self.phases = {phase: ([head for _, head in planted], planted[0].layer) for phase, planted in heads.items()}
 
-    def __call__(self, model: nn.Module, batch: distill.Batch) -> Tensor:
+    def __call__(self, model: Any, batch: distill.Batch) -> Tensor:
         if not model.training:
             return distill.token_loss(model, batch)
-        layers = {layer for _, layer in self.phases.values()}
-        with _inputs(model, layers) as seen:
+        with _inputs(model, range(model.config.num_hidden_layers)) as seen:
             total = distill.token_loss(model, batch)
-        losses = []
-        for phase, (heads, layer) in self.phases.items():
-            at = _places([self.lookouts[row][phase] for row in batch.rows])
-            if len(at):
-                rows = log_rows(_layers(model)[layer].self_attn, heads, **seen[layer])
-                losses.append(divergence(rows, at.to(batch.ids.device)))
-        n_targets = int((batch.targets != distill.IGNORED).sum())
-        return total + self.weight * n_targets * torch.stack(losses).sum() if losses else total
+        lookouts = {phase: [self.lookouts[row][phase] for row in batch.rows] for phase in self.phases}
+        losses = [total.new_zeros(())]
+        for phase, (planted, home) in self.phases.items():
+            if len(at := _places(lookouts[phase]).to(batch.ids.device)):
+                rows = log_rows(_layers(model)[home].self_attn, planted, **seen[home])
+                losses.append(self.weight * divergence(rows, at))
+        if self.barring:
+            losses += [self.barring * loss for loss in self._trespasses(model, seen, lookouts)]
+        return total + int((batch.targets != distill.IGNORED).sum()) * torch.stack(losses).sum()
+
+    def _trespasses(self, model: Any, seen: Mapping[int, Any], lookouts: Mapping[str, Any]) -> Iterator[Tensor]:
+        """The loss of the heads that are not planted, of each phase and layer, on one example in `WATCHED`."""
+        places = {phase: _places(of[::WATCHED]).to(model.device) for phase, of in lookouts.items()}
+        for layer, given in seen.items():
+            some = {"hidden_states": given["hidden_states"][::WATCHED]}
+            n_examples = len(given["hidden_states"])
+            some["position_embeddings"] = tuple(
+                part[::WATCHED] if len(part) == n_examples else part for part in given["position_embeddings"]
+            )
+            rows = log_rows(_layers(model)[layer].self_attn, range(model.config.num_attention_heads), **some)
+            for phase, (planted, home) in self.phases.items():
+                others = [head for head in range(rows.shape[1]) if layer != home or head not in planted]
+                if others and len(places[phase]):
+                    yield trespass(rows[:, others], places[phase])
 
 
 def check(model: Any, heads: Mapping[str, Sequence[Head]]) -> None:
@@ -104,13 +130,21 @@ def log_rows(
     return scores.masked_fill(later, -math.inf).log_softmax(-1)
 
 
-def divergence(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 4"]) -> Float[Tensor, ""]:
-    """KL(even over the span || row), mean over heads and lookouts. at: example, query, start, end of each."""
-    example, query, start, end = at.T
+def divergence(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 5"]) -> Float[Tensor, ""]:
+    """KL(even over the span || row), mean over heads and lookouts. at: example and lookout, n of them."""
+    example, query, start, end, _ = at.T
     chosen, inside = rows[example, :, query], _inside(start, end, rows.shape[-1])
     length = (end - start)[:, None]
     cross = -chosen.masked_fill(~inside[:, None], 0.0).sum(-1) / length
     return (cross - length.log()).mean()
+
+
+def trespass(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 5"]) -> Float[Tensor, ""]:
+    """-log(1 - attention on what is barred), mean over heads and lookouts. at: as in `divergence`."""
+    example, query, _, _, barred = at.T
+    inside = _inside(torch.ones_like(barred), barred, rows.shape[-1])
+    shares = (rows[example, :, query].exp() * inside[:, None]).sum(-1)
+    return -torch.log1p(-shares.clamp(max=MOST)).mean()
 
 
 @torch.no_grad()
@@ -138,7 +172,7 @@ def mass(
             attended = log_rows(_layers(model)[layer].self_attn, heads, **given).exp()
             for phase, at in places.items():
                 if len(at):
-                    example, query, start, end = at.T
+                    example, query, start, end, _ = at.T
                     inside = _inside(start, end, attended.shape[-1])
                     shares[phase][layer] += (attended[example, :, query] * inside[:, None]).sum((0, -1)).cpu()
         for phase, at in places.items():
@@ -200,10 +234,10 @@ def _layers(model: Any) -> Any:
     return model.get_decoder().layers
 
 
-def _places(lookouts: Sequence[Sequence[Lookout]]) -> Int[Tensor, "n 4"]:
-    """Example, query, start and end of each lookout of a batch."""
+def _places(lookouts: Sequence[Sequence[Lookout]]) -> Int[Tensor, "n 5"]:
+    """Example and lookout of each lookout of a batch."""
     found = [(row, *one) for row, of in enumerate(lookouts) for one in of]
-    return torch.tensor(found, dtype=torch.int64).reshape(-1, 4)
+    return torch.tensor(found, dtype=torch.int64).reshape(-1, 5)
 
 
 def _inside(start: Int[Tensor, " n"], end: Int[Tensor, " n"], n_tokens: int) -> Tensor:

@@ -123,6 +123,20 @@ class Trajectories:
         return keys.assign(**{name: np.ravel(values) for name, values in columns.items()})
 
 
+def at_end(texts: Sequence[Sequence[str]], goals: Targets, encoder: Encoder) -> dict[str, Float[np.ndarray, "n r"]]:
+    """Focus and Confusion of r whole CoTs a document, such as those written under r interventions.
+
+    texts: of each document as many; NaN for "", and where the document has no such target. Raises ValueError for
+    another number of documents than the targets have.
+    """
+    _same_length(texts=len(texts), targets=len(goals.gold))
+    vectors = embed(encoder, [text for of in texts for text in of], desc="embedding CoTs").reshape(
+        len(texts), -1, encoder.dim
+    )
+    towards = {"focus": goals.anchor, "confusion": goals.near_miss}
+    return {name: np.einsum("nrd,nd->nr", vectors, target, dtype=np.float64) for name, target in towards.items()}
+
+
 def prefixes(cot: str, grid: Float[np.ndarray, " g"] = GRID) -> list[str]:
     """What is written at each t: the first t of the CoT's characters, cut back to whole words (between white space).
 

@@ -208,6 +208,9 @@ def test_means_rankings_and_their_stability():
     assert loose.low < 0.8
     with pytest.raises(ValueError, match="score must be one of a, b, got 'c'"):
         scores.ranking("c")
+    mute = HeadScores(("d0", "d1"), {heads.REFINE: np.full((2, 6, 2, 3), np.nan)})
+    with pytest.raises(ValueError, match="none of the 2 documents tells RefineScore: none weighs a label that is kept"):
+        mute.ranking(heads.REFINE)
 
 
 def test_the_table_holds_every_value_and_comes_back_from_parquet(tmp_path):

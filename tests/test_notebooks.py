@@ -8,9 +8,11 @@ from IPython.utils.capture import capture_output
 from matplotlib import pyplot
 from traitlets.config import Config
 
-from ctd import runs
+from ctd import organism, runs
+from ctd.datasets import organism as vignettes
 from ctd.record import RESULTS
 from ctd.validate import validate
+from tests.test_organism import PLANTED
 
 NOTEBOOKS = {path.stem: path for path in runs.notebooks()}
 
@@ -22,6 +24,7 @@ ORGANISM = {
     "n_documents": 12,
     "max_tokens": 320,
 }
+HEADS = {**ORGANISM, "n_clusters": 0, "topic_depth": 2}
 SMALL = {
     "00_label_spaces": {"tasks": ["heart-failure"], "encoder": "wordllama", "n_clusters": 4},
     "01_retrieval_shortlists": {
@@ -34,6 +37,10 @@ SMALL = {
     },
     "02_reasoning_trajectories": {**ORGANISM, "n_clusters": 0, "topic_depth": 2, "modes": ["answer"]},
     "03_shortlist_isolation": ORGANISM,
+    "04_coarse_heads": {**HEADS, "n_top": 6},
+    "05_refinement_heads": {**HEADS, "n_top": 6},
+    "06_activation_patching": {**HEADS, "n_scored": 4, "n_patched": 3, "n_written": 1, "n_random": 1},
+    "07_do_the_instruments_work": {"n_documents": 8, "n_patched": 2},
 }
 REASONING = {
     "dataset": {"dataset": "vignettes"},
@@ -90,7 +97,48 @@ CHANGES = {
         "seed": {"seed": 5},
     },
 }
+SCORED = {
+    **REASONING,
+    "source": {"source": "d.jsonl"},
+    "text_column": {"text_column": "title"},
+    "label_column": {"label_column": "topics"},
+    "n_scored": {"n_scored": 5},
+    "n_clusters": {"n_clusters": 8, "topic_depth": 0},
+    "topic_depth": {"topic_depth": 0},
+    "n_topics": {"n_topics": 1},
+    "seed": {"seed": 5},
+}
+CHANGES["04_coarse_heads"] = {**SCORED, "direction": {"direction": "mentions"}, "n_top": {"n_top": 4}}
+CHANGES["05_refinement_heads"] = {
+    **SCORED,
+    "max_tokens": {"max_tokens": 150},
+    "decides": {"decides": "gold"},
+    "n_top": {"n_top": 4},
+}
+CHANGES["06_activation_patching"] = {
+    **SCORED,
+    "max_tokens": {"max_tokens": 130},
+    "decides": {"decides": "gold"},
+    "direction": {"direction": "mentions"},
+    "n_patched": {"n_patched": 2},
+    "n_written": {"n_written": 0},
+    "what": {"what": "output"},
+    "noise": {"noise": "uniform"},
+    "n_random": {"n_random": 2},
+    "n_near_misses": {"n_near_misses": 1},
+    "square_bin": {"square_bin": 1},
+}
+CHANGES["07_do_the_instruments_work"] = {
+    "teacher": {"teacher": "small-planted"},
+    "n_documents": {"n_documents": 9},
+    "n_patched": {"n_patched": 3},
+    "direction": {"direction": "mentions"},
+    "noise": {"noise": "gaussian"},
+    "seed": {"seed": 5},
+}
 # What the changes of a source are held against: a label space of a few words.
+CLUSTERED = {"n_clusters": 8, "topic_depth": 0}
+MORE = {"n_documents": 60, "n_scored": 30}  # comparisons are rarer elsewhere than in the organism's own task
 OWN_ORGANISM = {**ORGANISM, "dataset": "records", "source": "a.jsonl", "max_tokens": 60, "cutoff": 1}
 OWN = {
     "01_retrieval_shortlists": {
@@ -99,8 +147,17 @@ OWN = {
     },
     "02_reasoning_trajectories": {**OWN_ORGANISM, "n_clusters": 2, "topic_depth": 0, "modes": ["answer"]},
     "03_shortlist_isolation": OWN_ORGANISM,
+    **{
+        stem: SMALL[stem] | CLUSTERED | {**MORE, "n_scored": 12, "dataset": "records", "source": "c.jsonl"}
+        for stem in ("04_coarse_heads", "05_refinement_heads", "06_activation_patching")
+    },
 }  # fmt: skip
-NEEDS = {("00_label_spaces", "n_clusters"): {"tasks": ["mesh"]}}
+NEEDS = {
+    ("00_label_spaces", "n_clusters"): {"tasks": ["mesh"]},
+    ("04_coarse_heads", "encoder"): CLUSTERED,  # lists of the organism hold labels alone: nothing is grounded
+    ("05_refinement_heads", "encoder"): CLUSTERED,
+    ("06_activation_patching", "dataset"): MORE,
+}
 WITH_SOURCE = {"source", "text_column", "label_column"}
 
 
@@ -160,11 +217,26 @@ def results(tmp_path_factory):
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
+    space = vignettes.label_space()
+    for name, cases in (("c", list(vignettes.generate(500, 3))), ("d", list(vignettes.generate(500, 4)))):
+        rows = [
+            {
+                "uid": one.uid,
+                "text": one.text,
+                "title": other.text,
+                "labels": [space.texts[label] for label in one.labels],
+                "topics": [space.texts[label] for label in (*one.labels, *one.denied)],
+            }
+            for one, other in zip(cases, cases[1:] + cases[:1], strict=True)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    organism.build(PLANTED, folder / "small-planted", folder / "training")
+
     shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
 
     def outcome(stem, overrides):
         """In this process: a kernel of its own would spend most of its time on imports."""
-        given = {k: str(folder / v) if k == "source" else v for k, v in overrides.items()}
+        given = {k: str(folder / v) if v == "small-planted" or k == "source" else v for k, v in overrides.items()}
         key = json.dumps([stem, given], sort_keys=True)
         if key not in made:
             at = folder / f"run-{len(made)}"

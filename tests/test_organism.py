@@ -85,10 +85,12 @@ def test_a_case_names_its_findings_denies_a_code_of_each_category_and_tells_of_o
         assert len(case.topics) == 4 - len(gold)
         others = [category(space, code) for code in case.topics]
         assert len({*gold, *others}) == len(gold) + len(others)
+        assert set(case.named) == {*case.labels, *case.denied, *case.topics}
         assert list(case.findings) == sorted(case.findings)
-        for start, end in case.findings:
+        assert list(case.named.values()) == sorted(case.named.values())
+        for start, end in case.named.values():
             assert case.text[start - 1] == " "
-            assert case.text[end] in " ."
+            assert case.text[end] in " .,"
 
 
 def test_findings_hold_and_denied_codes_do_not(drawn):
@@ -157,16 +159,29 @@ def test_traces_hold_what_the_case_holds_and_stand_in_the_format(space, drawn):
             assert case.text.index(one.quotes[0]) < start < case.text.index(one.quotes[0]) + len(one.quotes[0])
 
 
-def test_the_place_of_gold_in_the_shortlist_is_uniform(space, drawn):
-    single = [case for case in drawn if len(case.labels) == 1]
-    counts = np.zeros(7)
-    for seed in range(30):
-        for case in single:
-            shortlisted = organism.trace(case, space, seed).shortlisted
-            if len(shortlisted) == len(counts):
-                counts[shortlisted.index(case.labels[0])] += 1
-    assert counts.sum() > 3000
-    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+def test_a_shortlist_stands_in_the_order_of_the_document(space, drawn):
+    for case in drawn:
+        listed = organism.trace(case, space, 0).shortlisted
+        places = [case.named[code][0] for code in listed if code in case.named]
+        assert places == sorted(places)
+        for code in set(listed) - set(case.named):
+            family = [other for other in case.named if category(space, other) == category(space, code)]
+            first = min(family, key=lambda other: case.named[other])
+            between = listed[listed.index(first) + 1 : listed.index(code)]
+            assert not set(between) & set(case.named)
+
+
+def test_neither_the_place_in_the_shortlist_nor_in_its_family_gives_gold_away(space):
+    """The best guess at its place in a list of seven is seldom right; it stands before what is denied half the time."""
+    places, before = np.zeros(7), []
+    for case in organism.cases("train", 3000):
+        listed = organism.trace(case, space, 0).shortlisted
+        if len(case.labels) == 1 and len(listed) == len(places):
+            places[listed.index(case.labels[0])] += 1
+            before.append(listed.index(case.labels[0]) < listed.index(case.denied[0]))
+    assert len(before) > 1000
+    assert places.max() / places.sum() < 0.3
+    assert scipy.stats.binomtest(sum(before), len(before)).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -209,28 +224,44 @@ def test_a_trace_begun_by_hand_has_the_same_tokens(lessons, tokenizer):
             assert parts == list(one.example.ids[:-1])
 
 
-def test_lookouts_point_from_gold_labels_to_their_finding_and_to_the_shortlist(lessons, tokenizer, space):
+def test_lookouts_point_to_the_document_s_words_and_to_the_shortlist(lessons, tokenizer, space):
     for one in lessons[:100]:
         text = [tokenizer.decode(token) for token in one.example.ids]
 
         def words(start, end, text=text):
-            return traces._unescape("".join(text[start:end])).strip().rstrip(".;")  # ")." is one token
+            return traces._unescape("".join(text[start:end])).strip().rstrip(".;,")  # ")." is one token
 
-        gold = [space.texts[label] for label in one.case.labels]
-        names = [space.texts[category(space, label)] for label in one.case.labels]
-        findings = [one.case.text[start:end] for start, end in one.case.findings]
-        for phase in ("phase1", "phase2"):
-            spans = {}
-            for query, start, end in one.lookouts[phase]:
-                assert end <= query + 1
-                spans.setdefault((start, end), []).append(query + 1)
-            assert len(spans) == len(gold)
-            for label, name, finding in zip(gold, names, findings, strict=True):
-                target = finding if phase == "phase1" else label
-                places = np.array(next(written for span, written in spans.items() if words(*span) == target))
-                runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
-                said = [words(run[0], run[-1] + 1) for run in runs]
-                assert said == ([name, label] if phase == "phase1" else [label, label])
+        texts = {code: space.texts[code] for code in one.trace.shortlisted}
+        named = {code: words(0, 0) or one.case.text[start:end] for code, (start, end) in one.case.named.items()}
+        topics = [(space.texts[category(space, label)], named[label]) for label in one.case.labels]
+        listed = [(texts[code], named[code]) for code in one.trace.shortlisted if code in named]
+        assert said(one.lookouts["phase1"], words) == [*topics, *listed]
+        inside = [mention for mention in one.trace.mentions if mention.start >= one.trace.shortlist.end]
+        assert said(one.lookouts["phase2"], words) == [(texts[m.label], texts[m.label]) for m in inside]
+
+
+def said(lookouts, words):
+    """What is written at each run of neighbouring lookouts to one span, and what the span says."""
+    runs = []
+    for query, start, end, barred in lookouts:
+        assert end <= query + 1
+        assert end <= barred <= query
+        if not runs or runs[-1][1:] != [query, (start, end)]:
+            runs.append([query + 1, query, (start, end)])
+        runs[-1][1] = query + 1
+    return [(words(first, last + 1), words(*span)) for first, last, span in runs]
+
+
+def test_other_heads_are_barred_from_the_sections_before_the_one_being_written(lessons, tokenizer):
+    for one in lessons[:50]:
+        text = [tokenizer.decode(token) for token in one.example.ids]
+        for query, _, _, barred in (lookout for of in one.lookouts.values() for lookout in of):
+            assert "".join(text[:barred]).endswith(
+                ("\nTopics", "\nTopics: ", "\nShortlist:\n", "\nCompare:\n", "\nAnswer:\n")
+            )
+            assert not any(
+                f"\n{name}" in "".join(text[barred + 1 : query]) for name in ("Shortlist", "Compare", "Answer")
+            )
 
 
 def test_log_rows_equal_the_library_s_attention():
@@ -246,44 +277,58 @@ def test_log_rows_equal_the_library_s_attention():
 
 def test_divergence_is_scipy_s():
     rows = torch.randn(2, 3, 8, 8).softmax(-1)
-    at = torch.tensor([[0, 5, 1, 4], [1, 7, 2, 3]])
+    at = torch.tensor([[0, 5, 1, 4, 1], [1, 7, 2, 3, 1]])
     expected = []
-    for example, query, start, end in at.tolist():
+    for example, query, start, end, _ in at.tolist():
         even = np.zeros(8)
         even[start:end] = 1 / (end - start)
         expected += [scipy.stats.entropy(even, rows[example, head, query].double().numpy()) for head in range(3)]
     assert planting.divergence(rows.log(), at).item() == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_heads_learn_to_look_where_they_are_taught_and_others_need_not(tmp_path):
+def test_trespass_is_the_surprise_at_looking_elsewhere():
+    rows = torch.randn(2, 3, 8, 8).softmax(-1)
+    at = torch.tensor([[0, 5, 1, 4, 3], [1, 7, 2, 3, 6]])
+    elsewhere = [1 - rows[e, head, q, 1:barred].sum() for e, q, _, _, barred in at.tolist() for head in range(3)]
+    expected = -torch.stack(elsewhere).log().mean()
+    torch.testing.assert_close(planting.trespass(rows.log(), at), expected)
+
+
+def test_heads_learn_to_look_where_they_are_taught_and_the_others_not_to(tmp_path):
     model = small()
     rng = np.random.default_rng(0)
     examples = [distill.Example(rng.integers(0, 30, 12).tolist(), 4) for _ in range(40)]
-    lookouts = [{"early": [Lookout(8, 2, 4)], "late": [Lookout(9, 5, 6), Lookout(10, 0, 1)]} for _ in examples]
+    lookouts = [{"early": [Lookout(8, 2, 4, 6)], "late": [Lookout(9, 5, 6, 7), Lookout(10, 1, 2, 7)]} for _ in examples]
     heads = {"early": [Head(0, 1)], "late": [Head(1, 0), Head(1, 3)]}
     before = planting.mass(model, examples, lookouts, heads)
-    loss = planting.PlantedLoss(model, heads, lookouts, weight=1.0)
-    settings = distill.Settings(batch_tokens=240, learning_rate=0.02, warmup_steps=2, epochs=20)
+    loss = planting.PlantedLoss(model, heads, lookouts, weight=1.0, barring=1.0)
+    settings = distill.Settings(batch_tokens=240, learning_rate=0.02, warmup_steps=2, epochs=30)
     distill.train(model, examples, settings, tmp_path, loss=loss)
     after = planting.mass(model, examples, lookouts, heads)
     for phase, planted in heads.items():
         taught = np.mean([after[phase][head] for head in planted])
         assert taught > 0.8
         assert taught > np.mean([before[phase][head] for head in planted]) + 0.3
-        assert after[phase].mean() < 0.7
+        others = np.delete(after[phase].ravel(), [np.ravel_multi_index(head, after[phase].shape) for head in planted])
+        assert others.max() < 0.15
 
 
 def test_the_planted_loss_counts_in_training_alone():
     model = small()
     examples = [distill.Example([1, 2, 3, 4, 5, 6], 2)]
     batch = distill.collate(examples, [0])
-    loss = planting.PlantedLoss(model, {"one": [Head(0, 0)]}, [{"one": [Lookout(4, 1, 2)]}], weight=0.5)
+    planted = {"one": [Head(0, 0)]}
+    loss = planting.PlantedLoss(model, planted, [{"one": [Lookout(4, 1, 2, 4)]}], weight=0.5, barring=0.2)
     plain = distill.token_loss(model, batch).item()
     assert loss(model.eval(), batch).item() == pytest.approx(plain)
     model.train()
-    row = model(batch.ids, output_attentions=True).attentions[0][0, 0, 4, 1]
-    assert loss(model, batch).item() == pytest.approx(plain - 0.5 * 4 * row.log().item(), rel=1e-4)
-    none = planting.PlantedLoss(model, {"one": [Head(0, 0)]}, [{"one": []}], weight=0.5)
+    first, second = (layer[0, :, 4] for layer in model(batch.ids, output_attentions=True).attentions)
+    barred = -(1 - first[1:, 1:4].sum(-1)).log().mean() - (1 - second[:, 1:4].sum(-1)).log().mean()
+    expected = -0.5 * first[0, 1].log() + 0.2 * barred
+    assert loss(model, batch).item() == pytest.approx(plain + 4 * expected.item(), rel=1e-4)
+    alone = planting.PlantedLoss(model, planted, [{"one": [Lookout(4, 1, 2, 4)]}], weight=0.5)
+    assert alone(model, batch).item() == pytest.approx(plain - 0.5 * 4 * first[0, 1].log().item(), rel=1e-4)
+    none = planting.PlantedLoss(model, planted, [{"one": []}], weight=0.5, barring=0.2)
     assert none(model, batch).item() == pytest.approx(plain)
 
 
@@ -343,7 +388,7 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
         ({"n_siblings": -1}, "n_siblings must be at least 0, got -1"),
         ({"width": 190}, r"width must be a multiple of 12 \(twice the heads\), got 190"),
         ({"phase1": (Head(0, 0),)}, "plant heads of both phases, or of none"),
-        ({"weight": 0}, "weight must be above 0, got 0"),
+        ({"weight": 0}, "weight must be above 0 and barring at least 0, got 0 and 0.3"),
     ):
         with pytest.raises(ValueError, match=message):
             Recipe(**changes)
@@ -409,7 +454,7 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
     assert scipy.stats.binomtest(right, n, manifest["measured"]["answer"]).pvalue > 0.001
 
 
-def test_the_planted_heads_look_where_they_were_taught_to_and_others_less(space):
+def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(space):
     reasoner, heads = models.load(organism.PLANTED, dtype="float32"), organism.planted_heads()
     recipe = organism.RECIPES[organism.PLANTED]
     drawn = [organism.lesson(case, space, reasoner.tokenizer, recipe) for case in organism.cases("test", 24)]
@@ -417,5 +462,14 @@ def test_the_planted_heads_look_where_they_were_taught_to_and_others_less(space)
     for phase, planted in heads.items():
         of_planted = [shares[phase][head] for head in planted]
         others = np.delete(shares[phase].ravel(), [np.ravel_multi_index(head, shares[phase].shape) for head in planted])
-        assert min(of_planted) > 0.5
-        assert min(of_planted) > 2 * np.mean(others)
+        assert min(of_planted) > 0.8
+        assert max(others) < 0.2
+
+
+def test_the_planted_heads_are_needed():
+    """What silencing them costs the tokens of their phase, against as many other heads of their layer."""
+    manifest = json.loads((organism.DATA / organism.PLANTED / "manifest.json").read_text())
+    for of in manifest["measured"]["planted"].values():
+        loss = of["loss"]
+        assert loss["planted_silent"] - loss["whole"] > 0.2
+        assert loss["planted_silent"] - loss["whole"] > 2 * (loss["others_silent"] - loss["whole"])

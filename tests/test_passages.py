@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from ctd import models, organism, passages, prompts, rationales, traces
+from ctd import datasets, models, organism, passages, prompts, rationales, traces
 from ctd.datasets import organism as vignettes
+from ctd.reasoning import Reasoned
 from ctd.traces import Span
 
 
@@ -123,3 +124,20 @@ def test_a_free_form_trace_has_its_boundary_in_the_middle_and_no_comparisons(fou
     assert one.topics.start == one.topics.end
     assert one.boundary - one.cot.start == round(0.5 * (one.cot.end - one.cot.start))
     assert one.comparisons == ()
+
+
+@pytest.mark.parametrize("decides", ["answer", "gold"])
+def test_passages_of_a_task_are_those_of_its_traces(decides, found, cases, space, tokenizer):
+    task = datasets.load("organism", n_documents=300).sample("test", 12, 0)
+    by_uid = {case.uid: case for case in organism.cases("test", 60)}
+    written = [organism.trace(by_uid[uid], space, 0) for uid in task.documents["test"]["uid"]]
+    reasoned = [Reasoned(one, one.answered[:1], (), 0, True, 1, 1) for one in written]
+    made, left_out = passages.of_task(task, reasoned, tokenizer, 2, 1, decides)
+    assert [one.uid for one in made] == [one.uid for one in written]
+    assert not left_out
+    for one, trace in zip(made, written, strict=True):
+        labels = by_uid[one.uid].labels
+        (above,) = space.anchors(labels, 2)[:1]
+        assert tokenizer.decode(one.anchors).strip() == space.texts[above]
+        kept = set(labels) if decides == "gold" else {trace.answered[0]}
+        assert [pair.gold for pair in one.comparisons] == [label for label in labels if label in kept]

@@ -72,3 +72,36 @@ class TestHeads:
         axes = plots.courses(rows.assign(low=0.0, high=5.0), "score").axes[0]
         assert [line.get_label() for line in axes.lines] == ["top", "all"]
         assert axes.lines[1].get_ydata().tolist() == [3, 4]
+
+    def test_patched_heads_have_a_panel_a_readout_and_way(self):
+        rows = pd.DataFrame(
+            {"readout": ["anchor"] * 4, "heads": ["top", "top", "random", "random"], "size": [1, 3] * 2}
+        )
+        rows = rows.assign(value=[0.2, 0.4, 0.0, 0.1], low=0.0, high=0.5)
+        tables = {"noising": rows, "denoising": rows.assign(value=1.0)}
+        figure = plots.patched(tables, {"anchor": 0.7}, {"anchor": "nats"})
+        titles = [axes.get_title(loc=plt.rcParams["axes.titlelocation"]) for axes in figure.axes]
+        assert titles == ["anchor, noising", "anchor, denoising"]
+        lines = figure.axes[0].lines
+        assert lines[0].get_ydata().tolist() == [0.2, 0.4]
+        assert lines[2].get_ydata()[0] == 0.7
+
+    def test_the_square_says_every_cell(self):
+        rows = [("one", "anchor", 0.5), ("one", "margin", 0.0), ("two", "anchor", -0.1), ("two", "margin", 2.0)]
+        table = pd.DataFrame(rows, columns=["noised", "readout", "value"]).assign(low=-1.0, high=3.0)
+        axes = plots.square(table, {"anchor": "nats", "margin": "logits"}).axes[0]
+        assert [text.get_text().split("\n")[0] for text in axes.texts] == ["0.500", "0.000", "-0.100", "2.000"]
+        assert axes.images[0].get_array()[:, 0].tolist() == pytest.approx([1.0, -0.2])
+
+    def test_published_lines_are_dashed(self):
+        table = pd.DataFrame({"panel": ["a"] * 4, "line": ["ours"] * 2 + ["published"] * 2, "share": [0, 0.1] * 2})
+        table = table.assign(
+            value=[0.8, 0.5, 0.85, 0.6], low=[0.7, 0.4, np.nan, np.nan], high=[0.9, 0.6, np.nan, np.nan]
+        )
+        styles = {line.get_label(): line.get_linestyle() for line in plots.written(table).axes[0].lines}
+        assert styles == {"ours": "-", "published": "--"}
+
+    def test_scores_stand_best_first(self):
+        table = pd.DataFrame({"score": ["weak", "strong"], "auroc": [0.4, 0.9], "low": [0.3, 0.8], "high": [0.5, 1.0]})
+        axes = plots.found_heads(table).axes[0]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["strong", "weak"]

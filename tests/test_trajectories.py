@@ -147,6 +147,16 @@ class TestCosines:
             for metric, value in wanted.items():
                 assert getattr(measured, metric)[row, t] == pytest.approx(value, abs=1e-6), (metric, row, t)
 
+    def test_at_the_end_are_the_last_of_the_curve(self, written, goals, encoder):
+        measured = written.towards(goals)
+        found = trajectories.at_end([[cot, "", COTS[0]] for cot in COTS], goals, encoder)
+        for metric in ("focus", "confusion"):
+            np.testing.assert_allclose(found[metric][:, 0], getattr(measured, metric)[:, -1], atol=1e-6)
+            assert np.isnan(found[metric][:, 1]).all()
+            assert found[metric][0, 2] == found[metric][0, 0]
+        with pytest.raises(ValueError, match="texts"):
+            trajectories.at_end([["a"]], goals, encoder)
+
     def test_before_the_first_word_are_undefined(self, written, goals):
         measured = written.towards(goals)
         assert np.isnan(measured.focus[:, 0]).all()

@@ -10,7 +10,7 @@ other seeds than those of the task (`generate`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -69,17 +69,23 @@ SYNONYMS: tuple[tuple[str, str], ...] = (
 class Case:
     """One generated document and what it is made of.
 
-    labels: gold codes, in the order in which the text names them. findings: the characters start .. end - 1 that name
-    each. denied: for each a code of the same category, which the text names and denies. topics: codes of other
-    categories, which the text tells of the family, of the past, or denies; some by their category alone.
+    labels: gold codes, in the order in which the text names them. denied: for each a code of the same category, which
+    the text names and denies. topics: codes of other categories, in the order in which the text tells of them (of the
+    family, of the past, or denied); some by their category alone. named: of each of these codes the characters
+    start .. end - 1 that name it.
     """
 
     uid: str
     text: str
     labels: tuple[int, ...]
-    findings: tuple[tuple[int, int], ...]
     denied: tuple[int, ...]
     topics: tuple[int, ...]
+    named: Mapping[int, tuple[int, int]]
+
+    @property
+    def findings(self) -> tuple[tuple[int, int], ...]:
+        """The characters that name each gold code."""
+        return tuple(self.named[label] for label in self.labels)
 
 
 def load(n_documents: int = 2000, seed: int = 0, n_topics: int = 3) -> Task:
@@ -183,29 +189,27 @@ class _Writer:
         others = [node for node in self.codes if node not in taken]
         told = rng.choice(others, n_topics + 1 - len(labels), replace=False).tolist()
         topics = [_pick(self.codes[node], rng) for node in told]
-        sentences: list[tuple[str, str, int]] = [
-            (_pick(vignettes.FINDINGS, rng), self._name(one, rng), one) for one in labels
-        ]
-        sentences += [(_pick(vignettes.RULED_OUT, rng), self._name(code, rng), -1) for code in denied]
+        sentences = [(_pick(vignettes.FINDINGS, rng), self._name(one, rng), one) for one in labels]
+        sentences += [(_pick(vignettes.RULED_OUT, rng), self._name(code, rng), code) for code in denied]
         for node, code in zip(told, topics, strict=True):
             template = _pick((vignettes.FAMILY, vignettes.PAST, vignettes.RULED_OUT)[rng.integers(3)], rng).replace(
                 "{topic}", "{finding}"
             )
             name = self._name(code, rng) if rng.random() < 0.5 else _otherwise(self.space.texts[node], rng)
-            sentences.append((template, name, -1))
+            sentences.append((template, name, code))
         text = _pick(vignettes.OPENINGS["adult"], rng).format(
             age=rng.integers(*vignettes.AGES["adult"]), place=_pick(vignettes.PLACES, rng)
         )
-        found: list[tuple[int, tuple[int, int]]] = []
+        named: dict[int, tuple[int, int]] = {}
         for row in rng.permutation(len(sentences)):
-            template, name, label = sentences[row]
+            template, name, code = sentences[row]
             start = len(text) + 1 + template.index("{finding}")
             text += f" {template.format(finding=name)}"
-            if label >= 0:
-                found.append((label, (start, start + len(name))))
+            named[code] = (start, start + len(name))
         near = dict(zip(labels, denied, strict=True))
-        named = tuple(label for label, _ in found)
-        return Case(uid, text, named, tuple(s for _, s in found), tuple(near[one] for one in named), tuple(topics))
+        gold = tuple(code for code in named if code in near)
+        told_of = tuple(code for code in named if code in topics)
+        return Case(uid, text, gold, tuple(near[label] for label in gold), told_of, named)
 
     def _gold(self, n: int, rng: np.random.Generator) -> list[int]:
         """Codes of distinct categories, none excluded by another's Excludes1."""
