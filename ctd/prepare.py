@@ -49,9 +49,11 @@ def _searches(profile: str, read: Mapping[str, datasets.Task]) -> Iterator[tuple
     for asked in _parameters(profile):
         if "tasks" in asked:
             yield asked["tasks"][0], asked["encoder"], "flat", asked["seed"]
+        if "dataset" not in asked:
+            continue
         if "teacher" in asked:
             yield asked["dataset"], asked["encoder"], "flat", asked["seed"]
-        elif "dataset" in asked:
+        else:
             whole = asked["n_labels"] >= len(read[asked["dataset"]].space)
             searched = [asked["dataset"]] * whole + [asked["second_dataset"]] * (asked["second_dataset"] != "none")
             for name in searched:

@@ -211,14 +211,14 @@ def read(
     """
     texts = [start + completion.text for start, completion in zip(begun, written, strict=True)]
     unknown: dict[str, None] = {}
-    for text in texts:
+    for text, start in zip(texts, begun, strict=True):
         traces.read(text, index.space, _Asked(unknown))
-        unknown.update(dict.fromkeys(text[start:end] for start, end in _answer_items(text)))
+        unknown.update(dict.fromkeys(text[first:last] for first, last in _answer_items(text, len(start))))
     grounded = dict(zip(unknown, index.ground(list(unknown)), strict=True)) if unknown else {}
     reasoned = []
     for text, start, completion, document, uid in zip(texts, begun, written, documents, uids, strict=True):
         scores: dict[int, float] = {}
-        spans = _answer_items(text)
+        spans = _answer_items(text, len(start))
         for first, last in spans:
             label = grounded[text[first:last]].label
             place = float(-len(scores))
@@ -260,10 +260,11 @@ class _Nowhere:
     label = 0
 
 
-def _answer_items(text: str) -> list[tuple[int, int]]:
-    """Where the items of the last answer stand."""
+def _answer_items(text: str, n_begun: int) -> list[tuple[int, int]]:
+    """Where the items of the last answer stand, but for those that were handed over with the text's beginning."""
     start = text.rfind(traces.ANSWER)
-    return [found.span(1) for found in ITEM.finditer(text, start)] if start >= 0 else []
+    found = [item.span(1) for item in ITEM.finditer(text, start)] if start >= 0 else []
+    return [span for span in found if span[0] >= n_begun]
 
 
 def rankings(reasoned: Sequence[Reasoned], places: int, refined: bool = False) -> np.ndarray:

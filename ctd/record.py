@@ -66,11 +66,13 @@ class Recorder:
     ) -> None:
         """Keep one result. unit: such as "fraction", "labels", "seconds". interval: its low and high end.
 
-        A value may be None (there is none, such as the recall of an empty group).
-        Raises ValueError for a name given before, an empty name or unit, a value that is not a finite number, text
-        or None, an interval that is not two finite numbers in order, or a recorder that is closed.
+        A value may be None or NaN: there is none, such as the recall of an empty group, and no interval.
+        Raises ValueError for a name given before, an empty name or unit, a value that is no number, text or None or is
+        infinite, an interval that is not two finite numbers in order, or a recorder that is closed.
         """
         self._check_open(name)
+        if isinstance(value, float | np.floating) and np.isnan(value):
+            value, interval = None, None
         if not name or not unit:
             raise ValueError(f"a result needs a name and a unit, got name {name!r} and unit {unit!r}")
         if name in self._results:

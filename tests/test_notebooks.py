@@ -154,6 +154,7 @@ OWN = {
 }  # fmt: skip
 NEEDS = {
     ("00_label_spaces", "n_clusters"): {"tasks": ["mesh"]},
+    ("03_shortlist_isolation", "n_near_misses"): {"shortlist_size": 20},
     ("04_coarse_heads", "encoder"): CLUSTERED,  # lists of the organism hold labels alone: nothing is grounded
     ("05_refinement_heads", "encoder"): CLUSTERED,
     ("06_activation_patching", "dataset"): MORE,

@@ -153,6 +153,15 @@ def test_a_shortlist_that_was_handed_over_adds_nothing_to_what_was_written(asked
     assert one.ranking == one.refined == (5, 3)
 
 
+def test_a_beginning_that_speaks_of_an_answer_has_none(asked, index):
+    """The topics of a trace out of format may read so; what follows is still the shortlist that was handed over."""
+    asked.answer = by_line("</think>\n", [-1])
+    begun = ["<think>\nTopics: Answer:\nShortlist:\n- Liver\nCompare:\n"]
+    (one,) = reasoning.reason(teacher(), ["d"], index, begun=begun)
+    assert one.ranking == ()
+    assert one.n_items == 0
+
+
 def test_rankings_are_padded_and_cut():
     ranked = [SimpleNamespace(ranking=(4, 2, 1), refined=(1, 2, 4)), SimpleNamespace(ranking=(), refined=())]
     assert reasoning.rankings(ranked, 2).tolist() == [[4, 2], [-1, -1]]

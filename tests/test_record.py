@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ctd.record import Recorder
+from ctd.record import RESULTS, Recorder
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_results_keep_their_order_and_are_plain_json(run):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("x", float("nan"), "fraction"), "finite"),
+        (("x", float("inf"), "fraction"), "finite"),
         (("x", np.inf, "fraction"), "finite"),
         (("x", True, "fraction"), "number, text or None"),
         (("x", [1], "labels"), "number, text or None"),
@@ -93,3 +93,12 @@ def test_peak_memory_does_not_count_the_parent():
     ballast = np.ones(400 * 2**20, np.uint8)
     peak = float(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
     assert peak < ballast.nbytes / 2**20
+
+
+def test_what_is_not_a_number_is_no_value(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_RUN_DIR", str(tmp_path))
+    run = Recorder.start()
+    run.record("recall", float("nan"), "fraction", (float("nan"), float("nan")))
+    run.close()
+    [result] = json.loads((tmp_path / RESULTS).read_text())["results"]
+    assert result == {"name": "recall", "value": None, "unit": "fraction", "interval": None}
