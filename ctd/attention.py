@@ -79,10 +79,6 @@ class Attended:
         query, key = self.query[row, head].float(), self.key[row, self.key_head(head)].float()
         return self._capped(query @ key.transpose(-1, -2) * self.scaling)
 
-    def softmax(self, scores: Float[Tensor, "p q k"], row: Int[Tensor, " p"]) -> Float[Tensor, "p q k"]:
-        """Patterns of these scores under each row's mask."""
-        return _softmax(scores, self.visible()[row, 0])
-
     def visible(self, rows: Rows = ALL, queries: slice = ALL) -> Bool[Tensor, "b 1 q k"]:
         """What each query sees."""
         if self.mask is not None:
@@ -249,7 +245,6 @@ def patch(
     if len(sources) != len(heads) or not all(0 <= row < len(heads) for row in sources):
         raise ValueError(f"source must name a row of the batch (0 to {len(heads) - 1}) for each row, got {sources}")
     generator = torch.Generator().manual_seed(seed)
-
     came_from = torch.tensor(sources)
 
     def put_in(attended: Attended) -> None:
@@ -286,16 +281,16 @@ def _pattern(
     """What replaces the pattern of a head in a row, for each of p pairs of them."""
     if noise == "run":  # many rows come from one
         pairs, place = torch.stack([row, head]).unique(dim=1, return_inverse=True)
-        return attended.softmax(attended.pair_scores(*pairs), pairs[0])[place]
-    scores = attended.pair_scores(row, head)
+        return _softmax(attended.pair_scores(*pairs), attended.visible()[pairs[0], 0])[place]
     visible = attended.visible()[row, 0]
     if noise == "uniform":
-        return attended.softmax(torch.zeros_like(scores), row)
+        return _softmax(torch.zeros(visible.shape, device=visible.device), visible)
+    scores = attended.pair_scores(row, head)
     n = visible.sum(-1, keepdim=True).clamp(min=1)
     mean = scores.where(visible, 0.0).sum(-1, keepdim=True) / n
     spread = (((scores - mean) ** 2).where(visible, 0.0).sum(-1, keepdim=True) / n).sqrt()
     drawn = torch.randn(scores.shape, generator=generator).to(scores.device)
-    return attended.softmax(scores + sigma * spread * drawn, row)
+    return _softmax(scores + sigma * spread * drawn, visible)
 
 
 def _where(queries: Bool[Tensor, "b s"] | None, row: Int[Tensor, " p"], attended: Attended) -> Bool[Tensor, "p q 1"]:
