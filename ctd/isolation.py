@@ -8,20 +8,22 @@ shortlists of a document are equally long (our definition).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
-from ctd import metrics, stats
+from ctd import metrics, reasoning, stats
 from ctd import shortlists as sl
+from ctd.datasets import Task
 from ctd.index import LabelIndex
-from ctd.reasoning import Reasoned
+from ctd.reasoning import Reasoned, Teacher
 from ctd.shortlists import Shortlist
 
 KINDS = ("own", "retrieved", "oracle", "corrupted")
-REFINEMENTS = ("none", "model", "perfect")
 
 
 def own(reasoned: Sequence[Reasoned]) -> list[list[int]]:
@@ -37,6 +39,78 @@ def sizes(shortlists: Sequence[Sequence[int]], size: int) -> list[int]:
 def cut_to(shortlist: Shortlist, wanted: Sequence[int]) -> list[list[int]]:
     """The first labels of each row, as many as are wanted of it."""
     return [[int(label) for label in row[row >= 0][:most]] for row, most in zip(shortlist, wanted, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Isolated:
+    """A teacher's phases on a task's test documents, each by itself.
+
+    reasoned: what it wrote. given: the four shortlists of each document, by `KINDS`. outputs: the ranking that its
+    refinement makes of each.
+    """
+
+    teacher: Teacher
+    task: Task
+    index: LabelIndex
+    reasoned: list[Reasoned]
+    given: dict[str, list[list[int]]]
+    outputs: dict[str, Shortlist]
+
+
+def isolate(
+    teacher: Teacher,
+    task: Task,
+    index: LabelIndex,
+    size: int = 0,
+    corruption: float = 0.5,
+    n_near_misses: int = 10,
+    cutoff: int = 5,
+    max_tokens: int = 512,
+    seed: int = 0,
+) -> Isolated:
+    """The teacher reasons about each test document, then refines three shortlists that it did not make.
+
+    size, corruption, n_near_misses: as in `shortlists`. cutoff: places that a ranking has at least. Raises what
+    `shortlists` raises.
+    """
+    documents, uids = (list(task.documents["test"][column]) for column in ("text", "uid"))
+    ask = partial(reasoning.reason, teacher, documents, index, uids=uids, max_tokens=max_tokens, seed=seed)
+    reasoned = ask()
+    given = shortlists(task, index, reasoned, size, corruption, n_near_misses, seed)
+    places = max(cutoff, *(len(one.ranking) for one in reasoned))
+    outputs = {"own": reasoning.rankings(reasoned, places, refined=True)}
+    for name in KINDS[1:]:
+        told = zip(reasoned, given[name], strict=True)
+        begun = [reasoning.handed(one.trace, labels, task.space.texts) for one, labels in told]
+        outputs[name] = reasoning.rankings(ask(begun=begun, desc=f"refining {name}"), places, refined=True)
+    return Isolated(teacher, task, index, reasoned, given, outputs)
+
+
+def shortlists(
+    task: Task,
+    index: LabelIndex,
+    reasoned: Sequence[Reasoned],
+    size: int = 0,
+    corruption: float = 0.5,
+    n_near_misses: int = 10,
+    seed: int = 0,
+) -> dict[str, list[list[int]]]:
+    """The four shortlists of each test document, by `KINDS`.
+
+    reasoned: what the teacher wrote about them. size: as in `sizes`. corruption: the share of places that is another
+    document's. n_near_misses: in the oracle's shortlist at most. Raises what `corrupted` raises.
+    """
+    listed, gold = own(reasoned), task.gold("test")
+    wanted = sizes(listed, size)
+    found = sl.retrieve_scored(index, task, "test", max(wanted))
+    near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)
+    given = (
+        [labels[:most] for labels, most in zip(listed, wanted, strict=True)],
+        cut_to(found, wanted),
+        oracle(gold, near, found, wanted, seed),
+        corrupted(listed, listed, corruption, seed),
+    )
+    return dict(zip(KINDS, given, strict=True))
 
 
 def oracle(
@@ -87,44 +161,6 @@ def recall_at_own_size(shortlists: Mapping[str, Sequence[Sequence[int]]], gold: 
         given = sl.as_array(listed)
         per_document[name] = metrics.recall_at_k(given, gold, given.shape[1], average=False)
     return _against_first(per_document, "shortlist", seed)
-
-
-def refine(
-    inputs: Mapping[str, Sequence[Sequence[int]]], outputs: Mapping[str, Shortlist], gold: csr_matrix, cutoff: int
-) -> dict[str, dict[str, Float[np.ndarray, " documents"]]]:
-    """nDCG@cutoff of each document, by shortlist and refinement.
-
-    inputs: the shortlists that were handed over, in their order. outputs: what the model answered on each.
-    "none" reads the shortlist as it stands, "perfect" puts its gold labels first.
-    """
-    scores = {}
-    for name, listed in inputs.items():
-        given = sl.as_array(listed, cutoff)
-        values = (
-            metrics.ndcg_at_k(given, gold, cutoff, average=False),
-            metrics.ndcg_at_k(outputs[name], gold, cutoff, average=False),
-            metrics.oracle_ndcg_at_k(given, gold, cutoff, average=False),
-        )
-        scores[name] = dict(zip(REFINEMENTS, values, strict=True))
-    return scores
-
-
-def refinement_table(scores: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]], seed: int) -> pd.DataFrame:
-    """What `refine` gives, averaged over documents: columns shortlist, refinement, value, low, high."""
-    rows = [
-        (name, refinement, *stats.bootstrap_mean(values, seed=seed).scalar)
-        for name, by_refinement in scores.items()
-        for refinement, values in by_refinement.items()
-    ]
-    return pd.DataFrame(rows, columns=["shortlist", "refinement", "value", "low", "high"])
-
-
-def gains(scores: Mapping[str, Mapping[str, Float[np.ndarray, " n"]]], seed: int) -> pd.DataFrame:
-    """What the model's refinement adds to each shortlist in its order (paired): shortlist, value, low, high."""
-    rows = [
-        (name, *stats.bootstrap_difference(of["model"], of["none"], seed=seed).scalar) for name, of in scores.items()
-    ]
-    return pd.DataFrame(rows, columns=["shortlist", "value", "low", "high"])
 
 
 def kept_from_shortlist(inputs: Sequence[Sequence[int]], outputs: Shortlist) -> Float[np.ndarray, " documents"]:

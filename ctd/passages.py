@@ -162,9 +162,11 @@ def of_task(
     decides: "answer" keeps the comparisons of a label that the teacher answers with one that it does not, "gold" those
     of a gold label. longest: as in `passages`.
     """
-    gold = [row.indices.tolist() for row in task.gold("test")]
-    anchors = [task.space.anchors(labels, topic_depth)[:n_topics].tolist() if labels else [] for labels in gold]
-    right = [one.ranking for one in reasoned] if decides == "answer" else gold
+    right = [
+        one.ranking if decides == "answer" else gold.indices.tolist()
+        for one, gold in zip(reasoned, task.gold("test"), strict=True)
+    ]
+    anchors = task.topics("test", topic_depth, n_topics)
     return passages([one.trace for one in reasoned], right, anchors, task.space, tokenizer, longest)
 
 

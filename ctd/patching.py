@@ -26,9 +26,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ctd import attention, stats
+from ctd import attention, heads, stats
 from ctd.attention import Head, Noise, What
 from ctd.cache import DATA
+from ctd.heads import Direction, HeadScores
 from ctd.passages import Passage
 from ctd.traces import CLOSE
 
@@ -70,6 +71,42 @@ def pairs(passages: Sequence[Passage], seed: int = 0) -> tuple[list[tuple[Passag
     order = np.random.default_rng(seed).permutation(len(told))
     others = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
     return [(one, corrupt(one, told[others[row]])) for row, one in enumerate(told)], len(passages) - len(told)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Heads ranked on some documents, and others to patch them on.
+
+    rankings: of all heads, by phase, the highest first. pairs: clean and corrupted passage of each document patched.
+    left_out: how many documents were not, by the reason.
+    """
+
+    scored: HeadScores
+    rankings: dict[str, list[Head]]
+    pairs: list[tuple[Passage, Passage]]
+    left_out: dict[str, int]
+
+
+def trial(
+    model: Any,
+    made: Sequence[Passage],
+    n_scored: int,
+    n_patched: int,
+    direction: Direction = "unembedding",
+    seed: int = 0,
+) -> Trial:
+    """Heads ranked by the paper's scores on the first n_scored passages, and n_patched of the others at most.
+
+    Patched are those that mention their anchor and compare a label that is kept. direction: of CoarseScore (see
+    `heads.score`). Raises what `heads.score`, `HeadScores.ranking` and `pairs` raise.
+    """
+    ranked_on = [one for one in made[:n_scored] if one.anchor_mentions or direction == "unembedding"]
+    patched_on = [one for one in made[n_scored:] if any(pair.decided for pair in one.comparisons)]
+    scored = heads.score(model, ranked_on, direction)
+    rankings = {"Phase 1": scored.ranking(heads.COARSE), "Phase 2": scored.ranking(heads.REFINE)}
+    found, silent = pairs(patched_on, seed)
+    left_out = {"anchor never mentioned": silent, "no comparison": len(made[n_scored:]) - len(patched_on)}
+    return Trial(scored, rankings, found[:n_patched], left_out)
 
 
 def bins(n_heads: int, published: Sequence[int] = BINS, of: int = OF) -> list[int]:

@@ -173,8 +173,8 @@ def recall_by_group(
     total = np.asarray((gold.astype(float) @ member).todense())
     rows = []
     for name, pred in shortlists.items():
-        found = np.asarray((_found(pred[:, :k], gold).astype(float) @ member).todense())
-        interval = stats.bootstrap_ratio(found, total, seed=seed)
+        hits = np.asarray((found(pred[:, :k], gold).astype(float) @ member).todense())
+        interval = stats.bootstrap_ratio(hits, total, seed=seed)
         rows += [
             {"retriever": name, "group": group, "occurrences": int(count), "recall": mean, "low": low, "high": high}
             for group, count, mean, low, high in zip(
@@ -194,22 +194,22 @@ def outcomes(shortlists: Mapping[str, Shortlist], gold: csr_matrix, k: int, spac
     document, label = gold.nonzero()
     rows = []
     for name, pred in shortlists.items():
-        found = np.asarray(_found(pred[:, :k], gold)[document, label]).ravel()
+        there = np.asarray(found(pred[:, :k], gold)[document, label]).ravel()
         here = np.where(pred[:, :k] >= 0, space.family[pred[:, :k]], -1)
         keys = np.unique((np.arange(len(pred))[:, None] * len(space.ids) + here)[here >= 0])
-        near = np.isin(document * len(space.ids) + space.family[label], keys) & ~found
+        near = np.isin(document * len(space.ids) + space.family[label], keys) & ~there
         rows.append(
             {
                 "retriever": name,
-                "found": found.mean(),
+                "found": there.mean(),
                 "near miss only": near.mean(),
-                "missed": 1 - found.mean() - near.mean(),
+                "missed": 1 - there.mean() - near.mean(),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _found(pred: Shortlist, gold: csr_matrix) -> csr_matrix:
+def found(pred: Shortlist, gold: csr_matrix) -> csr_matrix:
     """Gold pairs that the shortlist holds, [documents, labels]."""
     row, place = np.nonzero(metrics.hits(pred, gold))
     return csr_matrix((np.ones(len(row), bool), (row, pred[row, place])), shape=gold.shape)
@@ -254,9 +254,9 @@ def score_table(
 def worst_documents(pred: Shortlist, task: Task, split: str, k: int, most: int = 5) -> pd.DataFrame:
     """Documents with the lowest recall@k (then most gold labels, then uid): uid, first words, labels, found."""
     gold = task.gold(split)
-    found = np.asarray(_found(pred[:, :k], gold).sum(1)).ravel()
+    hits = np.asarray(found(pred[:, :k], gold).sum(1)).ravel()
     count = np.asarray(gold.sum(1)).ravel()
-    recall = np.divide(found, count, out=np.ones(len(count)), where=count > 0)
+    recall = np.divide(hits, count, out=np.ones(len(count)), where=count > 0)
     part = task.documents[split]
     order = sorted(range(len(part)), key=lambda row: (recall[row], -count[row], part[row]["uid"]))[:most]
     return pd.DataFrame(
@@ -265,7 +265,7 @@ def worst_documents(pred: Shortlist, task: Task, split: str, k: int, most: int =
                 "uid": part[row]["uid"],
                 "begins": excerpt(part[row]["text"]),
                 "gold labels": int(count[row]),
-                f"found in {k}": int(found[row]),
+                f"found in {k}": int(hits[row]),
                 "for example": task.space.texts[int(gold[row].indices[0])],
             }
             for row in order

@@ -23,9 +23,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from ctd import encoders, stats
+from ctd import encoders, isolation, stats
 from ctd.cache import DATA
+from ctd.datasets import Task
 from ctd.encoders import Encoder
+from ctd.index import LabelIndex
 from ctd.labels import LabelSpace
 from ctd.stats import Interval
 from ctd.traces import Trace
@@ -225,6 +227,25 @@ def targets(
             means[place] = vectors[[row[int(node)] for node in part]].mean(axis=0)
     anchor, near_miss, right = np.split(_unit(means), 3)
     return Targets(anchor, embed(encoder, documents, longest, "embedding documents"), near_miss, right)
+
+
+def targets_of(
+    task: Task,
+    index: LabelIndex,
+    topic_depth: int,
+    n_topics: int,
+    n_near_misses: int,
+    rows: Sequence[int] | None = None,
+) -> Targets:
+    """The targets of test documents: `targets` of their gold labels, of as many near misses and topics at most.
+
+    topic_depth: level of the tree whose nodes are the topics, 0 the highest. rows: which documents; None for all.
+    """
+    part = task if rows is None else task.select("test", np.asarray(rows))
+    documents, gold = list(part.documents["test"]["text"]), part.gold("test")
+    near = isolation.near_misses(index, gold, documents, n_near_misses)
+    anchors = part.topics("test", topic_depth, n_topics)
+    return targets(documents, [row.indices.tolist() for row in gold], near, anchors, task.space, index.encoder)
 
 
 def shuffled(trace: Trace, rng: np.random.Generator) -> Trace:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from ctd import isolation, metrics
+from ctd import isolation
 from ctd.reasoning import Reasoned
 from ctd.traces import Mention, Span, Trace
 
@@ -81,20 +81,6 @@ def test_recall_at_own_size_is_hits_over_gold_and_its_difference_is_paired():
     table = isolation.recall_at_own_size({"own": [[0, 1, 9], [2]], "other": [[0, 8, 9], [3]]}, gold, seed=0)
     assert table["value"].tolist() == [0.75, 0.5]
     assert table["first_minus_this"].tolist() == [0.0, 0.25]
-
-
-def test_none_model_and_perfect_are_scored_on_the_same_shortlist():
-    gold = gold_of({0, 1}, {2})
-    inputs = {"own": [[9, 0, 1], [8, 2]]}
-    outputs = {"own": np.array([[0, 9, 1], [2, -1, -1]], np.int32)}
-    scores = isolation.refine(inputs, outputs, gold, 3)
-    table = isolation.refinement_table(scores, seed=0).set_index("refinement")["value"]
-    as_given = np.array([[9, 0, 1], [8, 2, -1]])
-    assert table["none"] == pytest.approx(metrics.ndcg_at_k(as_given, gold, 3))
-    assert table["model"] == pytest.approx(metrics.ndcg_at_k(outputs["own"], gold, 3))
-    assert table["perfect"] == 1.0
-    gained = isolation.gains(scores, seed=0)["value"].item()
-    assert gained == pytest.approx(table["model"] - table["none"])
 
 
 def test_what_an_answer_keeps_of_its_shortlist_is_counted():

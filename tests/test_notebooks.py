@@ -41,6 +41,7 @@ SMALL = {
     "05_refinement_heads": {**HEADS, "n_top": 6},
     "06_activation_patching": {**HEADS, "n_scored": 4, "n_patched": 3, "n_written": 1, "n_random": 1},
     "07_do_the_instruments_work": {"n_documents": 8, "n_patched": 2},
+    "08_complementarity": {**HEADS, "second_dataset": "none", "n_scored": 4, "n_patched": 3, "n_written": 1},
 }
 REASONING = {
     "dataset": {"dataset": "vignettes"},
@@ -136,6 +137,22 @@ CHANGES["07_do_the_instruments_work"] = {
     "noise": {"noise": "gaussian"},
     "seed": {"seed": 5},
 }
+CHANGES["08_complementarity"] = {
+    **CHANGES["03_shortlist_isolation"],
+    "max_tokens": {"max_tokens": 130},
+    "n_clusters": {"n_clusters": 8, "topic_depth": 0},
+    "topic_depth": {"topic_depth": 0},
+    "second_dataset": {"second_dataset": "organism"},
+    "second_teacher": {"second_teacher": "organism-planted"},
+    "second_topic_depth": {"second_topic_depth": 1},
+    "absent": {"absent": "corrupted"},
+    "metric": {"metric": "PSP"},
+    "n_topics": {"n_topics": 1},
+    "n_scored": {"n_scored": 5},
+    "n_patched": {"n_patched": 2},
+    "n_written": {"n_written": 0},
+    "heads_bin": {"heads_bin": 1},
+}
 # What the changes of a source are held against: a label space of a few words.
 CLUSTERED = {"n_clusters": 8, "topic_depth": 0}
 MORE = {"n_documents": 60, "n_scored": 30}  # comparisons are rarer elsewhere than in the organism's own task
@@ -147,6 +164,9 @@ OWN = {
     },
     "02_reasoning_trajectories": {**OWN_ORGANISM, "n_clusters": 2, "topic_depth": 0, "modes": ["answer"]},
     "03_shortlist_isolation": OWN_ORGANISM,
+    "08_complementarity": {
+        **OWN_ORGANISM, "n_clusters": 2, "topic_depth": 0, "second_dataset": "none", "n_patched": 0,
+    },
     **{
         stem: SMALL[stem] | CLUSTERED | {**MORE, "n_scored": 12, "dataset": "records", "source": "c.jsonl"}
         for stem in ("04_coarse_heads", "05_refinement_heads", "06_activation_patching")
@@ -158,6 +178,10 @@ NEEDS = {
     ("04_coarse_heads", "encoder"): CLUSTERED,  # lists of the organism hold labels alone: nothing is grounded
     ("05_refinement_heads", "encoder"): CLUSTERED,
     ("06_activation_patching", "dataset"): MORE,
+    ("08_complementarity", "dataset"): MORE,
+    ("08_complementarity", "n_near_misses"): {"shortlist_size": 20},
+    ("08_complementarity", "second_teacher"): {"second_dataset": "organism"},
+    ("08_complementarity", "second_topic_depth"): {"second_dataset": "organism"},
 }
 WITH_SOURCE = {"source", "text_column", "label_column"}
 

@@ -59,6 +59,14 @@ class Task:
         """
         return labels_matrix(self.documents[split]["labels"], len(self.space), self.unscored if scored else ())
 
+    def topics(self, split: str, depth: int, most: int) -> list[list[int]]:
+        """The anchors of each document: the nodes of the tree at that depth above most of its gold labels.
+
+        depth: 0 the highest level. most: anchors of a document at most. None for one without gold labels.
+        """
+        labels = (row.indices.tolist() for row in self.gold(split))
+        return [self.space.anchors(right, depth)[:most].tolist() if right else [] for right in labels]
+
     def sample(self, split: str, n_documents: int, seed: int) -> Task:
         """The task with n documents of one split, drawn without order; all of them when there are fewer."""
         n = len(self.documents[split])
