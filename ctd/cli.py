@@ -191,6 +191,34 @@ def validate(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Examples:  ctd claims  |  ctd claims --profile smoke  |  ctd claims --check")
+def claims(
+    profile: Profile = "default",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare with what the run of 13_claims shows; exit code 1 where one differs."),
+    ] = False,
+) -> None:
+    """Print the claims ledger: each claim, its rule, the published number, ours, and the verdict that follows.
+
+    Nothing is run: the numbers are those recorded in runs/*/PROFILE. A claim without them is "not run".
+    """
+    from ctd import claims as ledger
+
+    runs.profile_values(runs.find_notebook(ledger.STEM), profile)  # refuses an unknown profile
+    if check:
+        problems = ledger.check(profile)
+        for problem in problems:
+            typer.echo(problem, err=True)
+        if problems:
+            raise typer.Exit(1)
+        typer.echo(f"{ledger.STEM}/{profile}: all {len(ledger.CLAIMS)} verdicts follow from the stored results")
+        return
+    rows = ledger.ledger(profile)
+    show_table(ledger.COLUMNS, [row.cells for row in rows])
+    typer.echo(", ".join(f"{count} {verdict}" for verdict, count in ledger.counts(rows).items()))
+
+
 @app.command(epilog="Example:  ctd book --profile smoke")
 def book(
     profile: Profile = "default",

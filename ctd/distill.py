@@ -181,14 +181,16 @@ def train(
     adapters: MergedLoRA | None = None,
     validation: Sequence[Example] = (),
     loss: Loss = token_loss,
+    n_steps: int = 0,
     desc: str = "training",
 ) -> list[dict[str, float]]:
     """Train in place; returns the log, a row each step, which `folder`/log.csv keeps. Leaves the model in eval mode.
 
     adapters: what is trained; None for every weight that requires a gradient. validation: examples whose mean loss
-    the log notes now and then (NaN in the other rows). loss: summed over a batch's targets; its random numbers
-    (dropout) depend on seed and step alone. folder: for log and checkpoint; a checkpoint of the same examples,
-    settings and shapes there is gone on from, of others refused. Model and loss must be those it was begun with.
+    the log notes now and then (NaN in the other rows). loss: summed over a batch's targets; the parameters of one that
+    has some are trained along; its random numbers (dropout) depend on seed and step alone. n_steps: steps to take of
+    those of all epochs; 0 takes all. folder: for log and checkpoint; a checkpoint of the same examples, settings and
+    shapes there is gone on from, of others refused. Model and loss must be those it was begun with.
     Raises ValueError without examples, for one that leaves nothing to learn, for a checkpoint of another run, for a
     model that `token_loss` does not fit, or when loss or gradient is no longer a number.
     """
@@ -207,11 +209,15 @@ def train(
     if loss is token_loss:
         _check_head(model, examples[0])
     steps = batches(examples, settings)
-    trained = [p for p in (model if adapters is None else adapters).parameters() if p.requires_grad]
+    if not 0 <= n_steps <= len(steps):
+        raise ValueError(f"n_steps must be between 0 (all) and {len(steps)} in {settings.epochs} epochs, got {n_steps}")
+    steps = steps[: n_steps or None]
+    learned_along = list(loss.parameters()) if isinstance(loss, nn.Module) else []
+    trained = [p for p in (model if adapters is None else adapters).parameters() if p.requires_grad] + learned_along
     optimizer = torch.optim.AdamW(
         trained, settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
     )
-    identity = _identity(examples, settings, trained)
+    identity = _identity(examples, settings, trained, len(steps))
     log = _resume(folder / CHECKPOINT, identity, trained, optimizer)
     device = next(model.parameters()).device
     model.train()
@@ -311,14 +317,14 @@ def _check_head(model: Any, example: Example) -> None:
         )
 
 
-def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence[Tensor]) -> str:
+def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence[Tensor], n_steps: int) -> str:
     shapes = [list(weight.shape) for weight in trained]
     texts = (
         part
         for ids, n_prompt, only_read in examples
         for part in (f"{n_prompt}{only_read or ''}", np.array(ids, np.int64).tobytes())
     )
-    return digest([json.dumps([asdict(settings), shapes]), *texts])
+    return digest([json.dumps([asdict(settings), shapes, n_steps]), *texts])
 
 
 def _save(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any, log: list[dict[str, float]]) -> None:

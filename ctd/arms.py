@@ -1,0 +1,408 @@
+"""Arms of an experiment: students taught in different ways from the same traces, and how well each then answers.
+
+Notes: every arm begins with the same student and sees the same traces, in the order of the seed, for the same number of
+steps; arms differ in their loss alone (answer-only also in its text). Trained students are kept in the cache under a
+digest of all that they depend on, so that chapters share them and a killed run goes on. Runs stand side by side, one
+thread each, so that a result does not depend on the number of cores.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from ctd import (
+    attention,
+    distill,
+    encoders,
+    heads,
+    losses,
+    metrics,
+    models,
+    organism,
+    passages,
+    reasoning,
+    signals,
+    stats,
+    students,
+)
+from ctd import shortlists as sl
+from ctd.attention import Head
+from ctd.cache import atomic, cache_dir, digest
+from ctd.datasets import Task
+from ctd.index import LabelIndex
+from ctd.losses import Weights
+from ctd.models import Reasoner
+from ctd.passages import Passage
+from ctd.reasoning import Reasoned, Teacher
+from ctd.traces import ANSWER, OPEN, Trace
+
+Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
+FORMAT = "arms 1"  # of the kept results: another one begins anew
+MEASURES = ("exact", "nDCG", "shortlist recall", "tokens")
+N_SCORED = 64  # passages at most that heads are ranked on
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of teaching. weights: of the mechanistic terms. time: how many times the plan's steps it takes."""
+
+    name: str
+    teaching: Teaching
+    weights: Weights = field(default_factory=Weights)
+    time: float = 1.0
+
+
+STANDARD = tuple(Arm(name, name) for name in ("answer", "cot", "fkl", "rkl"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all arms of an experiment share.
+
+    layers: of the student. n_traces: learned from. n_steps: taken by every arm. n_heads: of each phase, by the scores
+    of `ctd.heads`; 0 for those that are planted in the teacher. matching: "depth" or "score" (see `ctd.students`).
+    n_test: documents answered, of `split`. topic_depth, n_topics: as in `Task.topics`.
+    Raises ValueError for a number out of range.
+    """
+
+    layers: int = 3
+    n_traces: int = 256
+    n_steps: int = 120
+    batch_tokens: int = 2048
+    learning_rate: float = 2e-3
+    n_heads: int = 4
+    matching: Literal["depth", "score"] = "depth"
+    max_tokens: int = 320
+    n_test: int = 100
+    split: str = "test"
+    topic_depth: int = 2
+    n_topics: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "n_traces", "n_steps", "batch_tokens", "max_tokens", "n_test", "n_topics"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.n_heads < 0:
+            raise ValueError(f"n_heads must be at least 0, got {self.n_heads}")
+        if self.matching not in ("depth", "score"):
+            raise ValueError(f"matching must be depth or score, got {self.matching!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class School:
+    """A teacher, its task, and what it wrote about training documents: what every arm learns from.
+
+    passages: of the traces that have one. left_out: how many have none, by the reason.
+    """
+
+    teacher: Teacher
+    reasoner: Reasoner
+    task: Task
+    index: LabelIndex
+    plan: Plan
+    passages: list[Passage]
+    traces: list[Trace]
+    left_out: dict[str, int]
+
+    @property
+    def texts(self) -> list[str]:
+        """The test documents."""
+        return list(self.task.documents[self.plan.split]["text"])[: self.plan.n_test]
+
+    @property
+    def gold(self) -> Any:
+        """Gold labels of the test documents."""
+        return self.task.gold(self.plan.split)[: self.plan.n_test]
+
+    def examples(self, arm: Arm) -> list[distill.Example]:
+        """The traces as an arm learns them: prompt and trace, or prompt and answer."""
+        tokenizer: Any = self.reasoner.tokenizer
+        end = [tokenizer.eos_token_id]
+        if arm.teaching != "answer":
+            return [distill.Example([*one.ids, *end], one.cot.start + 1) for one in self.passages]
+        made = []
+        for passage, trace in zip(self.passages, self.traces, strict=True):
+            whole = tokenizer.decode(passage.ids)
+            prompt = whole[: whole.index(OPEN)] + ANSWER
+            given = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            answer = "".join(f"- {text}\n" for text in trace.answer)
+            ids = tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
+            made.append(distill.Example([*ids, *end], len(given)))
+        return made
+
+
+def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: int = 0) -> School:
+    """The teacher's own traces about n_traces training documents, drawn by seed, and the documents to be answered.
+
+    Raises ValueError for a teacher behind a server, or where fewer than two traces can be learned from.
+    """
+    reasoner = teacher.reasoner
+    if not isinstance(reasoner, Reasoner):
+        raise ValueError("a student is taught what its teacher computes: load the teacher here, not behind a server")
+    drawn = task.sample("train", plan.n_traces, seed)
+    documents, uids = (list(drawn.documents["train"][column]) for column in ("text", "uid"))
+    written = reasoning.reason(
+        teacher, documents, index, uids=uids, max_tokens=plan.max_tokens, seed=seed, desc="traces to learn from"
+    )
+    traces = {one.trace.uid: one.trace for one in written}
+    made, left_out = passages.passages(
+        list(traces.values()),
+        [one.ranking for one in written],
+        drawn.topics("train", plan.topic_depth, plan.n_topics),
+        task.space,
+        reasoner.tokenizer,
+        attention.context(reasoner.model),
+    )
+    if len(made) < 2:
+        raise ValueError(f"a student needs at least 2 traces to learn from, got {len(made)} ({dict(left_out)})")
+    return School(teacher, reasoner, task, index, plan, made, [traces[one.uid] for one in made], dict(left_out))
+
+
+def teacher_heads(of: School) -> dict[str, list[Head]]:
+    """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
+    if not of.plan.n_heads:
+        return organism.planted_heads(of.reasoner.name)
+    scored = heads.score(of.reasoner.model, of.passages[:N_SCORED])
+    rankings = dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
+    return students.by_score(rankings, of.plan.n_heads)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One trained student: its answers on the test documents, and what it took.
+
+    values: of each document, by `MEASURES`. cots: what it reasoned. seconds: of training, and of writing a document.
+    """
+
+    arm: str
+    seed: int
+    values: dict[str, Float[np.ndarray, " n"]]
+    answers: list[list[int]]
+    cots: list[str]
+    steps: int
+    tokens: int
+    seconds: float
+    step_seconds: float
+    answer_seconds: float
+    loss: float
+
+
+def run(
+    of: School, arms: Sequence[Arm], seeds: Sequence[int], folder: Path | None = None, workers: int = 0
+) -> list[Outcome]:
+    """Every arm with every seed, in order of arms, then seeds; those that were trained before are read.
+
+    folder: where students and outcomes are kept; the cache's own by default. workers: runs side by side; 0 for as many
+    as there are cores. Raises ValueError for two arms of one name.
+    """
+    if len({arm.name for arm in arms}) < len(arms):
+        raise ValueError(f"arms need names of their own, got {', '.join(arm.name for arm in arms)}")
+    folder = folder or cache_dir("arms")
+    wanted = {(arm.name, seed): folder / _key(of, arm, seed) for arm in arms for seed in seeds}
+    missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
+    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    with tqdm(total=len(missing), desc="students", unit=" runs", disable=not missing) as bar:
+        if workers > 1:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, context, _begin, (of, folder)) as pool:
+                for done in as_completed([pool.submit(_teach_there, arm, seed) for arm, seed in missing]):
+                    done.result()
+                    bar.update()
+        else:
+            for arm, seed in missing:
+                teach(of, arm, seed, folder)
+                bar.update()
+    return [_read(wanted[arm.name, seed], arm.name, seed) for arm in arms for seed in seeds]
+
+
+_there: tuple[School, Path] | None = None
+
+
+def _begin(of: School, folder: Path) -> None:
+    global _there
+    torch.set_num_threads(1)
+    _there = of, folder
+
+
+def _teach_there(arm: Arm, seed: int) -> None:
+    assert _there is not None
+    teach(_there[0], arm, seed, _there[1])
+
+
+def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
+    """Train one student and let it answer; student and outcome go to a folder of their own."""
+    plan, teacher = of.plan, of.reasoner.model
+    home = folder / _key(of, arm, seed)
+    student = students.shallower(teacher, plan.layers)
+    examples = of.examples(arm)
+    n_steps = round(plan.n_steps * arm.time)
+    settings = _settings(plan, examples, n_steps, seed)
+    log = distill.train(
+        student,
+        examples,
+        settings,
+        home,
+        loss=_Mixed(_loss(of, arm, student, folder)),
+        n_steps=n_steps,
+        desc=f"{arm.name}, seed {seed}",
+    )
+    key = digest([_key(of, arm, seed), str(len(log))])
+    began = time.perf_counter()
+    told = replace(of.teacher, reasoner=Reasoner(arm.name, student, of.reasoner.tokenizer, key))
+    mode: reasoning.Mode = "answer" if arm.teaching == "answer" else "trace"
+    written = reasoning.reason(
+        told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
+    )
+    outcome = {
+        "format": FORMAT,
+        "arm": asdict(arm),
+        "seed": seed,
+        "plan": asdict(plan),
+        "hardware": models.hardware(),
+        "values": {name: values.tolist() for name, values in measured(written, of.gold).items()},
+        "answers": [list(one.ranking) for one in written],
+        "cots": [one.trace.cot for one in written],
+        "steps": len(log),
+        "tokens": int(sum(row["tokens"] for row in log)),
+        "seconds": sum(row["seconds"] for row in log),
+        "step_seconds": float(np.median([row["seconds"] / row["tokens"] for row in log]) * plan.batch_tokens),
+        "answer_seconds": (time.perf_counter() - began) / len(written),
+        "loss": float(np.mean([row["loss"] for row in log[-10:]])),
+    }
+    student.bfloat16().save_pretrained(home)
+    (home / distill.CHECKPOINT).unlink()
+    with atomic(home / "outcome.json") as scratch:
+        scratch.write_text(json.dumps(outcome))
+
+
+def measured(written: Sequence[Reasoned], gold: Any) -> dict[str, Float[np.ndarray, " n"]]:
+    """What each answer is worth: exactly the gold labels, nDCG@5, recall of its shortlist, and tokens written."""
+    right = [set(row.indices.tolist()) for row in gold]
+    listed = sl.as_array([one.trace.shortlisted for one in written])
+    values = (
+        np.array([set(one.ranking) == labels for one, labels in zip(written, right, strict=True)], float),
+        metrics.ndcg_at_k(reasoning.rankings(written, 5), gold, 5, average=False),
+        metrics.recall_at_k(listed, gold, listed.shape[1], average=False),
+        np.array([one.n_tokens for one in written], float),
+    )
+    return dict(zip(MEASURES, values, strict=True))
+
+
+def _loss(of: School, arm: Arm, student: Any, folder: Path) -> distill.Loss:
+    if arm.teaching in ("answer", "cot"):
+        return distill.token_loss
+    if arm.teaching in ("fkl", "rkl"):
+        return losses.TokenDistillation(of.reasoner.model, arm.teaching)
+    theirs = teacher_heads(of)
+    mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
+    if of.plan.matching == "score":
+        scored = heads.score(student, of.passages[:N_SCORED])
+        rankings = dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
+        mine = {phase: rankings[phase][: len(found)] for phase, found in theirs.items()}
+    kept = signals.keep(of.reasoner.model, of.passages, theirs)
+    return losses.Mechanistic(of.passages, kept, mine, arm.weights, attention.shape(student).width)
+
+
+class _Mixed(torch.nn.Module):
+    """A loss under autocast where the processor computes in bfloat16."""
+
+    def __init__(self, loss: distill.Loss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, model: Any, batch: distill.Batch) -> torch.Tensor:
+        device = next(model.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=encoders.computes_bfloat16(device)):
+            return self.loss(model, batch)
+
+
+def _settings(plan: Plan, examples: Sequence[distill.Example], n_steps: int, seed: int) -> distill.Settings:
+    settings = distill.Settings(
+        batch_tokens=plan.batch_tokens,
+        learning_rate=plan.learning_rate,
+        decay=0.5,
+        weight_decay=0.05,
+        seed=seed,
+        save_every=100,
+    )
+    epoch = len(distill.batches(examples, settings))
+    return replace(settings, epochs=-(-n_steps // epoch))
+
+
+def _key(of: School, arm: Arm, seed: int) -> str:
+    """Digest of all that a student depends on."""
+    told = [asdict(of.plan), asdict(replace(arm, name="")), seed]
+    texts = [np.array(one.ids, np.int64).tobytes() for one in of.passages]
+    return digest([FORMAT, of.reasoner.key, json.dumps(told), *of.texts, *texts])[:32]
+
+
+def _read(home: Path, arm: str, seed: int) -> Outcome:
+    told = json.loads((home / "outcome.json").read_text())
+    values = {name: np.array(of) for name, of in told["values"].items()}
+    kept = {name: told[name] for name in ("answers", "cots", "steps", "tokens", "seconds", "step_seconds")}
+    return Outcome(arm, seed, values, **kept, answer_seconds=told["answer_seconds"], loss=told["loss"])
+
+
+def by_document(outcomes: Sequence[Outcome], measure: str) -> dict[str, Float[np.ndarray, " n"]]:
+    """A measure of each document, mean over seeds, by arm."""
+    arms = dict.fromkeys(one.arm for one in outcomes)
+    return {arm: np.mean([one.values[measure] for one in outcomes if one.arm == arm], axis=0) for arm in arms}
+
+
+def table(outcomes: Sequence[Outcome], seed: int = 0) -> pd.DataFrame:
+    """Every measure of every arm, mean over seeds, interval over documents: columns arm, measure, value, low, high, sd.
+
+    sd: standard deviation of the mean over documents from seed to seed.
+    """
+    rows = []
+    for measure in MEASURES:
+        for arm, values in by_document(outcomes, measure).items():
+            means = [one.values[measure].mean() for one in outcomes if one.arm == arm]
+            spread = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+            rows.append((arm, measure, *stats.bootstrap_mean(values, seed=seed).scalar, spread))
+    return pd.DataFrame(rows, columns=["arm", "measure", "value", "low", "high", "sd"])
+
+
+def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact", seed: int = 0) -> pd.DataFrame:
+    """Each arm less the baseline, paired over documents (means over seeds), Holm over the rows: as `stats.compared`.
+
+    A column `seeds` says in how many seeds the arm is above the baseline. Raises ValueError for an unknown baseline.
+    """
+    values = by_document(outcomes, measure)
+    if baseline not in values:
+        raise ValueError(f"baseline must be one of {', '.join(values)}, got {baseline!r}")
+    found = stats.compared({arm: of - values[baseline] for arm, of in values.items() if arm != baseline}, seed)
+    means = {(one.arm, one.seed): one.values[measure].mean() for one in outcomes}
+    above = {
+        arm: sum(mean > means[baseline, of] for (name, of), mean in means.items() if name == arm)
+        for arm in found["name"]
+    }
+    return found.assign(seeds=found["name"].map(above))
+
+
+def costs(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """What each arm took, mean over seeds: steps, tokens, seconds of training, of a step (median), of an answer."""
+    rows = [
+        {
+            "arm": one.arm, "steps": one.steps, "tokens": one.tokens, "training s": one.seconds,
+            "step s": one.step_seconds, "answer s": one.answer_seconds,
+        }
+        for one in outcomes
+    ]  # fmt: skip
+    return pd.DataFrame(rows).groupby("arm", sort=False).mean().reset_index()
