@@ -66,7 +66,7 @@ class Arm:
     time: float = 1.0
 
 
-STANDARD = tuple(Arm(name, name) for name in ("answer", "cot", "fkl", "rkl"))
+STANDARD = (Arm("answer", "answer"), Arm("cot", "cot"), Arm("fkl", "fkl"), Arm("rkl", "rkl"))
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,10 @@ def _settings(plan: Plan, examples: Sequence[distill.Example], n_steps: int, see
 
 def _key(of: School, arm: Arm, seed: int) -> str:
     """Digest of all that a student depends on."""
-    told = [asdict(of.plan), asdict(replace(arm, name="")), seed]
+    plan, weights = asdict(of.plan), asdict(arm.weights)
+    if arm.teaching != "mechanistic":  # on these no other arm depends
+        plan["n_heads"], plan["matching"], weights = 0, "depth", {}
+    told = [plan, arm.teaching, arm.time, weights, seed]
     texts = [np.array(one.ids, np.int64).tobytes() for one in of.passages]
     return digest([FORMAT, of.reasoner.key, json.dumps(told), *of.texts, *texts])[:32]
 

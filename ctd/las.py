@@ -15,11 +15,12 @@ logistic regression on how label and text match. n documents; items = candidates
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 from sklearn.pipeline import Pipeline, make_pipeline  # type: ignore[import-untyped]
@@ -150,15 +151,67 @@ def las(
     sums = np.zeros((len(candidates), 6))
     items = [leaks * (both - x), leaks, (1 - leaks) * (both - x), 1 - leaks, both, x]
     np.add.at(sums, document[judged], np.stack(items, axis=1))
+    return of_sums(sums, draws, level, seed)
+
+
+def of_sums(sums: Float[np.ndarray, "n 6"], draws: int = 1000, level: float = 0.95, seed: int = 0) -> Simulatability:
+    """LAS from its sums over documents (`Simulatability.sums`), such as those of several students added up."""
     n_leaking, n_other = sums[:, 1], sums[:, 3]
     parts = stats.bootstrap_ratio(
         sums[:, [0, 2, 4, 5, 1]],
         np.stack([n_leaking, n_other, *[n_leaking + n_other] * 3], axis=1),
         draws, level, seed,
     )  # fmt: skip
-    accuracies = {shown: parts[2 + place] for place, shown in enumerate(right)}
+    accuracies = {shown: parts[2 + place] for place, shown in enumerate(get_args(Shown))}
     whole = stats.bootstrap(sums, _las, draws, level, seed)
     return Simulatability(whole, parts[0], parts[1], int(n_leaking.sum()), int(n_other.sum()), accuracies, sums)
+
+
+def of_students(
+    answers: Sequence[Sequence[Sequence[int]]],
+    cots: Sequence[Sequence[str]],
+    documents: Sequence[str],
+    retrieved: Sequence[Sequence[int]],
+    space: LabelSpace,
+    encoder: Encoder,
+    which: Which = "labels",
+    seed: int = 0,
+) -> Simulatability:
+    """LAS of several students on the same n documents, their items counted together (our definition).
+
+    answers, cots: of each student, of each document. Candidates of a document: what the student answered, what its CoT
+    names, and `retrieved`. A student's simulator learns from every other document and is asked about the rest, then the
+    other way round. Raises ValueError for fewer than 4 documents, and what `features`, `Simulator.fit` and `las` raise.
+    """
+    if len(documents) < 4:
+        raise ValueError(f"half of the documents are learned from, half asked about: at least 4, got {len(documents)}")
+    total = np.zeros((len(documents), 6))
+    for answered, told in zip(answers, cots, strict=True):
+        named = [[mention.label for mention in mentions(cot, space)] for cot in told]
+        candidates = [
+            [int(label) for label in dict.fromkeys([*own, *by_cot, *others]) if label >= 0]
+            for own, by_cot, others in zip(answered, named, retrieved, strict=True)
+        ]
+        measured = features(documents, told, candidates, space, encoder)
+        document = np.repeat(np.arange(len(candidates)), [len(labels) for labels in candidates])
+        for half in (0, 1):
+            asked = np.arange(len(documents)) % 2 == half
+            learned, judged = (
+                (measured[mine[document]], [candidates[row] for row in rows], [answered[row] for row in rows])
+                for mine, rows in ((of, np.flatnonzero(of).tolist()) for of in (~asked, asked))
+            )
+            total[asked] += las(Simulator.fit(*learned, which), *judged, draws=1).sums
+    return of_sums(total, seed=seed)
+
+
+def table(scored: Mapping[str, Simulatability]) -> pd.DataFrame:
+    """LAS, both gaps and the simulator's accuracies of each arm: columns arm, measure, value, low, high."""
+    rows = []
+    for arm, one in scored.items():
+        told = {"LAS": one.las, "gap, leaking": one.leaking, "gap, not leaking": one.other}
+        told |= {f"sim({', '.join(shown)})": found for shown, found in one.accuracies.items()}
+        rows += [(arm, measure, *interval.scalar) for measure, interval in told.items()]
+    return pd.DataFrame(rows, columns=["arm", "measure", "value", "low", "high"])
 
 
 def las_difference(

@@ -353,14 +353,21 @@ def found_heads(table: pd.DataFrame) -> Figure:
 
     table: columns score, auroc, low, high.
     """
-    ordered = table.sort_values("auroc", ascending=False, kind="stable")
+    figure = ranked(table, "auroc", "AUROC of the planted heads (0.5 is chance)")
+    figure.axes[0].axvline(0.5, linestyle="--", color="#8a8a94", linewidth=1)
+    figure.axes[0].set_xlim(-0.02, 1.02)
+    return figure
+
+
+def ranked(table: pd.DataFrame, x: str, xlabel: str) -> Figure:
+    """A dot with its interval for each row, the highest on top: columns score (its name), x, low, high."""
+    ordered = table.sort_values(x, ascending=False, kind="stable")
     figure, axes = plt.subplots(figsize=(7, 0.36 * len(ordered) + 1.1))
     rows = np.arange(len(ordered))
     axes.hlines(rows, ordered["low"], ordered["high"], linewidth=2)
-    axes.scatter(ordered["auroc"], rows, s=40, zorder=3)
-    axes.axvline(0.5, linestyle="--", color="#8a8a94", linewidth=1)
+    axes.scatter(ordered[x], rows, s=40, zorder=3)
     axes.set_yticks(rows, ordered["score"])
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(ordered) - 0.5, -0.5), xlabel="AUROC of the planted heads (0.5 is chance)")
+    axes.set(ylim=(len(ordered) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="y", visible=False)
     return figure
 
