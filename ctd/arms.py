@@ -12,9 +12,11 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,11 +50,13 @@ from ctd.losses import Weights
 from ctd.models import Reasoner
 from ctd.passages import Passage
 from ctd.reasoning import Reasoned, Teacher
+from ctd.signals import Kept
 from ctd.traces import ANSWER, OPEN, Trace
 
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
 FORMAT = "arms 1"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "tokens")
+STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
 N_SCORED = 64  # passages at most that heads are ranked on
 
 
@@ -174,6 +178,7 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
     return School(teacher, reasoner, task, index, plan, made, [traces[one.uid] for one in made], dict(left_out))
 
 
+@lru_cache(maxsize=8)
 def teacher_heads(of: School) -> dict[str, list[Head]]:
     """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
     if not of.plan.n_heads:
@@ -181,6 +186,12 @@ def teacher_heads(of: School) -> dict[str, list[Head]]:
     scored = heads.score(of.reasoner.model, of.passages[:N_SCORED])
     rankings = dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
     return students.by_score(rankings, of.plan.n_heads)
+
+
+@lru_cache(maxsize=2)
+def teacher_signals(of: School) -> list[Kept]:
+    """What those heads compute along every trace, read once in a process."""
+    return signals.keep(of.reasoner.model, of.passages, teacher_heads(of))
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +227,7 @@ def run(
     folder = folder or cache_dir("arms")
     wanted = {(arm.name, seed): folder / _key(of, arm, seed) for arm in arms for seed in seeds}
     missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
-    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    workers = min(workers or len(os.sched_getaffinity(0)), len(missing), of.plan.n_steps * len(missing) // STARTING)
     with tqdm(total=len(missing), desc="students", unit=" runs", disable=not missing) as bar:
         if workers > 1:
             context = multiprocessing.get_context("spawn")
@@ -225,10 +236,21 @@ def run(
                     done.result()
                     bar.update()
         else:
-            for arm, seed in missing:
-                teach(of, arm, seed, folder)
-                bar.update()
+            with _one_thread():
+                for arm, seed in missing:
+                    teach(of, arm, seed, folder)
+                    bar.update()
     return [_read(wanted[arm.name, seed], arm.name, seed) for arm in arms for seed in seeds]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n)
 
 
 _there: tuple[School, Path] | None = None
@@ -258,7 +280,7 @@ def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
         examples,
         settings,
         home,
-        loss=_Mixed(_loss(of, arm, student, folder)),
+        loss=Mixed(loss_of(of, arm, student)),
         n_steps=n_steps,
         desc=f"{arm.name}, seed {seed}",
     )
@@ -304,7 +326,8 @@ def measured(written: Sequence[Reasoned], gold: Any) -> dict[str, Float[np.ndarr
     return dict(zip(MEASURES, values, strict=True))
 
 
-def _loss(of: School, arm: Arm, student: Any, folder: Path) -> distill.Loss:
+def loss_of(of: School, arm: Arm, student: Any) -> distill.Loss:
+    """What an arm minimises, made for this student."""
     if arm.teaching in ("answer", "cot"):
         return distill.token_loss
     if arm.teaching in ("fkl", "rkl"):
@@ -315,11 +338,10 @@ def _loss(of: School, arm: Arm, student: Any, folder: Path) -> distill.Loss:
         scored = heads.score(student, of.passages[:N_SCORED])
         rankings = dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
         mine = {phase: rankings[phase][: len(found)] for phase, found in theirs.items()}
-    kept = signals.keep(of.reasoner.model, of.passages, theirs)
-    return losses.Mechanistic(of.passages, kept, mine, arm.weights, attention.shape(student).width)
+    return losses.Mechanistic(of.passages, teacher_signals(of), mine, arm.weights, attention.shape(student).width)
 
 
-class _Mixed(torch.nn.Module):
+class Mixed(torch.nn.Module):
     """A loss under autocast where the processor computes in bfloat16."""
 
     def __init__(self, loss: distill.Loss) -> None:
@@ -349,7 +371,7 @@ def _key(of: School, arm: Arm, seed: int) -> str:
     """Digest of all that a student depends on."""
     plan, weights = asdict(of.plan), asdict(arm.weights)
     if arm.teaching != "mechanistic":  # on these no other arm depends
-        plan["n_heads"], plan["matching"], weights = 0, "depth", {}
+        plan["n_heads"], plan["matching"], plan["topic_depth"], weights = 0, "depth", 0, {}
     told = [plan, arm.teaching, arm.time, weights, seed]
     texts = [np.array(one.ids, np.int64).tobytes() for one in of.passages]
     return digest([FORMAT, of.reasoner.key, json.dumps(told), *of.texts, *texts])[:32]
@@ -397,6 +419,12 @@ def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact", se
         for arm in found["name"]
     }
     return found.assign(seeds=found["name"].map(above))
+
+
+def final_loss(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The loss at the end of training, its terms included (nats a token), by arm, mean over seeds."""
+    arms = dict.fromkeys(one.arm for one in outcomes)
+    return {arm: float(np.mean([one.loss for one in outcomes if one.arm == arm])) for arm in arms}
 
 
 def costs(outcomes: Sequence[Outcome]) -> pd.DataFrame:

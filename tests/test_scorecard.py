@@ -1,5 +1,7 @@
 """The scorecard against scikit-learn and against the metrics that it is made of."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -54,17 +56,22 @@ def test_a_result_that_was_not_stored_is_none():
     assert scorecard.stored("no-such-result") is None
 
 
-def test_a_stored_result_is_what_a_run_wrote(tmp_path, monkeypatch):
+def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(tmp_path, monkeypatch):
     monkeypatch.setattr(scorecard, "DATA", tmp_path)
+    with pytest.raises(FileNotFoundError):
+        scorecard.keep(tmp_path, "kept")
     run = Recorder(tmp_path)
     run.record("documents", 7, "documents")
     run.record("nDCG@5/a/b", 0.25, "fraction", (0.125, 0.5))
     run.record("written/tokens", 3.5, "tokens")
     run.close()
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results.json").rename(tmp_path / "results" / "kept.json")
+    manifest = dict.fromkeys(scorecard.MADE, "") | {
+        "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "duration_s": 125.0, "commit": "0123456789abcdef",
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert scorecard.keep(tmp_path, "kept") == tmp_path / "results" / "kept.json"
     kept = scorecard.stored("kept")
-    assert kept.attrs["documents"] == 7
+    assert kept.attrs == {"documents": 7, "made": "2 cores (a chip), 2 minutes, commit 01234567"}
     assert kept.to_dict("records") == [{"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}]
 
 

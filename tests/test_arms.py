@@ -1,0 +1,137 @@
+"""Arms share everything but their loss; students are kept and read again; tables against hand counts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ctd import arms, datasets, distill, encoders, reasoning
+from ctd.arms import Arm, Outcome, Plan
+from ctd.losses import Weights
+
+PLAN = Plan(layers=5, n_traces=6, n_steps=3, n_test=4, max_tokens=200)
+COT, FULL = Arm("cot", "cot"), Arm("mechanistic", "mechanistic", Weights())
+
+
+@pytest.fixture(scope="module")
+def school():
+    task, index = reasoning.with_topics(datasets.load("organism"), encoders.load("wordllama"), 0)
+    return arms.school(reasoning.load("organism"), task, index, PLAN)
+
+
+def test_every_arm_learns_the_same_traces(school):
+    tokenizer = school.reasoner.tokenizer
+    whole = school.examples(COT)
+    assert len(whole) == len(school.passages) == 6
+    for example, trace in zip(whole, school.traces, strict=True):
+        text = tokenizer.decode(example.ids)
+        assert text.endswith(f"{trace.answer[-1]}\n{tokenizer.eos_token}")
+        assert tokenizer.decode(example.ids[: example.n_prompt]).endswith("<think>\n")
+    for example, trace in zip(school.examples(Arm("answer", "answer")), school.traces, strict=True):
+        learned = tokenizer.decode(example.ids[example.n_prompt :])
+        assert learned == "".join(f"- {text}\n" for text in trace.answer) + tokenizer.eos_token
+        assert "<think>" not in tokenizer.decode(example.ids)
+
+
+def test_documents_to_learn_from_and_to_answer_are_others(school):
+    assert not {trace.document for trace in school.traces} & set(school.texts)
+    assert len(school.texts) == school.gold.shape[0] == 4
+
+
+def test_a_student_is_kept_and_read_again(school, tmp_path, monkeypatch):
+    first = arms.run(school, [COT, FULL], [0], tmp_path)
+    assert [one.arm for one in first] == ["cot", "mechanistic"]
+    assert [one.steps for one in first] == [3, 3]
+    assert first[0].tokens == first[1].tokens
+    assert first[0].loss != first[1].loss
+    monkeypatch.setattr(arms, "teach", None)  # nothing is trained again
+    again = arms.run(school, [COT, FULL], [0], tmp_path)
+    for one, other in zip(first, again, strict=True):
+        assert one.cots == other.cots
+        np.testing.assert_array_equal(one.values["nDCG"], other.values["nDCG"])
+    for home in tmp_path.iterdir():
+        assert {"model.safetensors", "outcome.json", "log.csv"} <= {path.name for path in home.iterdir()}
+        assert not (home / distill.CHECKPOINT).exists()
+
+
+def test_runs_side_by_side_end_as_one_after_the_other(school, tmp_path, monkeypatch):
+    alone = arms.run(school, [COT, FULL], [3], tmp_path / "alone", workers=1)
+    monkeypatch.setattr(arms, "STARTING", 1)
+    beside = arms.run(school, [COT, FULL], [3], tmp_path / "beside", workers=2)
+    for one, other in zip(alone, beside, strict=True):
+        assert one.loss == other.loss
+        assert one.cots == other.cots
+
+
+def test_what_decides_about_a_student_is_in_its_key(school):
+    def key(of=school, arm=FULL, seed=0):
+        return arms._key(of, arm, seed)
+
+    other = replace(school, plan=replace(PLAN, n_heads=2))
+    assert key() == key(arm=replace(FULL, name="called otherwise"))
+    changed = [
+        key(seed=1), key(arm=COT), key(arm=replace(FULL, weights=Weights().without("1"))), key(of=other),
+        key(arm=replace(FULL, time=2.0)), key(of=replace(school, passages=school.passages[1:])),
+    ]  # fmt: skip
+    assert len({key(), *changed}) == 7
+    assert key(arm=COT) == key(of=other, arm=COT), "heads do not matter to the text alone"
+
+
+def test_heads_are_the_teachers_highest_or_those_planted(school):
+    found = arms.teacher_heads(school)
+    assert [len(of) for of in found.values()] == [4, 4]
+    planted = replace(school, plan=replace(PLAN, n_heads=0))
+    with pytest.raises(ValueError, match="no heads were planted in organism"):
+        arms.teacher_heads(planted)
+
+
+def outcome(arm, seed, exact, tokens=10.0):
+    values = {"exact": np.array(exact, float), "nDCG": np.array(exact) / 2, "shortlist recall": np.ones(len(exact))}
+    values["tokens"] = np.full(len(exact), tokens)
+    return Outcome(arm, seed, values, [], [], 5, 100, 2.0 + seed, 0.4, 0.1, 1.0 + seed)
+
+
+OUTCOMES = [
+    outcome("cot", 0, [0, 0, 1, 0]),
+    outcome("cot", 1, [0, 1, 0, 0]),
+    outcome("other", 0, [1, 0, 1, 1], 20.0),
+    outcome("other", 1, [0, 1, 0, 0], 20.0),
+]
+
+
+class TestTables:
+    def test_means_over_seeds_and_documents(self):
+        table = arms.table(OUTCOMES).set_index(["arm", "measure"])
+        assert table.loc[("cot", "exact"), "value"] == 0.25
+        assert table.loc[("other", "exact"), "value"] == 0.5
+        assert table.loc[("other", "exact"), "sd"] == pytest.approx(np.std([0.75, 0.25], ddof=1))
+        assert table.loc[("other", "tokens"), "value"] == 20
+
+    def test_gains_are_paired_over_documents_and_counted_over_seeds(self):
+        (row,) = arms.gains(OUTCOMES, "cot").to_dict("records")
+        assert (row["name"], row["value"], row["seeds"]) == ("other", 0.25, 1)
+        with pytest.raises(ValueError, match="baseline must be one of cot, other, got 'none'"):
+            arms.gains(OUTCOMES, "none")
+
+    def test_costs(self):
+        costs = arms.costs(OUTCOMES).set_index("arm")
+        assert costs.loc["cot", "training s"] == 2.5
+        assert arms.final_loss(OUTCOMES) == {"cot": 1.5, "other": 1.5}
+
+
+def test_threads_are_as_they_were(school, tmp_path):
+    before = torch.get_num_threads()
+    arms.run(school, [COT], [9], tmp_path, workers=1)
+    assert torch.get_num_threads() == before
+
+
+def test_bad_input(school, tmp_path):
+    with pytest.raises(ValueError, match="arms need names of their own, got cot, cot"):
+        arms.run(school, [COT, COT], [0], tmp_path)
+    for name, value in (("layers", 0), ("n_steps", 0), ("n_heads", -1), ("matching", "luck"), ("learning_rate", 0)):
+        with pytest.raises(ValueError, match=name):
+            replace(PLAN, **{name: value})
+    served = replace(school.teacher, reasoner=None)
+    with pytest.raises(ValueError, match="load the teacher here, not behind a server"):
+        arms.school(served, school.task, school.index, PLAN)
