@@ -315,3 +315,26 @@ class TestExplanations:
         assert max(found.accuracies[alone].scalar[0] for alone in ("x", "e")) < 0.93
         assert found.las.scalar[1] > 0.1
         assert found.other.scalar[1] > 0.4, "where e alone misleads"
+
+
+class TestStudents:
+    def test_items_of_several_students_are_counted_together(self, space, encoder, own_cache):
+        rng = np.random.default_rng(2)
+        n = 12
+        documents = [space.texts[int(label)] + " and words" for label in rng.integers(len(space), size=n)]
+        answers = [[[int(rng.integers(len(space)))] for _ in range(n)] for _ in range(2)]
+        cots = [[space.texts[row[0]] for row in answer] for answer in answers]
+        retrieved = [list(range(len(space))) for _ in range(n)]
+        both = sim.of_students(answers, cots, documents, retrieved, space, encoder)
+        each = [
+            sim.of_students([a], [c], documents, retrieved, space, encoder) for a, c in zip(answers, cots, strict=True)
+        ]
+        np.testing.assert_allclose(both.sums, each[0].sums + each[1].sums)
+        assert both.n_leaking + both.n_other == 2 * n * len(space)
+        table = sim.table({"one": both})
+        assert table["measure"].tolist()[:3] == ["LAS", "gap, leaking", "gap, not leaking"]
+        assert len(table) == 6
+
+    def test_too_few_documents(self, space, encoder):
+        with pytest.raises(ValueError, match="at least 4, got 3"):
+            sim.of_students([[[0]] * 3], [[""] * 3], [""] * 3, [[0]] * 3, space, encoder)

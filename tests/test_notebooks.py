@@ -153,7 +153,6 @@ CHANGES["08_complementarity"] = {
     "second_topic_depth": {"second_topic_depth": 1},
     "absent": {"absent": "corrupted"},
     "metric": {"metric": "PSP"},
-    "n_topics": {"n_topics": 1},
     "n_scored": {"n_scored": 5},
     "n_patched": {"n_patched": 2},
     "n_written": {"n_written": 0},
