@@ -165,10 +165,11 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
         teacher, documents, index, uids=uids, max_tokens=plan.max_tokens, seed=seed, desc="traces to learn from"
     )
     traces = {one.trace.uid: one.trace for one in written}
+    flat = task.space.parents is None  # then the labels are their own topics, which the text alone never asks for
     made, left_out = passages.passages(
         list(traces.values()),
         [one.ranking for one in written],
-        drawn.topics("train", plan.topic_depth, plan.n_topics),
+        drawn.documents["train"]["labels"] if flat else drawn.topics("train", plan.topic_depth, plan.n_topics),
         task.space,
         reasoner.tokenizer,
         attention.context(reasoner.model),

@@ -42,7 +42,7 @@ SMALL = {
     "05_refinement_heads": {**HEADS, "n_top": 6},
     "06_activation_patching": {**HEADS, "n_scored": 4, "n_patched": 3, "n_written": 1, "n_random": 1},
     "07_do_the_instruments_work": {"n_documents": 8, "n_patched": 2},
-    "08_complementarity": {**HEADS, "second_dataset": "none", "n_scored": 4, "n_patched": 3, "n_written": 1},
+    "08_complementarity": {**HEADS, "second_dataset": "none", "n_scored": 4, "n_patched": 3, "n_written": 0},
     "09_standard_distillation": TAUGHT,
     "10_mechanistic_distillation": {**TAUGHT, "sizes": [8]},
     "11_ablations": {**TAUGHT, "terms": ["1"]},
@@ -155,7 +155,7 @@ CHANGES["08_complementarity"] = {
     "metric": {"metric": "PSP"},
     "n_scored": {"n_scored": 5},
     "n_patched": {"n_patched": 2},
-    "n_written": {"n_written": 0},
+    "n_written": {"n_written": 1},
     "heads_bin": {"heads_bin": 1},
 }
 STUDENTS = {
@@ -176,6 +176,7 @@ STUDENTS = {
 del STUDENTS["n_documents"]
 MECHANISM = {
     **STUDENTS,
+    "max_tokens": {"max_tokens": 150},
     "n_clusters": {"n_clusters": 8, "topic_depth": 0},
     "topic_depth": {"topic_depth": 0},
     "n_heads": {"n_heads": 2},
@@ -210,7 +211,9 @@ OWN = {
         **OWN_ORGANISM, "n_clusters": 2, "topic_depth": 0, "second_dataset": "none", "n_patched": 0,
     },
     **{
-        stem: SMALL[stem] | {"dataset": "records", "source": "c.jsonl"}
+        stem: SMALL[stem]
+        | {"dataset": "records", "source": "c.jsonl"}
+        | ({} if stem.startswith("09") else {**CLUSTERED, "n_traces": 30})
         for stem in (
             "09_standard_distillation", "10_mechanistic_distillation", "11_ablations", "12_simulatability",
         )
@@ -229,7 +232,8 @@ NEEDS = {
     ("08_complementarity", "dataset"): MORE,
     ("08_complementarity", "n_near_misses"): {"shortlist_size": 20},
     ("08_complementarity", "second_teacher"): {"second_dataset": "organism"},
-    ("11_ablations", "encoder"): CLUSTERED,
+    ("10_mechanistic_distillation", "n_seeds"): {"batch_tokens": 600},  # several batches: their order is the seed's
+    ("11_ablations", "encoder"): {**CLUSTERED, "n_heads": 12},
     ("08_complementarity", "second_topic_depth"): {"second_dataset": "organism"},
 }
 WITH_SOURCE = {"source", "text_column", "label_column"}
