@@ -1,5 +1,6 @@
 """Each term is zero on identical input, has the right gradient, and does not see padding; divergences against TRL."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -197,3 +198,39 @@ def test_bad_divergences():
         losses.TokenDistillation(None, "tv")
     with pytest.raises(ValueError, match="beta must be between 0 and 1"):
         losses.TokenDistillation(None, "jsd", 1.0)
+
+
+class Dying(torch.nn.Module):
+    """A loss that is killed at a step."""
+
+    def __init__(self, loss, step):
+        super().__init__()
+        self.loss, self.left = loss, step
+
+    def forward(self, model, batch):
+        if model.training:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+        return self.loss(model, batch)
+
+
+def test_a_training_of_the_mechanism_killed_at_ten_steps_ends_with_the_same_weights(tmp_path):
+    teacher = made("llama")
+    kept = signals.keep(teacher, PASSAGES, CHOSEN)
+    examples = [distill.Example(one.ids, one.cot.start + 1) for one in PASSAGES]
+    settings = distill.Settings(batch_tokens=100, epochs=6, warmup_steps=2, save_every=3)
+    assert len(distill.batches(examples, settings)) == 12
+
+    def ended(folder, *deaths):
+        for left in (*deaths, 1000):
+            student = stranger()
+            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
+            with suppress(KeyboardInterrupt):
+                distill.train(student, examples, settings, folder, loss=Dying(loss, left))
+        return [*student.parameters(), *loss.parameters()]
+
+    whole = ended(tmp_path / "whole")
+    for step in np.random.default_rng(7).choice(np.arange(1, 12), 10, replace=False).tolist():
+        resumed = ended(tmp_path / f"killed at {step}", step)
+        assert all(torch.equal(*pair) for pair in zip(whole, resumed, strict=True)), step
