@@ -229,7 +229,7 @@ def run(
     wanted = {(arm.name, seed): folder / _key(of, arm, seed) for arm in arms for seed in seeds}
     missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
     workers = min(workers or len(os.sched_getaffinity(0)), len(missing), of.plan.n_steps * len(missing) // STARTING)
-    with tqdm(total=len(missing), desc="students", unit=" runs", disable=not missing) as bar:
+    with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="students", unit=" runs") as bar:
         if workers > 1:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, context, _begin, (of, folder)) as pool:
