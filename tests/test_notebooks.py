@@ -155,7 +155,7 @@ CHANGES["08_complementarity"] = {
     "metric": {"metric": "PSP"},
     "n_scored": {"n_scored": 5},
     "n_patched": {"n_patched": 2},
-    "n_written": {"n_written": 1},
+    "n_written": {"n_written": 2},
     "heads_bin": {"heads_bin": 1},
 }
 STUDENTS = {
