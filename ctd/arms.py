@@ -184,9 +184,13 @@ def teacher_heads(of: School) -> dict[str, list[Head]]:
     """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
     if not of.plan.n_heads:
         return organism.planted_heads(of.reasoner.name)
-    scored = heads.score(of.reasoner.model, of.passages[:N_SCORED])
-    rankings = dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
-    return students.by_score(rankings, of.plan.n_heads)
+    return students.by_score(_rankings(of, of.reasoner.model), of.plan.n_heads)
+
+
+def _rankings(of: School, model: Any) -> dict[str, list[Head]]:
+    """All heads of teacher or student by the score of each phase, the highest first."""
+    scored = heads.score(model, of.passages[:N_SCORED])
+    return dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
 
 
 @lru_cache(maxsize=2)
@@ -334,11 +338,10 @@ def loss_of(of: School, arm: Arm, student: Any) -> distill.Loss:
     if arm.teaching in ("fkl", "rkl"):
         return losses.TokenDistillation(of.reasoner.model, arm.teaching)
     theirs = teacher_heads(of)
-    mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
     if of.plan.matching == "score":
-        scored = heads.score(student, of.passages[:N_SCORED])
-        rankings = dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
-        mine = {phase: rankings[phase][: len(found)] for phase, found in theirs.items()}
+        mine = {phase: ranking[: len(theirs[phase])] for phase, ranking in _rankings(of, student).items()}
+    else:
+        mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
     return losses.Mechanistic(of.passages, teacher_signals(of), mine, arm.weights, attention.shape(student).width)
 
 
