@@ -30,10 +30,11 @@ def main(
     ways = [arms.Arm("cot", "cot"), arms.Arm("mechanistic", "mechanistic", Weights()), arms.Arm("fkl", "fkl")]
     examples = of.examples(ways[0])
     batches = distill.batches(examples, distill.Settings(batch_tokens=batch_tokens))
+    mixed = encoders.computes_bfloat16("cpu")
     prepared: dict[str, tuple[Any, Any]] = {}
     for way in ways:
         student = students.shallower(of.reasoner.model, layers).train()
-        prepared[way.name] = student, arms.Mixed(arms.loss_of(of, way, student))
+        prepared[way.name] = student, distill.Taught(student, arms.loss_of(of, way, student), mixed)
     seconds: dict[str, list[float]] = {name: [] for name in prepared}
     for run in track(range(runs + 1), description="timing"):
         for rows in batches:

@@ -62,12 +62,21 @@ N_SCORED = 64  # passages at most that heads are ranked on
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of teaching. weights: of the mechanistic terms. time: how many times the plan's steps it takes."""
+    """One way of teaching. weights: of the mechanistic terms; fade: the fraction of the steps over which these fall to
+    zero, 0 for never. time: how many times the plan's steps it takes. Raises ValueError for a number out of range.
+    """
 
     name: str
     teaching: Teaching
     weights: Weights = field(default_factory=Weights)
+    fade: float = 0.0
     time: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fade <= 1:
+            raise ValueError(f"fade must be between 0 and 1, got {self.fade}")
+        if not self.time > 0:
+            raise ValueError(f"time must be above 0, got {self.time}")
 
 
 STANDARD = (Arm("answer", "answer"), Arm("cot", "cot"), Arm("fkl", "fkl"), Arm("rkl", "rkl"))
@@ -77,13 +86,17 @@ STANDARD = (Arm("answer", "answer"), Arm("cot", "cot"), Arm("fkl", "fkl"), Arm("
 class Plan:
     """What all arms of an experiment share.
 
-    layers: of the student. n_traces: learned from. n_steps: taken by every arm. n_heads: of each phase, by the scores
-    of `ctd.heads`; 0 for those that are planted in the teacher. matching: "depth" or "score" (see `ctd.students`).
-    n_test: documents answered, of `split`. topic_depth, n_topics: as in `Task.topics`.
+    layers: of the student, taken over from the teacher; student_heads: in each of them, for one that begins with random
+    weights instead, 0 for one that does not; student: folder or id of a model to begin with in place of both.
+    n_traces: learned from. n_steps: taken by every arm. n_heads: of each phase, by the scores of `ctd.heads`; 0 for
+    those that are planted in the teacher. matching: "depth" or "score" (see `ctd.students`). n_test: documents
+    answered, of `split`. topic_depth, n_topics: as in `Task.topics`.
     Raises ValueError for a number out of range.
     """
 
     layers: int = 3
+    student_heads: int = 0
+    student: str = ""
     n_traces: int = 256
     n_steps: int = 120
     batch_tokens: int = 2048
@@ -102,8 +115,9 @@ class Plan:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if self.n_heads < 0:
-            raise ValueError(f"n_heads must be at least 0, got {self.n_heads}")
+        for name in ("n_heads", "student_heads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.matching not in ("depth", "score"):
             raise ValueError(f"matching must be depth or score, got {self.matching!r}")
 
@@ -230,7 +244,7 @@ def run(
     if len({arm.name for arm in arms}) < len(arms):
         raise ValueError(f"arms need names of their own, got {', '.join(arm.name for arm in arms)}")
     folder = folder or cache_dir("arms")
-    wanted = {(arm.name, seed): folder / _key(of, arm, seed) for arm in arms for seed in seeds}
+    wanted = {(arm.name, seed): folder / key(of, arm, seed) for arm in arms for seed in seeds}
     missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
     workers = min(workers or len(os.sched_getaffinity(0)), len(missing), of.plan.n_steps * len(missing) // STARTING)
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="students", unit=" runs") as bar:
@@ -272,26 +286,36 @@ def _teach_there(arm: Arm, seed: int) -> None:
     teach(_there[0], arm, seed, _there[1])
 
 
+def taught(of: School, arm: Arm, seed: int, home: Path) -> tuple[Any, list[dict[str, float]]]:
+    """A student trained as an arm says, and the log; `home` gets log and checkpoint."""
+    student = _beginner(of, seed)
+    examples = of.examples(arm)
+    n_steps = round(of.plan.n_steps * arm.time)
+    settings = _settings(of.plan, examples, n_steps, seed)
+    settings = replace(settings, mixed=encoders.computes_bfloat16(student.device.type))
+    loss = loss_of(of, arm, student)
+    log = distill.train(student, examples, settings, home, loss=loss, n_steps=n_steps, desc=f"{arm.name}, seed {seed}")
+    return student, log
+
+
+def _beginner(of: School, seed: int) -> Any:
+    """The student before it is taught, where its teacher is."""
+    plan, teacher = of.plan, of.reasoner.model
+    if plan.student:
+        return students.load(plan.student, of.reasoner.tokenizer)
+    if plan.student_heads:
+        return students.narrower(teacher, plan.layers, plan.student_heads, seed).to(teacher.device)
+    return students.shallower(teacher, plan.layers).to(teacher.device)
+
+
 def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
     """Train one student and let it answer; student and outcome go to a folder of their own."""
-    plan, teacher = of.plan, of.reasoner.model
-    home = folder / _key(of, arm, seed)
-    student = students.shallower(teacher, plan.layers)
-    examples = of.examples(arm)
-    n_steps = round(plan.n_steps * arm.time)
-    settings = _settings(plan, examples, n_steps, seed)
-    log = distill.train(
-        student,
-        examples,
-        settings,
-        home,
-        loss=Mixed(loss_of(of, arm, student)),
-        n_steps=n_steps,
-        desc=f"{arm.name}, seed {seed}",
-    )
-    key = digest([_key(of, arm, seed), str(len(log))])
+    plan = of.plan
+    home = folder / key(of, arm, seed)
+    student, log = taught(of, arm, seed, home)
+    own = digest([key(of, arm, seed), str(len(log))])
     began = time.perf_counter()
-    told = replace(of.teacher, reasoner=Reasoner(arm.name, student, of.reasoner.tokenizer, key))
+    told = replace(of.teacher, reasoner=Reasoner(arm.name, student, of.reasoner.tokenizer, own))
     mode: reasoning.Mode = "answer" if arm.teaching == "answer" else "trace"
     written = reasoning.reason(
         told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
@@ -342,20 +366,8 @@ def loss_of(of: School, arm: Arm, student: Any) -> distill.Loss:
         mine = {phase: ranking[: len(theirs[phase])] for phase, ranking in _rankings(of, student).items()}
     else:
         mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
-    return losses.Mechanistic(of.passages, teacher_signals(of), mine, arm.weights, attention.shape(student).width)
-
-
-class Mixed(torch.nn.Module):
-    """A loss under autocast where the processor computes in bfloat16."""
-
-    def __init__(self, loss: distill.Loss) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, model: Any, batch: distill.Batch) -> torch.Tensor:
-        device = next(model.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=encoders.computes_bfloat16(device)):
-            return self.loss(model, batch)
+    width = attention.shape(student).width
+    return losses.Mechanistic(of.passages, teacher_signals(of), mine, arm.weights, width, arm.fade)
 
 
 def _settings(plan: Plan, examples: Sequence[distill.Example], n_steps: int, seed: int) -> distill.Settings:
@@ -371,12 +383,12 @@ def _settings(plan: Plan, examples: Sequence[distill.Example], n_steps: int, see
     return replace(settings, epochs=-(-n_steps // epoch))
 
 
-def _key(of: School, arm: Arm, seed: int) -> str:
+def key(of: School, arm: Arm, seed: int) -> str:
     """Digest of all that a student depends on."""
     plan, weights = asdict(of.plan), asdict(arm.weights)
     if arm.teaching != "mechanistic":  # on these no other arm depends
         plan["n_heads"], plan["matching"], plan["topic_depth"], weights = 0, "depth", 0, {}
-    told = [plan, arm.teaching, arm.time, weights, seed]
+    told = [plan, arm.teaching, arm.time, weights, arm.fade, seed]
     texts = [np.array(one.ids, np.int64).tobytes() for one in of.passages]
     return digest([FORMAT, of.reasoner.key, json.dumps(told), *of.texts, *texts])[:32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -49,6 +49,7 @@ app = typer.Typer(
     epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once.",
 )
 Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
+Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
 
 
@@ -191,6 +192,54 @@ def validate(
         raise typer.Exit(1)
 
 
+@app.command(
+    epilog="Examples:  ctd distill organism my-student  |  ctd distill smollm2-mesh out --dataset mesh --clusters 256 "
+    "--topic-depth 0 --layers 15 --max-tokens 512  |  accelerate launch --multi_gpu $(which ctd) distill ..."
+)
+def distill(
+    teacher: Annotated[str, typer.Argument(help="smollm2-mesh, organism, organism-planted, a model's folder or id.")],
+    out: Annotated[Path, typer.Argument(help="Folder to be made: weights, tokenizer, loss curve, manifest.")],
+    dataset: Annotated[str, typer.Option(help="Task, as in the notebooks.")] = "organism",
+    source: Annotated[str, typer.Option(help="Your own data (mimic, xmc, records): folder, file or name.")] = "",
+    text_column: Annotated[str, typer.Option(help="Column of the text (records).")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column of the labels (records).")] = "labels",
+    teaching: Annotated[Teaching, typer.Option(help="What the student is taught.")] = "mechanistic",
+    layers: Annotated[int, typer.Option(help="Of the student, taken evenly from the teacher's.")] = 3,
+    student_heads: Annotated[int, typer.Option(help="In a layer, for a student from random weights.")] = 0,
+    student: Annotated[str, typer.Option(help="A model with the teacher's tokenizer to begin with instead.")] = "",
+    traces: Annotated[int, typer.Option(help="Training documents that the teacher reasons about.")] = 256,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 120,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 2048,
+    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
+    max_tokens: Annotated[int, typer.Option(help="What the teacher may write about a document.")] = 320,
+    heads: Annotated[int, typer.Option(help="The teacher's of each phase; 0 for those planted in it.")] = 4,
+    matching: Annotated[Literal["depth", "score"], typer.Option(help="Of heads to the student's.")] = "depth",
+    weight1: Annotated[float, typer.Option(help="Of each Phase-1 term, against a loss of one token.")] = 0.3,
+    weight2: Annotated[float, typer.Option(help="Of each Phase-2 term.")] = 0.3,
+    fade: Annotated[float, typer.Option(help="Fraction of the steps over which these fall to 0; 0 never.")] = 0.0,
+    clusters: Annotated[int, typer.Option(help="Of labels, put above the label space as topics.")] = 0,
+    topic_depth: Annotated[int, typer.Option(help="Level of the tree whose nodes are the topics.")] = 2,
+    encoder: Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = "wordllama",
+    seed: Annotated[int, typer.Option(help="Draws traces and their order.")] = 0,
+) -> None:
+    """Teach one student what a teacher says or what its heads compute, and keep it as a folder that transformers loads.
+
+    The folder is a teacher's name for every notebook: ctd run 02 -p teacher=OUT.
+    """
+    from ctd import arms, teach
+    from ctd.losses import Weights
+
+    arm = arms.Arm(out.name, teaching, Weights(*[weight1] * 3, *[weight2] * 3), fade)
+    plan = arms.Plan(
+        layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
+        batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,
+        max_tokens=max_tokens, topic_depth=topic_depth,
+    )  # fmt: skip
+    columns = {"source": source, "text": text_column, "labels": label_column}
+    made = teach.teach(teacher, dataset, out, arm, plan, seed, encoder, clusters, **columns)
+    typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
+
+
 @app.command(epilog="Examples:  ctd claims  |  ctd claims --profile smoke  |  ctd claims --check")
 def claims(
     profile: Profile = "default",
@@ -241,3 +290,7 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table, soft_wrap=not console.is_terminal)
+
+
+if __name__ == "__main__":
+    app()

@@ -2,7 +2,8 @@
 
 Notes: the loss is the cross-entropy of the target tokens, summed over a batch and divided by their number. Batches
 are a function of the examples and the seed alone, so a run that was killed goes on where its checkpoint stands and
-ends with the weights it would have had. b examples of a batch, s tokens, n targets, d dimensions, v words.
+ends with the weights it would have had. Started by `accelerate launch`, every process takes its share of each batch,
+and the sum is the same. b examples of a batch, s tokens, n targets, d dimensions, v words.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import csv
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from math import ceil, cos, isnan, pi
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -28,7 +32,7 @@ from ctd.lora import MergedLoRA
 IGNORED = -100  # what cross_entropy leaves out
 LOGITS_AT_ONCE = 256  # rows of the output layer: more do not stay in the processor's cache
 PROBE_LOGIT = 200.0  # far above where any model caps its logits
-CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+CHECKPOINT, BEST, LOG = "checkpoint.pt", "best.pt", "log.csv"
 
 
 class Example(NamedTuple):
@@ -48,16 +52,21 @@ class Settings:
     """How to train: AdamW, betas 0.9 and 0.95.
 
     batch_tokens: tokens of one step, padding counted. learning_rate: the highest; it rises over the first
-    `warmup_steps`, stays, and falls linearly to zero over the last `decay` of the steps. clip: norm of the gradient.
-    shuffle: examples come in the order given, but for a shuffle within so many (1: as given).
-    save_every, check_every: steps between checkpoints, and between looks at the validation examples.
+    `warmup_steps`, stays, and falls to zero over the last `decay` of the steps, in a line or as a cosine (`fall`).
+    clip: norm of the gradient. shuffle: examples come in the order given, but for a shuffle within so many (1: as
+    given). save_every, check_every: steps between checkpoints, and between looks at the validation examples.
+    pass_tokens: of a batch, how many go through the model at once (gradient accumulation); 0 for all of them.
+    patience: looks in a row without a lower validation loss after which training ends, and the weights of the lowest
+    are taken; 0 never. mixed: bfloat16 where it loses little (autocast), weights stay as they are.
     Raises ValueError for a number out of range.
     """
 
     batch_tokens: int = 4096
+    pass_tokens: int = 0
     learning_rate: float = 1e-3
     warmup_steps: int = 20
     decay: float = 0.3
+    fall: Literal["linear", "cosine"] = "linear"
     weight_decay: float = 0.0
     clip: float = 1.0
     epochs: int = 1
@@ -65,6 +74,8 @@ class Settings:
     seed: int = 0
     save_every: int = 50
     check_every: int = 100
+    patience: int = 0
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_tokens", "epochs", "shuffle", "save_every", "check_every"):
@@ -73,23 +84,31 @@ class Settings:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "seed"):
+        for name in ("pass_tokens", "warmup_steps", "weight_decay", "seed", "patience"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay must be between 0 and 1, got {self.decay}")
+        if self.fall not in ("linear", "cosine"):
+            raise ValueError(f"fall must be linear or cosine, got {self.fall!r}")
 
 
 class Batch(NamedTuple):
     """Examples side by side, padded on the right: nothing looks to the right, so no mask is needed.
 
     ids: padding is 0. targets: what should follow each token, -100 where nothing is learned.
-    rows: which examples they are, in the order of `ids`.
+    rows: which examples they are, in the order of `ids`. done: of the training's steps, the fraction taken before.
     """
 
     ids: Int[Tensor, "b s"]
     targets: Int[Tensor, "b s"]
     rows: tuple[int, ...]
+    done: float = 0.0
+
+    @property
+    def n_targets(self) -> int:
+        """How many tokens are learned."""
+        return int((self.targets != IGNORED).sum())
 
 
 Loss = Callable[[nn.Module, Batch], Tensor]  # summed over the batch's targets
@@ -173,6 +192,19 @@ class _Head(torch.autograd.Function):
         return hidden, None, weight
 
 
+class Taught(nn.Module):
+    """Model and loss as one module: what several processes share. Parameters of the loss are learned along."""
+
+    def __init__(self, model: nn.Module, loss: Loss, mixed: bool = False) -> None:
+        super().__init__()
+        self.model, self.loss, self.mixed = model, loss, mixed
+
+    def forward(self, batch: Batch) -> Float[Tensor, ""]:
+        """The loss summed over the batch's targets."""
+        with torch.autocast(batch.ids.device.type, torch.bfloat16) if self.mixed else nullcontext():
+            return self.loss(self.model, batch)
+
+
 def train(
     model: Any,
     examples: Sequence[Example],
@@ -192,20 +224,12 @@ def train(
     those of all epochs; 0 takes all. folder: for log and checkpoint; a checkpoint of the same examples, settings and
     shapes there is gone on from, of others refused. Model and loss must be those it was begun with.
     Raises ValueError without examples, for one that leaves nothing to learn, for a checkpoint of another run, for a
-    model that `token_loss` does not fit, or when loss or gradient is no longer a number.
+    model that `token_loss` does not fit, for patience without validation, when loss or gradient is no longer a number,
+    or under FSDP, which would cut the weights that the losses read.
     """
-    if not examples:
-        raise ValueError("there is nothing to learn from: no example was given")
-    for number, (ids, n_prompt, only_read) in enumerate(examples):
-        if (given := max(n_prompt, 1)) >= len(ids):
-            raise ValueError(
-                f"example {number} leaves nothing to learn: the first {given} of {len(ids)} tokens are given"
-            )
-        if astray := [span for span in only_read if not given <= span[0] < span[1] < len(ids)]:
-            raise ValueError(
-                f"example {number}: what is only read must lie in the target (tokens {given} to {len(ids) - 2}: the "
-                f"last one is learned), got {astray[0][0]}..{astray[0][1] - 1}"
-            )
+    _check_examples(examples)
+    if settings.patience and not validation:
+        raise ValueError("patience needs validation examples, whose loss it watches: pass some, or set it to 0")
     if loss is token_loss:
         _check_head(model, examples[0])
     steps = batches(examples, settings)
@@ -219,21 +243,25 @@ def train(
     )
     identity = _identity(examples, settings, trained, len(steps))
     log = _resume(folder / CHECKPOINT, identity, trained, optimizer)
+    accelerator = processes()
     device = next(model.parameters()).device
     model.train()
     if adapters is not None:
         adapters.merge()
-    progress = tqdm(desc=desc, unit=" steps", initial=len(log), total=len(steps))
+    taught = accelerator.prepare_model(Taught(model, loss, settings.mixed), device_placement=False)
+    first, main = len(log), accelerator.is_main_process
+    progress = tqdm(desc=desc, unit=" steps", initial=first, total=len(steps), disable=not main)
     with progress, torch.random.fork_rng():
-        for step in range(len(log), len(steps)):
+        for step in range(first, len(steps)):
+            if _ended(log, settings.patience):
+                break
             began = time.perf_counter()
             torch.manual_seed(settings.seed + step)
             rate = settings.learning_rate * _schedule(step, len(steps), settings)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = collate(examples, steps[step], device)
-            mean = loss(model, batch) / int((batch.targets != IGNORED).sum())
-            mean.backward()
+            passes = _passes(examples, steps[step], settings.pass_tokens, accelerator.num_processes, device)
+            mean = _backward(accelerator, taught, [batch._replace(done=step / len(steps)) for batch in passes])
             if adapters is not None:
                 adapters.take_gradients()
             norm = torch.nn.utils.clip_grad_norm_(trained, settings.clip)
@@ -246,22 +274,96 @@ def train(
             optimizer.zero_grad()
             if adapters is not None:
                 adapters.merge()
-            row = {"step": step, "tokens": batch.ids.numel(), "loss": mean.item(), "rate": rate, "norm": norm.item()}
+            tokens = sum(batch.ids.numel() for batch in passes if batch.n_targets)
+            row = {"step": step, "tokens": tokens, "loss": mean.item(), "rate": rate, "norm": norm.item()}
             row["seconds"] = time.perf_counter() - began
             last = step + 1 == len(steps)
             checked = len(validation) and (last or (step + 1) % settings.check_every == 0)
-            row["validation"] = evaluate(model, validation, settings.batch_tokens, loss) if checked else float("nan")
+            row["validation"] = _mean(taught, validation, settings.batch_tokens) if checked else float("nan")
             log.append(row)
+            if main and settings.patience and _since_lowest(log) == 0:
+                with atomic(folder / BEST) as scratch:
+                    torch.save([weight.detach() for weight in trained], scratch)
             progress.update()
             progress.set_postfix(loss=f"{row['loss']:.3f}", tokens_a_second=f"{row['tokens'] / row['seconds']:.0f}")
-            if last or (step + 1) % settings.save_every == 0:
+            last = last or _ended(log, settings.patience)
+            if main and (last or (step + 1) % settings.save_every == 0):
                 _save(folder, identity, trained, optimizer, log)
+    if settings.patience:
+        accelerator.wait_for_everyone()
+        _restore(trained, torch.load(folder / BEST, map_location="cpu", weights_only=True))
+        if adapters is not None:
+            adapters.merge()
     model.eval()
     return log
 
 
+def processes() -> Accelerator:
+    """The processes that `accelerate launch` started, or this one alone. Raises ValueError under FSDP or DeepSpeed."""
+    accelerator = Accelerator(
+        device_placement=False, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(
+            f"{accelerator.distributed_type.value} cuts weights into pieces, and the losses read whole ones: launch "
+            "with --multi_gpu or --cpu"
+        )
+    return accelerator
+
+
+def _backward(accelerator: Accelerator, taught: nn.Module, passes: Sequence[Batch]) -> Float[Tensor, ""]:
+    """Add up the gradients of a step, each process those of its passes; the mean loss of a token over all of them."""
+    n_targets = sum(batch.n_targets for batch in passes)
+    mine = passes[accelerator.process_index :: accelerator.num_processes]
+    total = torch.zeros((), device=passes[0].ids.device)
+    for place, batch in enumerate(mine):
+        # The processes' gradients are averaged, so that each must count for as many as they are.
+        with nullcontext() if place + 1 == len(mine) else accelerator.no_sync(taught):
+            mean = taught(batch) / n_targets
+            (mean * accelerator.num_processes).backward()
+        total = total + mean.detach()
+    return accelerator.reduce(total, "sum") if accelerator.num_processes > 1 else total
+
+
+def _passes(
+    examples: Sequence[Example], rows: Sequence[int], pass_tokens: int, n_processes: int, device: torch.device
+) -> list[Batch]:
+    """A step's rows in passes of at most `pass_tokens` when padded (or one row alone), as many for every process.
+
+    Where there are too few rows for that, some passes have nothing to learn.
+    """
+    longest = max(len(examples[row].ids) for row in rows)
+    n = ceil(len(rows) / max(1, pass_tokens // longest)) if pass_tokens else 1
+    n = ceil(n / n_processes) * n_processes
+    passes = [collate(examples, part.tolist(), device) for part in np.array_split(rows, n) if len(part)]
+    idle = passes[-1]._replace(targets=torch.full_like(passes[-1].targets, IGNORED))
+    return passes + [idle] * (n - len(passes))
+
+
+def _check_examples(examples: Sequence[Example]) -> None:
+    """Refuse examples that teach nothing, or whose spans lie astray."""
+    if not examples:
+        raise ValueError("there is nothing to learn from: no example was given")
+    for number, (ids, n_prompt, only_read) in enumerate(examples):
+        if (given := max(n_prompt, 1)) >= len(ids):
+            raise ValueError(
+                f"example {number} leaves nothing to learn: the first {given} of {len(ids)} tokens are given"
+            )
+        if astray := [span for span in only_read if not given <= span[0] < span[1] < len(ids)]:
+            raise ValueError(
+                f"example {number}: what is only read must lie in the target (tokens {given} to {len(ids) - 2}: the "
+                f"last one is learned), got {astray[0][0]}..{astray[0][1] - 1}"
+            )
+
+
 @torch.no_grad()
-def evaluate(model: Any, examples: Sequence[Example], batch_tokens: int = 4096, loss: Loss = token_loss) -> float:
+def evaluate(
+    model: Any,
+    examples: Sequence[Example],
+    batch_tokens: int = 4096,
+    loss: Loss = token_loss,
+    mixed: bool = False,
+) -> float:
     """Mean of the loss over the target tokens, in nats.
 
     Raises ValueError without examples, or for a model that `token_loss` does not fit.
@@ -270,24 +372,37 @@ def evaluate(model: Any, examples: Sequence[Example], batch_tokens: int = 4096, 
         raise ValueError("there is nothing to evaluate on: no example was given")
     if loss is token_loss:
         _check_head(model, examples[0])
-    device = next(model.parameters()).device
-    total, n_targets = 0.0, 0
-    training = model.training
-    model.eval()
-    for rows in batches(examples, Settings(batch_tokens=batch_tokens)):
-        batch = collate(examples, rows, device)
-        total += loss(model, batch).item()
-        n_targets += int((batch.targets != IGNORED).sum())
-    model.train(training)
-    return total / max(n_targets, 1)
+    return _mean(Taught(model, loss, mixed).train(model.training), examples, batch_tokens)
+
+
+@torch.no_grad()
+def _mean(taught: nn.Module, examples: Sequence[Example], batch_tokens: int) -> float:
+    """Mean of the loss over the target tokens, in eval mode."""
+    device = next(taught.parameters()).device
+    training = taught.training
+    taught.eval()
+    parts = [collate(examples, rows, device) for rows in batches(examples, Settings(batch_tokens=batch_tokens))]
+    total = sum(taught(batch).item() for batch in parts)
+    taught.train(training)
+    return total / max(sum(batch.n_targets for batch in parts), 1)
+
+
+def _since_lowest(log: Sequence[dict[str, float]]) -> int | None:
+    """How many looks at the validation examples ago their loss was lowest; None where the last row has no look."""
+    looks = [row["validation"] for row in log if not isnan(row["validation"])]
+    return None if not log or isnan(log[-1]["validation"]) else len(looks) - 1 - looks.index(min(looks))
+
+
+def _ended(log: Sequence[dict[str, float]], patience: int) -> bool:
+    return bool(patience) and (_since_lowest(log) or 0) >= patience
 
 
 def _schedule(step: int, n_steps: int, settings: Settings) -> float:
     """The fraction of the highest learning rate at a step."""
     falling = settings.decay * n_steps
     rise = (step + 1) / settings.warmup_steps if settings.warmup_steps else 1.0
-    fall = (n_steps - step) / falling if falling else 1.0
-    return min(1.0, rise, fall)
+    fall = min(1.0, (n_steps - step) / falling) if falling else 1.0
+    return min(rise, fall if settings.fall == "linear" else (1 - cos(pi * fall)) / 2, 1.0)
 
 
 @torch.no_grad()
@@ -344,8 +459,12 @@ def _resume(path: Path, identity: str, trained: Sequence[Tensor], optimizer: Any
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["identity"] != identity:
         raise ValueError(f"{path} is of a run with other examples, settings or weights: remove it to begin anew")
-    with torch.no_grad():
-        for weight, saved in zip(trained, state["weights"], strict=True):
-            weight.copy_(saved)
+    _restore(trained, state["weights"])
     optimizer.load_state_dict(state["optimizer"])
     return list(state["log"])
+
+
+@torch.no_grad()
+def _restore(trained: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    for weight, saved in zip(trained, weights, strict=True):
+        weight.copy_(saved)

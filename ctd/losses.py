@@ -116,8 +116,9 @@ class Mechanistic(nn.Module):
 
     passages, kept: of each example that is learned from, the teacher's signals. chosen: the student's heads of
     each phase, matched in order to the teacher's. The map P from the teacher's width to the student's is learned along
-    (its weights are parameters of this module) and not part of the student.
-    Raises ValueError for passages without signals.
+    (its weights are parameters of this module) and not part of the student. fade: of the training, the fraction over
+    which the weights of the terms fall linearly to zero; 0 for never.
+    Raises ValueError for passages without signals, or a fade outside 0 .. 1.
     """
 
     def __init__(
@@ -127,17 +128,21 @@ class Mechanistic(nn.Module):
         chosen: Mapping[str, Sequence[Head]],
         weights: Weights,
         width: int,
+        fade: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= fade <= 1:
+            raise ValueError(f"fade must be between 0 and 1, got {fade}")
         if not passages or len(passages) != len(kept):
             raise ValueError(f"every passage needs its signals, got {len(passages)} passages and {len(kept)} signals")
-        self.passages, self.kept, self.chosen, self.weights = passages, kept, chosen, weights
+        self.passages, self.kept, self.chosen, self.weights, self.fade = passages, kept, chosen, weights, fade
         self.project = nn.Linear(kept[0].write1.shape[1], width, bias=False)
         nn.init.eye_(self.project.weight)
 
     def forward(self, model: Any, batch: Batch) -> Float[Tensor, ""]:
         """The loss summed over the batch's targets."""
-        if not model.training:
+        strength = max(0.0, 1 - batch.done / self.fade) if self.fade else 1.0
+        if not model.training or not strength:
             return token_loss(model, batch)
         part = [self.passages[row] for row in batch.rows]
         where = signals.places(part, batch.ids.shape[1]).on(batch.ids.device)
@@ -148,7 +153,7 @@ class Mechanistic(nn.Module):
             teacher = signals.together(kept, part, batch.ids.shape[1], batch.ids.device)
             parts = terms(teacher, found.signals(), where.row2, self.project)
             added = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
-        return total + int((batch.targets != IGNORED).sum()) * added
+        return total + batch.n_targets * strength * added
 
 
 class TokenDistillation:

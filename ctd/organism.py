@@ -287,18 +287,13 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
             model, recipe.planted, [one.lookouts for one in learned], recipe.weight, recipe.barring
         )
     mixed = encoders.computes_bfloat16("cpu")
-
-    def in_mixed_precision(model: torch.nn.Module, batch: distill.Batch) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-            return loss(model, batch)
-
     log = distill.train(
         model,
         [one.example for one in learned],
-        recipe.settings,
+        replace(recipe.settings, mixed=mixed),
         work,
         validation=[one.example for one in watched],
-        loss=in_mixed_precision,
+        loss=loss,
         desc=folder.name,
     )
     manifest: dict[str, Any] = {

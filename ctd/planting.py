@@ -74,7 +74,7 @@ class PlantedLoss:
                 losses.append(self.weight * divergence(rows, at))
         if self.barring:
             losses += [self.barring * loss for loss in self._trespasses(model, seen, lookouts)]
-        return total + int((batch.targets != distill.IGNORED).sum()) * torch.stack(losses).sum()
+        return total + batch.n_targets * torch.stack(losses).sum()
 
     def _trespasses(self, model: Any, seen: Mapping[int, Any], lookouts: Mapping[str, Any]) -> Iterator[Tensor]:
         """The loss of the heads that are not planted, of each phase and layer, on one example in `WATCHED`."""

@@ -62,11 +62,11 @@ class Teacher:
 
 
 def load(name: str, document_tokens: int = 0) -> Teacher:
-    """A teacher of the book by its name, or any model that `models.load` takes.
+    """A teacher of the book by its name, a student of `ctd.teach` by its folder, or any model that `models.load` takes.
 
     document_tokens: 0 for what it was trained on (512 for a model from elsewhere). Raises what `models.load` raises.
     """
-    folder = DATA / name
+    folder = DATA / name if (DATA / name).is_dir() else Path(name)
     manifest = json.loads((folder / "manifest.json").read_text()) if (folder / "manifest.json").is_file() else {}
     seen = document_tokens or manifest.get("recipe", {}).get("document_tokens", SEEN)
     losses = folder / "loss.csv"

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from ctd import attention
+from ctd import attention, models
 from ctd.attention import Head
 
 
@@ -61,13 +61,14 @@ def narrower(teacher: Any, layers: int, heads: int, seed: int = 0) -> Any:
         return type(teacher)(config).float().eval()
 
 
-def load(name: str, tokenizer: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> Any:
-    """Any causal model as a student, by its folder or Hugging Face id; float32.
+def load(name: str, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Any model that `models.load` takes as a student, by its folder or Hugging Face id; float32.
 
-    tokenizer: the teacher's. other: the student's own. Raises ValueError where the two do not share every token.
+    tokenizer: the teacher's. Raises ValueError where the two do not share every token, and what `models.load` raises.
     """
-    same_tokens(tokenizer, other, name)
-    return AutoModelForCausalLM.from_pretrained(name, use_safetensors=True).float().eval()
+    found = models.load(name, dtype="float32")
+    same_tokens(tokenizer, found.tokenizer, name)
+    return found.model
 
 
 def same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, name: str) -> None:

@@ -66,7 +66,7 @@ def test_runs_side_by_side_end_as_one_after_the_other(school, tmp_path, monkeypa
 
 def test_what_decides_about_a_student_is_in_its_key(school):
     def key(of=school, arm=FULL, seed=0):
-        return arms._key(of, arm, seed)
+        return arms.key(of, arm, seed)
 
     other = replace(school, plan=replace(PLAN, n_heads=2))
     assert key() == key(arm=replace(FULL, name="called otherwise"))

@@ -1,5 +1,8 @@
 """The training loop: the loss and its gradients, the batches, and that a killed run ends where it would have."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -12,6 +15,7 @@ import transformers
 from torch.nn.functional import cross_entropy
 
 from ctd import distill
+from ctd.cache import ROOT
 from ctd.distill import Example, Settings
 from ctd.lora import MergedLoRA
 
@@ -190,6 +194,7 @@ def test_the_log_says_what_was_done(tmp_path):
         ({"warmup_steps": 4, "decay": 0.5}, [0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]),
         ({"warmup_steps": 0, "decay": 0.2}, [1] * 9 + [0.5]),
         ({"warmup_steps": 0, "decay": 0}, [1] * 10),
+        ({"warmup_steps": 0, "decay": 0.3, "fall": "cosine"}, [1] * 8 + [0.75, 0.25]),
         ({"warmup_steps": 20, "decay": 1}, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.3, 0.2, 0.1]),
     ],
 )
@@ -414,7 +419,9 @@ def test_examples_that_teach_nothing_are_refused(tmp_path):
         *(({name: 0.0}, f"{name} must be above 0, got 0.0") for name in ("learning_rate", "clip")),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
         *(({name: -1}, f"{name} must be at least 0, got -1") for name in ("warmup_steps", "weight_decay", "seed")),
+        *(({name: -1}, f"{name} must be at least 0, got -1") for name in ("pass_tokens", "patience")),
         ({"decay": 1.5}, "decay must be between 0 and 1, got 1.5"),
+        ({"fall": "steep"}, "fall must be linear or cosine, got 'steep'"),
     ],
 )
 def test_settings_out_of_range_are_refused(options, message):
@@ -432,9 +439,9 @@ def test_every_setting_changes_the_run(tmp_path):
     usual = losses(SHORT)
     changes = {
         "batch_tokens": 40, "learning_rate": 1e-3, "warmup_steps": 5, "decay": 0.9, "weight_decay": 0.5, "clip": 0.1,
-        "epochs": 1, "shuffle": 1, "seed": 1,
+        "epochs": 1, "shuffle": 1, "seed": 1, "fall": "cosine", "mixed": True, "pass_tokens": 20,
     }  # fmt: skip
-    assert changes.keys() | {"save_every", "check_every"} == asdict(SHORT).keys()
+    assert changes.keys() | {"save_every", "check_every", "patience"} == asdict(SHORT).keys()
     for name, value in changes.items():
         assert losses(replace(SHORT, **{name: value})) != usual, name
     assert losses(replace(SHORT, save_every=1, check_every=1)) == usual
@@ -446,3 +453,115 @@ def test_the_loss_falls_while_training(tmp_path):
     assert len(seen) > 3
     assert all(later < earlier for earlier, later in pairwise(seen[:3]))
     assert seen[-1] < 0.5 * seen[0]
+
+
+@pytest.mark.parametrize("pass_tokens", [1, 25])
+def test_a_batch_in_several_passes_is_the_same_step(pass_tokens, tmp_path):
+    ends = []
+    for number, settings in enumerate((SHORT, replace(SHORT, pass_tokens=pass_tokens))):
+        model, seen = tiny(dtype=torch.float64), []
+
+        def noting(model, batch, seen=seen):
+            seen.append(batch.ids.numel())
+            return plain_loss(model, batch)
+
+        log = distill.train(model, made(), settings, tmp_path / str(number), loss=noting)
+        ends.append((model, [row["loss"] for row in log], seen))
+    (whole, losses, passes), (parted, same, more) = ends
+    assert same == pytest.approx(losses, rel=1e-9)
+    for one, other in zip(whole.parameters(), parted.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
+    assert len(more) > len(passes)
+    assert max(more) <= max(pass_tokens, 12), "one example of 12 tokens goes through alone"
+
+
+def test_mixed_precision_leaves_the_weights_in_float32(tmp_path):
+    model = tiny()
+    kinds = set()
+
+    def noting(model, batch):
+        kinds.add(model.model.layers[0].mlp.up_proj(model.model.embed_tokens(batch.ids)).dtype)
+        return distill.token_loss(model, batch)
+
+    distill.train(model, made(), replace(SHORT, mixed=True), tmp_path, loss=noting)
+    assert kinds == {torch.bfloat16}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+class TestPatience:
+    """Learning one set by heart makes another worse: the lowest validation loss comes early."""
+
+    settings = replace(SHORT, epochs=60, check_every=2, patience=3, save_every=5)
+    watched = made(8, seed=9)
+
+    def train(self, folder, settings, loss=distill.token_loss):
+        model = tiny()
+        return model, distill.train(model, made(), settings, folder, validation=self.watched, loss=loss)
+
+    def test_training_ends_and_the_weights_are_those_of_the_lowest_loss(self, tmp_path):
+        whole = self.train(tmp_path / "whole", replace(self.settings, patience=0))[1]
+        model, log = self.train(tmp_path / "ended", self.settings)
+        looks = [row["validation"] for row in log if np.isfinite(row["validation"])]
+        assert len(log) < len(whole)
+        assert len(looks) - 1 - looks.index(min(looks)) == 3
+        assert [row["loss"] for row in log] == [row["loss"] for row in whole][: len(log)]
+        assert distill.evaluate(model, self.watched) == pytest.approx(min(looks), abs=1e-6)
+        assert min(looks) < looks[-1] - 1e-3
+
+    def test_a_run_killed_at_any_look_ends_as_if_it_had_not_been(self, tmp_path):
+        model, log = self.train(tmp_path / "whole", self.settings)
+        for step in range(0, len(log), 3):
+            calls = iter(range(1000))
+
+            def dying(model, batch, calls=calls, step=step):
+                if model.training and next(calls) == step:
+                    raise Killed
+                return distill.token_loss(model, batch)
+
+            with pytest.raises(Killed):
+                self.train(tmp_path / str(step), self.settings, dying)
+            again, same = self.train(tmp_path / str(step), self.settings)
+            assert [row["loss"] for row in same] == [row["loss"] for row in log]
+            assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+    def test_needs_something_to_watch(self, tmp_path):
+        with pytest.raises(ValueError, match="patience needs validation examples"):
+            distill.train(tiny(), made(), self.settings, tmp_path)
+
+
+SHARED = """
+import sys
+from pathlib import Path
+import torch
+from accelerate.state import PartialState
+from ctd import distill
+from tests.test_distill import SHORT, made, plain_loss, tiny
+from dataclasses import replace
+
+model, folder = tiny(dtype=torch.float64), Path(sys.argv[1])
+settings = replace(SHORT, pass_tokens=int(sys.argv[2]), patience=2)
+distill.train(model, made(7), settings, folder, validation=made(3, seed=9), loss=plain_loss)
+assert PartialState().num_processes == 2
+torch.save(list(model.parameters()), folder / f"{PartialState().process_index}.pt")
+"""
+
+
+@pytest.mark.parametrize("pass_tokens", [0, 13])
+def test_two_processes_end_as_one(pass_tokens, tmp_path):
+    """Steps of one example too, of which the second process has none."""
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED)
+    asked = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    asked += [str(script), str(tmp_path / "two"), str(pass_tokens)]
+    set_ = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(asked, capture_output=True, text=True, env=os.environ | set_)
+    assert done.returncode == 0, done.stderr[-2000:]
+    model = tiny(dtype=torch.float64)
+    settings = replace(SHORT, patience=2)
+    log = distill.train(model, made(7), settings, tmp_path / "one", validation=made(3, seed=9), loss=plain_loss)
+    assert min(len(rows) for rows in distill.batches(made(7), settings)) < 3
+    shared = pd.read_csv(tmp_path / "two" / "log.csv")
+    assert shared["loss"].tolist() == pytest.approx([row["loss"] for row in log], rel=1e-9)
+    for process in (0, 1):
+        for mine, theirs in zip(model.parameters(), torch.load(tmp_path / "two" / f"{process}.pt"), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-8)

@@ -1,0 +1,68 @@
+"""One student for your own use: taught as an arm of an experiment is, and kept as a folder that transformers loads.
+
+Notes: `ctd distill` calls `teach`. Under `accelerate launch` every process runs it, and the first one writes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctd import arms, datasets, distill, encoders, models, reasoning
+from ctd.arms import Arm, Plan
+from ctd.cache import atomic, cache_dir
+
+
+def teach(
+    teacher: str,
+    dataset: str,
+    out: Path,
+    arm: Arm,
+    plan: Plan,
+    seed: int = 0,
+    encoder: str = "wordllama",
+    n_clusters: int = 0,
+    **columns: str,
+) -> dict[str, Any]:
+    """Teach one student; `out` gets weights (bfloat16), tokenizer, loss curve and manifest, which is returned.
+
+    columns: `source`, `text` and `labels` of `datasets.load_as_asked`. A killed run goes on where its last checkpoint
+    stands. Raises FileExistsError where `out` is, and what `arms.school` and `arms.taught` raise.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} exists: a student is not written over, name another folder")
+    processes = distill.processes()
+    with processes.main_process_first():
+        task = datasets.load_as_asked(dataset, **columns)
+        task, index = reasoning.with_topics(task, encoders.load(encoder), n_clusters, seed)
+        of = arms.school(reasoning.load(teacher), task, index, plan, seed)
+    work = cache_dir("training", f"student-{arms.key(of, arm, seed)}")
+    student, log = arms.taught(of, arm, seed, work)
+    manifest = {
+        "name": out.name,
+        "teacher": of.reasoner.name,
+        "arm": asdict(arm),
+        "plan": asdict(plan),
+        "recipe": {"document_tokens": of.teacher.document_tokens},
+        "seed": seed,
+        "traces": len(of.passages),
+        "parameters": student.num_parameters(),
+        "steps": len(log),
+        "tokens": int(sum(row["tokens"] for row in log)),
+        "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
+        "hardware": models.hardware(student.device),
+        "loss": log[-1]["loss"],
+    }
+    if processes.is_main_process:
+        with atomic(out) as scratch:
+            student.to(torch.bfloat16).save_pretrained(scratch)
+            of.reasoner.tokenizer.save_pretrained(scratch)
+            (scratch / "loss.csv").write_text((work / distill.LOG).read_text())
+            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        (work / distill.CHECKPOINT).unlink()
+    processes.wait_for_everyone()
+    return manifest
