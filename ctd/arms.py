@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 
 from ctd import (
     attention,
+    checkpoint,
     distill,
     encoders,
     heads,
@@ -337,7 +338,7 @@ def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
         "loss": float(np.mean([row["loss"] for row in log[-10:]])),
     }
     student.bfloat16().save_pretrained(home)
-    (home / distill.CHECKPOINT).unlink()
+    (home / checkpoint.CHECKPOINT).unlink()
     with atomic(home / "outcome.json") as scratch:
         scratch.write_text(json.dumps(outcome))
 

@@ -8,7 +8,7 @@ and the sum is the same. b examples of a batch, s tokens, n targets, d dimension
 
 from __future__ import annotations
 
-import csv
+import copy
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from tqdm.auto import tqdm
 
-from ctd.cache import atomic, digest
+from ctd import checkpoint
+from ctd.cache import digest
 from ctd.lora import MergedLoRA
 
 IGNORED = -100  # what cross_entropy leaves out
 LOGITS_AT_ONCE = 256  # rows of the output layer: more do not stay in the processor's cache
 PROBE_LOGIT = 200.0  # far above where any model caps its logits
-CHECKPOINT, BEST, LOG = "checkpoint.pt", "best.pt", "log.csv"
 
 
 class Example(NamedTuple):
@@ -225,7 +225,7 @@ def train(
     shapes there is gone on from, of others refused. Model and loss must be those it was begun with.
     Raises ValueError without examples, for one that leaves nothing to learn, for a checkpoint of another run, for a
     model that `token_loss` does not fit, for patience without validation, when loss or gradient is no longer a number,
-    or under FSDP, which would cut the weights that the losses read.
+    for adapters under FSDP, and under what `processes` refuses.
     """
     _check_examples(examples)
     if settings.patience and not validation:
@@ -236,19 +236,23 @@ def train(
     if not 0 <= n_steps <= len(steps):
         raise ValueError(f"n_steps must be between 0 (all) and {len(steps)} in {settings.epochs} epochs, got {n_steps}")
     steps = steps[: n_steps or None]
+    accelerator = processes()
+    if accelerator.is_fsdp2 and adapters is not None:
+        raise ValueError("adapters are merged into whole weights, which FSDP cuts: launch without --use_fsdp")
+    device = next(model.parameters()).device
+    shared = copy.deepcopy(model) if accelerator.is_fsdp2 else model  # FSDP would leave pieces of the caller's own
     learned_along = list(loss.parameters()) if isinstance(loss, nn.Module) else []
-    trained = [p for p in (model if adapters is None else adapters).parameters() if p.requires_grad] + learned_along
+    trained = [p for p in (shared if adapters is None else adapters).parameters() if p.requires_grad] + learned_along
     optimizer = torch.optim.AdamW(
         trained, settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
     )
     identity = _identity(examples, settings, trained, len(steps))
-    log = _resume(folder / CHECKPOINT, identity, trained, optimizer)
-    accelerator = processes()
-    device = next(model.parameters()).device
-    model.train()
+    taught, optimizer = accelerator.prepare(Taught(shared, loss, settings.mixed), optimizer)
+    trained = [weight for group in optimizer.param_groups for weight in group["params"]]
+    log = checkpoint.resume(folder, identity, trained, optimizer)
+    taught.train()
     if adapters is not None:
         adapters.merge()
-    taught = accelerator.prepare_model(Taught(model, loss, settings.mixed), device_placement=False)
     first, main = len(log), accelerator.is_main_process
     progress = tqdm(desc=desc, unit=" steps", initial=first, total=len(steps), disable=not main)
     with progress, torch.random.fork_rng():
@@ -264,7 +268,7 @@ def train(
             mean = _backward(accelerator, taught, [batch._replace(done=step / len(steps)) for batch in passes])
             if adapters is not None:
                 adapters.take_gradients()
-            norm = torch.nn.utils.clip_grad_norm_(trained, settings.clip)
+            norm = checkpoint.whole(torch.nn.utils.clip_grad_norm_(trained, settings.clip))
             if not torch.isfinite(mean + norm):
                 raise ValueError(
                     f"the loss of step {step} is {mean.item()}, its gradient's norm {norm.item()}: lower "
@@ -281,32 +285,37 @@ def train(
             checked = len(validation) and (last or (step + 1) % settings.check_every == 0)
             row["validation"] = _mean(taught, validation, settings.batch_tokens) if checked else float("nan")
             log.append(row)
-            if main and settings.patience and _since_lowest(log) == 0:
-                with atomic(folder / BEST) as scratch:
-                    torch.save([weight.detach() for weight in trained], scratch)
+            if settings.patience and _since_lowest(log) == 0:
+                checkpoint.save_best(folder, trained, main)
             progress.update()
             progress.set_postfix(loss=f"{row['loss']:.3f}", tokens_a_second=f"{row['tokens'] / row['seconds']:.0f}")
             last = last or _ended(log, settings.patience)
-            if main and (last or (step + 1) % settings.save_every == 0):
-                _save(folder, identity, trained, optimizer, log)
+            if last or (step + 1) % settings.save_every == 0:
+                checkpoint.save(folder, identity, trained, optimizer, log, main)
     if settings.patience:
         accelerator.wait_for_everyone()
-        _restore(trained, torch.load(folder / BEST, map_location="cpu", weights_only=True))
+        checkpoint.take_best(folder, trained)
         if adapters is not None:
             adapters.merge()
+    if shared is not model:
+        checkpoint.take(list(model.parameters()), [checkpoint.whole(weight) for weight in shared.parameters()])
     model.eval()
     return log
 
 
 def processes() -> Accelerator:
-    """The processes that `accelerate launch` started, or this one alone. Raises ValueError under FSDP or DeepSpeed."""
+    """The processes that `accelerate launch` started, or this one alone: DDP, FSDP of version 2, or none.
+
+    Raises ValueError for what else cuts weights into pieces.
+    """
     accelerator = Accelerator(
         device_placement=False, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
     )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    cut = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+    if accelerator.distributed_type in cut and not accelerator.is_fsdp2:
         raise ValueError(
-            f"{accelerator.distributed_type.value} cuts weights into pieces, and the losses read whole ones: launch "
-            "with --multi_gpu or --cpu"
+            f"{accelerator.distributed_type.value} cuts weights into pieces that the losses cannot read: launch with "
+            "--multi_gpu, or with --use_fsdp --fsdp_version 2"
         )
     return accelerator
 
@@ -440,31 +449,3 @@ def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence
         for part in (f"{n_prompt}{only_read or ''}", np.array(ids, np.int64).tobytes())
     )
     return digest([json.dumps([asdict(settings), shapes, n_steps]), *texts])
-
-
-def _save(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any, log: list[dict[str, float]]) -> None:
-    """The log first: a run whose last checkpoint stands has its whole log."""
-    with atomic(folder / LOG) as scratch, open(scratch, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(log[0]))
-        writer.writeheader()
-        writer.writerows(log)
-    weights = [weight.detach() for weight in trained]
-    with atomic(folder / CHECKPOINT) as scratch:
-        torch.save({"identity": identity, "weights": weights, "optimizer": optimizer.state_dict(), "log": log}, scratch)
-
-
-def _resume(path: Path, identity: str, trained: Sequence[Tensor], optimizer: Any) -> list[dict[str, float]]:
-    if not path.exists():
-        return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["identity"] != identity:
-        raise ValueError(f"{path} is of a run with other examples, settings or weights: remove it to begin anew")
-    _restore(trained, state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
-    return list(state["log"])
-
-
-@torch.no_grad()
-def _restore(trained: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
-    for weight, saved in zip(trained, weights, strict=True):
-        weight.copy_(saved)

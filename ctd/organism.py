@@ -29,7 +29,7 @@ import typer
 from tokenizers import decoders, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ctd import distill, encoders, models, planting, prompts, rationales, traces
+from ctd import checkpoint, distill, encoders, models, planting, prompts, rationales, traces
 from ctd.attention import Head
 from ctd.cache import DATA, atomic, cache_dir, digest
 from ctd.datasets import organism as vignettes
@@ -314,7 +314,7 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
     with atomic(folder) as scratch:
         model.bfloat16().save_pretrained(scratch)
         words.save_pretrained(scratch)
-        shutil.copy(work / distill.LOG, scratch / "loss.csv")
+        shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
         manifest["measured"] = measure(scratch, recipe)
         (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ctd import arms, datasets, distill, encoders, models, reasoning
+from ctd import arms, checkpoint, datasets, distill, encoders, models, reasoning
 from ctd.arms import Arm, Plan
 from ctd.cache import atomic, cache_dir
 
@@ -61,8 +61,8 @@ def teach(
         with atomic(out) as scratch:
             student.to(torch.bfloat16).save_pretrained(scratch)
             of.reasoner.tokenizer.save_pretrained(scratch)
-            (scratch / "loss.csv").write_text((work / distill.LOG).read_text())
+            (scratch / "loss.csv").write_text((work / checkpoint.LOG).read_text())
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        (work / distill.CHECKPOINT).unlink()
+        (work / checkpoint.CHECKPOINT).unlink()
     processes.wait_for_everyone()
     return manifest

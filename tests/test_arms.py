@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctd import arms, datasets, distill, encoders, reasoning
+from ctd import arms, checkpoint, datasets, encoders, reasoning
 from ctd.arms import Arm, Outcome, Plan
 from ctd.losses import Weights
 
@@ -52,7 +52,7 @@ def test_a_student_is_kept_and_read_again(school, tmp_path, monkeypatch):
         np.testing.assert_array_equal(one.values["nDCG"], other.values["nDCG"])
     for home in tmp_path.iterdir():
         assert {"model.safetensors", "outcome.json", "log.csv"} <= {path.name for path in home.iterdir()}
-        assert not (home / distill.CHECKPOINT).exists()
+        assert not (home / checkpoint.CHECKPOINT).exists()
 
 
 def test_runs_side_by_side_end_as_one_after_the_other(school, tmp_path, monkeypatch):

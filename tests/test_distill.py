@@ -14,7 +14,7 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
-from ctd import distill
+from ctd import checkpoint, distill
 from ctd.cache import ROOT
 from ctd.distill import Example, Settings
 from ctd.lora import MergedLoRA
@@ -256,7 +256,7 @@ def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(tmp_path, monke
     whole = run(tmp_path / "whole", adapted=True)
     n_writes = -(-len(whole[0]) // 3)
     left = iter([False] * (nth % n_writes) + [True] + [False] * n_writes)
-    real, atomic = torch.save, distill.atomic
+    real, atomic = torch.save, checkpoint.atomic
 
     def torn(state, path):
         real(state, path)
@@ -271,7 +271,7 @@ def test_a_run_killed_while_it_writes_ends_as_if_it_had_not_been(tmp_path, monke
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if written == "log.csv":
-            patch.setattr(distill, "atomic", refusing)
+            patch.setattr(checkpoint, "atomic", refusing)
         else:
             patch.setattr(torch, "save", torn)
         run(tmp_path / "killed", adapted=True)
@@ -301,7 +301,7 @@ def test_dropout_is_at_work_and_the_callers_random_numbers_are_left_alone(tmp_pa
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     examples = made()
     distill.train(tiny(), examples, SHORT, tmp_path)
-    checkpoint = (tmp_path / "checkpoint.pt").read_bytes()
+    kept = (tmp_path / "checkpoint.pt").read_bytes()
     longer_prompt = [examples[0]._replace(n_prompt=examples[0].n_prompt + 1), *examples[1:]]
     wider = tiny(hidden_size=64)
     adapters = MergedLoRA(tiny(), 2, 4.0)
@@ -315,7 +315,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         message = "checkpoint.pt is of a run with other examples, settings or weights: remove it to begin anew"
         with pytest.raises(ValueError, match=message):
             distill.train(model, given, settings, tmp_path, **more)
-    assert (tmp_path / "checkpoint.pt").read_bytes() == checkpoint
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
 
 
 def test_a_loss_or_gradient_that_is_no_number_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
@@ -531,35 +531,61 @@ class TestPatience:
 
 SHARED = """
 import sys
-from pathlib import Path
-import torch
-from accelerate.state import PartialState
-from ctd import distill
-from tests.test_distill import SHORT, made, plain_loss, tiny
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
-model, folder = tiny(dtype=torch.float64), Path(sys.argv[1])
-settings = replace(SHORT, pass_tokens=int(sys.argv[2]), patience=2)
+import torch
+from accelerate import Accelerator
+from accelerate.state import PartialState
+from torch.distributed.fsdp import fully_shard
+
+from ctd import distill
+from tests.test_distill import SHORT, Killed, made, plain_loss, tiny
+
+
+def cut(self, taught, optimizer):  # as accelerate does on GPUs: it refuses to on CPUs
+    for layer in taught.model.model.layers:
+        fully_shard(layer)
+    fully_shard(taught)
+    optimizer.param_groups[0]["params"] = list(taught.parameters())
+    return taught, optimizer
+
+
+def dying(model, batch):
+    if batch.done > 0.5:
+        raise Killed
+    return plain_loss(model, batch)
+
+
+folder = Path(sys.argv[1])
+settings = replace(SHORT, pass_tokens=int(sys.argv[2]), patience=2, save_every=1)
+if sys.argv[3] == "FSDP":
+    Accelerator.prepare, Accelerator.is_fsdp2 = cut, True
+with suppress(Killed):
+    distill.train(tiny(dtype=torch.float64), made(7), settings, folder, validation=made(3, seed=9), loss=dying)
+assert (folder / "checkpoint.pt").exists()
+model = tiny(dtype=torch.float64)
 distill.train(model, made(7), settings, folder, validation=made(3, seed=9), loss=plain_loss)
 assert PartialState().num_processes == 2
 torch.save(list(model.parameters()), folder / f"{PartialState().process_index}.pt")
 """
 
 
-@pytest.mark.parametrize("pass_tokens", [0, 13])
-def test_two_processes_end_as_one(pass_tokens, tmp_path):
-    """Steps of one example too, of which the second process has none."""
+@pytest.mark.parametrize(("pass_tokens", "how"), [(0, "DDP"), (13, "DDP"), (13, "FSDP")])
+def test_two_processes_end_as_one(pass_tokens, how, tmp_path):
+    """Killed half-way and begun again; with steps of which the second process has no example."""
     script = tmp_path / "shared.py"
     script.write_text(SHARED)
     asked = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    asked += [str(script), str(tmp_path / "two"), str(pass_tokens)]
+    asked += [str(script), str(tmp_path / "two"), str(pass_tokens), how]
     set_ = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(asked, capture_output=True, text=True, env=os.environ | set_)
     assert done.returncode == 0, done.stderr[-2000:]
     model = tiny(dtype=torch.float64)
     settings = replace(SHORT, patience=2)
     log = distill.train(model, made(7), settings, tmp_path / "one", validation=made(3, seed=9), loss=plain_loss)
-    assert min(len(rows) for rows in distill.batches(made(7), settings)) < 3
+    assert min(len(rows) for rows in distill.batches(made(7), settings)) < 2
     shared = pd.read_csv(tmp_path / "two" / "log.csv")
     assert shared["loss"].tolist() == pytest.approx([row["loss"] for row in log], rel=1e-9)
     for process in (0, 1):
