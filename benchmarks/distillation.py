@@ -1,7 +1,15 @@
-"""What a step of each way of teaching costs beside a step on the text alone: the same student, the same batches."""
+"""What a step of each way of teaching costs beside a step on the text alone, and that beside a step of TRL's trainer.
 
+The same student and the same batches throughout; steps of the ways in turn, medians are compared. TRL is an optional
+package: `pip install .[crosscheck]`.
+"""
+
+import importlib.util
 import statistics
+import tempfile
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -11,6 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ctd import arms, datasets, distill, encoders, reasoning, students
+from ctd.distill import Example
 from ctd.losses import Weights
 
 
@@ -20,33 +29,101 @@ def main(
     layers: Annotated[int, typer.Option(min=1, help="of the student")] = 3,
     batch_tokens: Annotated[int, typer.Option(min=64, help="tokens of a step")] = 2048,
     traces: Annotated[int, typer.Option(min=2, help="traces to draw batches from")] = 64,
+    heads: Annotated[int, typer.Option(min=1, help="of each phase that are taught")] = 4,
     runs: Annotated[int, typer.Option(min=1, help="passes over the batches; medians are compared")] = 5,
 ) -> None:
     """Time one step of each way in turn, again and again, and print the ratio of its median to a step on the text."""
     torch.set_num_threads(1)
     task, index = reasoning.with_topics(datasets.load(dataset), encoders.load("wordllama"), 0)
-    plan = arms.Plan(layers=layers, n_traces=traces, batch_tokens=batch_tokens)
+    plan = arms.Plan(layers=layers, n_traces=traces, batch_tokens=batch_tokens, n_heads=heads)
     of = arms.school(reasoning.load(teacher), task, index, plan)
     ways = [arms.Arm("cot", "cot"), arms.Arm("mechanistic", "mechanistic", Weights()), arms.Arm("fkl", "fkl")]
     examples = of.examples(ways[0])
     batches = distill.batches(examples, distill.Settings(batch_tokens=batch_tokens))
     mixed = encoders.computes_bfloat16("cpu")
-    prepared: dict[str, tuple[Any, Any]] = {}
+    prepared = {}
     for way in ways:
         student = students.shallower(of.reasoner.model, layers).train()
-        prepared[way.name] = student, distill.Taught(student, arms.loss_of(of, way, student), mixed)
+        prepared[way.name] = distill.Taught(student, arms.loss_of(of, way, student), mixed)
     seconds: dict[str, list[float]] = {name: [] for name in prepared}
     for run in track(range(runs + 1), description="timing"):
         for rows in batches:
             batch = distill.collate(examples, rows)
-            for name, (student, loss) in prepared.items():
+            for name, taught in prepared.items():
                 began = time.perf_counter()
-                loss(student, batch).backward()
-                student.zero_grad()
+                taught(batch).backward()
+                taught.zero_grad()
                 if run:
                     seconds[name].append((time.perf_counter() - began) / batch.ids.numel())
-    table = Table("way", "tokens/s", "ratio to cot", title=f"{teacher}, {layers} layers, {batch_tokens} tokens a step")
-    plain = statistics.median(seconds["cot"])
+    show(f"{teacher}, {layers} layers, {batch_tokens} tokens a step", seconds, "cot")
+    if importlib.util.find_spec("trl"):
+        beside_trl(of.reasoner, examples, layers, batch_tokens, runs * len(batches), mixed)
+    else:
+        Console().print("TRL is not installed (pip install .[crosscheck]): not compared with its trainer")
+
+
+def beside_trl(reasoner: Any, examples: Sequence[Example], layers: int, batch_tokens: int, n: int, mixed: bool) -> None:
+    """Whole steps, optimizer included, of `distill.train` and of SFTTrainer, on texts cut to one length."""
+    length = sorted(len(one.ids) for one in examples)[len(examples) // 4]
+    cut = [one._replace(ids=one.ids[:length]) for one in examples if length <= len(one.ids)]
+    cut = [one for one in cut if one.n_prompt < length - 1]
+    rows = min(batch_tokens // length, len(cut))
+    seconds: dict[str, list[float]] = {"SFTTrainer": [], "ctd.distill": []}
+    for _ in range(2):  # in turn; the first steps of each warm up
+        for name, step in (("SFTTrainer", trl_steps), ("ctd.distill", own_steps)):
+            student = students.shallower(reasoner.model, layers)
+            seconds[name] += [
+                one / (rows * length) for one in step(student, reasoner.tokenizer, cut, rows, n, mixed)[3:]
+            ]
+    show(f"beside TRL: {rows} texts of {length} tokens a step", seconds, "SFTTrainer")
+
+
+def own_steps(student: Any, _: Any, examples: Sequence[Example], rows: int, n: int, mixed: bool) -> list[float]:
+    """Seconds of each of n steps of `distill.train`."""
+    tokens = rows * len(examples[0].ids)
+    settings = distill.Settings(batch_tokens=tokens, mixed=mixed, epochs=n, save_every=10**9)
+    with tempfile.TemporaryDirectory() as folder:
+        log = distill.train(student, examples, settings, Path(folder), n_steps=n)
+    return [row["seconds"] for row in log if row["tokens"] == tokens]
+
+
+def trl_steps(student: Any, tokenizer: Any, examples: Sequence[Example], rows: int, n: int, mixed: bool) -> list[float]:
+    """Seconds of each of n steps of TRL's SFTTrainer."""
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class Clock(TrainerCallback):
+        began, seconds = 0.0, list[float]()
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.seconds.append(time.perf_counter() - self.began)
+
+    told = [
+        {"input_ids": list(one.ids), "completion_mask": [int(at >= one.n_prompt) for at in range(len(one.ids))]}
+        for one in examples
+    ]
+    clock = Clock()
+    clock.seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        asked = SFTConfig(
+            folder, per_device_train_batch_size=rows, max_steps=n, bf16=mixed, use_cpu=True, max_length=None,
+            save_strategy="no", report_to=[], logging_steps=10**9, gradient_checkpointing=False,
+            dataloader_drop_last=True, adam_beta2=0.95,
+        )  # fmt: skip
+        SFTTrainer(
+            student, asked, train_dataset=Dataset.from_list(told), processing_class=tokenizer, callbacks=[clock]
+        ).train()
+    return clock.seconds
+
+
+def show(title: str, seconds: dict[str, list[float]], base: str) -> None:
+    """A table of medians, and of their ratio to the base's."""
+    table = Table("way", "tokens/s", f"time, against {base}", title=title)
+    plain = statistics.median(seconds[base])
     for name, took in seconds.items():
         median = statistics.median(took)
         table.add_row(name, f"{1 / median:,.0f}", f"{median / plain:.2f}")
