@@ -55,7 +55,7 @@ from ctd.signals import Kept
 from ctd.traces import ANSWER, OPEN, Trace
 
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
-FORMAT = "arms 1"  # of the kept results: another one begins anew
+FORMAT = "arms 2"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "tokens")
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
 N_SCORED = 64  # passages at most that heads are ranked on

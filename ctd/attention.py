@@ -74,6 +74,23 @@ class Attended:
         """Attention patterns of some heads in some rows, in float32; zero where a query is padding."""
         return _softmax(self.scores(heads, rows, queries), self.visible(rows, queries))
 
+    def patterns_at(
+        self, heads: Sequence[int], row: Int[Tensor, " n"], query: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n h k"]:
+        """Attention patterns of some heads at single queries, as `patterns`. row: of the batch, never falling."""
+        counts = row.bincount(minlength=len(self.query))
+        place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+        at = query.new_zeros(len(counts), int(counts.max()))
+        at[row, place] = query
+        chosen = self.query[:, list(heads)]
+        chosen = chosen.gather(2, at[:, None, :, None].expand(-1, chosen.shape[1], -1, chosen.shape[3])).float()
+        scores = self._capped(chosen @ self.key[:, self.key_heads(heads)].float().transpose(-1, -2) * self.scaling)
+        if self.mask is None:
+            visible = torch.arange(self.key.shape[2], device=at.device) <= at[..., None]
+        else:
+            visible = self.mask[torch.arange(len(at), device=at.device)[:, None], 0, at]
+        return _softmax(scores, visible[:, None])[row, :, place]
+
     def pair_scores(self, row: Int[Tensor, " p"], head: Int[Tensor, " p"]) -> Float[Tensor, "p q k"]:
         """Scores of one head in one row each, for p pairs of them, as `scores`."""
         query, key = self.query[row, head].float(), self.key[row, self.key_head(head)].float()

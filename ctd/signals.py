@@ -115,7 +115,7 @@ class Reading:
         at = {PHASES[0]: (self.where.row1, self.where.query1), PHASES[1]: (self.where.row2, self.where.query2)}
         for phase, (row, query) in at.items():
             if of := self.by_layer[phase].get(attended.layer):
-                self.rows[phase].append(attended.patterns(of)[row, :, query].sum(1))
+                self.rows[phase].append(attended.patterns_at(of, row, query).sum(1))
                 weight = attention.output_weights(self.model, attended.layer)[:, of]
                 outputs = attended.output[row, query][:, of]
                 self.writes[phase].append(torch.einsum("nkc,dkc->nkd", outputs, weight.to(outputs.dtype)).float())

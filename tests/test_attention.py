@@ -101,6 +101,21 @@ def test_logits_and_patterns_are_those_of_eager_attention_under_padding(model):
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_patterns_at_single_queries_are_those_of_the_whole(model):
+    row, query = torch.tensor([0, 0, 2, 2, 2]), torch.tensor([3, 9, 9, 5, 7])  # row 1 has none
+    heads, compared = [2, 0], []
+
+    def compare(attended):
+        got = attended.patterns_at(heads, row, query)
+        torch.testing.assert_close(got, attended.patterns(heads)[row, :, query])
+        compared.append(attended.layer)
+
+    with attention.visiting(model, compare):
+        model(**batch())
+    assert compared == list(range(attention.shape(model).layers))
+
+
 def test_nothing_looks_ahead(model):
     ids = batch(1, padded=False)["input_ids"]
     other = ids.clone()

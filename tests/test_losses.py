@@ -157,6 +157,23 @@ class TestMechanistic:
         assert added(Weights()) == pytest.approx(sum(parts), rel=1e-4)
         assert added(Weights().without("1")) == pytest.approx(sum(parts[3:]), rel=1e-4)
 
+    def test_terms_fade_over_their_part_of_the_training(self):
+        teacher, student = made("llama"), stranger().train()
+        kept, batch = signals.keep(teacher, PASSAGES, CHOSEN), self.batch()
+        words = distill.token_loss(student, batch).item()
+
+        def added(fade, done):
+            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, fade)
+            return loss(student, batch._replace(done=done)).item() - words
+
+        full = added(0.0, 0.9)
+        assert full > 1
+        assert added(0.5, 0.0) == pytest.approx(full, rel=1e-5)
+        assert added(0.5, 0.125) == pytest.approx(0.75 * full, rel=1e-4)
+        assert [added(0.5, done) for done in (0.5, 0.9)] == [0, 0]
+        with pytest.raises(ValueError, match="fade must be between 0 and 1, got 1.5"):
+            added(1.5, 0.0)
+
     def test_the_projection_is_learned_along_and_of_the_students_width(self):
         teacher = made("llama")
         kept = signals.keep(teacher, PASSAGES, CHOSEN)
