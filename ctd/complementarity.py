@@ -261,7 +261,10 @@ def label_counts(gold: csr_matrix) -> tuple[Int[np.ndarray, " documents"], list[
     edges = np.unique(np.quantile(counts, [1 / 3, 2 / 3], method="lower"))
     edges = edges[edges < counts.max()]
     starts, ends = [counts.min(), *(edges + 1)], [*edges, counts.max()]
-    names = [f"{a} labels" if a == b else f"{a} to {b} labels" for a, b in zip(starts, ends, strict=True)]
+    names = [
+        "1 label" if a == b == 1 else f"{a} labels" if a == b else f"{a} to {b} labels"
+        for a, b in zip(starts, ends, strict=True)
+    ]
     return np.searchsorted(edges, counts), names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -40,7 +41,7 @@ def attended(words: Sequence[str], weights: Sequence[float]) -> None:
 
 
 def table(frame: pd.DataFrame, digits: int = 3) -> None:
-    """Show a table: whole numbers with thousands separators, other numbers rounded, text as it is."""
+    """Show a table: whole numbers with thousands separators, others rounded, NaN as an empty cell, text as it is."""
     display(HTML(frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")))
 
 
@@ -65,4 +66,6 @@ def counts(numbers: Mapping[str, int]) -> str:
 def _shown(value: object, digits: int) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.{digits}f}"
+    return str(value)

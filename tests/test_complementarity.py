@@ -194,7 +194,7 @@ class TestErrors:
         ("counts", "names"),
         [
             ([1, 2, 3, 4, 5, 6], ["1 to 2 labels", "3 to 4 labels", "5 to 6 labels"]),
-            ([1, 1, 1, 2], ["1 labels", "2 labels"]),
+            ([1, 1, 1, 2], ["1 label", "2 labels"]),
             ([3, 3], ["3 labels"]),
         ],
     )

@@ -174,6 +174,12 @@ class TestMechanistic:
         with pytest.raises(ValueError, match="fade must be between 0 and 1, got 1.5"):
             added(1.5, 0.0)
 
+    def test_weights_of_phases_and_of_terms_within_them(self):
+        assert Weights.of(1, 2, (1, 0.5, 0)) == Weights(1, 0.5, 0, 2, 1, 0)
+        assert Weights.of(1, 1) == Weights()
+        with pytest.raises(ValueError, match="within a phase there are 3 terms .attention, write, interaction., got 2"):
+            Weights.of(1, 1, (1, 1))
+
     def test_the_projection_is_learned_along_and_of_the_students_width(self):
         teacher = made("llama")
         kept = signals.keep(teacher, PASSAGES, CHOSEN)

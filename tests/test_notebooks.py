@@ -181,8 +181,9 @@ MECHANISM = {
     "topic_depth": {"topic_depth": 0},
     "n_heads": {"n_heads": 2},
     "matching": {"matching": "score"},
-    "weight1": {"weight1": 1.0},
-    "weight2": {"weight2": 1.0},
+    "weight1": {"weight1": 0.3},
+    "weight2": {"weight2": 0.3},
+    "within": {"within": [1.0, 1.0, 1.0]},
 }
 CHANGES["09_standard_distillation"] = STUDENTS
 CHANGES["10_mechanistic_distillation"] = {
@@ -192,7 +193,7 @@ CHANGES["11_ablations"] = {
     **MECHANISM,
     "terms": {"terms": ["loop2"]},
     "tried_heads": {"tried_heads": [2]},
-    "tried_weights": {"tried_weights": [1.0]},
+    "tried_weights": {"tried_weights": [0.3]},
 }
 CHANGES["12_simulatability"] = {**MECHANISM, "n_retrieved": {"n_retrieved": 8}, "which": {"which": "first"}}
 CHANGES["13_claims"] = {"profile": {"profile": "full"}, "seed": {"seed": 5}}
