@@ -43,6 +43,7 @@ from ctd import (
     students,
 )
 from ctd import shortlists as sl
+from ctd import teacher as tutor
 from ctd.attention import Head
 from ctd.cache import atomic, cache_dir, digest
 from ctd.datasets import Task
@@ -53,10 +54,11 @@ from ctd.passages import Passage
 from ctd.reasoning import Reasoned, Teacher
 from ctd.signals import Kept
 from ctd.traces import ANSWER, OPEN, Trace
+from ctd.traces import format as format_trace
 
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
 FORMAT = "arms 2"  # of the kept results: another one begins anew
-MEASURES = ("exact", "nDCG", "shortlist recall", "tokens")
+MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
 N_SCORED = 64  # passages at most that heads are ranked on
 
@@ -127,7 +129,8 @@ class Plan:
 class School:
     """A teacher, its task, and what it wrote about training documents: what every arm learns from.
 
-    passages: of the traces that have one. left_out: how many have none, by the reason.
+    passages: of the traces that have one. left_out: how many have none, by the reason. held: what the teacher reasoned
+    about the test documents, which no student learns.
     """
 
     teacher: Teacher
@@ -137,6 +140,7 @@ class School:
     plan: Plan
     passages: list[Passage]
     traces: list[Trace]
+    held: list[distill.Example]
     left_out: dict[str, int]
 
     @property
@@ -191,7 +195,13 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
     )
     if len(made) < 2:
         raise ValueError(f"a student needs at least 2 traces to learn from, got {len(made)} ({dict(left_out)})")
-    return School(teacher, reasoner, task, index, plan, made, [traces[one.uid] for one in made], dict(left_out))
+    tests = list(task.documents[plan.split]["text"])[: plan.n_test]
+    own = reasoning.reason(teacher, tests, index, max_tokens=plan.max_tokens, seed=seed, desc="the teacher's answers")
+    held = [
+        tutor.example(one.trace.document, format_trace(one.trace), reasoner.tokenizer) for one in own if one.trace.cot
+    ]
+    learned = [traces[one.uid] for one in made]
+    return School(teacher, reasoner, task, index, plan, made, learned, held, dict(left_out))
 
 
 @lru_cache(maxsize=8)
@@ -321,13 +331,14 @@ def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
     written = reasoning.reason(
         told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
     )
+    values = measured(written, of.gold) | {"word probability": word_probability(student, of.held)}
     outcome = {
         "format": FORMAT,
         "arm": asdict(arm),
         "seed": seed,
         "plan": asdict(plan),
         "hardware": models.hardware(),
-        "values": {name: values.tolist() for name, values in measured(written, of.gold).items()},
+        "values": {name: values.tolist() for name, values in values.items()},
         "answers": [list(one.ranking) for one in written],
         "cots": [one.trace.cot for one in written],
         "steps": len(log),
@@ -353,7 +364,16 @@ def measured(written: Sequence[Reasoned], gold: Any) -> dict[str, Float[np.ndarr
         metrics.recall_at_k(listed, gold, listed.shape[1], average=False),
         np.array([one.n_tokens for one in written], float),
     )
-    return dict(zip(MEASURES, values, strict=True))
+    return dict(zip(("exact", "nDCG", "shortlist recall", "tokens"), values, strict=True))
+
+
+def word_probability(student: Any, held: Sequence[distill.Example]) -> Float[np.ndarray, " n"]:
+    """What probability a student gives to the next token of each text, geometric mean over its tokens (our definition).
+
+    The finest measure of how near it came to its teacher: every token of every text counts.
+    """
+    mixed = encoders.computes_bfloat16(student.device.type)
+    return np.array([np.exp(-distill.evaluate(student, [one], mixed=mixed)) for one in held])
 
 
 def loss_of(of: School, arm: Arm, student: Any) -> distill.Loss:

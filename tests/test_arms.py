@@ -39,6 +39,19 @@ def test_documents_to_learn_from_and_to_answer_are_others(school):
     assert len(school.texts) == school.gold.shape[0] == 4
 
 
+def test_the_teacher_knows_its_own_words_about_the_test_documents_best(school):
+    assert len(school.held) == 4
+    text = school.reasoner.tokenizer.decode(school.held[0].ids)
+    assert " ".join(school.texts[0].split())[:60] in text
+    teacher = arms.word_probability(school.reasoner.model, school.held)
+    log_p = school.reasoner.model(torch.tensor([school.held[0].ids])).logits[0].log_softmax(-1)
+    ids, n_prompt, _ = school.held[0]
+    wanted = torch.stack([log_p[at - 1, ids[at]] for at in range(n_prompt, len(ids))]).mean().exp()
+    assert teacher[0] == pytest.approx(wanted.item(), rel=0.02)
+    student = arms.word_probability(arms._beginner(school, 0), school.held)
+    assert (student < teacher).all()
+
+
 def test_a_student_is_kept_and_read_again(school, tmp_path, monkeypatch):
     first = arms.run(school, [COT, FULL], [0], tmp_path)
     assert [one.arm for one in first] == ["cot", "mechanistic"]
@@ -88,6 +101,7 @@ def test_heads_are_the_teachers_highest_or_those_planted(school):
 
 def outcome(arm, seed, exact, tokens=10.0):
     values = {"exact": np.array(exact, float), "nDCG": np.array(exact) / 2, "shortlist recall": np.ones(len(exact))}
+    values["word probability"] = np.full(len(exact), 0.5)
     values["tokens"] = np.full(len(exact), tokens)
     return Outcome(arm, seed, values, [], [], 5, 100, 2.0 + seed, 0.4, 0.1, 1.0 + seed)
 
