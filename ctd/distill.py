@@ -254,7 +254,8 @@ def train(
     if adapters is not None:
         adapters.merge()
     first, main = len(log), accelerator.is_main_process
-    progress = tqdm(desc=desc, unit=" steps", initial=first, total=len(steps), disable=not main)
+    hidden: dict[str, Any] = {} if main else {"disable": True}  # disable=False would overrule TQDM_DISABLE
+    progress = tqdm(desc=desc, unit=" steps", initial=first, total=len(steps), **hidden)
     with progress, torch.random.fork_rng():
         for step in range(first, len(steps)):
             if _ended(log, settings.patience):
