@@ -262,9 +262,13 @@ def run(
         if workers > 1:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, context, _begin, (of, folder)) as pool:
-                for done in as_completed([pool.submit(_teach_there, arm, seed) for arm, seed in missing]):
-                    done.result()
-                    bar.update()
+                try:
+                    for done in as_completed([pool.submit(_teach_there, arm, seed) for arm, seed in missing]):
+                        done.result()
+                        bar.update()
+                except BaseException:  # an interrupt too: those that wait are not to begin
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
         else:
             with _one_thread():
                 for arm, seed in missing:

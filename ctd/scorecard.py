@@ -108,7 +108,7 @@ def stored(name: str) -> pd.DataFrame | None:
     """The results of a larger run that `keep` kept, a row each; None where there is none.
 
     Columns metric, of (the method), value, low, high for those named metric/method, with an interval. In the frame's
-    `attrs`: `documents`, their number, and `made`, on what hardware and from which commit.
+    `attrs`: `of`, teacher and dataset, `documents`, their number, and `made`, on what hardware and from which commit.
     """
     path = DATA / "results" / f"{name}.json"
     if not path.is_file():
@@ -117,8 +117,15 @@ def stored(name: str) -> pd.DataFrame | None:
     rows = [(*one["name"].split("/", 1), one["value"], *one["interval"]) for one in kept["results"] if one["interval"]]
     frame = pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"])
     frame.attrs["documents"] = next(one["value"] for one in kept["results"] if one["name"] == "documents")
-    machine = kept["manifest"]["hardware"]
+    asked, machine = kept["manifest"]["parameters"], kept["manifest"]["hardware"]
+    frame.attrs["of"] = f"{asked['teacher']}, {asked['dataset']}"
     device = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']})"
     minutes, commit = kept["manifest"]["duration_s"] / 60, kept["manifest"]["commit"][:8]
     frame.attrs["made"] = f"{device}, {minutes:.0f} minutes, commit {commit}"
     return frame
+
+
+def larger(chapter: str) -> list[pd.DataFrame]:
+    """All results that were kept under names that begin with the chapter's, as `stored` gives them."""
+    found = [stored(path.stem) for path in sorted((DATA / "results").glob(f"{chapter}-*.json"))]
+    return [frame for frame in found if frame is not None]

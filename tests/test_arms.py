@@ -77,6 +77,15 @@ def test_runs_side_by_side_end_as_one_after_the_other(school, tmp_path, monkeypa
         assert one.cots == other.cots
 
 
+def test_where_one_student_fails_those_that_wait_do_not_begin(school, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "STARTING", 1)
+    bad = Arm("bad", "mechanistic", Weights())
+    broken = replace(school, plan=replace(PLAN, n_heads=40))  # more heads than there are
+    with pytest.raises(ValueError, match="k must be between 1 and 36"):
+        arms.run(broken, [bad], range(6), tmp_path, workers=2)
+    assert len(list(tmp_path.glob("*/outcome.json"))) == 0
+
+
 def test_what_decides_about_a_student_is_in_its_key(school):
     def key(of=school, arm=FULL, seed=0):
         return arms.key(of, arm, seed)

@@ -66,13 +66,22 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(tmp_path, 
     run.record("written/tokens", 3.5, "tokens")
     run.close()
     manifest = dict.fromkeys(scorecard.MADE, "") | {
+        "parameters": {"teacher": "organism", "dataset": "heart-failure"},
         "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "duration_s": 125.0, "commit": "0123456789abcdef",
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert scorecard.keep(tmp_path, "kept") == tmp_path / "results" / "kept.json"
     kept = scorecard.stored("kept")
-    assert kept.attrs == {"documents": 7, "made": "2 cores (a chip), 2 minutes, commit 01234567"}
+    assert kept.attrs == {
+        "of": "organism, heart-failure",
+        "documents": 7,
+        "made": "2 cores (a chip), 2 minutes, commit 01234567",
+    }
     assert kept.to_dict("records") == [{"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}]
+    assert scorecard.larger("other") == []
+    scorecard.keep(tmp_path, "kept-organism-heart-failure")
+    (larger,) = scorecard.larger("kept")
+    assert larger.equals(kept)
 
 
 def test_a_cutoff_of_one_names_each_metric_once():
