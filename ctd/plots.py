@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 
@@ -12,7 +13,7 @@ import seaborn as sns
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
 from ctd.labels import LabelSpace
 
@@ -29,6 +30,7 @@ STYLE = {
     "svg.hashsalt": "ctd",
 }
 OUTCOMES = {"found": "#2a7f62", "near miss only": "#e0a030", "missed": "#b8b8c0"}
+MOST_TICKS = 8  # of values of x that each have a tick of their own
 PANELS = {
     "focus": "Focus (topics)",
     "focus_document": "Focus (document)",
@@ -51,6 +53,9 @@ def curves(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: s
         axes.fill_between(part[x], part["low"], part["high"], color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xscale="log", ylim=(0, None), xlabel=xlabel, ylabel=ylabel)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if table[x].nunique() <= MOST_TICKS:
+        axes.set_xticks(sorted(table[x].unique()))
+        axes.xaxis.set_minor_locator(NullLocator())
     if table[hue].nunique() > 4:
         figure.set_figheight(5)
         figure.legend(loc="outside lower center", ncols=3)
@@ -106,8 +111,9 @@ def grouped_bars(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, yla
             label=name,
             error_kw={"elinewidth": 1, "ecolor": "#333333"},
         )
-    axes.set(ylim=(0, None), xlabel=xlabel, ylabel=ylabel)
-    axes.set_xticks(np.arange(len(groups)), groups)
+    axes.set(ylim=(min(0.0, 1.1 * table["low"].min()), None), xlabel=xlabel, ylabel=ylabel)
+    axes.axhline(0, color="#333333", linewidth=0.8)
+    axes.set_xticks(np.arange(len(groups)), [textwrap.fill(str(group), 14) for group in groups])
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(series), 4), frameon=False)
     return figure
 
