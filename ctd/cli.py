@@ -214,8 +214,9 @@ def distill(
     max_tokens: Annotated[int, typer.Option(help="What the teacher may write about a document.")] = 320,
     heads: Annotated[int, typer.Option(help="The teacher's of each phase; 0 for those planted in it.")] = 4,
     matching: Annotated[Literal["depth", "score"], typer.Option(help="Of heads to the student's.")] = "depth",
-    weight1: Annotated[float, typer.Option(help="Of the Phase-1 terms, against a loss of one token.")] = 1.0,
-    weight2: Annotated[float, typer.Option(help="Of the Phase-2 terms.")] = 1.0,
+    weights: Annotated[
+        tuple[float, float], typer.Option(help="Of the terms of Phase 1 and 2, against a loss of one token.")
+    ] = (1.0, 1.0),
     within: Annotated[
         tuple[float, float, float], typer.Option(help="Of attention, write and interaction within a phase.")
     ] = (1.0, 0.1, 0.1),
@@ -232,7 +233,7 @@ def distill(
     from ctd import arms, teach
     from ctd.losses import Weights
 
-    arm = arms.Arm(out.name, teaching, Weights.of(weight1, weight2, within), fade)
+    arm = arms.Arm(out.name, teaching, Weights.of(weights, within), fade)
     plan = arms.Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
         batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,

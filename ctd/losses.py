@@ -88,14 +88,16 @@ class Weights:
                 raise ValueError(f"weight {name} must be at least 0, got {value}")
 
     @classmethod
-    def of(cls, phase1: float, phase2: float, within: Sequence[float] = (1.0, 1.0, 1.0)) -> Weights:
+    def of(cls, phases: Sequence[float], within: Sequence[float] = (1.0, 1.0, 1.0)) -> Weights:
         """A weight for each phase, times those of attention, write and interaction within it.
 
-        Raises ValueError for another number of these than three, or a negative product.
+        Raises ValueError for another number of them than two and three, or a negative product.
         """
+        if len(phases) != 2:
+            raise ValueError(f"there are 2 phases, got {len(phases)} weights")
         if len(within) != 3:
             raise ValueError(f"within a phase there are 3 terms (attention, write, interaction), got {len(within)}")
-        return cls(*[phase * term for phase in (phase1, phase2) for term in within])
+        return cls(*[phase * term for phase in phases for term in within])
 
     def without(self, *names: str) -> Weights:
         """The same without some terms, by name, or without a phase, "1" or "2". ValueError for another name."""

@@ -175,10 +175,12 @@ class TestMechanistic:
             added(1.5, 0.0)
 
     def test_weights_of_phases_and_of_terms_within_them(self):
-        assert Weights.of(1, 2, (1, 0.5, 0)) == Weights(1, 0.5, 0, 2, 1, 0)
-        assert Weights.of(1, 1) == Weights()
+        assert Weights.of((1, 2), (1, 0.5, 0)) == Weights(1, 0.5, 0, 2, 1, 0)
+        assert Weights.of((1, 1)) == Weights()
         with pytest.raises(ValueError, match="within a phase there are 3 terms .attention, write, interaction., got 2"):
-            Weights.of(1, 1, (1, 1))
+            Weights.of((1, 1), (1, 1))
+        with pytest.raises(ValueError, match="there are 2 phases, got 1 weights"):
+            Weights.of((1,))
 
     def test_the_projection_is_learned_along_and_of_the_students_width(self):
         teacher = made("llama")

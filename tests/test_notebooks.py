@@ -181,8 +181,7 @@ MECHANISM = {
     "topic_depth": {"topic_depth": 0},
     "n_heads": {"n_heads": 2},
     "matching": {"matching": "score"},
-    "weight1": {"weight1": 0.3},
-    "weight2": {"weight2": 0.3},
+    "weights": {"weights": [0.3, 1.0]},
     "within": {"within": [1.0, 1.0, 1.0]},
 }
 CHANGES["09_standard_distillation"] = STUDENTS
