@@ -94,7 +94,8 @@ def trl_steps(student: Any, tokenizer: Any, examples: Sequence[Example], rows: i
     from trl import SFTConfig, SFTTrainer
 
     class Clock(TrainerCallback):
-        began, seconds = 0.0, list[float]()
+        def __init__(self) -> None:
+            self.began, self.seconds = 0.0, list[float]()
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             self.began = time.perf_counter()
@@ -107,7 +108,6 @@ def trl_steps(student: Any, tokenizer: Any, examples: Sequence[Example], rows: i
         for one in examples
     ]
     clock = Clock()
-    clock.seconds = []
     with tempfile.TemporaryDirectory() as folder:
         asked = SFTConfig(
             folder, per_device_train_batch_size=rows, max_steps=n, bf16=mixed, use_cpu=True, max_length=None,

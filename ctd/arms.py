@@ -129,8 +129,8 @@ class Plan:
 class School:
     """A teacher, its task, and what it wrote about training documents: what every arm learns from.
 
-    passages: of the traces that have one. left_out: how many have none, by the reason. held: what the teacher reasoned
-    about the test documents, which no student learns.
+    passages: of the traces that have one. left_out: how many have none, by the reason. own: what the teacher
+    reasoned about the test documents, which no student learns.
     """
 
     teacher: Teacher
@@ -140,7 +140,7 @@ class School:
     plan: Plan
     passages: list[Passage]
     traces: list[Trace]
-    held: list[distill.Example]
+    own: list[Reasoned]
     left_out: dict[str, int]
 
     @property
@@ -152,6 +152,12 @@ class School:
     def gold(self) -> Any:
         """Gold labels of the test documents."""
         return self.task.gold(self.plan.split)[: self.plan.n_test]
+
+    @property
+    def held(self) -> list[distill.Example]:
+        """The teacher's traces about the test documents."""
+        traces = [one.trace for one in self.own if one.trace.cot]
+        return [tutor.example(one.document, format_trace(one), self.reasoner.tokenizer) for one in traces]
 
     def examples(self, arm: Arm) -> list[distill.Example]:
         """The traces as an arm learns them: prompt and trace, or prompt and answer."""
@@ -197,11 +203,8 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
         raise ValueError(f"a student needs at least 2 traces to learn from, got {len(made)} ({dict(left_out)})")
     tests = list(task.documents[plan.split]["text"])[: plan.n_test]
     own = reasoning.reason(teacher, tests, index, max_tokens=plan.max_tokens, seed=seed, desc="the teacher's answers")
-    held = [
-        tutor.example(one.trace.document, format_trace(one.trace), reasoner.tokenizer) for one in own if one.trace.cot
-    ]
     learned = [traces[one.uid] for one in made]
-    return School(teacher, reasoner, task, index, plan, made, learned, held, dict(left_out))
+    return School(teacher, reasoner, task, index, plan, made, learned, own, dict(left_out))
 
 
 @lru_cache(maxsize=8)
@@ -371,13 +374,16 @@ def measured(written: Sequence[Reasoned], gold: Any) -> dict[str, Float[np.ndarr
     return dict(zip(("exact", "nDCG", "shortlist recall", "tokens"), values, strict=True))
 
 
+@torch.no_grad()
 def word_probability(student: Any, held: Sequence[distill.Example]) -> Float[np.ndarray, " n"]:
     """What probability a student gives to the next token of each text, geometric mean over its tokens (our definition).
 
     The finest measure of how near it came to its teacher: every token of every text counts.
     """
-    mixed = encoders.computes_bfloat16(student.device.type)
-    return np.array([np.exp(-distill.evaluate(student, [one], mixed=mixed)) for one in held])
+    device = student.device
+    taught = distill.Taught(student, distill.token_loss, encoders.computes_bfloat16(device.type))
+    alone = [distill.collate([one], [0], device) for one in held]
+    return np.array([np.exp(-taught(batch).item() / batch.n_targets) for batch in alone])
 
 
 def loss_of(of: School, arm: Arm, student: Any) -> distill.Loss:

@@ -6,6 +6,7 @@ Notes: `ctd distill` calls `teach`. Under `accelerate launch` every process runs
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def teach(
         with atomic(out) as scratch:
             student.to(torch.bfloat16).save_pretrained(scratch)
             of.reasoner.tokenizer.save_pretrained(scratch)
-            (scratch / "loss.csv").write_text((work / checkpoint.LOG).read_text())
+            shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         (work / checkpoint.CHECKPOINT).unlink()
     processes.wait_for_everyone()
