@@ -2,7 +2,8 @@
 
 Notes: the claims are the paper's, the rules our definition. A rule sees nothing but the recorded results of one run
 with their 95 % intervals; "above 0" is said of a whole interval. Without the run, or without one of the results, the
-verdict is "not run". In a result's name `{dataset}` and `{teacher}` stand for those of the run, a final `*` for the
+verdict is "not run". Larger runs of a chapter that are kept with the book (`ctd.kept`) are judged by the same rule, in
+rows of their own. In a result's name `{dataset}` and `{teacher}` stand for those of the run, a final `*` for the
 largest number that ends such names: the largest bin of heads, whatever was found there.
 """
 
@@ -11,15 +12,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ctd import runs
+from ctd import kept, runs
 from ctd.cache import DATA, ROOT
 from ctd.compare import say
 from ctd.record import RESULTS
+from ctd.runs import RunFolder
 
 STEM = "13_claims"
 REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_RUN = VERDICTS = ("reproduced", "partly", "not reproduced", "not run")
@@ -58,25 +60,45 @@ class Claim:
 
 @dataclass(frozen=True)
 class Row:
-    """A claim with its verdict. stem: the notebook whose run was read, "" for none. ours: its numbers in words."""
+    """A claim with its verdict. stem: the notebook whose run was read, "" for none. ours: its numbers in words.
+
+    larger: the name of a larger run that is kept with the book, "" for the reader's own; made: how that was made.
+    """
 
     claim: Claim
     verdict: str
     stem: str = ""
     data: str = NONE
     ours: tuple[str, ...] = (NONE,)
+    larger: str = ""
+    made: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name under which its verdict is recorded."""
+        return "/".join(["verdict", self.claim.id, *filter(None, [self.larger])])
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, by `COLUMNS`."""
-        of, where = self.claim, self.stem or self.claim.chapter
+        of = self.claim
+        where = f"data/results/{self.larger} ({self.made})" if self.larger else self.stem or of.chapter
         return of.statement, of.rule, of.published, "; ".join(self.ours), self.verdict, self.data, where
 
     @property
     def html(self) -> str:
-        """The row in HTML, its rule beneath it, with a link to its chapter for a page beside that."""
+        """The row in HTML, its rule beneath it, with a link to its chapter for a page beside that.
+
+        That of a larger run is one to follow the reader's own, without claim, published number and rule.
+        """
         claim, rule, published, _, verdict, data, where = (escape(cell, quote=False) for cell in self.cells)
         ours = "<br>".join(escape(number, quote=False) for number in self.ours)
+        if self.larger:
+            return (
+                f'<tr><td colspan="2"><em>the same, larger run:</em> {escape(self.made, quote=False)}</td>'
+                f"<td>{ours}</td><td><strong>{verdict}</strong></td>"
+                f'<td><a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}</td></tr>'
+            )
         if self.stem:
             where = f'<a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}'
         cells = (claim, published, ours, f"<strong>{verdict}</strong>", where)
@@ -221,29 +243,40 @@ CLAIMS = (
 
 
 def ledger(profile: str, folder: Path | None = None) -> list[Row]:
-    """Every claim with its verdict, from the runs `<stem>/<profile>` in a folder (`runs/`).
+    """Every claim with its verdict, from the runs `<stem>/<profile>` in a folder (`runs/`), then from larger runs.
 
-    Raises ValueError with one line for a run that cannot be read, and for two notebooks of one number.
+    A larger run that did not record what a rule reads has no row. Raises ValueError with one line for a run that cannot
+    be read, and for two notebooks of one number.
     """
-    return [judged(claim, profile, folder or runs.RUNS) for claim in CLAIMS]
+    rows = []
+    for claim in CLAIMS:
+        rows.append(own(claim, profile, folder or runs.RUNS))
+        larger = [(run, judged(claim, run)) for run in kept.of(claim.chapter)]
+        rows += [
+            replace(row, larger=run.path.name, made=kept.made(run)) for run, row in larger if row.verdict != NOT_RUN
+        ]
+    return rows
 
 
-def judged(claim: Claim, profile: str, folder: Path) -> Row:
-    """A claim with its verdict. Raises ValueError as `ledger` does."""
+def own(claim: Claim, profile: str, folder: Path) -> Row:
+    """A claim with its verdict by the run under a profile. Raises ValueError as `ledger` does."""
     found = sorted(folder.glob(f"{claim.chapter}_*/{profile}/{RESULTS}"))
     if len(found) > 1:
         stems = ", ".join(path.parent.parent.name for path in found)
         raise ValueError(f"chapter {claim.chapter} must be one notebook; {folder} has runs of {stems}: remove one")
-    if not found:
-        return Row(claim, NOT_RUN)
-    run, stem = runs.RunFolder(found[0].parent), found[0].parent.parent.name
+    return judged(claim, RunFolder(found[0].parent)) if found else Row(claim, NOT_RUN)
+
+
+def judged(claim: Claim, run: RunFolder) -> Row:
+    """A claim with its verdict by one run. Raises ValueError where it cannot be read."""
     try:
         given, results = run.manifest["parameters"], run.results
         numbers, ours = zip(*(_read(called, name, given, results) for called, name in claim.reads.items()), strict=True)
         verdict = NOT_RUN if None in numbers else claim.judge(*numbers)
+        data = ", ".join(given[name] for name in ("dataset", "teacher") if name in given)
+        return Row(claim, verdict, run.stem, data, ours)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{run.path} is not a whole run ({error!r}); run the notebook again with --force") from None
-    return Row(claim, verdict, stem, ", ".join(given[name] for name in ("dataset", "teacher") if name in given), ours)
 
 
 def _read(
@@ -270,8 +303,8 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many claims have each verdict, of `VERDICTS`."""
-    return {verdict: sum(row.verdict == verdict for row in rows) for verdict in VERDICTS}
+    """How many claims have each verdict, of `VERDICTS`, by the reader's own runs."""
+    return {verdict: sum(row.verdict == verdict and not row.larger for row in rows) for verdict in VERDICTS}
 
 
 def runs_beside(folder: Path) -> Path:
@@ -287,7 +320,7 @@ def check(profile: str, folder: Path | None = None) -> list[str]:
     """
     folder = folder or runs.RUNS
     made = runs.find_run(str(folder / STEM / profile))
-    now = {f"verdict/{row.claim.id}": row for row in ledger(profile, folder)}
+    now = {row.key: row for row in ledger(profile, folder)}
     said = {name: result["value"] for name, result in made.results.items() if name.startswith("verdict/")}
     outputs = [output for cell in runs.read_notebook(made.notebook).cells for output in cell.get("outputs", ())]
     page = "\n".join(str(shown) for output in outputs for shown in output.get("data", {}).values())

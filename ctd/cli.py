@@ -244,6 +244,17 @@ def distill(
     typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
 
 
+@app.command(epilog="Example:  ctd keep runs/mine mechanistic-organism")
+def keep(
+    run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
+    name: Annotated[str, typer.Argument(help="Of the folder in data/results.")],
+) -> None:
+    """Keep a larger run with the book: its chapter and the ledger of claims show it beside the reader's own."""
+    from ctd import kept
+
+    typer.echo(f"kept as {kept.keep(runs.find_run(run), name).path}")
+
+
 @app.command(epilog="Examples:  ctd claims  |  ctd claims --profile smoke  |  ctd claims --check")
 def claims(
     profile: Profile = "default",
@@ -265,7 +276,7 @@ def claims(
             typer.echo(problem, err=True)
         if problems:
             raise typer.Exit(1)
-        typer.echo(f"{ledger.STEM}/{profile}: all {len(ledger.CLAIMS)} verdicts follow from the stored results")
+        typer.echo(f"{ledger.STEM}/{profile}: all verdicts follow from the stored results")
         return
     rows = ledger.ledger(profile)
     show_table(ledger.COLUMNS, [row.cells for row in rows])

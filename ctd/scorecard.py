@@ -6,9 +6,7 @@ method (the teacher) answered for that document, so that none gains by length (o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,12 +15,7 @@ from scipy.sparse import csr_matrix
 
 from ctd import metrics, stats
 from ctd import shortlists as sl
-from ctd.cache import DATA, atomic
-from ctd.record import RESULTS
-from ctd.runs import MANIFEST
 from ctd.shortlists import Shortlist
-
-MADE = ("notebook", "parameters", "commit", "versions", "hardware", "start", "duration_s")  # kept of a manifest
 
 
 def scorecard(
@@ -85,47 +78,3 @@ def f1_intervals(
     drawn = np.concatenate([macro(block) for chunk in chunks for block in np.array_split(chunk, len(chunk) // 100 + 1)])
     low, high = np.quantile(drawn, [0.025, 0.975])
     return micro[0], stats.Interval(np.array(estimate), np.array(low), np.array(high))
-
-
-def keep(run: Path, name: str) -> Path:
-    """Keep a larger run with the book, in data/results: its results, and of its manifest how it was made.
-
-    run: the run's folder. Returns the file. Raises FileNotFoundError where results or manifest are missing.
-    """
-    manifest = json.loads((run / MANIFEST).read_text())
-    told = {
-        key: manifest[key]
-        for key in ("notebook", "parameters", "commit", "versions", "hardware", "start", "duration_s")
-    }
-    results = json.loads((run / RESULTS).read_text())["results"]
-    path = DATA / "results" / f"{name}.json"
-    with atomic(path) as scratch:
-        scratch.write_text(json.dumps({"manifest": told, "results": results}, indent=1) + "\n")
-    return path
-
-
-def stored(name: str) -> pd.DataFrame | None:
-    """The results of a larger run that `keep` kept, a row each; None where there is none.
-
-    Columns metric, of (the method), value, low, high for those named metric/method, with an interval. In the frame's
-    `attrs`: `of`, teacher and dataset, `documents`, their number, and `made`, on what hardware and from which commit.
-    """
-    path = DATA / "results" / f"{name}.json"
-    if not path.is_file():
-        return None
-    kept = json.loads(path.read_text())
-    rows = [(*one["name"].split("/", 1), one["value"], *one["interval"]) for one in kept["results"] if one["interval"]]
-    frame = pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"])
-    frame.attrs["documents"] = next(one["value"] for one in kept["results"] if one["name"] == "documents")
-    asked, machine = kept["manifest"]["parameters"], kept["manifest"]["hardware"]
-    frame.attrs["of"] = f"{asked['teacher']}, {asked['dataset']}"
-    device = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']})"
-    minutes, commit = kept["manifest"]["duration_s"] / 60, kept["manifest"]["commit"][:8]
-    frame.attrs["made"] = f"{device}, {minutes:.0f} minutes, commit {commit}"
-    return frame
-
-
-def larger(chapter: str) -> list[pd.DataFrame]:
-    """All results that were kept under names that begin with the chapter's, as `stored` gives them."""
-    found = [stored(path.stem) for path in sorted((DATA / "results").glob(f"{chapter}-*.json"))]
-    return [frame for frame in found if frame is not None]

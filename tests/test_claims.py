@@ -8,7 +8,7 @@ import pytest
 from nbformat import v4
 from typer.testing import CliRunner
 
-from ctd import claims, runs
+from ctd import claims, kept, runs
 from ctd.cache import DATA, ROOT
 from ctd.claims import CLAIMS, NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
 from ctd.cli import app
@@ -127,6 +127,7 @@ def folder(tmp_path, monkeypatch):
     """`runs/` in an empty current directory, in which every claim holds under the profile smoke."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTD_DEBUG", raising=False)
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "results")
     for stem, results in HELD.items():
         write(tmp_path / "runs", stem, results, dataset="some", teacher="who")
     return tmp_path / "runs"
@@ -139,7 +140,7 @@ def of(folder, name):
 def keep_ledger(folder):
     """A run of the ledger, as its notebook would have left it."""
     rows = claims.ledger("smoke", folder)
-    verdicts = {f"verdict/{row.claim.id}": row.verdict for row in rows}
+    verdicts = {row.key: row.verdict for row in rows}
     write(folder, claims.STEM, verdicts, page=claims.table(rows))
 
 
@@ -283,6 +284,36 @@ def test_check_passes_where_all_follows_and_names_what_does_not(folder):
     assert "and 'not reproduced' by the stored results" in second
 
 
+def keep(folder, name, stem, results):
+    """A larger run beside those in the folder."""
+    write(folder.parent / "larger", stem, results, profile=name, dataset="some", teacher="who")
+    at = folder.parent / "larger" / stem / name
+    told = json.loads((at / "manifest.json").read_text())
+    machine = {"hardware": {"gpu": "a GPU"}, "duration_s": 60.0, "commit": "0123456789"}
+    (at / "manifest.json").write_text(json.dumps(told | machine))
+    kept.keep(runs.RunFolder(at), name)
+
+
+def test_a_larger_run_has_a_row_of_its_own_by_the_same_rule(folder):
+    keep_ledger(folder)
+    keep(folder, "big", "12_las", {"LAS/mechanistic - cot": ZERO})
+    keep(folder, "without-it", "12_las", {"other": UP})
+    rows = claims.ledger("smoke", folder)
+    assert [(row.key, row.verdict) for row in rows[-2:]] == [
+        ("verdict/las", REPRODUCED),
+        ("verdict/las/big", NOT_REPRODUCED),
+    ]
+    assert claims.counts(rows)[NOT_REPRODUCED] == 0
+    assert rows[-1].cells[-1] == "data/results/big (a GPU, 1 minutes, commit 01234567)"
+    assert "<em>the same, larger run:</em> a GPU, 1 minutes, commit 01234567</td>" in rows[-1].html
+    (problem,) = claims.check("smoke", folder)
+    assert problem.startswith("verdict/las/big is 'not recorded' in ")
+    keep_ledger(folder)
+    assert claims.check("smoke", folder) == []
+    keep(folder, "big", "12_las", {"LAS/mechanistic - cot": UP})
+    assert "verdict/las/big is 'not reproduced' in " in claims.check("smoke", folder)[0]
+
+
 def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
     keep_ledger(folder)
     rows = claims.ledger("smoke", folder)
@@ -304,7 +335,7 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
     assert "no run runs/13_claims/smoke" in call("--profile", "smoke", "--check").stderr
     assert "no profile smok (did you mean smoke?)" in call("--profile", "smok").stderr
     keep_ledger(folder)
-    assert f"all {len(CLAIMS)} verdicts follow" in call("--profile", "smoke", "--check").stdout
+    assert "all verdicts follow" in call("--profile", "smoke", "--check").stdout
     write(folder, "12_las", {}, dataset="some", teacher="who")
     failed = call("--profile", "smoke", "--check")
     assert failed.exit_code == 1

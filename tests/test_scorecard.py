@@ -1,14 +1,11 @@
 """The scorecard against scikit-learn and against the metrics that it is made of."""
 
-import json
-
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.metrics import f1_score
 
 from ctd import metrics, scorecard
-from ctd.record import Recorder
 
 
 def case(seed=0, documents=60, labels=25, places=6):
@@ -50,38 +47,6 @@ def test_an_unknown_reference_is_refused():
     pred, gold = case()
     with pytest.raises(ValueError, match="one of a, got 'b'"):
         scorecard.scorecard({"a": pred}, gold, gold, 3, 0, "b")
-
-
-def test_a_result_that_was_not_stored_is_none():
-    assert scorecard.stored("no-such-result") is None
-
-
-def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(scorecard, "DATA", tmp_path)
-    with pytest.raises(FileNotFoundError):
-        scorecard.keep(tmp_path, "kept")
-    run = Recorder(tmp_path)
-    run.record("documents", 7, "documents")
-    run.record("nDCG@5/a/b", 0.25, "fraction", (0.125, 0.5))
-    run.record("written/tokens", 3.5, "tokens")
-    run.close()
-    manifest = dict.fromkeys(scorecard.MADE, "") | {
-        "parameters": {"teacher": "organism", "dataset": "heart-failure"},
-        "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "duration_s": 125.0, "commit": "0123456789abcdef",
-    }  # fmt: skip
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    assert scorecard.keep(tmp_path, "kept") == tmp_path / "results" / "kept.json"
-    kept = scorecard.stored("kept")
-    assert kept.attrs == {
-        "of": "organism, heart-failure",
-        "documents": 7,
-        "made": "2 cores (a chip), 2 minutes, commit 01234567",
-    }
-    assert kept.to_dict("records") == [{"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}]
-    assert scorecard.larger("other") == []
-    scorecard.keep(tmp_path, "kept-organism-heart-failure")
-    (larger,) = scorecard.larger("kept")
-    assert larger.equals(kept)
 
 
 def test_a_cutoff_of_one_names_each_metric_once():

@@ -1,0 +1,65 @@
+"""Larger runs that are kept with the book: `data/results/<name>/` has what one found, and how it was made."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pandas as pd
+
+from ctd.cache import DATA, atomic
+from ctd.record import RESULTS
+from ctd.runs import MANIFEST, RunFolder
+
+FOLDER = DATA / "results"
+
+
+def keep(run: RunFolder, name: str) -> RunFolder:
+    """Keep a run with the book under a name: its results and its manifest; what had that name is replaced.
+
+    Raises ValueError for a name that is none of a folder, or a run whose results or manifest cannot be read.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"the name is that of a folder: letters, digits, dots, - and _; got {name!r}")
+    _ = run.manifest, run.results
+    with atomic(FOLDER / name) as scratch:
+        scratch.mkdir(parents=True)
+        for file in (RESULTS, MANIFEST):
+            shutil.copyfile(run.path / file, scratch / file)
+    return RunFolder(FOLDER / name)
+
+
+def of(chapter: str, **parameters: object) -> list[RunFolder]:
+    """The runs that are kept of a chapter ("10"), by name; of them those with these parameters."""
+    found = [RunFolder(path.parent) for path in sorted(FOLDER.glob(f"[!.]*/{MANIFEST}"))]
+    return [
+        run
+        for run in found
+        if run.stem.startswith(f"{chapter}_") and parameters.items() <= run.manifest["parameters"].items()
+    ]
+
+
+def made(run: RunFolder) -> str:
+    """Where it was made, how long it took, and from which commit."""
+    machine = run.manifest["hardware"]
+    device = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']})"
+    return f"{device}, {run.manifest['duration_s'] / 60:.0f} minutes, commit {run.manifest['commit'][:8]}"
+
+
+def title(run: RunFolder) -> str:
+    """What it is, as a sentence of Markdown."""
+    asked, documents = run.manifest["parameters"], run.results["documents"]["value"]
+    return (
+        f"From a larger run, kept with the book in `data/results/{run.path.name}`: **{asked['teacher']}, "
+        f"{asked['dataset']}**, {documents:,} documents ({made(run)})."
+    )
+
+
+def table(run: RunFolder) -> pd.DataFrame:
+    """Its results that have an interval and are named metric/method: columns metric, of (the method), value, low, high.
+
+    A method may have a stroke in its name, a metric has none.
+    """
+    named = [one for name, one in run.results.items() if one["interval"] and "/" in name]
+    rows = [(*one["name"].split("/", 1), one["value"], *one["interval"]) for one in named]
+    return pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"])

@@ -1,0 +1,84 @@
+"""Larger runs that are kept: what they found and how they were made, as the run wrote it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ctd import kept
+from ctd.cli import app
+from ctd.record import Recorder
+from ctd.runs import RunFolder
+
+MANIFEST = {
+    "notebook": "notebooks/10_teaching.ipynb",
+    "parameters": {"teacher": "organism", "dataset": "heart-failure"},
+    "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "duration_s": 125.0, "commit": "0123456789abcdef",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run of chapter 10, and an empty folder for what is kept."""
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "results")
+    monkeypatch.delenv("CTD_DEBUG", raising=False)
+    made = Recorder(tmp_path / "mine")
+    made.record("documents", 1007, "documents")
+    made.record("nDCG@5/a/b", 0.25, "fraction", (0.125, 0.5))
+    made.record("all", 0.5, "fraction", (0.25, 0.75))
+    made.record("written/tokens", 3.5, "tokens")
+    made.close()
+    (tmp_path / "mine" / "manifest.json").write_text(json.dumps(MANIFEST))
+    return RunFolder(tmp_path / "mine")
+
+
+def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
+    one = kept.keep(run, "one")
+    assert one.path == kept.FOLDER / "one"
+    assert one.results == run.results
+    assert one.manifest == MANIFEST
+    assert kept.table(one).to_dict("records") == [
+        {"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}
+    ]
+    assert kept.title(one) == (
+        "From a larger run, kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
+        "(2 cores (a chip), 2 minutes, commit 01234567)."
+    )
+    (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"hardware": {"gpu": "a GPU"}}))
+    assert kept.made(RunFolder(run.path)).startswith("a GPU, 2 minutes")
+
+
+def test_runs_are_found_by_chapter_and_parameters_and_those_of_a_killed_copy_are_not(run):
+    assert kept.of("10") == []
+    kept.keep(run, "one").path.rename(kept.FOLDER / ".three.1.partial")
+    kept.keep(run, "two")
+    kept.keep(run, "one")
+    assert [one.path.name for one in kept.of("10")] == ["one", "two"]
+    assert [one.path.name for one in kept.of("10", teacher="organism")] == ["one", "two"]
+    assert kept.of("10", teacher="other") == kept.of("1") == kept.of("11") == []
+
+
+def test_keeping_replaces_what_had_the_name_and_a_run_that_is_not_whole_replaces_nothing(run):
+    kept.keep(run, "one")
+    (run.path / "results.json").write_text('{"results": []}')
+    assert kept.keep(RunFolder(run.path), "one").results == {}
+    (run.path / "results.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        kept.keep(RunFolder(run.path), "one")
+    assert kept.of("10")[0].results == {}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "/a"])
+def test_a_name_that_is_no_folders_is_refused(run, name):
+    with pytest.raises(ValueError, match="the name is that of a folder"):
+        kept.keep(run, name)
+    assert not kept.FOLDER.exists()
+
+
+def test_the_command_keeps_and_says_where(run):
+    said = CliRunner().invoke(app, ["keep", str(run.path), "one"])
+    assert said.exit_code == 0
+    assert said.stdout == f"kept as {kept.FOLDER / 'one'}\n"
+    refused = CliRunner().invoke(app, ["keep", str(run.path), "a/b"])
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: the name is that of a folder")
