@@ -52,7 +52,7 @@ from ctd.losses import Weights
 from ctd.models import Reasoner
 from ctd.passages import Passage
 from ctd.reasoning import Reasoned, Teacher
-from ctd.signals import Kept
+from ctd.signals import Stored
 from ctd.traces import ANSWER, OPEN, Trace
 from ctd.traces import format as format_trace
 
@@ -222,9 +222,10 @@ def _rankings(of: School, model: Any) -> dict[str, list[Head]]:
 
 
 @lru_cache(maxsize=2)
-def teacher_signals(of: School) -> list[Kept]:
-    """What those heads compute along every trace, read once in a process."""
-    return signals.keep(of.reasoner.model, of.passages, teacher_heads(of))
+def teacher_signals(of: School) -> Stored:
+    """What those heads compute along every trace, read once and kept in the cache."""
+    with _one_thread():
+        return signals.stored(of.reasoner.model, of.reasoner.key, of.passages, teacher_heads(of))
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,6 +261,8 @@ def run(
     folder = folder or cache_dir("arms")
     wanted = {(arm.name, seed): folder / key(of, arm, seed) for arm in arms for seed in seeds}
     missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
+    if any(arm.teaching == "mechanistic" for arm, _ in missing):
+        teacher_signals(of)  # before the processes that share them begin
     workers = min(workers or len(os.sched_getaffinity(0)), len(missing), of.plan.n_steps * len(missing) // STARTING)
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="students", unit=" runs") as bar:
         if workers > 1:

@@ -40,10 +40,11 @@ def of(chapter: str, **parameters: object) -> list[RunFolder]:
 
 
 def made(run: RunFolder) -> str:
-    """Where it was made, how long it took, and from which commit."""
+    """On what hardware it was made, and from which commit."""
     machine = run.manifest["hardware"]
-    device = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']})"
-    return f"{device}, {run.manifest['duration_s'] / 60:.0f} minutes, commit {run.manifest['commit'][:8]}"
+    many = "s" if machine["cores"] != 1 else ""
+    device = machine["gpu"] or f"{machine['cores']} core{many} ({machine['cpu']})"
+    return f"{device}, commit {run.manifest['commit'][:8]}"
 
 
 def title(run: RunFolder) -> str:

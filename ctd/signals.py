@@ -7,23 +7,29 @@ padded on the right to s tokens; n1, n2 queries of the two phases in all of them
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ctd import attention, heads
 from ctd.attention import Attended, Head
+from ctd.cache import atomic, cache_dir, digest
 from ctd.passages import Passage
 
 PHASES = ("phase1", "phase2")
+FORMAT = "signals 1"  # of the files: another one begins anew
 TINY = 1e-12
 
 
@@ -185,11 +191,6 @@ class Kept:
     along: Float[np.ndarray, " r"]
     gram2: Float[np.ndarray, "k k"]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it takes."""
-        return sum(getattr(self, field.name).nbytes for field in fields(self))
-
 
 @torch.no_grad()
 def keep(
@@ -225,6 +226,49 @@ def keep(
                 )
             )
     return kept
+
+
+class Stored(Sequence[Kept]):
+    """Kept signals in a file, of which only what is asked for is read: hundreds of KiB a trace of a large teacher."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = safe_open(path, "np")
+        self._n = int(self._file.metadata()["passages"])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the file takes."""
+        return self.path.stat().st_size
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(self._n))]
+        place = range(self._n)[row]
+        return Kept(**{field.name: self._file.get_tensor(f"{place}/{field.name}") for field in fields(Kept)})
+
+
+def stored(
+    model: Any, key: str, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]], folder: Path | None = None
+) -> Stored:
+    """As `keep`, but read once for all processes: the signals lie in a file of the cache, or of a folder.
+
+    key: of the model's weights, such as a Reasoner's. Raises what `keep` raises.
+    """
+    told = json.dumps([asdict(one) for one in passages])
+    path = (folder or cache_dir("signals")) / f"{digest([FORMAT, key, json.dumps(chosen), told])[:32]}.safetensors"
+    if not path.is_file():
+        arrays = {
+            f"{row}/{field.name}": np.ascontiguousarray(getattr(one, field.name))
+            for row, one in enumerate(keep(model, passages, chosen))
+            for field in fields(one)
+        }
+        with atomic(path) as scratch:
+            save_file(arrays, scratch, {"passages": str(len(passages))})
+    return Stored(path)
 
 
 def together(

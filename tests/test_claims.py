@@ -289,7 +289,7 @@ def keep(folder, name, stem, results):
     write(folder.parent / "larger", stem, results, profile=name, dataset="some", teacher="who")
     at = folder.parent / "larger" / stem / name
     told = json.loads((at / "manifest.json").read_text())
-    machine = {"hardware": {"gpu": "a GPU"}, "duration_s": 60.0, "commit": "0123456789"}
+    machine = {"hardware": {"gpu": "a GPU", "cores": 1}, "commit": "0123456789"}
     (at / "manifest.json").write_text(json.dumps(told | machine))
     kept.keep(runs.RunFolder(at), name)
 
@@ -304,8 +304,8 @@ def test_a_larger_run_has_a_row_of_its_own_by_the_same_rule(folder):
         ("verdict/las/big", NOT_REPRODUCED),
     ]
     assert claims.counts(rows)[NOT_REPRODUCED] == 0
-    assert rows[-1].cells[-1] == "data/results/big (a GPU, 1 minutes, commit 01234567)"
-    assert "<em>the same, larger run:</em> a GPU, 1 minutes, commit 01234567</td>" in rows[-1].html
+    assert rows[-1].cells[-1] == "data/results/big (a GPU, commit 01234567)"
+    assert "<em>the same, larger run:</em> a GPU, commit 01234567</td>" in rows[-1].html
     (problem,) = claims.check("smoke", folder)
     assert problem.startswith("verdict/las/big is 'not recorded' in ")
     keep_ledger(folder)

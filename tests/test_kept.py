@@ -13,7 +13,7 @@ from ctd.runs import RunFolder
 MANIFEST = {
     "notebook": "notebooks/10_teaching.ipynb",
     "parameters": {"teacher": "organism", "dataset": "heart-failure"},
-    "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "duration_s": 125.0, "commit": "0123456789abcdef",
+    "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "commit": "0123456789abcdef",
 }  # fmt: skip
 
 
@@ -42,10 +42,14 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
     ]
     assert kept.title(one) == (
         "From a larger run, kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
-        "(2 cores (a chip), 2 minutes, commit 01234567)."
+        "(2 cores (a chip), commit 01234567)."
     )
-    (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"hardware": {"gpu": "a GPU"}}))
-    assert kept.made(RunFolder(run.path)).startswith("a GPU, 2 minutes")
+    for machine, words in (
+        ({"gpu": "a GPU", "cores": 2}, "a GPU, "),
+        ({"gpu": None, "cores": 1, "cpu": "b"}, "1 core (b)"),
+    ):
+        (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"hardware": machine}))
+        assert kept.made(RunFolder(run.path)).startswith(words)
 
 
 def test_runs_are_found_by_chapter_and_parameters_and_those_of_a_killed_copy_are_not(run):

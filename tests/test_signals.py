@@ -1,5 +1,7 @@
 """What is read of a phase's heads, against eager attention and whole writes; and that nothing but the heads matters."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -108,13 +110,29 @@ def test_kept_signals_come_back_as_they_were_read():
         torch.testing.assert_close(getattr(back, name), getattr(whole, name), rtol=2e-3, atol=2e-3)
     for name in ("gram1", "gram2", "split", "along"):
         torch.testing.assert_close(getattr(back, name), getattr(whole, name), rtol=1e-3, atol=1e-4)
-    assert (
-        kept[0].nbytes
-        == sum(
-            array.nbytes for array in (kept[0].attention, kept[0].write1, kept[0].gram1, kept[0].split, kept[0].along)
-        )
-        + kept[0].gram2.nbytes
-    )
+
+
+def test_stored_signals_are_those_that_were_read_and_are_not_read_again(tmp_path, monkeypatch):
+    model = made("llama")
+    alone = signals.keep(model, PASSAGES, CHOSEN)
+    stored = signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path)
+    assert len(stored) == len(PASSAGES)
+    for one, other in zip(stored, alone, strict=True):
+        for field in fields(signals.Kept):
+            mine, its = getattr(one, field.name), getattr(other, field.name)
+            assert mine.dtype == its.dtype
+            np.testing.assert_array_equal(mine, its)
+    assert [len(one.along) for one in stored[1:]] == [len(one.along) for one in alone[1:]]
+    assert len(stored[-1].attention) == len(alone[-1].attention)
+    with pytest.raises(IndexError):
+        stored[len(PASSAGES)]
+    assert stored.nbytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    monkeypatch.setattr(signals, "keep", None)
+    assert signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path).path == stored.path
+    turned = {phase: of[::-1] for phase, of in CHOSEN.items()}
+    for changed in (("other", PASSAGES, CHOSEN), ("weights", PASSAGES[1:], CHOSEN), ("weights", PASSAGES, turned)):
+        with pytest.raises(TypeError):  # each needs a reading of its own
+            signals.stored(model, *changed, tmp_path)
 
 
 def test_gradients_reach_the_heads_and_nothing_behind_them():
