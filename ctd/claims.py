@@ -2,8 +2,8 @@
 
 Notes: the claims are the paper's, the rules our definition. A rule sees nothing but the recorded results of one run
 with their 95 % intervals; "above 0" is said of a whole interval. Without the run, or without one of the results, the
-verdict is "not run". Larger runs of a chapter that are kept with the book (`ctd.kept`) are judged by the same rule, in
-rows of their own. In a result's name `{dataset}` and `{teacher}` stand for those of the run, a final `*` for the
+verdict is "not run". Runs of a chapter that are kept with the book (`ctd.kept`) are judged by the same rule, in rows of
+their own. In a result's name `{dataset}` and `{teacher}` stand for those of the run, a final `*` for the
 largest number that ends such names: the largest bin of heads, whatever was found there.
 """
 
@@ -62,7 +62,7 @@ class Claim:
 class Row:
     """A claim with its verdict. stem: the notebook whose run was read, "" for none. ours: its numbers in words.
 
-    larger: the name of a larger run that is kept with the book, "" for the reader's own; made: how that was made.
+    kept: the name of a run that is kept with the book, "" for the reader's own; made: how that was made.
     """
 
     claim: Claim
@@ -70,32 +70,32 @@ class Row:
     stem: str = ""
     data: str = NONE
     ours: tuple[str, ...] = (NONE,)
-    larger: str = ""
+    kept: str = ""
     made: str = ""
 
     @property
     def key(self) -> str:
         """The name under which its verdict is recorded."""
-        return "/".join(["verdict", self.claim.id, *filter(None, [self.larger])])
+        return "/".join(["verdict", self.claim.id, *filter(None, [self.kept])])
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, by `COLUMNS`."""
         of = self.claim
-        where = f"data/results/{self.larger} ({self.made})" if self.larger else self.stem or of.chapter
+        where = f"data/results/{self.kept} ({self.made})" if self.kept else self.stem or of.chapter
         return of.statement, of.rule, of.published, "; ".join(self.ours), self.verdict, self.data, where
 
     @property
     def html(self) -> str:
         """The row in HTML, its rule beneath it, with a link to its chapter for a page beside that.
 
-        That of a larger run is one to follow the reader's own, without claim, published number and rule.
+        That of a run kept with the book is one to follow the reader's own, without claim, published number and rule.
         """
         claim, rule, published, _, verdict, data, where = (escape(cell, quote=False) for cell in self.cells)
         ours = "<br>".join(escape(number, quote=False) for number in self.ours)
-        if self.larger:
+        if self.kept:
             return (
-                f'<tr><td colspan="2"><em>the same, larger run:</em> {escape(self.made, quote=False)}</td>'
+                f'<tr><td colspan="2"><em>the same, by a kept run:</em> {escape(self.made, quote=False)}</td>'
                 f"<td>{ours}</td><td><strong>{verdict}</strong></td>"
                 f'<td><a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}</td></tr>'
             )
@@ -243,18 +243,18 @@ CLAIMS = (
 
 
 def ledger(profile: str, folder: Path | None = None) -> list[Row]:
-    """Every claim with its verdict, from the runs `<stem>/<profile>` in a folder (`runs/`), then from larger runs.
+    """Every claim with its verdict, from the runs `<stem>/<profile>` in a folder (`runs/`), then from those that are kept.
 
-    A larger run that did not record what a rule reads has no row. Raises ValueError with one line for a run that cannot
+    A kept run that did not record what a rule reads has no row. Raises ValueError with one line for a run that cannot
     be read, and for two notebooks of one number.
     """
     rows = []
     for claim in CLAIMS:
         rows.append(own(claim, profile, folder or runs.RUNS))
-        larger = [(run, judged(claim, run)) for run in kept.of(claim.chapter)]
-        rows += [
-            replace(row, larger=run.path.name, made=kept.made(run)) for run, row in larger if row.verdict != NOT_RUN
+        others = [
+            replace(judged(claim, run), kept=run.path.name, made=kept.made(run)) for run in kept.of(claim.chapter)
         ]
+        rows += [row for row in others if row.verdict != NOT_RUN]
     return rows
 
 
@@ -304,7 +304,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
     """How many claims have each verdict, of `VERDICTS`, by the reader's own runs."""
-    return {verdict: sum(row.verdict == verdict and not row.larger for row in rows) for verdict in VERDICTS}
+    return {verdict: sum(row.verdict == verdict and not row.kept for row in rows) for verdict in VERDICTS}
 
 
 def runs_beside(folder: Path) -> Path:

@@ -249,7 +249,7 @@ def keep(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
     name: Annotated[str, typer.Argument(help="Of the folder in data/results.")],
 ) -> None:
-    """Keep a larger run with the book: its chapter and the ledger of claims show it beside the reader's own."""
+    """Keep a run with the book: its chapter and the ledger of claims show it beside the reader's own."""
     from ctd import kept
 
     typer.echo(f"kept as {kept.keep(runs.find_run(run), name).path}")

@@ -1,4 +1,4 @@
-"""Larger runs that are kept with the book: `data/results/<name>/` has what one found, and how it was made."""
+"""Runs that are kept with the book: `data/results/<name>/` has what one found, and how it was made."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def title(run: RunFolder) -> str:
     """What it is, as a sentence of Markdown."""
     asked, documents = run.manifest["parameters"], run.results["documents"]["value"]
     return (
-        f"From a larger run, kept with the book in `data/results/{run.path.name}`: **{asked['teacher']}, "
+        f"By a run that is kept with the book in `data/results/{run.path.name}`: **{asked['teacher']}, "
         f"{asked['dataset']}**, {documents:,} documents ({made(run)})."
     )
 

@@ -285,16 +285,16 @@ def test_check_passes_where_all_follows_and_names_what_does_not(folder):
 
 
 def keep(folder, name, stem, results):
-    """A larger run beside those in the folder."""
-    write(folder.parent / "larger", stem, results, profile=name, dataset="some", teacher="who")
-    at = folder.parent / "larger" / stem / name
+    """A run kept with the book, besides those in the folder."""
+    write(folder.parent / "elsewhere", stem, results, profile=name, dataset="some", teacher="who")
+    at = folder.parent / "elsewhere" / stem / name
     told = json.loads((at / "manifest.json").read_text())
     machine = {"hardware": {"gpu": "a GPU", "cores": 1}, "commit": "0123456789"}
     (at / "manifest.json").write_text(json.dumps(told | machine))
     kept.keep(runs.RunFolder(at), name)
 
 
-def test_a_larger_run_has_a_row_of_its_own_by_the_same_rule(folder):
+def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
     keep_ledger(folder)
     keep(folder, "big", "12_las", {"LAS/mechanistic - cot": ZERO})
     keep(folder, "without-it", "12_las", {"other": UP})
@@ -305,7 +305,7 @@ def test_a_larger_run_has_a_row_of_its_own_by_the_same_rule(folder):
     ]
     assert claims.counts(rows)[NOT_REPRODUCED] == 0
     assert rows[-1].cells[-1] == "data/results/big (a GPU, commit 01234567)"
-    assert "<em>the same, larger run:</em> a GPU, commit 01234567</td>" in rows[-1].html
+    assert "<em>the same, by a kept run:</em> a GPU, commit 01234567</td>" in rows[-1].html
     (problem,) = claims.check("smoke", folder)
     assert problem.startswith("verdict/las/big is 'not recorded' in ")
     keep_ledger(folder)

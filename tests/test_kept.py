@@ -1,4 +1,4 @@
-"""Larger runs that are kept: what they found and how they were made, as the run wrote it."""
+"""Runs that are kept: what they found and how they were made, as the run wrote it."""
 
 import json
 
@@ -41,7 +41,7 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
         {"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}
     ]
     assert kept.title(one) == (
-        "From a larger run, kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
+        "By a run that is kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
         "(2 cores (a chip), commit 01234567)."
     )
     for machine, words in (
