@@ -243,7 +243,7 @@ CLAIMS = (
 
 
 def ledger(profile: str, folder: Path | None = None) -> list[Row]:
-    """Every claim with its verdict, from the runs `<stem>/<profile>` in a folder (`runs/`), then from those that are kept.
+    """Every claim with its verdict, by the runs `<stem>/<profile>` of a folder (`runs/`), then by those kept.
 
     A kept run that did not record what a rule reads has no row. Raises ValueError with one line for a run that cannot
     be read, and for two notebooks of one number.
