@@ -48,7 +48,7 @@ teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (three hours on two cores)
 
 texts: $(STAMP) ## Write what the teachers say in the default profile anew (data/texts; an hour on two cores)
 	@rm -rf data/texts
-	@for notebook in 02_reasoning_trajectories 03_shortlist_isolation; do \
+	@for notebook in 02_reasoning_trajectories 03_shortlist_isolation 08_complementarity; do \
 		CTD_TEXTS=keep $(BIN)/ctd run $$notebook --force || exit 1; done
 
 organism: $(STAMP) ## Rebuild the model organism, plain and planted (about an hour on two cores)
