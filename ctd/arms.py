@@ -59,6 +59,7 @@ from ctd.traces import format as format_trace
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
 FORMAT = "arms 2"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
+GAINED = ["value", "low", "high", "p_holm", "cohen_d", "seeds", "seed_low", "seed_high"]  # what is shown of `gains`
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
 N_SCORED = 64  # passages at most that heads are ranked on
 
@@ -457,18 +458,22 @@ def table(outcomes: Sequence[Outcome], seed: int = 0) -> pd.DataFrame:
 def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact", seed: int = 0) -> pd.DataFrame:
     """Each arm less the baseline, paired over documents (means over seeds), Holm over the rows: as `stats.compared`.
 
-    A column `seeds` says in how many seeds the arm is above the baseline. Raises ValueError for an unknown baseline.
+    Another draw of documents and another order of training are two questions. value, low and high answer the first,
+    seed_low and seed_high the second: Student's interval for the mean over seeds (`stats.t_interval`); `seeds` says in
+    how many the arm is above the baseline. Raises ValueError for an unknown baseline.
     """
     values = by_document(outcomes, measure)
     if baseline not in values:
         raise ValueError(f"baseline must be one of {', '.join(values)}, got {baseline!r}")
     found = stats.compared({arm: of - values[baseline] for arm, of in values.items() if arm != baseline}, seed)
     means = {(one.arm, one.seed): one.values[measure].mean() for one in outcomes}
-    above = {
-        arm: sum(mean > means[baseline, of] for (name, of), mean in means.items() if name == arm)
+    own = {
+        arm: np.array([mean - means[baseline, of] for (name, of), mean in means.items() if name == arm])
         for arm in found["name"]
     }
-    return found.assign(seeds=found["name"].map(above))
+    between = [stats.t_interval(own[arm]).scalar[1:] for arm in found["name"]]
+    low, high = np.array(between).T
+    return found.assign(seeds=[int((own[arm] > 0).sum()) for arm in found["name"]], seed_low=low, seed_high=high)
 
 
 def final_loss(outcomes: Sequence[Outcome]) -> dict[str, float]:

@@ -192,6 +192,20 @@ def sign_flip_test(differences: Float[np.ndarray, " n"], draws: int = 9999, seed
     return float(found.pvalue)
 
 
+def t_interval(values: Float[np.ndarray, " n"], level: float = 0.95) -> Interval:
+    """The mean of a few values, such as one of each seed, with Student's interval; its ends are NaN for a single one.
+
+    Raises ValueError without values.
+    """
+    if not len(values):
+        raise ValueError("a mean needs at least one value, got none")
+    mean = np.mean(values)
+    if len(values) < 2:
+        return Interval(mean, np.array(np.nan), np.array(np.nan))
+    half = scipy_stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy_stats.sem(values)
+    return Interval(mean, mean - half, mean + half)
+
+
 def holm(p_values: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     """p-values of m tests corrected for being m (Holm, 1979): below 0.05 keeps the chance of any false one below 0.05.
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import stats as scipy_stats
 
 from ctd import arms, checkpoint, datasets, encoders, reasoning
 from ctd.arms import Arm, Outcome, Plan
@@ -134,6 +135,10 @@ class TestTables:
     def test_gains_are_paired_over_documents_and_counted_over_seeds(self):
         (row,) = arms.gains(OUTCOMES, "cot").to_dict("records")
         assert (row["name"], row["value"], row["seeds"]) == ("other", 0.25, 1)
+        over = scipy_stats.ttest_1samp([0.5, 0.0], 0).confidence_interval()
+        assert (row["seed_low"], row["seed_high"]) == pytest.approx((over.low, over.high))
+        (alone,) = arms.gains([one for one in OUTCOMES if one.seed == 0], "cot").to_dict("records")
+        assert np.isnan([alone["seed_low"], alone["seed_high"]]).all()
         with pytest.raises(ValueError, match="baseline must be one of cot, other, got 'none'"):
             arms.gains(OUTCOMES, "none")
 

@@ -283,3 +283,20 @@ def test_means_and_differences_check_their_input_too():
         bootstrap_mean(np.empty(0))
     with pytest.raises(ValueError, match=r"a and b need the same shape .*\(3,\) and \(4,\)"):
         bootstrap_difference(np.ones(3), np.ones(4))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_interval_of_a_few_values_is_students(rng, level):
+    values = rng.normal(0.3, 1, 5)
+    expected = scipy_stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert stats.t_interval(values, level).scalar == pytest.approx((values.mean(), expected.low, expected.high))
+
+
+def test_interval_of_one_value_or_equal_ones_or_none():
+    value, low, high = stats.t_interval(np.array([2.0])).scalar
+    assert value == 2.0
+    assert np.isnan(low)
+    assert np.isnan(high)
+    assert stats.t_interval(np.full(3, 0.5)).scalar == (0.5, 0.5, 0.5)
+    with pytest.raises(ValueError, match="a mean needs at least one value, got none"):
+        stats.t_interval(np.array([]))
