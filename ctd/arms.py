@@ -476,6 +476,12 @@ def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact", se
     return found.assign(seeds=[int((own[arm] > 0).sum()) for arm in found["name"]], seed_low=low, seed_high=high)
 
 
+def learning_curve(found: pd.DataFrame) -> pd.DataFrame:
+    """What chapter 10 recorded of nDCG over numbers of traces, from `kept.table`: traces, arm, value, low, high."""
+    traces = found["metric"].str.extract(r"^nDCG with (\d+) traces$", expand=False)
+    return found.assign(traces=pd.to_numeric(traces), arm=found["of"]).dropna(subset="traces").astype({"traces": int})
+
+
 def final_loss(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The loss at the end of training, its terms included (nats a token), by arm, mean over seeds."""
     arms = dict.fromkeys(one.arm for one in outcomes)

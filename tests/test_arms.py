@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats as scipy_stats
@@ -141,6 +142,13 @@ class TestTables:
         assert np.isnan([alone["seed_low"], alone["seed_high"]]).all()
         with pytest.raises(ValueError, match="baseline must be one of cot, other, got 'none'"):
             arms.gains(OUTCOMES, "none")
+
+    def test_the_learning_curve_of_a_run_that_is_kept(self):
+        rows = [("nDCG with 64 traces", "cot", 0.2), ("nDCG with 1024 traces", "cot, x", 0.3), ("nDCG", "cot", 0.1)]
+        found = pd.DataFrame(rows, columns=["metric", "of", "value"]).assign(low=0.0, high=1.0)
+        curve = arms.learning_curve(found)
+        assert curve[["traces", "arm", "value"]].to_numpy().tolist() == [[64, "cot", 0.2], [1024, "cot, x", 0.3]]
+        assert arms.learning_curve(found[2:]).empty
 
     def test_costs(self):
         costs = arms.costs(OUTCOMES).set_index("arm")

@@ -105,3 +105,30 @@ class TestHeads:
         table = pd.DataFrame({"score": ["weak", "strong"], "auroc": [0.4, 0.9], "low": [0.3, 0.8], "high": [0.5, 1.0]})
         axes = plots.found_heads(table).axes[0]
         assert [label.get_text() for label in axes.get_yticklabels()] == ["strong", "weak"]
+
+
+class TestCurves:
+    @pytest.fixture
+    def runs(self):
+        """Two methods at three sizes in one run, at one size in another."""
+        rows = [("big", n, of, at) for n in (64, 256, 1024) for of, at in (("cot", 0.2), ("mechanistic", 0.3))]
+        rows += [("small", 256, "mechanistic", 0.1)]
+        table = pd.DataFrame(rows, columns=["run", "traces", "arm", "value"])
+        return table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
+
+    def test_a_panel_a_run_with_one_colour_a_method_and_an_interval_even_of_one_point(self, runs):
+        figure = plots.curves(runs, "traces", "value", "arm", "traces", "nDCG@5", "run")
+        big, small = figure.axes
+        where = plt.rcParams["axes.titlelocation"]
+        assert [big.get_title(loc=where), small.get_title(loc=where)] == ["big", "small"]
+        assert [line.get_label() for line in big.lines] == ["cot", "mechanistic"]
+        np.testing.assert_array_equal(big.lines[1].get_xdata(), [64, 256, 1024])
+        assert small.lines[0].get_color() == big.lines[1].get_color()
+        ((low, high),) = (segment[:, 1] for segment in small.collections[-1].get_segments())
+        assert (low, high) == pytest.approx((0.05, 0.15))
+        assert (big.get_ylabel(), small.get_ylabel()) == ("nDCG@5", "")
+
+    def test_without_panels_it_is_one(self, runs):
+        (axes,) = plots.curves(runs[runs["run"] == "big"], "traces", "value", "arm", "traces", "nDCG@5").axes
+        assert len(axes.lines) == 2
+        assert axes.get_ylim()[0] == 0
