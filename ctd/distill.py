@@ -266,21 +266,10 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             passes = _passes(examples, steps[step], settings.pass_tokens, accelerator.num_processes, device)
-            mean = _backward(accelerator, taught, [batch._replace(done=step / len(steps)) for batch in passes])
-            if adapters is not None:
-                adapters.take_gradients()
-            norm = checkpoint.whole(torch.nn.utils.clip_grad_norm_(trained, settings.clip))
-            if not torch.isfinite(mean + norm):
-                raise ValueError(
-                    f"the loss of step {step} is {mean.item()}, its gradient's norm {norm.item()}: lower "
-                    "learning_rate, or use float32"
-                )
-            optimizer.step()
-            optimizer.zero_grad()
-            if adapters is not None:
-                adapters.merge()
+            passes = [batch._replace(done=step / len(steps)) for batch in passes]
+            mean, norm = _step(accelerator, taught, optimizer, trained, passes, settings.clip, adapters, step)
             tokens = sum(batch.ids.numel() for batch in passes if batch.n_targets)
-            row = {"step": step, "tokens": tokens, "loss": mean.item(), "rate": rate, "norm": norm.item()}
+            row = {"step": step, "tokens": tokens, "loss": mean, "rate": rate, "norm": norm}
             row["seconds"] = time.perf_counter() - began
             last = step + 1 == len(steps)
             checked = len(validation) and (last or (step + 1) % settings.check_every == 0)
@@ -319,6 +308,36 @@ def processes() -> Accelerator:
             "--multi_gpu, or with --use_fsdp --fsdp_version 2"
         )
     return accelerator
+
+
+def _step(
+    accelerator: Accelerator,
+    taught: nn.Module,
+    optimizer: Any,
+    trained: Sequence[Tensor],
+    passes: Sequence[Batch],
+    clip: float,
+    adapters: MergedLoRA | None,
+    number: int,
+) -> tuple[float, float]:
+    """Take one step; the mean loss of a token (nats) and the gradient's norm before it was clipped.
+
+    Raises ValueError where one of them is no number, and leaves the weights as they are.
+    """
+    mean = _backward(accelerator, taught, passes)
+    if adapters is not None:
+        adapters.take_gradients()
+    norm = checkpoint.whole(torch.nn.utils.clip_grad_norm_(trained, clip))
+    if not torch.isfinite(mean + norm):
+        raise ValueError(
+            f"the loss of step {number} is {mean.item()}, its gradient's norm {norm.item()}: lower learning_rate, or "
+            "use float32"
+        )
+    optimizer.step()
+    optimizer.zero_grad()
+    if adapters is not None:
+        adapters.merge()
+    return mean.item(), norm.item()
 
 
 def _backward(accelerator: Accelerator, taught: nn.Module, passes: Sequence[Batch]) -> Float[Tensor, ""]:
