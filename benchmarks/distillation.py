@@ -40,7 +40,7 @@ def main(
     ways = [arms.Arm("cot", "cot"), arms.Arm("mechanistic", "mechanistic", Weights()), arms.Arm("fkl", "fkl")]
     examples = of.examples(ways[0])
     batches = distill.batches(examples, distill.Settings(batch_tokens=batch_tokens))
-    mixed = encoders.computes_bfloat16("cpu")
+    mixed = of.mixed
     prepared = {}
     for way in ways:
         student = students.shallower(of.reasoner.model, layers).train()

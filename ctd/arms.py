@@ -30,7 +30,6 @@ from ctd import (
     attention,
     checkpoint,
     distill,
-    encoders,
     heads,
     losses,
     metrics,
@@ -57,7 +56,7 @@ from ctd.traces import ANSWER, OPEN, Trace
 from ctd.traces import format as format_trace
 
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
-FORMAT = "arms 2"  # of the kept results: another one begins anew
+FORMAT = "arms 3"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
 GAINED = ["value", "low", "high", "p_holm", "cohen_d", "seeds", "seed_low", "seed_high"]  # what is shown of `gains`
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
@@ -153,6 +152,13 @@ class School:
     def gold(self) -> Any:
         """Gold labels of the test documents."""
         return self.task.gold(self.plan.split)[: self.plan.n_test]
+
+    @property
+    def mixed(self) -> bool:
+        """Whether students are trained in mixed precision: where the teacher is in bfloat16. An organism never is: what
+        its students learn is the same on every processor.
+        """
+        return self.reasoner.model.dtype == torch.bfloat16
 
     @property
     def held(self) -> list[distill.Example]:
@@ -308,14 +314,13 @@ def _teach_there(arm: Arm, seed: int) -> None:
     teach(_there[0], arm, seed, _there[1])
 
 
-def taught(of: School, arm: Arm, seed: int, home: Path) -> tuple[Any, list[dict[str, float]]]:
-    """A student trained as an arm says, and the log; `home` gets log and checkpoint."""
+def taught(of: School, arm: Arm, seed: int, home: Path, live: bool = False) -> tuple[Any, list[dict[str, float]]]:
+    """A student trained as an arm says, and the log; `home` gets log and checkpoint. live: as in `loss_of`."""
     student = _beginner(of, seed)
     examples = of.examples(arm)
     n_steps = round(of.plan.n_steps * arm.time)
-    settings = _settings(of.plan, examples, n_steps, seed)
-    settings = replace(settings, mixed=encoders.computes_bfloat16(student.device.type))
-    loss = loss_of(of, arm, student)
+    settings = _settings(of, examples, n_steps, seed)
+    loss = loss_of(of, arm, student, live)
     log = distill.train(student, examples, settings, home, loss=loss, n_steps=n_steps, desc=f"{arm.name}, seed {seed}")
     return student, log
 
@@ -342,7 +347,7 @@ def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
     written = reasoning.reason(
         told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
     )
-    values = measured(written, of.gold) | {"word probability": word_probability(student, of.held)}
+    values = measured(written, of.gold) | {"word probability": word_probability(student, of.held, of.mixed)}
     outcome = {
         "format": FORMAT,
         "arm": asdict(arm),
@@ -379,19 +384,19 @@ def measured(written: Sequence[Reasoned], gold: Any) -> dict[str, Float[np.ndarr
 
 
 @torch.no_grad()
-def word_probability(student: Any, held: Sequence[distill.Example]) -> Float[np.ndarray, " n"]:
+def word_probability(student: Any, held: Sequence[distill.Example], mixed: bool = False) -> Float[np.ndarray, " n"]:
     """What probability a student gives to the next token of each text, geometric mean over its tokens (our definition).
 
-    The finest measure of how near it came to its teacher: every token of every text counts.
+    The finest measure of how near it came to its teacher: every token of every text counts. mixed: in bfloat16 where
+    it loses little.
     """
-    device = student.device
-    taught = distill.Taught(student, distill.token_loss, encoders.computes_bfloat16(device.type))
-    alone = [distill.collate([one], [0], device) for one in held]
+    taught = distill.Taught(student, distill.token_loss, mixed)
+    alone = [distill.collate([one], [0], student.device) for one in held]
     return np.array([np.exp(-taught(batch).item() / batch.n_targets) for batch in alone])
 
 
-def loss_of(of: School, arm: Arm, student: Any) -> distill.Loss:
-    """What an arm minimises, made for this student."""
+def loss_of(of: School, arm: Arm, student: Any, live: bool = False) -> distill.Loss:
+    """What an arm minimises, made for this student. live: the teacher is read in every step, not once to disk."""
     if arm.teaching in ("answer", "cot"):
         return distill.token_loss
     if arm.teaching in ("fkl", "rkl"):
@@ -402,17 +407,19 @@ def loss_of(of: School, arm: Arm, student: Any) -> distill.Loss:
     else:
         mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
     width = attention.shape(student).width
-    return losses.Mechanistic(of.passages, teacher_signals(of), mine, arm.weights, width, arm.fade)
+    signalled = signals.Live(of.reasoner.model, of.passages, theirs) if live else teacher_signals(of)
+    return losses.Mechanistic(of.passages, signalled, mine, arm.weights, width, arm.fade)
 
 
-def _settings(plan: Plan, examples: Sequence[distill.Example], n_steps: int, seed: int) -> distill.Settings:
+def _settings(of: School, examples: Sequence[distill.Example], n_steps: int, seed: int) -> distill.Settings:
     settings = distill.Settings(
-        batch_tokens=plan.batch_tokens,
-        learning_rate=plan.learning_rate,
+        batch_tokens=of.plan.batch_tokens,
+        learning_rate=of.plan.learning_rate,
         decay=0.5,
         weight_decay=0.05,
         seed=seed,
         save_every=100,
+        mixed=of.mixed,
     )
     epoch = len(distill.batches(examples, settings))
     return replace(settings, epochs=-(-n_steps // epoch))

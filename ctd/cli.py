@@ -221,6 +221,9 @@ def distill(
         tuple[float, float, float], typer.Option(help="Of attention, write and interaction within a phase.")
     ] = (1.0, 0.1, 0.1),
     fade: Annotated[float, typer.Option(help="Fraction of the steps over which these fall to 0; 0 never.")] = 0.0,
+    live: Annotated[
+        bool, typer.Option("--live", help="Read the teacher's heads in every step, not once for all to disk.")
+    ] = False,
     clusters: Annotated[int, typer.Option(help="Of labels, put above the label space as topics.")] = 0,
     topic_depth: Annotated[int, typer.Option(help="Level of the tree whose nodes are the topics.")] = 2,
     encoder: Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = "wordllama",
@@ -240,7 +243,7 @@ def distill(
         max_tokens=max_tokens, topic_depth=topic_depth,
     )  # fmt: skip
     columns = {"source": source, "text": text_column, "labels": label_column}
-    made = teach.teach(teacher, dataset, out, arm, plan, seed, encoder, clusters, **columns)
+    made = teach.teach(teacher, dataset, out, arm, plan, seed, encoder, clusters, live, **columns)
     typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
 
 

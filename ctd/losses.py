@@ -126,7 +126,8 @@ def terms(
 class Mechanistic(nn.Module):
     """`distill.token_loss` plus the weighted terms of both phases, in training mode; else the token loss alone.
 
-    passages, kept: of each example that is learned from, the teacher's signals. chosen: the student's heads of
+    passages, kept: of each example that is learned from, the teacher's signals, on disk (`signals.stored`) or read in
+    each step (`signals.Live`). chosen: the student's heads of
     each phase, matched in order to the teacher's. The map P from the teacher's width to the student's is learned along
     (its weights are parameters of this module) and not part of the student. fade: of the training, the fraction over
     which the weights of the terms fall linearly to zero; 0 for never.
@@ -160,8 +161,8 @@ class Mechanistic(nn.Module):
         where = signals.places(part, batch.ids.shape[1]).on(batch.ids.device)
         with signals.reading(model, where, self.chosen) as found:
             total = token_loss(model, batch)
-        kept = [self.kept[row] for row in batch.rows]
         with torch.autocast(batch.ids.device.type, enabled=False):
+            kept = [self.kept[row] for row in batch.rows]
             teacher = signals.together(kept, part, batch.ids.shape[1], batch.ids.device)
             parts = terms(teacher, found.signals(), where.row2, self.project)
             added = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()

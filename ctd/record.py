@@ -63,10 +63,13 @@ class Recorder:
         value: float | int | str | np.generic | None,
         unit: str,
         interval: tuple[float, float] | None = None,
+        over_seeds: tuple[float, float] | None = None,
     ) -> None:
         """Keep one result. unit: such as "fraction", "labels", "seconds". interval: its low and high end.
 
-        A value may be None or NaN: there is none, such as the recall of an empty group, and no interval.
+        over_seeds: another interval of the same value, where the first is over documents; kept as a result of its own,
+        named "<name>, over seeds", unless its ends are NaN: one seed tells no interval. A value may be None or NaN:
+        there is none, such as the recall of an empty group, and no interval.
         Raises ValueError for a name given before, an empty name or unit, a value that is no number, text or None or is
         infinite, an interval that is not two finite numbers in order, or a recorder that is closed.
         """
@@ -81,6 +84,8 @@ class Recorder:
         if ends is not None and (len(ends) != 2 or not np.isfinite(ends).all() or ends[0] > ends[1]):
             raise ValueError(f"the interval of {name!r} must be finite (low, high) in order, got {interval!r}")
         self._results[name] = {"name": name, "value": _plain(name, value), "unit": unit, "interval": ends}
+        if over_seeds is not None and not np.isnan(over_seeds).all():
+            self.record(f"{name}, over seeds", value, unit, over_seeds)
 
     def figure(self, name: str, figure: Figure) -> None:
         """Save a figure as `figures/<name>.png`, with an opaque white face that is legible in a dark theme.

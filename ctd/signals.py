@@ -192,7 +192,6 @@ class Kept:
     gram2: Float[np.ndarray, "k k"]
 
 
-@torch.no_grad()
 def keep(
     model: Any, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]], rows: int = 16, desc: str = "signals"
 ) -> list[Kept]:
@@ -202,30 +201,50 @@ def keep(
     """
     if not passages:
         raise ValueError("there is nothing to read signals from: no passage was given")
+    parts = [passages[start : start + rows] for start in range(0, len(passages), rows)]
+    return [one for part in tqdm(parts, desc=desc, unit=" batches") for one in _kept(model, part, chosen)]
+
+
+@torch.no_grad()
+def _kept(model: Any, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]]) -> list[Kept]:
+    """As `keep`, all passages in one batch."""
+    longest = max(len(one.ids) for one in passages)
+    where = places(passages, longest).on(model.device)
+    ids = torch.zeros(len(passages), longest, dtype=torch.int64)
+    for row, one in enumerate(passages):
+        ids[row, : len(one.ids)] = torch.tensor(one.ids)
+    with reading(model, where, chosen) as found:
+        model.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
+    whole = found.signals()
     kept = []
-    for start in tqdm(range(0, len(passages), rows), desc=desc, unit=" batches"):
-        part = passages[start : start + rows]
-        longest = max(len(one.ids) for one in part)
-        where = places(part, longest).on(model.device)
-        ids = torch.zeros(len(part), longest, dtype=torch.int64)
-        for row, one in enumerate(part):
-            ids[row, : len(one.ids)] = torch.tensor(one.ids)
-        with reading(model, where, chosen) as found:
-            model.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
-        whole = found.signals()
-        for row, one in enumerate(part):
-            early, late = where.row1 == row, where.row2 == row
-            kept.append(
-                Kept(
-                    whole.attention[early, one.document.start : one.document.end].half().cpu().numpy(),
-                    whole.write1[early].half().cpu().numpy(),
-                    whole.gram1[row].cpu().numpy(),
-                    whole.split[late].cpu().numpy(),
-                    whole.along[late].cpu().numpy(),
-                    whole.gram2[row].cpu().numpy(),
-                )
+    for row, one in enumerate(passages):
+        early, late = where.row1 == row, where.row2 == row
+        kept.append(
+            Kept(
+                whole.attention[early, one.document.start : one.document.end].half().cpu().numpy(),
+                whole.write1[early].half().cpu().numpy(),
+                whole.gram1[row].cpu().numpy(),
+                whole.split[late].cpu().numpy(),
+                whole.along[late].cpu().numpy(),
+                whole.gram2[row].cpu().numpy(),
             )
+        )
     return kept
+
+
+class Live(Sequence[Kept]):
+    """Signals that are read whenever they are asked for: nothing on disk, a pass of the teacher each time."""
+
+    def __init__(self, model: Any, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]]) -> None:
+        self.model, self.passages, self.chosen = model, passages, chosen
+
+    def __len__(self) -> int:
+        return len(self.passages)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return _kept(self.model, self.passages[row], self.chosen)
+        return _kept(self.model, [self.passages[row]], self.chosen)[0]
 
 
 class Stored(Sequence[Kept]):

@@ -27,12 +27,14 @@ def teach(
     seed: int = 0,
     encoder: str = "wordllama",
     n_clusters: int = 0,
+    live: bool = False,
     **columns: str,
 ) -> dict[str, Any]:
     """Teach one student; `out` gets weights (bfloat16), tokenizer, loss curve and manifest, which is returned.
 
-    columns: `source`, `text` and `labels` of `datasets.load_as_asked`. A killed run goes on where its last checkpoint
-    stands. Raises FileExistsError where `out` is, and what `arms.school` and `arms.taught` raise.
+    columns: `source`, `text` and `labels` of `datasets.load_as_asked`. live: as in `arms.loss_of`. A killed run goes on
+    where its last checkpoint stands. Raises FileExistsError where `out` is, and what `arms.school` and `arms.taught`
+    raise.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: a student is not written over, name another folder")
@@ -42,7 +44,7 @@ def teach(
         task, index = reasoning.with_topics(task, encoders.load(encoder), n_clusters, seed)
         of = arms.school(reasoning.load(teacher), task, index, plan, seed)
     work = cache_dir("training", f"student-{arms.key(of, arm, seed)}")
-    student, log = arms.taught(of, arm, seed, work)
+    student, log = arms.taught(of, arm, seed, work, live)
     manifest = {
         "name": out.name,
         "teacher": of.reasoner.name,

@@ -1,5 +1,6 @@
 """Arms share everything but their loss; students are kept and read again; tables against hand counts."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,12 @@ def test_the_teacher_knows_its_own_words_about_the_test_documents_best(school):
     assert teacher[0] == pytest.approx(wanted.item(), rel=0.02)
     student = arms.word_probability(arms._beginner(school, 0), school.held)
     assert (student < teacher).all()
+
+
+def test_students_are_trained_in_their_teachers_precision(school):
+    assert not school.mixed, "an organism's students learn the same on every processor"
+    half = copy.deepcopy(school.reasoner.model).bfloat16()
+    assert replace(school, reasoner=replace(school.reasoner, model=half)).mixed
 
 
 def test_a_student_is_kept_and_read_again(school, tmp_path, monkeypatch):

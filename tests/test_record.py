@@ -31,6 +31,16 @@ def test_results_keep_their_order_and_are_plain_json(run):
     assert written["peak_memory_mib"] > 10
 
 
+def test_an_interval_over_seeds_is_a_result_of_its_own_and_one_seed_has_none(run):
+    run.record("gain", 0.5, "fraction", (0.25, 0.75), (-1.0, 2.0))
+    run.record("one seed", 0.5, "fraction", (0.25, 0.75), (float("nan"), float("nan")))
+    run.close()
+    written = json.loads((run.folder / "results.json").read_text())["results"]
+    assert [(r["name"], r["value"], r["interval"]) for r in written] == [
+        ("gain", 0.5, [0.25, 0.75]), ("gain, over seeds", 0.5, [-1.0, 2.0]), ("one seed", 0.5, [0.25, 0.75]),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -43,6 +53,7 @@ def test_results_keep_their_order_and_are_plain_json(run):
         (("x", 0.5, "fraction", (0.6, 0.4)), "in order"),
         (("x", 0.5, "fraction", (0.1, float("nan"))), "finite"),
         (("x", 0.5, "fraction", (0.1, 0.2, 0.3)), "low, high"),
+        (("x", 0.5, "fraction", (0.1, 0.9), (0.6, 0.4)), "'x, over seeds' must be finite"),
         (("again", 2, "labels"), "recorded already"),
     ],
 )

@@ -135,6 +135,17 @@ def test_stored_signals_are_those_that_were_read_and_are_not_read_again(tmp_path
             signals.stored(model, *changed, tmp_path)
 
 
+def test_live_signals_are_those_that_are_kept():
+    model = made("llama")
+    live = signals.Live(model, PASSAGES, CHOSEN)
+    alone = signals.keep(model, PASSAGES, CHOSEN, rows=1)
+    assert len(live) == len(alone) == len(live[:])
+    for one, other in zip(live, alone, strict=True):
+        for field in fields(signals.Kept):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+            assert not isinstance(getattr(one, field.name), torch.Tensor)
+
+
 def test_gradients_reach_the_heads_and_nothing_behind_them():
     model = made("llama")
     found, _ = read(model, PASSAGES, {"phase1": [Head(0, 1)], "phase2": [Head(0, 2)]})

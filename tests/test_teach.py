@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -11,8 +12,8 @@ import torch
 import transformers
 from typer.testing import CliRunner
 
-from ctd import models, reasoning
-from ctd.cache import ROOT
+from ctd import arms, cli, models, reasoning
+from ctd.cache import ROOT, cache_dir
 from ctd.cli import app
 
 SHORT = ("--traces", "6", "--steps", "2", "--max-tokens", "200")
@@ -60,6 +61,15 @@ def test_a_student_of_its_own_width(tmp_path):
     assert (settings["num_hidden_layers"], settings["num_attention_heads"]) == (2, 3)
 
 
+def test_a_teacher_read_in_every_step_teaches_the_same(student, tmp_path):
+    cached = set(cache_dir("signals").iterdir())
+    distill("organism", tmp_path / "live", "--layers", 5, "--heads", 3, "--live", *SHORT)
+    assert set(cache_dir("signals").iterdir()) == cached
+    distill("organism", tmp_path / "stored", "--layers", 5, "--heads", 3, *SHORT)
+    live, stored = (pd.read_csv(tmp_path / name / "loss.csv")["loss"].tolist() for name in ("live", "stored"))
+    assert live == pytest.approx(stored, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -77,6 +87,11 @@ def test_bad_input_is_one_line_and_makes_nothing(words, complaint, tmp_path):
     assert complaint in said
     assert said.strip().splitlines()[-1].startswith("error: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_knows_every_way_of_teaching():
+    """It writes them out itself, so that `--help` needs no torch."""
+    assert get_args(cli.Teaching) == get_args(arms.Teaching)
 
 
 def test_a_folder_that_is_there_is_left_alone(student):
