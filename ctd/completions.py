@@ -1,9 +1,9 @@
 """What was written after prompts, and where it is kept: in the user's cache, and some of it beside the book.
 
 Notes: a call's completions lie under a digest of all that they depend on. Those of the book's default profile come
-with it (`data/texts`, xz), because writing them takes long: they are read where the digest is the same, and anything
-else is written anew. The environment variable CTD_TEXTS says otherwise: "ignore" writes those anew too, "keep"
-(`make texts`) puts there what a run wrote, or had in the cache.
+with it (`data/texts`, xz), because writing them takes long: they are read where the digest is the same but for the
+precision that a processor computes in, and anything else is written anew. The environment variable CTD_TEXTS says
+otherwise: "ignore" writes those anew too, "keep" (`make texts`) puts there what a run wrote, or had in the cache.
 """
 
 from __future__ import annotations
@@ -69,11 +69,12 @@ _LINE = TypeAdapter(_Batch)
 class Kept:
     """Finished batches on disk: appended and synced line by line; a whole file has the name without `.partial`.
 
-    missing: the batches to write. A line that cannot be read, such as one that was torn by a kill, is a batch that was
-    not done. Raises ValueError for a damaged file of the book, or another value of CTD_TEXTS than `USES`.
+    missing: the batches to write. also: a key under which the book's texts are read where it has none of the first, ""
+    for none. A line that cannot be read, such as one that was torn by a kill, is a batch that was not done. Raises
+    ValueError for a damaged file of the book, or another value of CTD_TEXTS than `USES`.
     """
 
-    def __init__(self, key: str, batches: list[list[int]]) -> None:
+    def __init__(self, key: str, batches: list[list[int]], also: str = "") -> None:
         self.whole = cache_dir("generations") / f"{key}.jsonl"
         self.partial = self.whole.with_suffix(".jsonl.partial")
         self.batches = batches
@@ -81,12 +82,13 @@ class Kept:
         self.use = os.environ.get("CTD_TEXTS") or "read"
         if self.use not in USES:
             raise ValueError(f"CTD_TEXTS must be one of {', '.join(USES)}, got {self.use!r}")
-        self.in_book = DATA / "texts" / f"{key[:32]}.jsonl.xz"
+        self.in_book, other = (DATA / "texts" / f"{name[:32]}.jsonl.xz" for name in (key, also or key))
         for file in (self.partial, self.whole):
             for line in file.read_bytes().splitlines() if file.exists() else []:
                 self._read(line)
-        if self.use == "read" and not self.done and self.in_book.is_file():
-            for line in _unpacked(self.in_book).splitlines():
+        found = self.in_book if self.in_book.is_file() else other
+        if self.use == "read" and not self.done and found.is_file():
+            for line in _unpacked(found).splitlines():
                 self._read(line)
         self.missing = [number for number in range(len(batches)) if number not in self.done]
 

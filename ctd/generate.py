@@ -108,11 +108,13 @@ def generate(
             raise ValueError(f"{name} must be at least 1, got {bound}")
     if not prompts:
         return []
-    settings = [FORMAT, model.key, sampling.decisive, *prompts]
+    settings = [sampling.decisive, *prompts]
     if isinstance(model, Reasoner):
         ids = _tokens(model, prompts, max_tokens, max_prompt_tokens)
         together = batches([len(row) for row in ids], max_tokens, batch_tokens)
-        kept = Kept(digest([*settings, repr(together), lists.key if lists else ""]), together)
+        settings += [repr(together), lists.key if lists else ""]
+        own, also = (digest([FORMAT, key, *settings]) if key else "" for key in (model.key, model.book_key))
+        kept = Kept(own, together, also)
         writing = _write_all(model, ids, together, kept.missing, sampling, lists)
     else:
         if lists is not None:
@@ -123,7 +125,7 @@ def generate(
             )
         if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
             raise ValueError(_empty(empty[0]))
-        kept = Kept(digest(settings), [[row] for row in range(len(prompts))])
+        kept = Kept(digest([FORMAT, model.key, *settings]), [[row] for row in range(len(prompts))])
         writing = _ask_all(model, prompts, kept.missing, sampling)
     if kept.missing:
         n_written, began = 0, time.perf_counter()

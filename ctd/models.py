@@ -28,6 +28,7 @@ TEACHER = "smollm2-mesh"
 ORGANISMS = ("organism", "organism-planted")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHTS, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+BOOK_DTYPE = "bfloat16"  # in which SmolLM2 wrote the texts that come with the book
 SETTINGS = (
     "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
     "chat_template*", "vocab*", "merges.txt", "*.py",
@@ -40,13 +41,15 @@ class Reasoner:
 
     name: as given to `load`. model: in eval mode, adapter merged. tokenizer: pads on the left, has a pad token.
     key: digest of what the outputs depend on (weights, settings and tokenizer by SHA-256, or hub name and commit;
-    dtype; adapter), and not of where the files lie.
+    dtype; adapter), and not of where the files lie. book_key: the same of this model in `BOOK_DTYPE`, "" where it is
+    not known: what it wrote so comes with the book and is read on a processor that computes otherwise, too.
     """
 
     name: str
     model: transformers.PreTrainedModel
     tokenizer: transformers.PreTrainedTokenizerBase
     key: str
+    book_key: str = ""
 
 
 def hardware(device: torch.device | None = None) -> str:
@@ -120,7 +123,8 @@ def load(
     _pad(tokenizer, name)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return Reasoner(name, model.eval(), tokenizer, digest(["reasoner", *identity, dtype, lora]))
+    own, in_book = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, BOOK_DTYPE))
+    return Reasoner(name, model.eval(), tokenizer, own, in_book)
 
 
 def _fetched(name: str, revision: str | None) -> Path:
