@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -48,11 +49,12 @@ def made(run: RunFolder) -> str:
 
 
 def title(run: RunFolder) -> str:
-    """What it is, as a sentence of Markdown."""
+    """What it is, as a sentence of Markdown; with the parameters that were asked for instead of its profile's."""
     asked, documents = run.manifest["parameters"], run.results["documents"]["value"]
+    instead = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in run.manifest["overrides"].items())
     return (
         f"By a run that is kept with the book in `data/results/{run.path.name}`: **{asked['teacher']}, "
-        f"{asked['dataset']}**, {documents:,} documents ({made(run)})."
+        f"{asked['dataset']}**, {documents:,} documents ({made(run)})" + (f", with {instead}." if instead else ".")
     )
 
 

@@ -13,6 +13,7 @@ from ctd.runs import RunFolder
 MANIFEST = {
     "notebook": "notebooks/10_teaching.ipynb",
     "parameters": {"teacher": "organism", "dataset": "heart-failure"},
+    "overrides": {"weights": [1.0, 0.0], "note": "a"},
     "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "commit": "0123456789abcdef",
 }  # fmt: skip
 
@@ -42,8 +43,10 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
     ]
     assert kept.title(one) == (
         "By a run that is kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
-        "(2 cores (a chip), commit 01234567)."
+        '(2 cores (a chip), commit 01234567), with `weights=[1.0, 0.0]`, `note="a"`.'
     )
+    (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"overrides": {}}))
+    assert kept.title(RunFolder(run.path)).endswith("commit 01234567).")
     for machine, words in (
         ({"gpu": "a GPU", "cores": 2}, "a GPU, "),
         ({"gpu": None, "cores": 1, "cpu": "b"}, "1 core (b)"),
