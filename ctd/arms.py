@@ -58,7 +58,6 @@ from ctd.traces import format as format_trace
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
 FORMAT = "arms 3"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
-GAINED = ["value", "low", "high", "p_holm", "cohen_d", "seeds", "seed_low", "seed_high"]  # what is shown of `gains`
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
 N_SCORED = 64  # passages at most that heads are ranked on
 

@@ -53,6 +53,23 @@ def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3
     return shaped.loc[frame[row].unique(), list(frame[column].unique())].reset_index().rename_axis(None, axis=1)
 
 
+def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """What `arms.gains` found, in few columns: those of the names, the gain with its interval over documents, that over
+    seeds (empty for a single one), the p-value after Holm, Cohen's d, and in how many seeds the arm is above.
+    """
+    over = [estimate(*row) for row in frame[["value", "low", "high"]].itertuples(index=False)]
+    seeds = [bounds(*row) for row in frame[["seed_low", "seed_high"]].itertuples(index=False)]
+    shown = frame[[*names, "p_holm", "cohen_d", "seeds"]].rename(columns={"p_holm": "p (Holm)", "cohen_d": "d"})
+    for name, cells in (("over seeds", seeds), ("gain", over)):
+        shown.insert(len(names), name, cells)
+    return shown
+
+
+def bounds(low: float, high: float, digits: int = 3) -> str:
+    """The ends of an interval, `[0.351, 0.394]`; empty where there is none."""
+    return "" if math.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]".replace(" ", NO_BREAK_SPACE)
+
+
 def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
     """A number with its 95 % interval: `0.372 [0.351, 0.394]`, which no line break takes apart."""
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace(" ", NO_BREAK_SPACE)

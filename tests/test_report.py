@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from ctd import report
@@ -30,3 +31,18 @@ def test_words_without_weight_are_not_shaded(shown, weights):
 def test_every_word_needs_a_weight():
     with pytest.raises(ValueError, match="every word needs a weight, got 2 words and 1 weights"):
         report.attended(["a", "b"], [1.0])
+
+
+def test_a_gain_stands_in_one_cell_and_one_seed_has_no_interval():
+    found = {
+        "name": ["a", "b"], "value": [0.05, -0.1], "low": [0.01, -0.2], "high": [0.09, 0.0], "p": [0.01, 0.2],
+        "p_holm": [0.02, 0.2], "cohen_d": [0.3, -0.1], "dominance": [0.1, 0.0], "seeds": [3, 0],
+        "seed_low": [-0.01, float("nan")], "seed_high": [0.11, float("nan")],
+    }  # fmt: skip
+    shown = report.gains(pd.DataFrame(found), "name")
+    assert list(shown) == ["name", "gain", "over seeds", "p (Holm)", "d", "seeds"]
+    cells = [[str(cell).replace(report.NO_BREAK_SPACE, " ") for cell in row] for row in shown.to_numpy()]
+    assert cells == [
+        ["a", "0.050 [0.010, 0.090]", "[-0.010, 0.110]", "0.02", "0.3", "3"],
+        ["b", "-0.100 [-0.200, 0.000]", "", "0.2", "-0.1", "0"],
+    ]
