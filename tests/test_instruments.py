@@ -27,7 +27,7 @@ def llama():
 def test_attribution_is_the_slope_by_a_head_s_output(family):
     model = made(family).double()
     found = instruments.attribution(model, PASSAGES[:2])
-    step = 1e-3
+    step = 1e-2  # a tenth of it drowns in rounding: some of a model computes in float32 whatever its weights are
     for row, one in enumerate(PASSAGES[:2]):
         for head in (Head(0, 1), Head(1, 4), Head(2, 5)):
             told = []
