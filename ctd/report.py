@@ -58,7 +58,8 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     seeds (empty for a single one), the p-value after Holm, Cohen's d, and in how many seeds the arm is above.
     """
     over = [estimate(*row) for row in frame[["value", "low", "high"]].itertuples(index=False)]
-    seeds = [bounds(*row) for row in frame[["seed_low", "seed_high"]].itertuples(index=False)]
+    ends = frame[["seed_low", "seed_high"]].itertuples(index=False)
+    seeds = ["" if math.isnan(low) else bounds(low, high) for low, high in ends]
     shown = frame[[*names, "p_holm", "cohen_d", "seeds"]].rename(columns={"p_holm": "p (Holm)", "cohen_d": "d"})
     for name, cells in (("over seeds", seeds), ("gain", over)):
         shown.insert(len(names), name, cells)
@@ -66,13 +67,13 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
 
 
 def bounds(low: float, high: float, digits: int = 3) -> str:
-    """The ends of an interval, `[0.351, 0.394]`; empty where there is none."""
-    return "" if math.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]".replace(" ", NO_BREAK_SPACE)
+    """The ends of an interval, `[0.351, 0.394]`, which no line break takes apart."""
+    return f"[{low:.{digits}f},{NO_BREAK_SPACE}{high:.{digits}f}]"
 
 
 def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
     """A number with its 95 % interval: `0.372 [0.351, 0.394]`, which no line break takes apart."""
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace(" ", NO_BREAK_SPACE)
+    return f"{value:.{digits}f}{NO_BREAK_SPACE}{bounds(low, high, digits)}"
 
 
 def counts(numbers: Mapping[str, int]) -> str:
