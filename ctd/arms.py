@@ -483,8 +483,11 @@ def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact", se
 
 
 def learning_curve(found: pd.DataFrame) -> pd.DataFrame:
-    """What chapter 10 recorded of nDCG over numbers of traces, from `kept.table`: traces, arm, value, low, high."""
-    traces = found["metric"].str.extract(r"^nDCG with (\d+) traces$", expand=False)
+    """What chapter 10 recorded of nDCG over numbers of traces, from `kept.table`: traces, arm, value, low, high.
+
+    The gain of an arm over another is one of the arms, named "arm - other".
+    """
+    traces = found["metric"].str.extract(r"^(?:gain in )?nDCG with (\d+) traces$", expand=False)
     return found.assign(traces=pd.to_numeric(traces), arm=found["of"]).dropna(subset="traces").astype({"traces": int})
 
 

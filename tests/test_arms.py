@@ -152,10 +152,11 @@ class TestTables:
 
     def test_the_learning_curve_of_a_run_that_is_kept(self):
         rows = [("nDCG with 64 traces", "cot", 0.2), ("nDCG with 1024 traces", "cot, x", 0.3), ("nDCG", "cot", 0.1)]
+        rows += [("gain in nDCG with 64 traces", "a - cot", 0.4)]
         found = pd.DataFrame(rows, columns=["metric", "of", "value"]).assign(low=0.0, high=1.0)
-        curve = arms.learning_curve(found)
-        assert curve[["traces", "arm", "value"]].to_numpy().tolist() == [[64, "cot", 0.2], [1024, "cot, x", 0.3]]
-        assert arms.learning_curve(found[2:]).empty
+        curve = arms.learning_curve(found)[["traces", "arm", "value"]].to_numpy().tolist()
+        assert curve == [[64, "cot", 0.2], [1024, "cot, x", 0.3], [64, "a - cot", 0.4]]
+        assert arms.learning_curve(found[2:3]).empty
 
     def test_costs(self):
         costs = arms.costs(OUTCOMES).set_index("arm")
