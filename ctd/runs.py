@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # nbformat takes a second to import
 RUNS = Path("runs")
 PROFILES = "profiles.yml"
 MANIFEST = "manifest.json"
+VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # what sums depend on: its vector instructions, best first
 KERNEL_LOG = "kernel.log"  # what the kernel's process says outside of cells; kept with a failed run
 CELL_TIMEOUT = 7200  # seconds a cell may take
 PACKAGES = (
@@ -462,11 +463,16 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """{cpu, cores, memory_gib} of this machine; cores are those that this process may use."""
+    """{cpu, cores, memory_gib} of this machine; cores are those that this process may use.
+
+    cpu: with the best of `VECTORS` that it has, where Linux says so.
+    """
     import psutil
 
     try:
-        cpu = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[0]
+        told = Path("/proc/cpuinfo").read_text()
+        named = re.findall(r"model name\s*:\s*(.+)", told)[0]
+        cpu = ", ".join([named, *[vectors for vectors in VECTORS if vectors in told.split()][:1]])
     except (OSError, IndexError):
         cpu = platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,19 @@ def no_kernel(monkeypatch):
 
     monkeypatch.setattr(runs, "_papermill", pretend)
     return started
+
+
+@pytest.mark.parametrize(
+    ("told", "cpu"),
+    [
+        ("model name\t: a chip\nflags\t\t: sse2 avx2 avx512f avx512_bf16\n", "a chip, avx512_bf16"),
+        ("model name\t: a chip\nflags\t\t: sse2 avx2_not\n", "a chip"),
+        ("processor\t: 0\n", platform.processor() or platform.machine()),
+    ],
+)
+def test_a_processor_is_named_with_its_best_vector_instructions(monkeypatch, told, cpu):
+    monkeypatch.setattr(runs.Path, "read_text", lambda _: told)
+    assert runs.hardware()["cpu"] == cpu
 
 
 def test_a_run_says_how_it_was_made(project):
