@@ -190,6 +190,7 @@ CHANGES["10_mechanistic_distillation"] = {
 }  # fmt: skip
 CHANGES["11_ablations"] = {
     **MECHANISM,
+    "matching": {"matching": ["depth", "score"]},
     "terms": {"terms": ["loop2"]},
     "tried_heads": {"tried_heads": [2]},
     "tried_weights": {"tried_weights": [0.3]},
