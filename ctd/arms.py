@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -304,8 +305,17 @@ _there: tuple[School, Path] | None = None
 
 def _begin(of: School, folder: Path) -> None:
     global _there
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _there = of, folder
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever; the student it is at has a checkpoint."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _teach_there(arm: Arm, seed: int) -> None:

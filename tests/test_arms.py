@@ -1,10 +1,13 @@
 """Arms share everything but their loss; students are kept and read again; tables against hand counts."""
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from scipy import stats as scipy_stats
@@ -84,6 +87,34 @@ def test_runs_side_by_side_end_as_one_after_the_other(school, tmp_path, monkeypa
     for one, other in zip(alone, beside, strict=True):
         assert one.loss == other.loss
         assert one.cots == other.cots
+
+
+PARENT = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from ctd import arms
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), arms._begin, (None, None))
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_processes_end_when_the_one_that_began_them_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    assert child.is_running()
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs([child], timeout=30)
+    ended = gone or alive[0].status() == psutil.STATUS_ZOMBIE
+    parent.stdout.close()
+    if not ended:
+        child.kill()
+    assert ended
 
 
 def test_where_one_student_fails_those_that_wait_do_not_begin(school, tmp_path, monkeypatch):
