@@ -234,6 +234,7 @@ def distill(
     The folder is a teacher's name for every notebook: ctd run 02 -p teacher=OUT.
     """
     from ctd import arms, teach
+    from ctd.distill import processes
     from ctd.losses import Weights
 
     arm = arms.Arm(out.name, teaching, Weights.of(weights, within), fade)
@@ -244,7 +245,8 @@ def distill(
     )  # fmt: skip
     columns = {"source": source, "text": text_column, "labels": label_column}
     made = teach.teach(teacher, dataset, out, arm, plan, seed, encoder, clusters, live, **columns)
-    typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
+    if processes().is_main_process:
+        typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
 
 
 @app.command(epilog="Example:  ctd keep runs/mine mechanistic-organism")
