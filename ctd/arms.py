@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -57,6 +57,7 @@ from ctd.traces import ANSWER, OPEN, Trace
 from ctd.traces import format as format_trace
 
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
+Words = Literal["cot", "fkl", "rkl"]
 FORMAT = "arms 3"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
@@ -66,7 +67,8 @@ N_SCORED = 64  # passages at most that heads are ranked on
 @dataclass(frozen=True)
 class Arm:
     """One way of teaching. weights: of the mechanistic terms; fade: the fraction of the steps over which these fall to
-    zero, 0 for never. time: how many times the plan's steps it takes. Raises ValueError for a number out of range.
+    zero, 0 for never. time: how many times the plan's steps it takes. words: the way of teaching that the mechanistic
+    terms are added to. Raises ValueError for a number out of range, or words without these terms.
     """
 
     name: str
@@ -74,12 +76,20 @@ class Arm:
     weights: Weights = field(default_factory=Weights)
     fade: float = 0.0
     time: float = 1.0
+    words: Words = "cot"
 
     def __post_init__(self) -> None:
         if not 0 <= self.fade <= 1:
             raise ValueError(f"fade must be between 0 and 1, got {self.fade}")
         if not self.time > 0:
             raise ValueError(f"time must be above 0, got {self.time}")
+        if self.words not in get_args(Words):
+            raise ValueError(f"words must be one of {', '.join(get_args(Words))}, got {self.words!r}")
+        if self.words != "cot" and self.teaching != "mechanistic":
+            raise ValueError(
+                f"words says what the mechanistic terms are added to, and {self.teaching} has none: leave it out, or "
+                "teach mechanistic"
+            )
 
 
 STANDARD = (Arm("answer", "answer"), Arm("cot", "cot"), Arm("fkl", "fkl"), Arm("rkl", "rkl"))
@@ -406,10 +416,8 @@ def word_probability(student: Any, held: Sequence[distill.Example], mixed: bool 
 
 def loss_of(of: School, arm: Arm, student: Any, live: bool = False) -> distill.Loss:
     """What an arm minimises, made for this student. live: the teacher is read in every step, not once to disk."""
-    if arm.teaching in ("answer", "cot"):
-        return distill.token_loss
-    if arm.teaching in ("fkl", "rkl"):
-        return losses.TokenDistillation(of.reasoner.model, arm.teaching)
+    if arm.teaching != "mechanistic":
+        return _loss_of_words(of, arm.teaching)
     theirs = teacher_heads(of)
     if of.plan.matching == "score":
         mine = {phase: ranking[: len(theirs[phase])] for phase, ranking in _rankings(of, student).items()}
@@ -417,7 +425,14 @@ def loss_of(of: School, arm: Arm, student: Any, live: bool = False) -> distill.L
         mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
     width = attention.shape(student).width
     signalled = signals.Live(of.reasoner.model, of.passages, theirs) if live else teacher_signals(of)
-    return losses.Mechanistic(of.passages, signalled, mine, arm.weights, width, arm.fade)
+    words = _loss_of_words(of, arm.words)
+    return losses.Mechanistic(of.passages, signalled, mine, arm.weights, width, arm.fade, words)
+
+
+def _loss_of_words(of: School, teaching: Literal["answer", "cot", "fkl", "rkl"]) -> distill.Loss:
+    if teaching == "fkl" or teaching == "rkl":
+        return losses.TokenDistillation(of.reasoner.model, teaching)
+    return distill.token_loss
 
 
 def _settings(of: School, examples: Sequence[distill.Example], n_steps: int, seed: int) -> distill.Settings:
@@ -439,7 +454,8 @@ def key(of: School, arm: Arm, seed: int) -> str:
     plan, weights = asdict(of.plan), asdict(arm.weights)
     if arm.teaching != "mechanistic":  # on these no other arm depends
         plan["n_heads"], plan["matching"], plan["topic_depth"], weights = 0, "depth", 0, {}
-    told = [plan, arm.teaching, arm.time, weights, arm.fade, seed]
+    teaching = arm.teaching if arm.words == "cot" else f"{arm.teaching} on {arm.words}"
+    told = [plan, teaching, arm.time, weights, arm.fade, seed]
     texts = [np.array(one.ids, np.int64).tobytes() for one in of.passages]
     return digest([FORMAT, of.reasoner.key, json.dumps(told), *of.texts, *texts])[:32]
 

@@ -50,6 +50,7 @@ app = typer.Typer(
 )
 Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
+Words = Literal["cot", "fkl", "rkl"]
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
 
 
@@ -220,6 +221,7 @@ def distill(
     within: Annotated[
         tuple[float, float, float], typer.Option(help="Of attention, write and interaction within a phase.")
     ] = (1.0, 0.1, 0.1),
+    words: Annotated[Words, typer.Option(help="What these terms are added to: the text, or a divergence.")] = "cot",
     fade: Annotated[float, typer.Option(help="Fraction of the steps over which these fall to 0; 0 never.")] = 0.0,
     live: Annotated[
         bool, typer.Option("--live", help="Read the teacher's heads in every step, not once for all to disk.")
@@ -237,7 +239,7 @@ def distill(
     from ctd.distill import processes
     from ctd.losses import Weights
 
-    arm = arms.Arm(out.name, teaching, Weights.of(weights, within), fade)
+    arm = arms.Arm(out.name, teaching, Weights.of(weights, within), fade, words=words)
     plan = arms.Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
         batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ctd import signals
 from ctd.attention import Head
-from ctd.distill import IGNORED, Batch, token_loss
+from ctd.distill import IGNORED, Batch, Loss, token_loss
 from ctd.passages import Passage
 from ctd.signals import TINY, Kept, Signals
 
@@ -124,13 +124,14 @@ def terms(
 
 
 class Mechanistic(nn.Module):
-    """`distill.token_loss` plus the weighted terms of both phases, in training mode; else the token loss alone.
+    """The loss of the words plus the weighted terms of both phases, in training mode; else the token loss alone.
 
     passages, kept: of each example that is learned from, the teacher's signals, on disk (`signals.stored`) or read in
-    each step (`signals.Live`). chosen: the student's heads of
-    each phase, matched in order to the teacher's. The map P from the teacher's width to the student's is learned along
-    (its weights are parameters of this module) and not part of the student. fade: of the training, the fraction over
-    which the weights of the terms fall linearly to zero; 0 for never.
+    each step (`signals.Live`). chosen: the student's heads of each phase, matched in order to the teacher's. The map P
+    from the teacher's width to the student's is learned along (its weights are parameters of this module) and not part
+    of the student. fade: of the training, the fraction over which the weights of the terms fall linearly to zero; 0 for
+    never. words: the loss that the terms are added to: `distill.token_loss` (the paper's L_CoT), or a
+    `TokenDistillation` (our extension).
     Raises ValueError for passages without signals, or a fade outside 0 .. 1.
     """
 
@@ -142,6 +143,7 @@ class Mechanistic(nn.Module):
         weights: Weights,
         width: int,
         fade: float = 0.0,
+        words: Loss = token_loss,
     ) -> None:
         super().__init__()
         if not 0 <= fade <= 1:
@@ -149,6 +151,7 @@ class Mechanistic(nn.Module):
         if not passages or len(passages) != len(kept):
             raise ValueError(f"every passage needs its signals, got {len(passages)} passages and {len(kept)} signals")
         self.passages, self.kept, self.chosen, self.weights, self.fade = passages, kept, chosen, weights, fade
+        self.words = words
         self.project = nn.Linear(kept[0].write1.shape[1], width, bias=False)
         nn.init.eye_(self.project.weight)
 
@@ -156,11 +159,11 @@ class Mechanistic(nn.Module):
         """The loss summed over the batch's targets."""
         strength = max(0.0, 1 - batch.done / self.fade) if self.fade else 1.0
         if not model.training or not strength:
-            return token_loss(model, batch)
+            return self.words(model, batch)
         part = [self.passages[row] for row in batch.rows]
         where = signals.places(part, batch.ids.shape[1]).on(batch.ids.device)
         with signals.reading(model, where, self.chosen) as found:
-            total = token_loss(model, batch)
+            total = self.words(model, batch)
         with torch.autocast(batch.ids.device.type, enabled=False):
             kept = [self.kept[row] for row in batch.rows]
             teacher = signals.together(kept, part, batch.ids.shape[1], batch.ids.device)

@@ -11,7 +11,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-RECORDED_GAIN = r"^mechanistic - (?P<other>.+)/(?P<measure>[^/]+?)(?P<over_seeds>, over seeds)?$"
+RECORDED_GAIN = r"^(?P<difference>.+ - .+)/(?P<measure>[^/]+?)(?P<over_seeds>, over seeds)?$"
 
 
 def say(text: str) -> None:
@@ -68,14 +68,14 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
 
 
 def recorded_gains(found: pd.DataFrame) -> pd.DataFrame:
-    """What chapter 10 recorded of gains, from `kept.table`: a row each other arm, a column each measure; a cell has the
+    """What chapter 10 recorded of gains, from `kept.table`: a row a pair of arms, a column each measure; a cell has the
     gain with its interval over documents, then that over seeds where there is one.
     """
     told = found.join(found["of"].str.extract(RECORDED_GAIN)).dropna(subset="measure")
     numbers = told[["over_seeds", "value", "low", "high"]].itertuples(index=False)
     cells = [bounds(*number[1:]) if isinstance(over, str) else estimate(*number) for over, *number in numbers]
-    told = told.assign(against=told["other"] + ", " + told["metric"], cell=cells)
-    told = told.groupby(["against", "measure"], sort=False)["cell"].agg(" ".join).unstack(sort=False)
+    told = told.assign(gain=told["difference"] + ", " + told["metric"], cell=cells)
+    told = told.groupby(["gain", "measure"], sort=False)["cell"].agg(" ".join).unstack(sort=False)
     return told.reset_index().rename_axis(None, axis=1)
 
 

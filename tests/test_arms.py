@@ -135,8 +135,9 @@ def test_what_decides_about_a_student_is_in_its_key(school):
     changed = [
         key(seed=1), key(arm=COT), key(arm=replace(FULL, weights=Weights().without("1"))), key(of=other),
         key(arm=replace(FULL, time=2.0)), key(of=replace(school, passages=school.passages[1:])),
+        key(arm=replace(FULL, words="fkl")), key(arm=replace(FULL, words="rkl")),
     ]  # fmt: skip
-    assert len({key(), *changed}) == 7
+    assert len({key(), *changed}) == 9
     assert key(arm=COT) == key(of=other, arm=COT), "heads do not matter to the text alone"
 
 
@@ -207,6 +208,8 @@ def test_bad_input(school, tmp_path):
     for name, value in (("layers", 0), ("n_steps", 0), ("n_heads", -1), ("matching", "luck"), ("learning_rate", 0)):
         with pytest.raises(ValueError, match=name):
             replace(PLAN, **{name: value})
+    with pytest.raises(ValueError, match="words must be one of cot, fkl, rkl, got 'jsd'"):
+        replace(FULL, words="jsd")
     served = replace(school.teacher, reasoner=None)
     with pytest.raises(ValueError, match="load the teacher here, not behind a server"):
         arms.school(served, school.task, school.index, PLAN)

@@ -174,6 +174,19 @@ class TestMechanistic:
         with pytest.raises(ValueError, match="fade must be between 0 and 1, got 1.5"):
             added(1.5, 0.0)
 
+    def test_terms_on_top_of_another_loss_of_words_are_the_same(self):
+        teacher, student, batch = made("llama"), stranger().train(), self.batch()
+        kept, words = signals.keep(teacher, PASSAGES, CHOSEN), losses.TokenDistillation(teacher)
+        both = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, words=words)
+        text = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
+        added = text(student, batch) - distill.token_loss(student, batch)
+        assert (both(student, batch) - words(student, batch)).item() == pytest.approx(added.item(), rel=1e-4)
+        assert [id(weight) for weight in both.parameters()] == [id(both.project.weight)], "the teacher is not trained"
+        faded = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, 0.5, words)
+        done = batch._replace(done=0.5)
+        assert faded(student, done).item() == pytest.approx(words(student, done).item())
+        assert both(student.eval(), batch).item() == pytest.approx(distill.token_loss(student, batch).item())
+
     def test_weights_of_phases_and_of_terms_within_them(self):
         assert Weights.of((1, 2), (1, 0.5, 0)) == Weights(1, 0.5, 0, 2, 1, 0)
         assert Weights.of((1, 1)) == Weights()

@@ -55,12 +55,14 @@ def test_gains_of_a_kept_run_stand_in_a_cell_each():
         ("equal steps", "mechanistic - cot/exact, over seeds", 0.05, -0.01, 0.11),
         ("equal steps", "mechanistic - cot/nDCG", 0.02, 0.0, 0.04),
         ("equal time", "mechanistic - cot/exact", 0.03, 0.02, 0.04),
+        ("equal steps", "fkl + mechanistic - fkl/exact", 0.01, -0.02, 0.04),
         ("gain in nDCG with 64 traces", "mechanistic - cot", 0.1, 0.0, 0.2),
     ]
     shown = report.recorded_gains(pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"]))
-    assert list(shown) == ["against", "exact", "nDCG"]
+    assert list(shown) == ["gain", "exact", "nDCG"]
     cells = shown.fillna("").map(lambda cell: cell.replace(report.NO_BREAK_SPACE, " ")).to_numpy().tolist()
     assert cells == [
-        ["cot, equal steps", "0.050 [0.010, 0.090] [-0.010, 0.110]", "0.020 [0.000, 0.040]"],
-        ["cot, equal time", "0.030 [0.020, 0.040]", ""],
+        ["mechanistic - cot, equal steps", "0.050 [0.010, 0.090] [-0.010, 0.110]", "0.020 [0.000, 0.040]"],
+        ["mechanistic - cot, equal time", "0.030 [0.020, 0.040]", ""],
+        ["fkl + mechanistic - fkl, equal steps", "0.010 [-0.020, 0.040]", ""],
     ]

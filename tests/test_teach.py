@@ -75,6 +75,10 @@ def test_a_teacher_read_in_every_step_teaches_the_same(student, tmp_path):
     [
         (("--student", "smollm2"), "student 'smollm2' has another tokenizer than its teacher"),
         (("--layers", "9"), "layers must be between 1 and 6"),
+        (
+            ("--teaching", "rkl", "--words", "fkl"),
+            "words says what the mechanistic terms are added to, and rkl has none",
+        ),
         (("--fade", "2"), "fade must be between 0 and 1, got 2.0"),
         (("--steps", "0"), "n_steps must be at least 1, got 0"),
         (("--dataset", "xmc"), "dataset 'xmc' needs source="),
@@ -92,6 +96,7 @@ def test_bad_input_is_one_line_and_makes_nothing(words, complaint, tmp_path):
 def test_the_command_knows_every_way_of_teaching():
     """It writes them out itself, so that `--help` needs no torch."""
     assert get_args(cli.Teaching) == get_args(arms.Teaching)
+    assert get_args(cli.Words) == get_args(arms.Words)
 
 
 def test_a_folder_that_is_there_is_left_alone(student):
