@@ -14,6 +14,7 @@ logistic regression on how label and text match. n documents; items = candidates
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from sklearn.pipeline import Pipeline, make_pipeline  # type: ignore[import-unty
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
 from ctd import stats, trajectories
+from ctd.cache import DATA
 from ctd.encoders import Encoder
 from ctd.index import normalise
 from ctd.labels import LabelSpace
@@ -37,6 +39,9 @@ Shown = Literal["xe", "x", "e"]
 Which = Literal["labels", "first"]
 MATCHES = ("cosine", "share of words", "to the letter", "last mention", "mentions")  # of a label and a text
 TIE = 1e-9  # log-odds no further apart are equal: a last bit finds no label
+OUR_NAMES = {
+    "^full$": "mechanistic", "^vanilla_cot$": "cot", r"_phase(\d)$": r" phase \1", r"_p(\d)_(\w+)$": r" \2\1",
+}  # fmt: skip
 
 
 def features(
@@ -212,6 +217,14 @@ def table(scored: Mapping[str, Simulatability]) -> pd.DataFrame:
         told |= {f"sim({', '.join(shown)})": found for shown, found in one.accuracies.items()}
         rows += [(arm, measure, *interval.scalar) for measure, interval in told.items()]
     return pd.DataFrame(rows, columns=["arm", "measure", "value", "low", "high"])
+
+
+def published() -> pd.DataFrame:
+    """LAS of arXiv:2606.06840: columns arm (as chapter 12 names it), published (MIMIC-IV), published (WikiSeeAlso)."""
+    notes = json.loads((DATA / "published.json").read_text())["las"]
+    names = {"mimic_iv": "published (MIMIC-IV)", "wikiseealso_320k": "published (WikiSeeAlso)"}
+    found = pd.DataFrame(notes).rename(columns=names).rename_axis("arm").reset_index()
+    return found.assign(arm=found["arm"].replace(OUR_NAMES, regex=True))
 
 
 def las_difference(

@@ -1,6 +1,6 @@
 """LAS against a count by items and scipy's bootstrap; explanations that leak, add nothing, or help beside x."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
@@ -8,8 +8,10 @@ from scipy import stats as scipy_stats
 from scipy.special import expit
 
 from ctd import las as sim
+from ctd.arms import ablated
 from ctd.labels import LabelSpace
 from ctd.las import Simulator
+from ctd.losses import Weights
 
 WORDS = ["aorta", "bone", "calcium", "dialysis", "eye", "fever", "gland", "heart", "iron", "joint", "kidney", "liver"]
 N_DOCUMENTS, N_CANDIDATES = 60, 6
@@ -266,6 +268,14 @@ class TestFormula:
         assert found.scalar[0] > 0
         apart = np.hypot(np.ptp(other.las.scalar[1:]), np.ptp(one.las.scalar[1:]))
         assert np.ptp(found.scalar[1:]) < apart, "what the two share cancels"
+
+
+def test_published_values_stand_under_our_names():
+    found = sim.published().set_index("arm")
+    arms = ["mechanistic", "cot", *(arm.name for arm in ablated(Weights(), ["1", "2", *asdict(Weights())]))]
+    assert set(found.index) == set(arms)
+    assert found.loc["without loop2"].tolist() == [0.72, 0.75]
+    assert found.loc["without phase 2"].tolist() == [0.73, 0.75]
 
 
 def test_a_difference_needs_the_same_documents(rng):

@@ -195,7 +195,9 @@ CHANGES["11_ablations"] = {
     "tried_heads": {"tried_heads": [2]},
     "tried_weights": {"tried_weights": [0.3]},
 }
-CHANGES["12_simulatability"] = {**MECHANISM, "n_retrieved": {"n_retrieved": 8}, "which": {"which": "first"}}
+CHANGES["12_simulatability"] = {
+    **MECHANISM, "n_retrieved": {"n_retrieved": 8}, "which": {"which": "first"}, "terms": {"terms": ["loop2"]},
+}  # fmt: skip
 CHANGES["13_claims"] = {"profile": {"profile": "full"}, "seed": {"seed": 5}}
 # What the changes of a source are held against: a label space of a few words.
 CLUSTERED = {"n_clusters": 8, "topic_depth": 0}
