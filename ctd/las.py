@@ -17,12 +17,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from scipy.stats import permutation_test
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 from sklearn.pipeline import Pipeline, make_pipeline  # type: ignore[import-untyped]
 from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
@@ -116,7 +117,8 @@ class Simulatability:
     las: unweighted mean of the two gaps; NaN where a bin is empty. leaking, other: the gap, which is what e adds to the
     accuracy of sim(x), in the bin of that name. n_leaking, n_other: its items. accuracies: of the simulator by what is
     shown, "xe", "x" and "e"; the last is the share of items that leak. sums: of each document the gap in leaking items,
-    their number, the gap in the others, their number, and how many are right by (x, e) and by x.
+    their number, the gap in the others, their number, and how many are right by (x, e) and by x. each: the LAS of each
+    student alone (`of_students`), NaN where a bin is empty.
     """
 
     las: Interval
@@ -126,6 +128,7 @@ class Simulatability:
     n_other: int
     accuracies: dict[str, Interval]
     sums: Float[np.ndarray, "n 6"]
+    each: Float[np.ndarray, " students"]
 
 
 def las(
@@ -169,7 +172,8 @@ def of_sums(sums: Float[np.ndarray, "n 6"], draws: int = 1000, level: float = 0.
     )  # fmt: skip
     accuracies = {shown: parts[2 + place] for place, shown in enumerate(get_args(Shown))}
     whole = stats.bootstrap(sums, _las, draws, level, seed)
-    return Simulatability(whole, parts[0], parts[1], int(n_leaking.sum()), int(n_other.sum()), accuracies, sums)
+    counts, each = (int(n_leaking.sum()), int(n_other.sum())), np.array([whole.scalar[0]])
+    return Simulatability(whole, parts[0], parts[1], *counts, accuracies, sums, each)
 
 
 def of_students(
@@ -190,8 +194,8 @@ def of_students(
     """
     if len(documents) < 4:
         raise ValueError(f"half of the documents are learned from, half asked about: at least 4, got {len(documents)}")
-    total = np.zeros((len(documents), 6))
-    for answered, told in zip(answers, cots, strict=True):
+    sums = np.zeros((len(answers), len(documents), 6))
+    for own_sums, answered, told in zip(sums, answers, cots, strict=True):
         named = [[mention.label for mention in mentions(cot, space)] for cot in told]
         candidates = [
             [int(label) for label in dict.fromkeys([*own, *by_cot, *others]) if label >= 0]
@@ -205,8 +209,9 @@ def of_students(
                 (measured[mine[document]], [candidates[row] for row in rows], [answered[row] for row in rows])
                 for mine, rows in ((of, np.flatnonzero(of).tolist()) for of in (~asked, asked))
             )
-            total[asked] += las(Simulator.fit(*learned, which), *judged, draws=1).sums
-    return of_sums(total, seed=seed)
+            own_sums[asked] = las(Simulator.fit(*learned, which), *judged, draws=1).sums
+    each = _las(sums.sum(axis=1)[..., None])[:, 0]
+    return replace(of_sums(sums.sum(axis=0), seed=seed), each=each)
 
 
 def table(scored: Mapping[str, Simulatability]) -> pd.DataFrame:
@@ -234,10 +239,51 @@ def las_difference(
 
     Raises ValueError for other numbers of documents, and what `stats.bootstrap` raises.
     """
+    pairs = _paired(a, b).reshape(len(a.sums), -1)
+    return stats.bootstrap(pairs, lambda sums: _las(sums[:, :6]) - _las(sums[:, 6:]), draws, level, seed)
+
+
+def exchange_test(a: Simulatability, b: Simulatability, draws: int = 9999, seed: int = 0) -> float:
+    """Two-sided p-value of that difference: what a and b have of a document changes sides (`scipy`'s permutation test).
+
+    1 where either has no LAS. Raises ValueError for other numbers of documents.
+    """
+    pairs = _paired(a, b)
+    n = len(pairs)
+    rows = pairs.transpose(1, 0, 2).reshape(2 * n, 6)
+
+    def difference(one: Int[np.ndarray, "*b n"], other: Int[np.ndarray, "*b n"], axis: int) -> Float[np.ndarray, "*b"]:
+        first, second = (_las(rows[of].sum(axis=axis - 1).reshape(-1, 6, 1)) for of in (one, other))
+        return np.nan_to_num(first - second).reshape(one.shape[:-1])
+
+    found = permutation_test(
+        (np.arange(n), np.arange(n, 2 * n)), difference, permutation_type="samples", vectorized=True,
+        n_resamples=draws, batch=1000, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(found.pvalue)
+
+
+def gains(scored: Mapping[str, Simulatability], pairs: Sequence[tuple[str, str]], seed: int = 0) -> pd.DataFrame:
+    """LAS of one arm less that of another, for each pair: as `arms.gains`, without an effect size; name "arm - other".
+
+    p: of `exchange_test`; Holm over the pairs. Raises what `las_difference` raises.
+    """
+    rows = []
+    for arm, other in pairs:
+        a, b = scored[arm], scored[other]
+        apart = a.each - b.each
+        over_documents = las_difference(a, b, seed=seed).scalar
+        over_seeds = stats.t_interval(apart).scalar[1:]
+        p = exchange_test(a, b, seed=seed)
+        rows.append((f"{arm} - {other}", *over_documents, p, int((apart > 0).sum()), *over_seeds))
+    found = pd.DataFrame(rows, columns=["name", "value", "low", "high", "p", "seeds", "seed_low", "seed_high"])
+    return found.assign(p_holm=stats.holm(found["p"].to_numpy()))
+
+
+def _paired(a: Simulatability, b: Simulatability) -> Float[np.ndarray, "n 2 6"]:
     if len(a.sums) != len(b.sums):
         raise ValueError(f"a and b need the same documents (paired), got {len(a.sums)} and {len(b.sums)}")
-    pairs = np.stack([a.sums, b.sums], axis=1).reshape(len(a.sums), -1)
-    return stats.bootstrap(pairs, lambda sums: _las(sums[:, :6]) - _las(sums[:, 6:]), draws, level, seed)
+    return np.stack([a.sums, b.sums], axis=1)
 
 
 def _las(sums: Float[np.ndarray, "b 6 m"]) -> Float[np.ndarray, "b m"]:

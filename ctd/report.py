@@ -56,12 +56,14 @@ def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3
 
 def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """What `arms.gains` found, in few columns: those of the names, the gain with its interval over documents, that over
-    seeds (empty for a single one), the p-value after Holm, Cohen's d, and in how many seeds the arm is above.
+    seeds (empty for a single one), the p-value after Holm, Cohen's d where there is one, and in how many seeds the arm
+    is above.
     """
     over = [estimate(*row) for row in frame[["value", "low", "high"]].itertuples(index=False)]
     ends = frame[["seed_low", "seed_high"]].itertuples(index=False)
     seeds = ["" if math.isnan(low) else bounds(low, high) for low, high in ends]
-    shown = frame[[*names, "p_holm", "cohen_d", "seeds"]].rename(columns={"p_holm": "p (Holm)", "cohen_d": "d"})
+    effect = [column for column in ("cohen_d",) if column in frame]
+    shown = frame[[*names, "p_holm", *effect, "seeds"]].rename(columns={"p_holm": "p (Holm)", "cohen_d": "d"})
     for name, cells in (("over seeds", seeds), ("gain", over)):
         shown.insert(len(names), name, cells)
     return shown

@@ -1,6 +1,7 @@
 """LAS against a count by items and scipy's bootstrap; explanations that leak, add nothing, or help beside x."""
 
-from dataclasses import asdict, dataclass
+import itertools
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
@@ -268,6 +269,49 @@ class TestFormula:
         assert found.scalar[0] > 0
         apart = np.hypot(np.ptp(other.las.scalar[1:]), np.ptp(one.las.scalar[1:]))
         assert np.ptp(found.scalar[1:]) < apart, "what the two share cancels"
+
+
+def test_gains_of_students_over_documents_and_over_seeds(rng):
+    sums = rng.integers(1, 9, (3, 40, 6)).astype(float)
+    better = sums.copy()
+    better[:, :, [0, 2]] += 2.0
+    scored = {
+        name: replace(sim.of_sums(of.sum(axis=0)), each=np.array([by_hand(one.sum(axis=0)) for one in of]))
+        for name, of in (("a", better), ("b", sums))
+    }
+    found = sim.gains(scored, [("a", "b"), ("b", "b")])
+    assert found["name"].tolist() == ["a - b", "b - b"]
+    gap = by_hand(better.sum(axis=(0, 1))) - by_hand(sums.sum(axis=(0, 1)))
+    assert found["value"].tolist() == pytest.approx([gap, 0.0])
+    apart = scored["a"].each - scored["b"].each
+    wanted = scipy_stats.t.interval(0.95, 2, apart.mean(), scipy_stats.sem(apart))
+    assert found.loc[0, ["seed_low", "seed_high"]].tolist() == pytest.approx(wanted)
+    assert found["p"].tolist() == [2 / 10_000, 1.0]
+    assert found["p_holm"].tolist() == [4 / 10_000, 1.0]
+    assert found["seeds"].tolist() == [3, 0]
+
+
+def test_exchanged_documents_against_all_exchanges(rng):
+    """Six documents have 64 exchanges: the share of those at least as far apart."""
+    a, b = (sim.of_sums(rng.integers(1, 9, (6, 6)).astype(float)) for _ in range(2))
+    far = []
+    for sides in itertools.product((False, True), repeat=6):
+        one, other = (np.where(np.array(sides)[:, None] ^ swap, a.sums, b.sums).sum(axis=0) for swap in (True, False))
+        far.append(by_hand(one) - by_hand(other))
+    observed = by_hand(a.sums.sum(axis=0)) - by_hand(b.sums.sum(axis=0))
+    two_sided = 2 * min(np.mean(np.array(far) >= observed - 1e-12), np.mean(np.array(far) <= observed + 1e-12))
+    assert sim.exchange_test(a, b) == pytest.approx(min(1.0, two_sided))
+
+
+def test_without_a_bin_nothing_is_told_apart(rng):
+    full, empty = rng.integers(1, 9, (6, 6)).astype(float), np.ones((6, 6))
+    empty[:, 2:4] = 0.0
+    assert sim.exchange_test(sim.of_sums(full), sim.of_sums(empty)) == 1.0
+
+
+def by_hand(sums):
+    """LAS of summed gaps and numbers of items."""
+    return (sums[0] / sums[1] + sums[2] / sums[3]) / 2
 
 
 def test_published_values_stand_under_our_names():
