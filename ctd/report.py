@@ -81,6 +81,12 @@ def recorded_gains(found: pd.DataFrame) -> pd.DataFrame:
     return told.reset_index().rename_axis(None, axis=1)
 
 
+def over_seeds_beside(found: pd.DataFrame) -> pd.DataFrame:
+    """A table of `kept.table` in which intervals over seeds are of a metric of their own, "<metric>, over seeds"."""
+    over_seeds = found["of"].str.extract("(, over seeds)$", expand=False).fillna("")
+    return found.assign(metric=found["metric"] + over_seeds, of=found["of"].str.removesuffix(", over seeds"))
+
+
 def bounds(low: float, high: float, digits: int = 3) -> str:
     """The ends of an interval, `[0.351, 0.394]`, which no line break takes apart."""
     return f"[{low:.{digits}f},{NO_BREAK_SPACE}{high:.{digits}f}]"

@@ -48,6 +48,14 @@ def test_a_gain_stands_in_one_cell_and_one_seed_has_no_interval():
     ]
 
 
+def test_intervals_over_seeds_stand_beside_those_over_documents():
+    rows = [("LAS", "a - b", 0.1, 0.0, 0.2), ("LAS", "a - b, over seeds", 0.1, 0.05, 0.15), ("LAS", "a", 0.3, 0.2, 0.4)]
+    shown = report.over_seeds_beside(pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"]))
+    assert shown["of"].tolist() == ["a - b", "a - b", "a"]
+    assert shown["metric"].tolist() == ["LAS", "LAS, over seeds", "LAS"]
+    assert shown["low"].tolist() == [0.0, 0.05, 0.2]
+
+
 def test_gains_of_a_kept_run_stand_in_a_cell_each():
     rows = [
         ("exact", "cot", 0.5, 0.4, 0.6),
