@@ -541,4 +541,5 @@ def costs(outcomes: Sequence[Outcome]) -> pd.DataFrame:
         }
         for one in outcomes
     ]  # fmt: skip
-    return pd.DataFrame(rows).groupby("arm", sort=False).mean().reset_index()
+    means = pd.DataFrame(rows).groupby("arm", sort=False).mean().reset_index()
+    return means.round({"steps": 0, "tokens": 0}).astype({"steps": int, "tokens": int})
