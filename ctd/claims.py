@@ -231,8 +231,8 @@ CLAIMS = (
           {f"exact answers, {equal}": f"{equal}/mechanistic - cot/exact" for equal in ("equal steps", "equal time")},
           "the gain in exact answers is above 0 at equal steps and at equal time; partly: at one of the two",
           lambda steps, time: graded(steps.low > 0, time.low > 0)),
-    Claim("each-phase-matters", "Supervising each phase matters to the answers (our check: the paper's is the last "
-          "row)", NONE, "11", "what-it-means",
+    Claim("each-phase-matters", "Supervising each phase matters to the answers (our check: the paper says it of LAS)",
+          NONE, "11", "what-it-means",
           {f"exact answers, without Phase {phase}": f"without phase {phase} - full/exact" for phase in (1, 2)},
           "without Phase 1 exact answers fall (below 0), and without Phase 2; partly: without one of the two",
           lambda one, two: graded(one.high < 0, two.high < 0)),
