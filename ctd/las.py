@@ -239,7 +239,8 @@ def las_difference(
 
     Raises ValueError for other numbers of documents, and what `stats.bootstrap` raises.
     """
-    pairs = _paired(a, b).reshape(len(a.sums), -1)
+    _check_same_documents(a, b)
+    pairs = np.hstack([a.sums, b.sums])
     return stats.bootstrap(pairs, lambda sums: _las(sums[:, :6]) - _las(sums[:, 6:]), draws, level, seed)
 
 
@@ -248,9 +249,8 @@ def exchange_test(a: Simulatability, b: Simulatability, draws: int = 9999, seed:
 
     1 where either has no LAS. Raises ValueError for other numbers of documents.
     """
-    pairs = _paired(a, b)
-    n = len(pairs)
-    rows = pairs.transpose(1, 0, 2).reshape(2 * n, 6)
+    _check_same_documents(a, b)
+    n, rows = len(a.sums), np.vstack([a.sums, b.sums])
 
     def difference(one: Int[np.ndarray, "*b n"], other: Int[np.ndarray, "*b n"], axis: int) -> Float[np.ndarray, "*b"]:
         first, second = (_las(rows[of].sum(axis=axis - 1).reshape(-1, 6, 1)) for of in (one, other))
@@ -280,10 +280,9 @@ def gains(scored: Mapping[str, Simulatability], pairs: Sequence[tuple[str, str]]
     return found.assign(p_holm=stats.holm(found["p"].to_numpy()))
 
 
-def _paired(a: Simulatability, b: Simulatability) -> Float[np.ndarray, "n 2 6"]:
+def _check_same_documents(a: Simulatability, b: Simulatability) -> None:
     if len(a.sums) != len(b.sums):
         raise ValueError(f"a and b need the same documents (paired), got {len(a.sums)} and {len(b.sums)}")
-    return np.stack([a.sums, b.sums], axis=1)
 
 
 def _las(sums: Float[np.ndarray, "b 6 m"]) -> Float[np.ndarray, "b m"]:

@@ -131,7 +131,7 @@ class Mechanistic(nn.Module):
     from the teacher's width to the student's is learned along (its weights are parameters of this module) and not part
     of the student. fade: of the training, the fraction over which the weights of the terms fall linearly to zero; 0 for
     never. words: the loss that the terms are added to: `distill.token_loss` (the paper's L_CoT), or a
-    `TokenDistillation` (our extension).
+    `TokenDistillation` (our definition).
     Raises ValueError for passages without signals, or a fade outside 0 .. 1.
     """
 

@@ -62,7 +62,7 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     over = [estimate(*row) for row in frame[["value", "low", "high"]].itertuples(index=False)]
     ends = frame[["seed_low", "seed_high"]].itertuples(index=False)
     seeds = ["" if math.isnan(low) else bounds(low, high) for low, high in ends]
-    effect = [column for column in ("cohen_d",) if column in frame]
+    effect = frame.columns.intersection(["cohen_d"])
     shown = frame[[*names, "p_holm", *effect, "seeds"]].rename(columns={"p_holm": "p (Holm)", "cohen_d": "d"})
     for name, cells in (("over seeds", seeds), ("gain", over)):
         shown.insert(len(names), name, cells)
