@@ -186,7 +186,7 @@ MECHANISM = {
 }
 CHANGES["09_standard_distillation"] = STUDENTS
 CHANGES["10_mechanistic_distillation"] = {
-    **MECHANISM, "time_factors": {"time_factors": [2.0]}, "sizes": {"sizes": [6]}, "words": {"words": ["fkl"]},
+    **MECHANISM, "time_factors": {"time_factors": [2.0]}, "sizes": {"sizes": [6]}, "words": {"words": ["rkl"]},
 }  # fmt: skip
 CHANGES["11_ablations"] = {
     **MECHANISM,
