@@ -61,6 +61,7 @@ Words = Literal["cot", "fkl", "rkl"]
 FORMAT = "arms 3"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
+ON_GPU = 6  # runs side by side on an accelerator, which one alone leaves waiting for the processor
 N_SCORED = 64  # passages at most that heads are ranked on
 
 
@@ -280,7 +281,8 @@ def run(
     """Every arm with every seed, in order of arms, then seeds; those that were trained before are read.
 
     folder: where students and outcomes are kept; the cache's own by default. workers: runs side by side; 0 for as many
-    as there are cores. Raises ValueError for two arms of one name.
+    as there are cores, but `ON_GPU` at most with the teacher on an accelerator. Raises ValueError for two arms of one
+    name.
     """
     if len({arm.name for arm in arms}) < len(arms):
         raise ValueError(f"arms need names of their own, got {', '.join(arm.name for arm in arms)}")
@@ -289,7 +291,7 @@ def run(
     missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
     if any(arm.teaching == "mechanistic" for arm, _ in missing):
         teacher_signals(of)  # before the processes that share them begin
-    workers = min(workers or len(os.sched_getaffinity(0)), len(missing), of.plan.n_steps * len(missing) // STARTING)
+    workers = min(workers or _side_by_side(of.reasoner.model), len(missing), of.plan.n_steps * len(missing) // STARTING)
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="students", unit=" runs") as bar:
         if workers > 1:
             context = multiprocessing.get_context("spawn")
@@ -307,6 +309,11 @@ def run(
                     teach(of, arm, seed, folder)
                     bar.update()
     return [_read(wanted[arm.name, seed], arm.name, seed) for arm in arms for seed in seeds]
+
+
+def _side_by_side(teacher: Any) -> int:
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, ON_GPU) if teacher.device.type == "cuda" else cores
 
 
 @contextmanager

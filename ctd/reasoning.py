@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import PreTrainedTokenizerBase
 
-from ctd import encoders, models, prompts, traces
+from ctd import attention, encoders, models, prompts, traces
 from ctd.cache import DATA
 from ctd.completions import Completion
 from ctd.datasets import Task
@@ -39,7 +40,8 @@ Mode = Literal["trace", "candidates", "answer"]
 BEGINNING = {"trace": traces.OPEN, "candidates": traces.OPEN, "answer": traces.ANSWER}
 MODES = ("answer", "candidates", "zero-shot")  # beside the trace
 CANDIDATES = 16  # retrieved labels in a prompt, as in training
-BATCH_TOKENS = 49_152  # of the small teachers: wide batches are written faster
+BATCH_TOKENS = 49_152  # on a processor: wide batches are written faster
+OF_MEMORY = 16  # a batch's keys and values take one part in so many of an accelerator's, which students share
 SEEN = 512  # tokens of a document that a model from elsewhere sees
 N_EXAMPLES = 5  # labels that an untuned model is shown
 ITEM = re.compile(r"^- (.*\S.*)$", re.MULTILINE)
@@ -158,12 +160,21 @@ def reason(
         teacher.reasoner,
         [a + b for a, b in zip(asked, begun, strict=True)],
         max_tokens=max_tokens,
-        batch_tokens=BATCH_TOKENS,
+        batch_tokens=_batch_tokens(teacher.reasoner),
         lists=_label_lists(index.space, tokenizer) if teacher.tuned else None,
         seed=seed,
         desc=desc,
     )
     return read(written, begun, seen, index, uids or [""] * len(documents))
+
+
+def _batch_tokens(reasoner: Reasoner | Server) -> int:
+    """Tokens of a batch, the same for a model on every machine of a kind: the batch decides a sum's last bit."""
+    if not isinstance(reasoner, Reasoner) or reasoner.model.device.type != "cuda":
+        return BATCH_TOKENS
+    of, bits = attention.shape(reasoner.model), torch.finfo(reasoner.model.dtype).bits
+    of_a_token = 2 * of.layers * of.key_heads * of.head_size * bits // 8
+    return torch.cuda.get_device_properties(reasoner.model.device).total_memory // OF_MEMORY // of_a_token
 
 
 @lru_cache(maxsize=2)

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,12 @@ if __name__ == "__main__":
     print(pool.submit(os.getpid).result(), flush=True)
     time.sleep(600)
 """
+
+
+def test_students_on_an_accelerator_are_fewer_than_the_cores_of_its_machine(monkeypatch):
+    monkeypatch.setattr(arms.os, "sched_getaffinity", lambda _: set(range(64)))
+    on_gpu, on_cpu = (SimpleNamespace(device=torch.device(place)) for place in ("cuda", "cpu"))
+    assert arms._side_by_side(on_gpu) == arms.ON_GPU < arms._side_by_side(on_cpu) == 64
 
 
 def test_processes_end_when_the_one_that_began_them_is_killed(tmp_path):

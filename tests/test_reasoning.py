@@ -5,12 +5,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from ctd import reasoning
 from ctd.completions import Completion
 from ctd.datasets.task import Card, Task, splits_of
 from ctd.index import LabelIndex
 from ctd.labels import LabelSpace
+from ctd.models import Reasoner
 
 
 class Whitespace:
@@ -56,6 +59,11 @@ def asked(monkeypatch):
     return note
 
 
+SMALL = {
+    "vocab_size": 32, "hidden_size": 24, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+MEMORY = 2**24
 REST = "Topics: heart\nShortlist:\n- Liver\n- Left heart\nCompare:\n</think>\nAnswer:\n- Liver\n- Left heart\n"
 
 
@@ -192,6 +200,23 @@ def test_a_manifest_becomes_a_flat_table():
         ["name", "t"], ["recipe / rank", "32"], ["recipe / settings / seed", "0"], ["recipe / passes / 1 / n", "7"],
         ["recipe / passes / 2 / n", "2"], ["recipe / heads", "[[1, 4]]"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_keys_and_values_of_a_batch_fill_a_stated_part_of_an_accelerator_and_no_other_processor(dtype, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=MEMORY))
+
+    class Placed(LlamaForCausalLM):
+        device = torch.device("cuda")
+
+    model = Placed(LlamaConfig(**SMALL)).to(dtype)
+    wide = reasoning._batch_tokens(Reasoner("tiny", model, None, "key"))
+    made = model(torch.arange(6)[None], use_cache=True).past_key_values
+    of_six = sum(kept.nbytes for layer in made.layers for kept in (layer.keys, layer.values))
+    assert wide * of_six / 6 == pytest.approx(MEMORY / reasoning.OF_MEMORY, rel=1e-3)
+    Placed.device = torch.device("cpu")
+    assert reasoning._batch_tokens(Reasoner("tiny", model, None, "key")) == reasoning.BATCH_TOKENS
+    assert reasoning._batch_tokens(SimpleNamespace(tokenizer=None)) == reasoning.BATCH_TOKENS
 
 
 @pytest.mark.parametrize("kind", ["flat", "tree", "inner roots"])
