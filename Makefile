@@ -46,8 +46,8 @@ KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=85899345
 teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (three hours on two cores)
 	@$(KEEP_MEMORY) $(BIN)/python -m ctd.teacher
 
-texts: $(STAMP) ## Write what the teachers say in the default profile anew (data/texts; an hour on two cores)
-	@rm -rf data/texts
+texts: $(STAMP) ## Write what the teachers say in the default profile anew (data/texts, data/lists; an hour on two cores)
+	@rm -rf data/texts data/lists
 	@for notebook in 02_reasoning_trajectories 03_shortlist_isolation 08_complementarity; do \
 		CTD_TEXTS=keep $(BIN)/ctd run $$notebook --force || exit 1; done
 

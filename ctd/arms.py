@@ -313,7 +313,7 @@ def run(
 
 def _side_by_side(teacher: Any) -> int:
     cores = len(os.sched_getaffinity(0))
-    return min(cores, ON_GPU) if teacher.device.type == "cuda" else cores
+    return min(cores, ON_GPU) if models.on_accelerator(teacher) else cores
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 Notes: a call's completions lie under a digest of all that they depend on. Those of the book's default profile come
 with it (`data/texts`, xz), because writing them takes long: they are read where the digest is the same but for the
-precision that a processor computes in, and anything else is written anew. The environment variable CTD_TEXTS says
-otherwise: "ignore" writes those anew too, "keep" (`make texts`) puts there what a run wrote, or had in the cache.
+precision that a processor computes in, and anything else is written anew. So are the lists that some of them were
+written after (`data/lists`, see `ctd.handed`). The environment variable CTD_TEXTS says otherwise: "ignore" makes both
+anew, "keep" (`make texts`) puts there what a run wrote, or had in the cache.
 """
 
 from __future__ import annotations
@@ -69,26 +70,23 @@ _LINE = TypeAdapter(_Batch)
 class Kept:
     """Finished batches on disk: appended and synced line by line; a whole file has the name without `.partial`.
 
-    missing: the batches to write. also: a key under which the book's texts are read where it has none of the first, ""
-    for none. A line that cannot be read, such as one that was torn by a kill, is a batch that was not done. Raises
-    ValueError for a damaged file of the book, or another value of CTD_TEXTS than `USES`.
+    missing: the batches to write. in_book: the key under which the book has them, "" for the same one. A line that
+    cannot be read, such as one that was torn by a kill, is a batch that was not done. Raises ValueError for a damaged
+    file of the book, or what `use` refuses.
     """
 
-    def __init__(self, key: str, batches: list[list[int]], also: str = "") -> None:
+    def __init__(self, key: str, batches: list[list[int]], in_book: str = "") -> None:
         self.whole = cache_dir("generations") / f"{key}.jsonl"
         self.partial = self.whole.with_suffix(".jsonl.partial")
         self.batches = batches
         self.done: dict[int, tuple[Completion, ...]] = {}
-        self.use = os.environ.get("CTD_TEXTS") or "read"
-        if self.use not in USES:
-            raise ValueError(f"CTD_TEXTS must be one of {', '.join(USES)}, got {self.use!r}")
-        self.in_book, other = (DATA / "texts" / f"{name[:32]}.jsonl.xz" for name in (key, also or key))
+        self.use = use()
+        self.in_book = DATA / "texts" / f"{(in_book or key)[:32]}.jsonl.xz"
         for file in (self.partial, self.whole):
             for line in file.read_bytes().splitlines() if file.exists() else []:
                 self._read(line)
-        found = self.in_book if self.in_book.is_file() else other
-        if self.use == "read" and not self.done and found.is_file():
-            for line in _unpacked(found).splitlines():
+        if self.use == "read" and not self.done and self.in_book.is_file():
+            for line in _unpacked(self.in_book).splitlines():
                 self._read(line)
         self.missing = [number for number in range(len(batches)) if number not in self.done]
 
@@ -107,8 +105,11 @@ class Kept:
             file.flush()
             os.fsync(file.fileno())
 
-    def close(self, desc: str) -> None:
-        """All batches are there: keep them as one file, and beside the book where that is wanted."""
+    def close(self, desc: str, precision: str = "") -> None:
+        """All batches are there: keep them as one file, and beside the book where that is wanted.
+
+        desc, precision: what it is and the dtype it was written in, for the book's list of texts.
+        """
         whole = b"\n".join(map(self._line, range(len(self.batches)))) + b"\n"
         if self.partial.exists():
             with atomic(self.whole) as scratch:
@@ -117,9 +118,9 @@ class Kept:
         if self.use == "keep":
             with atomic(self.in_book) as scratch:
                 scratch.write_bytes(lzma.compress(whole, preset=9))
-            self._declare(desc)
+            self._declare(desc, precision)
 
-    def _declare(self, desc: str) -> None:
+    def _declare(self, desc: str, precision: str) -> None:
         """Say in the book's list of texts what this file is."""
         path = self.in_book.with_name("manifest.json")
         declared = json.loads(path.read_text()) if path.exists() else {}
@@ -128,6 +129,7 @@ class Kept:
             "documents": sum(map(len, self.batches)),
             "tokens": sum(one.n_tokens for batch in self.done.values() for one in batch),
             "hardware": hardware(),
+            "precision": precision,
             "torch": torch.__version__.partition("+")[0],
         }
         with atomic(path) as scratch:
@@ -140,6 +142,17 @@ class Kept:
 
     def _line(self, number: int) -> bytes:
         return _LINE.dump_json(_Batch(number, self.done[number]))
+
+
+def use() -> str:
+    """What CTD_TEXTS says is to be done with the book's texts and lists, one of `USES`.
+
+    Raises ValueError for another value.
+    """
+    way = os.environ.get("CTD_TEXTS") or "read"
+    if way not in USES:
+        raise ValueError(f"CTD_TEXTS must be one of {', '.join(USES)}, got {way!r}")
+    return way
 
 
 def _unpacked(path: Path) -> bytes:

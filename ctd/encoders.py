@@ -30,11 +30,13 @@ PROBE = ("Calcium/metabolism", "A heading.", "How hard is it to shortlist a docu
 class Encoder(Protocol):
     """What `encode` and the label index ask of an encoder.
 
-    name: how tables call it. key: digest of everything its vectors depend on. dim: d.
+    name: how tables call it. key: digest of everything its vectors depend on. book_key: the same whatever the dtype.
+    dim: d.
     """
 
     name: str
     key: str
+    book_key: str
     dim: int
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
@@ -78,7 +80,10 @@ class SentenceEncoder:
         self.name, self.dtype = name, dtype
         self.dim = int(self._model.get_embedding_dimension() or 0)
         identity = [file_digest(file) for file in weights] or [name]
-        self.key = digest(["sentence", *identity, dtype, str(self._model.max_seq_length)])
+        self.key, self.book_key = (
+            digest(["sentence", *identity, computed, str(self._model.max_seq_length)])
+            for computed in (dtype, "any dtype")
+        )
 
     def _safe_in_bfloat16(self) -> bool:
         exact = self._model.float() and self.vectors(PROBE)
@@ -107,7 +112,7 @@ class StaticEncoder:
         weights = packaged_file("wordllama_weights")
         self._model = WordLlama.load(cache_dir=weights.parent.parent, disable_download=True)
         self.name, self.dim = "wordllama", int(self._model.embedding.shape[1])
-        self.key = digest(["static", file_digest(weights), version("wordllama")])
+        self.key = self.book_key = digest(["static", file_digest(weights), version("wordllama")])
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         raw = np.asarray(self._model.embed(list(texts)), np.float32)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ctd.serve import Server
 
 FORMAT = "generate 2"  # of the kept files: another one begins anew
-ROWS = 64  # prompts of one batch at most
+ROWS, WIDE = 64, 512  # prompts of one batch at most, and of a wider one
 PIECE = 32  # tokens that a batch writes before the finished texts leave it
 NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 
@@ -79,6 +79,7 @@ def generate(
     *,
     max_tokens: int = 640,
     batch_tokens: int = 16_384,
+    wider: int = 0,
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
@@ -92,8 +93,9 @@ def generate(
     model: its `key` must name its weights: a model that was changed in memory (trained, or with hooks that
     change what it computes) needs another key. prompts: taken as they stand, no special tokens are added.
     batch_tokens: of a batch at most, prompts padded and max_tokens counted for each (or one prompt alone), so that
-    memory is bounded; the longest prompts come first. temperature: 0 takes the likeliest token. top_p: tokens are
-    drawn from the likeliest that make up so much of the probability. stop: strings that end a text.
+    memory is bounded; the longest prompts come first. wider: so many, and more prompts, where nothing is kept yet of
+    batches of that size; 0 for no more. temperature: 0 takes the likeliest token. top_p: tokens are drawn from the
+    likeliest that make up so much of the probability. stop: strings that end a text.
     max_prompt_tokens: a bound below the one that the model's context sets. lists: items of lists may only be these
     labels, none twice in a list; log-probabilities stay the model's own. Not for a server.
     Raises ValueError for settings out of bounds, an empty prompt, a prompt too long for the model, or logits that are
@@ -111,11 +113,11 @@ def generate(
     settings = [sampling.decisive, *prompts]
     if isinstance(model, Reasoner):
         ids = _tokens(model, prompts, max_tokens, max_prompt_tokens)
-        together = batches([len(row) for row in ids], max_tokens, batch_tokens)
-        settings += [repr(together), lists.key if lists else ""]
-        own, also = (digest([FORMAT, key, *settings]) if key else "" for key in (model.key, model.book_key))
-        kept = Kept(own, together, also)
-        writing = _write_all(model, ids, together, kept.missing, sampling, lists)
+        lengths, precision = [len(row) for row in ids], str(model.model.dtype).removeprefix("torch.")
+        kept = _kept(model, settings, batches(lengths, max_tokens, batch_tokens), lists)
+        if wider and kept.missing == [*range(len(kept.batches))]:
+            kept = _kept(model, settings, batches(lengths, max_tokens, wider, WIDE), lists)
+        writing = _write_all(model, ids, kept.batches, kept.missing, sampling, lists)
     else:
         if lists is not None:
             raise ValueError("lists= is for models loaded here, a server is not kept to it: leave it out")
@@ -125,7 +127,7 @@ def generate(
             )
         if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
             raise ValueError(_empty(empty[0]))
-        kept = Kept(digest([FORMAT, model.key, *settings]), [[row] for row in range(len(prompts))])
+        kept, precision = Kept(digest([FORMAT, model.key, *settings]), [[row] for row in range(len(prompts))]), ""
         writing = _ask_all(model, prompts, kept.missing, sampling)
     if kept.missing:
         n_written, began = 0, time.perf_counter()
@@ -136,7 +138,7 @@ def generate(
                 n_written += sum(completion.n_tokens for completion in completions)
                 bar.set_postfix(tokens_a_second=f"{n_written / (time.perf_counter() - began):.0f}", refresh=False)
                 bar.update(len(completions))
-    kept.close(desc)
+    kept.close(desc, precision)
     return kept.completions()
 
 
@@ -166,17 +168,24 @@ def _tokens(
     return ids
 
 
-def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int) -> list[list[int]]:
+def _kept(reasoner: Reasoner, settings: Sequence[str], together: list[list[int]], lists: LabelLists | None) -> Kept:
+    """What is kept of these batches, in the cache or with the book."""
+    told = [*settings, repr(together), lists.key if lists else ""]
+    own, in_book = (digest([FORMAT, key, *told]) if key else "" for key in (reasoner.key, reasoner.book_key))
+    return Kept(own, together, in_book)
+
+
+def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: int = ROWS) -> list[list[int]]:
     """Which prompts go side by side: of about equal length, the longest first.
 
     lengths: tokens of each. max_tokens: that are written after each. batch_tokens: of a batch at most, padding counted
-    (or one prompt alone).
+    (or one prompt alone). rows: of a batch at most.
     """
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         last = groups[-1] if groups else []
         fits = last and (len(last) + 1) * (lengths[last[0]] + max_tokens) <= batch_tokens
-        if fits and len(last) < ROWS:
+        if fits and len(last) < rows:
             last.append(row)
         else:
             groups.append([row])

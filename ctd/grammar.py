@@ -90,16 +90,19 @@ class OnlyLabels(LogitsProcessor):
                 row.read(token)
         else:
             self.rows = [_Line(self.lists) for _ in range(len(input_ids))]
-        for place, row in enumerate(self.rows):
-            if row.begins and row.used:
-                row.going_on *= float(scores[place].float().softmax(-1)[self.lists.bullet])
-                if row.going_on < MEDIAN:
+        if ending := [place for place, row in enumerate(self.rows) if row.begins and row.used]:
+            likely = scores[ending].float().softmax(-1)[:, self.lists.bullet].tolist()
+            for place, going_on in zip(ending, likely, strict=True):
+                self.rows[place].going_on *= going_on
+                if self.rows[place].going_on < MEDIAN:
                     scores[place, self.lists.bullet] = -torch.inf
-            if (allowed := row.allowed()) is not None:
-                kept = torch.from_numpy(allowed).to(scores.device)
-                values = scores[place, kept].clone()
-                scores[place] = -torch.inf
-                scores[place, kept] = values
+        allowed = {place: tokens for place, row in enumerate(self.rows) if (tokens := row.allowed()) is not None}
+        if allowed:  # of all rows at once: on an accelerator each operation waits for the one before
+            at = np.repeat([*allowed], [len(tokens) for tokens in allowed.values()])
+            kept = torch.from_numpy(np.stack([at, np.concatenate([*allowed.values()])])).to(scores.device).unbind()
+            values = scores[kept]
+            scores[[*allowed]] = -torch.inf
+            scores[kept] = values
         return scores
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
-from ctd import metrics, reasoning, stats
+from ctd import handed, metrics, reasoning, stats
 from ctd import shortlists as sl
 from ctd.datasets import Task
 from ctd.index import LabelIndex
@@ -98,19 +98,25 @@ def shortlists(
     """The four shortlists of each test document, by `KINDS`.
 
     reasoned: what the teacher wrote about them. size: as in `sizes`. corruption: the share of places that is another
-    document's. n_near_misses: in the oracle's shortlist at most. Raises what `corrupted` raises.
+    document's. n_near_misses: in the oracle's shortlist at most. The book's own where it has them: see `ctd.handed`.
+    Raises what `corrupted` raises.
     """
-    listed, gold = own(reasoned), task.gold("test")
-    wanted = sizes(listed, size)
-    found = sl.retrieve_scored(index, task, "test", max(wanted))
-    near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)
-    given = (
-        [labels[:most] for labels, most in zip(listed, wanted, strict=True)],
-        cut_to(found, wanted),
-        oracle(gold, near, found, wanted, seed),
-        corrupted(listed, listed, corruption, seed),
-    )
-    return dict(zip(KINDS, given, strict=True))
+
+    def make() -> dict[str, list[list[int]]]:
+        listed, gold = own(reasoned), task.gold("test")
+        wanted = sizes(listed, size)
+        found = sl.retrieve_scored(index, task, "test", max(wanted))
+        near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)
+        given = (
+            [labels[:most] for labels, most in zip(listed, wanted, strict=True)],
+            cut_to(found, wanted),
+            oracle(gold, near, found, wanted, seed),
+            corrupted(listed, listed, corruption, seed),
+        )
+        return dict(zip(KINDS, given, strict=True))
+
+    settings = {"size": size, "corruption": corruption, "n_near_misses": n_near_misses, "seed": seed}
+    return handed.lists(index, task, "test", settings | {"written": [one.trace.cot for one in reasoned]}, make)
 
 
 def oracle(

@@ -28,7 +28,6 @@ TEACHER = "smollm2-mesh"
 ORGANISMS = ("organism", "organism-planted")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHTS, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
-BOOK_DTYPE = "bfloat16"  # in which SmolLM2 wrote the texts that come with the book
 SETTINGS = (
     "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
     "chat_template*", "vocab*", "merges.txt", "*.py",
@@ -41,8 +40,8 @@ class Reasoner:
 
     name: as given to `load`. model: in eval mode, adapter merged. tokenizer: pads on the left, has a pad token.
     key: digest of what the outputs depend on (weights, settings and tokenizer by SHA-256, or hub name and commit;
-    dtype; adapter), and not of where the files lie. book_key: the same of this model in `BOOK_DTYPE`, "" where it is
-    not known: what it wrote so comes with the book and is read on a processor that computes otherwise, too.
+    dtype; adapter), and not of where the files lie. book_key: the same whatever the dtype, "" where it is not known:
+    what the model wrote on one processor comes with the book, and is read on one that computes otherwise, too.
     """
 
     name: str
@@ -57,6 +56,11 @@ def hardware(device: torch.device | None = None) -> str:
     if device is not None and device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+
+
+def on_accelerator(model: Any) -> bool:
+    """Whether it lies on an accelerator, where a step takes as long over few rows as over many."""
+    return bool(model.device.type == "cuda")
 
 
 def load(
@@ -123,7 +127,7 @@ def load(
     _pad(tokenizer, name)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    own, in_book = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, BOOK_DTYPE))
+    own, in_book = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, "any dtype"))
     return Reasoner(name, model.eval(), tokenizer, own, in_book)
 
 

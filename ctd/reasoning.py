@@ -160,7 +160,8 @@ def reason(
         teacher.reasoner,
         [a + b for a, b in zip(asked, begun, strict=True)],
         max_tokens=max_tokens,
-        batch_tokens=_batch_tokens(teacher.reasoner),
+        batch_tokens=BATCH_TOKENS,
+        wider=_wider(teacher.reasoner),
         lists=_label_lists(index.space, tokenizer) if teacher.tuned else None,
         seed=seed,
         desc=desc,
@@ -168,10 +169,10 @@ def reason(
     return read(written, begun, seen, index, uids or [""] * len(documents))
 
 
-def _batch_tokens(reasoner: Reasoner | Server) -> int:
-    """Tokens of a batch, the same for a model on every machine of a kind: the batch decides a sum's last bit."""
-    if not isinstance(reasoner, Reasoner) or reasoner.model.device.type != "cuda":
-        return BATCH_TOKENS
+def _wider(reasoner: Reasoner | Server) -> int:
+    """Tokens of a batch on an accelerator, for one of a kind the same: the batch decides a sum's last bit. Else 0."""
+    if not isinstance(reasoner, Reasoner) or not models.on_accelerator(reasoner.model):
+        return 0
     of, bits = attention.shape(reasoner.model), torch.finfo(reasoner.model.dtype).bits
     of_a_token = 2 * of.layers * of.key_heads * of.head_size * bits // 8
     return torch.cuda.get_device_properties(reasoner.model.device).total_memory // OF_MEMORY // of_a_token

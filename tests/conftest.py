@@ -22,7 +22,8 @@ class HashEncoder:
     """Words to fixed random directions, summed: texts that share words are near. Needs no weights."""
 
     def __init__(self, dim: int = 32) -> None:
-        self.name, self.key, self.dim, self.calls = "hash", f"hash-{dim}", dim, 0
+        self.name, self.dim, self.calls = "hash", dim, 0
+        self.key = self.book_key = f"hash-{dim}"
 
     def vectors(self, texts):
         self.calls += 1

@@ -86,20 +86,20 @@ def test_another_digest_is_written_anew(book, use):
     write("f" * 64)
 
 
-def test_texts_of_the_same_model_in_the_books_precision_are_read_too_unless_its_own_are_there(book, use):
+def test_the_book_has_texts_under_a_key_of_its_own_which_another_precision_reads_too(book, use):
     use("keep")
-    write()
+    kept = Kept("e" * 64, BATCHES, KEY)
+    for number in kept.missing:
+        kept.add(number, [WRITTEN[row] for row in BATCHES[number]])
+    kept.close("reasoning", "float32")
+    [file] = book.glob("*.xz")
+    assert file.name == f"{KEY[:32]}.jsonl.xz"
+    assert json.loads((book / "manifest.json").read_text())[file.name]["precision"] == "float32"
     forget()
     use("read")
     kept = Kept("f" * 64, BATCHES, KEY)
     assert kept.missing == []
     assert kept.completions() == WRITTEN
-    use("keep")
-    write("f" * 64)
-    forget()
-    use("read")
-    (book / f"{KEY[:32]}.jsonl.xz").write_bytes(b"spoilt")
-    assert Kept("f" * 64, BATCHES, KEY).completions() == WRITTEN
 
 
 def test_the_books_texts_can_be_ignored_and_written_over(book, use):

@@ -35,6 +35,7 @@ def test_bfloat16_stays_within_the_stated_cosine(minilm):
     half = encoders.load("minilm", dtype="bfloat16")
     assert (half.vectors(TEXTS) * minilm.vectors(TEXTS)).sum(1).min() >= encoders.SAFE_COSINE
     assert half.key != minilm.key
+    assert half.book_key == minilm.book_key != encoders.load("wordllama").book_key
 
 
 def test_a_folder_is_as_good_as_a_name(minilm):

@@ -199,6 +199,16 @@ def test_batches_are_bounded_hold_each_prompt_once_and_begin_with_the_longest(re
     assert [len(ids) for ids, _, _ in batches] == [64, 6]
 
 
+def test_wider_batches_are_written_where_nothing_is_kept_of_the_narrow_ones(reasoner, batches):
+    batches.watch(reasoner)
+    generate(reasoner, ["a"] * 70, max_tokens=1, batch_tokens=20, wider=10**6)
+    assert [len(ids) for ids, *_ in batches] == [70]
+    narrow = generate(reasoner, ["b"] * 4, max_tokens=1, batch_tokens=2)
+    n_written = len(batches)
+    assert generate(reasoner, ["b"] * 4, max_tokens=1, batch_tokens=2, wider=10**6) == narrow
+    assert len(batches) == n_written > 2
+
+
 def test_a_prompt_that_is_larger_than_a_batch_is_written_alone(reasoner):
     assert generate(reasoner, PROMPTS[:2], max_tokens=4, batch_tokens=1) == [
         generate(reasoner, [prompt], max_tokens=4, batch_tokens=1)[0] for prompt in PROMPTS[:2]

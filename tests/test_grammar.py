@@ -104,6 +104,20 @@ def test_rows_of_a_batch_do_not_touch_each_other(lists, tokenizer):
     assert torch.isfinite(after[1]).all()
 
 
+def test_a_batch_is_kept_to_the_lists_as_each_of_its_rows_alone(lists, tokenizer):
+    begun = tokenizer("x\n")["input_ids"]
+    texts = [begun.copy() for _ in range(4)]
+    together, alone = OnlyLabels(lists), [OnlyLabels(lists) for _ in texts]
+    for _ in range(40):
+        written = [tokenizer.decode(ids[len(begun) :]) for ids in texts]
+        scores = torch.stack([liking(tokenizer, text, seed, -3) for seed, text in enumerate(written)])
+        after = together(torch.tensor(texts), scores.clone())
+        for ids, only, given, kept in zip(texts, alone, scores, after, strict=True):
+            assert torch.equal(only(torch.tensor([ids]), given[None].clone())[0], kept)
+            ids.append(int(kept.argmax()))
+    assert len({tokenizer.decode(ids) for ids in texts}) == len(texts)
+
+
 def test_the_table_is_kept_and_another_label_space_has_another(lists, tokenizer):
     space = LabelSpace("other", ["a"], ["Liver"], 1)
     assert LabelLists(space, tokenizer).key != lists.key

@@ -210,13 +210,13 @@ def test_keys_and_values_of_a_batch_fill_a_stated_part_of_an_accelerator_and_no_
         device = torch.device("cuda")
 
     model = Placed(LlamaConfig(**SMALL)).to(dtype)
-    wide = reasoning._batch_tokens(Reasoner("tiny", model, None, "key"))
+    wide = reasoning._wider(Reasoner("tiny", model, None, "key"))
     made = model(torch.arange(6)[None], use_cache=True).past_key_values
     of_six = sum(kept.nbytes for layer in made.layers for kept in (layer.keys, layer.values))
     assert wide * of_six / 6 == pytest.approx(MEMORY / reasoning.OF_MEMORY, rel=1e-3)
     Placed.device = torch.device("cpu")
-    assert reasoning._batch_tokens(Reasoner("tiny", model, None, "key")) == reasoning.BATCH_TOKENS
-    assert reasoning._batch_tokens(SimpleNamespace(tokenizer=None)) == reasoning.BATCH_TOKENS
+    assert reasoning._wider(Reasoner("tiny", model, None, "key")) == 0
+    assert reasoning._wider(SimpleNamespace(tokenizer=None)) == 0
 
 
 @pytest.mark.parametrize("kind", ["flat", "tree", "inner roots"])
