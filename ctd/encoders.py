@@ -22,7 +22,9 @@ from ctd.cache import atomic, cache_dir, digest, file_digest, packaged_file
 from ctd.labels import LabelSpace
 
 SHARD = 32_768
-TOKENS_PER_BATCH = 2_048
+AT_ONCE = SHARD // 16  # texts
+BATCH_TOKENS = 2_048
+ON_ACCELERATOR = 65_536  # tokens of a batch: there a small one takes as long
 SAFE_COSINE = 0.999
 PROBE = ("Calcium/metabolism", "A heading.", "How hard is it to shortlist a document's labels?", "I50.21 " * 40)
 
@@ -31,13 +33,14 @@ class Encoder(Protocol):
     """What `encode` and the label index ask of an encoder.
 
     name: how tables call it. key: digest of everything its vectors depend on. book_key: the same whatever the dtype.
-    dim: d.
+    dim: d. at_once: how many texts are best given together, so that those of one length go side by side.
     """
 
     name: str
     key: str
     book_key: str
     dim: int
+    at_once: int
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit-norm float32 vectors, one a text; no cache, no progress bar."""
@@ -74,6 +77,8 @@ class SentenceEncoder:
             raise FileNotFoundError(
                 f"no sentence-transformers model {name!r}: not a folder here, and the hub gave none ({reason})"
             ) from error
+        on_processor = self._model.device.type == "cpu"
+        self.at_once, self._batch_tokens = (AT_ONCE, BATCH_TOKENS) if on_processor else (SHARD, ON_ACCELERATOR)
         if dtype == "auto":
             dtype = "bfloat16" if computes_bfloat16(device) and self._safe_in_bfloat16() else "float32"
         self._model.to(getattr(torch, dtype))
@@ -96,7 +101,7 @@ class SentenceEncoder:
             list(texts), truncation=True, max_length=self._model.max_seq_length, return_attention_mask=False
         )["input_ids"]
         out = np.empty((len(texts), int(self._model.get_embedding_dimension() or 0)), np.float32)
-        for rows in _batches([len(ids) for ids in tokens]):
+        for rows in _batches([len(ids) for ids in tokens], self._batch_tokens):
             ids = torch.tensor([tokens[row] for row in rows], device=self._model.device)
             features = self._model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
             out[rows] = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1).cpu().numpy()
@@ -111,7 +116,7 @@ class StaticEncoder:
 
         weights = packaged_file("wordllama_weights")
         self._model = WordLlama.load(cache_dir=weights.parent.parent, disable_download=True)
-        self.name, self.dim = "wordllama", int(self._model.embedding.shape[1])
+        self.name, self.dim, self.at_once = "wordllama", int(self._model.embedding.shape[1]), AT_ONCE
         self.key = self.book_key = digest(["static", file_digest(weights), version("wordllama")])
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
@@ -163,9 +168,10 @@ def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: s
             part = texts[start : start + SHARD]
             if not shard.exists():
                 made = np.empty((len(part), encoder.dim), np.float32)
-                for low in range(0, len(part), SHARD // 16):
-                    made[low : low + SHARD // 16] = encoder.vectors(part[low : low + SHARD // 16])
-                    bar.update(len(part[low : low + SHARD // 16]))
+                for low in range(0, len(part), encoder.at_once):
+                    together = part[low : low + encoder.at_once]
+                    made[low : low + len(together)] = encoder.vectors(together)
+                    bar.update(len(together))
                 with atomic(shard) as scratch, open(scratch, "wb") as stream:
                     np.save(stream, made)
             else:
@@ -173,12 +179,12 @@ def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: s
     return shards
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[np.ndarray]:
-    """Rows of equal token count, at most TOKENS_PER_BATCH tokens a batch."""
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[np.ndarray]:
+    """Rows of equal token count, at most batch_tokens tokens a batch (or one row alone)."""
     count = np.asarray(lengths)
     order = np.argsort(count, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(count[order])) + 1):
-        size = max(1, TOKENS_PER_BATCH // max(1, int(count[rows[0]])))
+        size = max(1, batch_tokens // max(1, int(count[rows[0]])))
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 

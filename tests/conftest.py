@@ -21,8 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a hub
 class HashEncoder:
     """Words to fixed random directions, summed: texts that share words are near. Needs no weights."""
 
-    def __init__(self, dim: int = 32) -> None:
-        self.name, self.dim, self.calls = "hash", dim, 0
+    def __init__(self, dim: int = 32, at_once: int = 512) -> None:
+        self.name, self.dim, self.at_once, self.calls = "hash", dim, at_once, 0
         self.key = self.book_key = f"hash-{dim}"
 
     def vectors(self, texts):

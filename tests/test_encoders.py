@@ -5,6 +5,7 @@ import pytest
 
 from ctd import encoders
 from ctd.cache import packaged_file
+from tests.conftest import HashEncoder
 
 TEXTS = ["Calcium/metabolism", "Liver", "How hard is it to shortlist?", "word " * 400, "Calcium/blood", "x"]
 
@@ -62,6 +63,26 @@ def test_the_second_call_reads_the_cache(encoder, own_cache):
     assert np.array_equal(first, encoder.vectors(TEXTS))
     encoders.encode(encoder, TEXTS[::-1])
     assert encoder.calls > calls + 1, "the order of the texts is part of the key"
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_an_encoder_is_given_as_many_texts_as_it_asks_for(own_cache, at_once):
+    encoder, asked = HashEncoder(at_once=at_once), []
+    vectors, whole = encoder.vectors, encoder.vectors(TEXTS)
+    encoder.vectors = lambda part: asked.append(len(part)) or vectors(part)
+    assert np.array_equal(encoders.encode(encoder, TEXTS), whole)
+    assert sum(asked) == len(TEXTS)
+    assert asked[0] == min(at_once, len(TEXTS))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 8, 1_000])
+def test_batches_hold_every_text_once_and_no_padding(batch_tokens):
+    lengths = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
+    together = [rows.tolist() for rows in encoders._batches(lengths, batch_tokens)]
+    assert sorted(row for rows in together for row in rows) == [*range(len(lengths))]
+    for rows in together:
+        assert len({lengths[row] for row in rows}) == 1
+        assert len(rows) == 1 or len(rows) * lengths[rows[0]] <= batch_tokens
 
 
 def test_a_killed_encoding_goes_on_after_its_last_shard(encoder, own_cache, monkeypatch):
