@@ -61,7 +61,7 @@ Words = Literal["cot", "fkl", "rkl"]
 FORMAT = "arms 3"  # of the kept results: another one begins anew
 MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
-ON_GPU = 6  # runs side by side on an accelerator, which one alone leaves waiting for the processor
+ON_GPU = 9  # runs side by side on an accelerator, which one alone leaves waiting for the processor
 N_SCORED = 64  # passages at most that heads are ranked on
 
 
@@ -294,6 +294,7 @@ def run(
     workers = min(workers or _side_by_side(of.reasoner.model), len(missing), of.plan.n_steps * len(missing) // STARTING)
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="students", unit=" runs") as bar:
         if workers > 1:
+            torch.cuda.empty_cache()  # what this process has set aside on an accelerator, its students could not use
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, context, _begin, (of, folder)) as pool:
                 try:
