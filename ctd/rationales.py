@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import Stemmer
-from bm25s.stopwords import STOPWORDS_EN
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
@@ -25,6 +24,7 @@ from ctd import encoders, traces
 from ctd.datasets.task import Task
 from ctd.index import LabelIndex
 from ctd.labels import LabelSpace
+from ctd.lexical import stop_words
 from ctd.traces import Trace
 
 TOPICS = ("{topics}", "mainly {topics}", "this is about {topics}", "broadly {topics}")
@@ -319,7 +319,7 @@ def words(text: str) -> list[Word]:
 def stems(text: str) -> frozenset[str]:
     """The stems of a text, without stop words and single letters (variables of a formula); all where none is left."""
     spelt = [word.lower() for word in WORD.findall(text)]
-    content = [word for word in spelt if word not in STOPWORDS_EN and (len(word) > 1 or word.isdigit())]
+    content = [word for word in spelt if word not in stop_words() and (len(word) > 1 or word.isdigit())]
     return frozenset(map(_stem, content or spelt or [text]))
 
 

@@ -1,5 +1,9 @@
 """Dense and lexical shortlists against brute force, grounding, and the saved form."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -104,6 +108,22 @@ def test_bm25_is_the_library_own_ranking(labels):
     assert np.allclose(scores[0], np.sort(expected)[::-1][:25])
     assert np.allclose(expected[found[0]], scores[0])
     assert found[0].tolist() == sorted(found[0], key=lambda label: (-expected[label], label))
+
+
+def test_students_do_not_import_bm25_which_may_set_memory_aside_for_jax():
+    asked = "import sys, ctd.arms; print('bm25s' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert told == "False\n"
+
+
+@pytest.mark.parametrize("own", ["", "true"])
+def test_where_jax_is_installed_bm25_has_it_set_no_memory_aside_unless_told_otherwise(space, monkeypatch, own):
+    if own:
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", own)
+    else:
+        monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    LexicalIndex(space)
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == (own or "false")
 
 
 def test_bm25_returns_only_labels_that_share_a_word(space):
