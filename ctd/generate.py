@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -94,8 +95,8 @@ def generate(
     change what it computes) needs another key. prompts: taken as they stand, no special tokens are added.
     batch_tokens: of a batch at most, prompts padded and max_tokens counted for each (or one prompt alone), so that
     memory is bounded; the longest prompts come first. wider: so many, and more prompts, where nothing is kept yet of
-    batches of that size; 0 for no more. temperature: 0 takes the likeliest token. top_p: tokens are drawn from the
-    likeliest that make up so much of the probability. stop: strings that end a text.
+    batches of that size and they fit the memory; 0 for no more. temperature: 0 takes the likeliest token. top_p:
+    tokens are drawn from the likeliest that make up so much of the probability. stop: strings that end a text.
     max_prompt_tokens: a bound below the one that the model's context sets. lists: items of lists may only be these
     labels, none twice in a list; log-probabilities stay the model's own. Not for a server.
     Raises ValueError for settings out of bounds, an empty prompt, a prompt too long for the model, or logits that are
@@ -116,7 +117,10 @@ def generate(
         lengths, precision = [len(row) for row in ids], str(model.model.dtype).removeprefix("torch.")
         kept = _kept(model, settings, batches(lengths, max_tokens, batch_tokens), lists)
         if wider and kept.missing == [*range(len(kept.batches))]:
-            kept = _kept(model, settings, batches(lengths, max_tokens, wider, WIDE), lists)
+            wide = _kept(model, settings, batches(lengths, max_tokens, wider, WIDE), lists)
+            with suppress(MemoryError):  # where another program takes that memory, narrow ones may still fit
+                writing = _write_all(model, ids, wide.batches, wide.missing, sampling, lists)
+                return _completed(wide, writing, desc, precision)
         writing = _write_all(model, ids, kept.batches, kept.missing, sampling, lists)
     else:
         if lists is not None:
@@ -129,10 +133,17 @@ def generate(
             raise ValueError(_empty(empty[0]))
         kept, precision = Kept(digest([FORMAT, model.key, *settings]), [[row] for row in range(len(prompts))]), ""
         writing = _ask_all(model, prompts, kept.missing, sampling)
+    return _completed(kept, writing, desc, precision)
+
+
+def _completed(
+    kept: Kept, writing: Iterator[tuple[int, list[Completion]]], desc: str, precision: str
+) -> list[Completion]:
+    """What is kept, and what is still to be written: each batch is kept as it comes."""
     if kept.missing:
         n_written, began = 0, time.perf_counter()
-        done = len(prompts) - sum(len(kept.batches[number]) for number in kept.missing)
-        with tqdm(total=len(prompts), initial=done, desc=desc, unit=" documents") as bar:
+        n_prompts, n_missing = sum(map(len, kept.batches)), sum(len(kept.batches[number]) for number in kept.missing)
+        with tqdm(total=n_prompts, initial=n_prompts - n_missing, desc=desc, unit=" documents") as bar:
             for number, completions in writing:
                 kept.add(number, completions)
                 n_written += sum(completion.n_tokens for completion in completions)

@@ -511,3 +511,20 @@ def test_a_batch_that_does_not_fit_says_what_to_lower(reasoner, monkeypatch):
     monkeypatch.setattr(reasoner.model, "generate", full)
     with pytest.raises(MemoryError, match=r"2 prompts of up to 8 tokens.*: lower batch_tokens below 16"):
         generate(reasoner, ["a", "aa"], max_tokens=6)
+
+
+def test_where_wider_batches_do_not_fit_narrow_ones_are_written(reasoner, monkeypatch):
+    whole, sizes, expected = reasoner.model.generate, [], generate(reasoner, PROMPTS[:3], max_tokens=6, batch_tokens=1)
+
+    def small(**given):
+        sizes.append(len(given["input_ids"]))
+        if sizes[-1] > 1:
+            raise torch.OutOfMemoryError("full")
+        return whole(**given)
+
+    monkeypatch.setattr(reasoner.model, "generate", small)
+    other = dataclasses.replace(reasoner, key="other")
+    assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected
+    assert sizes == [3, 1, 1, 1]
+    assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected
+    assert len(sizes) == 4, "they are kept, and read before wider ones are tried"
