@@ -77,8 +77,8 @@ class SentenceEncoder:
             raise FileNotFoundError(
                 f"no sentence-transformers model {name!r}: not a folder here, and the hub gave none ({reason})"
             ) from error
-        on_processor = self._model.device.type == "cpu"
-        self.at_once, self._batch_tokens = (AT_ONCE, BATCH_TOKENS) if on_processor else (SHARD, ON_ACCELERATOR)
+        on_accelerator = device.startswith("cuda")
+        self.at_once, self._batch_tokens = (SHARD, ON_ACCELERATOR) if on_accelerator else (AT_ONCE, BATCH_TOKENS)
         if dtype == "auto":
             dtype = "bfloat16" if computes_bfloat16(device) and self._safe_in_bfloat16() else "float32"
         self._model.to(getattr(torch, dtype))
