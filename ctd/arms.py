@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,7 @@ from ctd import (
 from ctd import shortlists as sl
 from ctd import teacher as tutor
 from ctd.attention import Head
-from ctd.cache import atomic, cache_dir, digest
+from ctd.cache import atomic, cache_dir, digest, scratch
 from ctd.datasets import Task
 from ctd.index import LabelIndex
 from ctd.losses import Weights
@@ -296,7 +297,10 @@ def run(
         if workers > 1:
             torch.cuda.empty_cache()  # what this process has set aside on an accelerator, its students could not use
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, context, _begin, (of, folder)) as pool:
+            with (
+                _on_disk(of, folder) as shared,
+                ProcessPoolExecutor(workers, context, _begin, (shared, folder)) as pool,
+            ):
                 try:
                     for done in as_completed([pool.submit(_teach_there, arm, seed) for arm, seed in missing]):
                         done.result()
@@ -327,14 +331,26 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(n)
 
 
+@contextmanager
+def _on_disk(of: School, folder: Path) -> Iterator[Path]:
+    """A school as a file for as long as processes read it, all at once: handed over in person, each waits for the last.
+
+    What it weighs is its label index. A teacher on the processor is mapped by all of them, one on an accelerator is
+    copied to each.
+    """
+    with scratch(folder / "school.pt") as path:
+        torch.save(of, path, pickle_protocol=pickle.HIGHEST_PROTOCOL)  # the one that bytes go into as they are
+        yield path
+
+
 _there: tuple[School, Path] | None = None
 
 
-def _begin(of: School, folder: Path) -> None:
+def _begin(shared: Path, folder: Path) -> None:
     global _there
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    _there = of, folder
+    _there = torch.load(shared, mmap=True, weights_only=False), folder
 
 
 def _end_with_parent() -> None:

@@ -29,32 +29,42 @@ def cache_dir(*parts: str) -> Path:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a scratch path beside `path`; when the block ends well, rename it to `path`.
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` for this process alone, a file's or a folder's; what lies there at the end is removed.
 
-    The scratch may be a file or a folder. On any failure, an interrupt included, it is removed and `path` is
-    as it was; what a killed process left behind is removed by the next one. Raises OSError with one line that names
-    the file when the disk is full.
+    What a killed process left behind there is removed by the next one.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    mine = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         if not psutil.pid_exists(int(stale.name.split(".")[-2])):
             _remove(stale)
     try:
-        yield scratch
-        if scratch.is_dir() and path.exists():
-            shutil.rmtree(path)
-        os.replace(scratch, path)
-    except OSError as error:
-        free = shutil.disk_usage(path.parent).free / 2**20
-        raise OSError(
-            error.errno,
-            f"could not write {path.name} ({error.strerror}; {free:.0f} MiB free in {path.parent}). Nothing "
-            "half-written was kept: free some space, or set CTD_CACHE to a roomier folder, and run again",
-        ) from error
+        yield mine
     finally:
-        _remove(scratch)
+        _remove(mine)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a scratch path beside `path`, of a file or a folder; when the block ends well, rename it to `path`.
+
+    On any failure, an interrupt included, it is removed and `path` is as it was. Raises OSError with one line that
+    names the file when the disk is full.
+    """
+    with scratch(path) as made:
+        try:
+            yield made
+            if made.is_dir() and path.exists():
+                shutil.rmtree(path)
+            os.replace(made, path)
+        except OSError as error:
+            free = shutil.disk_usage(path.parent).free / 2**20
+            raise OSError(
+                error.errno,
+                f"could not write {path.name} ({error.strerror}; {free:.0f} MiB free in {path.parent}). Nothing "
+                "half-written was kept: free some space, or set CTD_CACHE to a roomier folder, and run again",
+            ) from error
 
 
 def _remove(scratch: Path) -> None:

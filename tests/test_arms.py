@@ -88,15 +88,19 @@ def test_runs_side_by_side_end_as_one_after_the_other(school, tmp_path, monkeypa
     for one, other in zip(alone, beside, strict=True):
         assert one.loss == other.loss
         assert one.cots == other.cots
+    assert not list((tmp_path / "beside").glob(".school*")), "what the processes shared is gone"
 
 
 PARENT = """
-import multiprocessing, os, time
+import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+import torch
 from ctd import arms
 
 if __name__ == "__main__":
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), arms._begin, (None, None))
+    torch.save(None, school := Path(sys.argv[1]))
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), arms._begin, (school, school.parent))
     print(pool.submit(os.getpid).result(), flush=True)
     time.sleep(600)
 """
@@ -111,7 +115,7 @@ def test_students_on_an_accelerator_are_fewer_than_the_cores_of_its_machine(monk
 def test_processes_end_when_the_one_that_began_them_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, script, tmp_path / "school.pt"], stdout=subprocess.PIPE, text=True)
     child = psutil.Process(int(parent.stdout.readline()))
     assert child.is_running()
     parent.kill()
@@ -131,6 +135,7 @@ def test_where_one_student_fails_those_that_wait_do_not_begin(school, tmp_path, 
     with pytest.raises(ValueError, match="k must be between 1 and 36"):
         arms.run(broken, [bad], range(6), tmp_path, workers=2)
     assert len(list(tmp_path.glob("*/outcome.json"))) == 0
+    assert not list(tmp_path.glob(".school*"))
 
 
 def test_what_decides_about_a_student_is_in_its_key(school):
