@@ -207,9 +207,12 @@ class School:
 def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: int = 0) -> School:
     """The teacher's own traces about n_traces training documents, drawn by seed, and the documents to be answered.
 
-    Raises ValueError for a teacher behind a server, or where fewer than two traces can be learned from.
+    Raises ValueError for a teacher behind a server, a split that the task has not, or where fewer than two traces can
+    be learned from.
     """
     reasoner = teacher.reasoner
+    if plan.split not in task.documents:
+        raise ValueError(f"split must be one of {', '.join(task.documents)}, got {plan.split!r}")
     if not isinstance(reasoner, Reasoner):
         raise ValueError("a student is taught what its teacher computes: load the teacher here, not behind a server")
     drawn = task.sample("train", plan.n_traces, seed)
@@ -405,7 +408,7 @@ def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
         "arm": asdict(arm),
         "seed": seed,
         "plan": asdict(plan),
-        "hardware": models.hardware(),
+        "hardware": models.hardware(student.device),
         "values": {name: values.tolist() for name, values in values.items()},
         "answers": [list(one.ranking) for one in written],
         "cots": [one.trace.cot for one in written],

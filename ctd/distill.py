@@ -241,7 +241,7 @@ def train(
         raise ValueError("adapters are merged into whole weights, which FSDP cuts: launch without --use_fsdp")
     device = next(model.parameters()).device
     shared = copy.deepcopy(model) if accelerator.is_fsdp2 else model  # FSDP would leave pieces of the caller's own
-    learned_along = list(loss.parameters()) if isinstance(loss, nn.Module) else []
+    learned_along = list(loss.to(device).parameters()) if isinstance(loss, nn.Module) else []
     trained = [p for p in (shared if adapters is None else adapters).parameters() if p.requires_grad] + learned_along
     optimizer = torch.optim.AdamW(
         trained, settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay

@@ -234,3 +234,5 @@ def test_bad_input(school, tmp_path):
     served = replace(school.teacher, reasoner=None)
     with pytest.raises(ValueError, match="load the teacher here, not behind a server"):
         arms.school(served, school.task, school.index, PLAN)
+    with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'dev'"):
+        arms.school(school.teacher, school.task, school.index, replace(PLAN, split="dev"))

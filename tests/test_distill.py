@@ -346,6 +346,32 @@ ODD = {
 }
 
 
+class Learned(torch.nn.Module):
+    """A loss with a weight of its own, which has no values before it is brought to a device: like one that lies on
+    another than the model.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.empty(1, device="meta"))
+        self.brought = []
+
+    def to(self, device):
+        self.brought.append(device)
+        self.weight = torch.nn.Parameter(torch.ones(1, device=device))
+        return self
+
+    def forward(self, model, batch):
+        return plain_loss(model, batch) + batch.n_targets * self.weight.square().sum()
+
+
+def test_what_a_loss_learns_along_lies_where_the_model_does(tmp_path):
+    loss, model = Learned(), tiny()
+    distill.train(model, made(), SHORT, tmp_path, loss=loss)
+    assert loss.brought == [torch.device("cpu")]
+    assert 0 < loss.weight.item() < 1, "and it is learned"
+
+
 @pytest.mark.parametrize("layout", ODD)
 def test_families_whose_logits_are_more_than_one_matrix_are_refused(layout, tmp_path):
     model = tiny(layout, **ODD[layout], pad_token_id=0)

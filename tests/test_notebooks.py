@@ -187,6 +187,7 @@ MECHANISM = {
 CHANGES["09_standard_distillation"] = STUDENTS
 CHANGES["10_mechanistic_distillation"] = {
     **MECHANISM, "time_factors": {"time_factors": [2.0]}, "sizes": {"sizes": [6]}, "words": {"words": ["rkl"]},
+    "baselines": {"baselines": ["cot"]},
 }  # fmt: skip
 CHANGES["11_ablations"] = {
     **MECHANISM,
@@ -194,6 +195,7 @@ CHANGES["11_ablations"] = {
     "terms": {"terms": ["loop2"]},
     "tried_heads": {"tried_heads": [2]},
     "tried_weights": {"tried_weights": [0.3]},
+    "split": {"split": "validation"},
 }
 CHANGES["12_simulatability"] = {
     **MECHANISM, "n_retrieved": {"n_retrieved": 8}, "which": {"which": "first"}, "terms": {"terms": ["loop2"]},
