@@ -44,7 +44,7 @@ SMALL = {
     "07_do_the_instruments_work": {"n_documents": 8, "n_patched": 2},
     "08_complementarity": {**HEADS, "second_dataset": "none", "n_scored": 4, "n_patched": 3, "n_written": 0},
     "09_standard_distillation": TAUGHT,
-    "10_mechanistic_distillation": {**TAUGHT, "sizes": [8]},
+    "10_mechanistic_distillation": {**TAUGHT, "n_traces": [8]},
     "11_ablations": {**TAUGHT, "terms": ["1"]},
     "12_simulatability": TAUGHT,
     "13_claims": {},
@@ -186,14 +186,14 @@ MECHANISM = {
 }
 CHANGES["09_standard_distillation"] = STUDENTS
 CHANGES["10_mechanistic_distillation"] = {
-    **MECHANISM, "time_factors": {"time_factors": [2.0]}, "sizes": {"sizes": [6]}, "words": {"words": ["rkl"]},
-    "baselines": {"baselines": ["cot"]},
+    **MECHANISM, "n_traces": {"n_traces": [8, 6]}, "time_factors": {"time_factors": [2.0]},
+    "words": {"words": ["rkl"]}, "baselines": {"baselines": ["cot"]},
 }  # fmt: skip
 CHANGES["11_ablations"] = {
     **MECHANISM,
     "matching": {"matching": ["depth", "score"]},
     "terms": {"terms": ["loop2"]},
-    "tried_heads": {"tried_heads": [2]},
+    "n_heads": {"n_heads": [4, 2]},
     "tried_weights": {"tried_weights": [0.3]},
     "split": {"split": "validation"},
 }
@@ -218,7 +218,7 @@ OWN = {
     **{
         stem: SMALL[stem]
         | {"dataset": "records", "source": "c.jsonl"}
-        | ({} if stem.startswith("09") else {**CLUSTERED, "n_traces": 30})
+        | ({} if stem.startswith("09") else {**CLUSTERED, "n_traces": [30] if stem.startswith("10") else 30})
         for stem in (
             "09_standard_distillation", "10_mechanistic_distillation", "11_ablations", "12_simulatability",
         )
@@ -238,7 +238,7 @@ NEEDS = {
     ("08_complementarity", "n_near_misses"): {"shortlist_size": 20},
     ("08_complementarity", "second_teacher"): {"second_dataset": "organism"},
     ("10_mechanistic_distillation", "n_seeds"): {"batch_tokens": 600},  # several batches: their order is the seed's
-    ("11_ablations", "encoder"): {**CLUSTERED, "n_heads": 12},
+    ("11_ablations", "encoder"): {**CLUSTERED, "n_heads": [12]},
     ("08_complementarity", "second_topic_depth"): {"second_dataset": "organism"},
 }
 WITH_SOURCE = {"source", "text_column", "label_column"}
