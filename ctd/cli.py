@@ -260,6 +260,10 @@ def keep(
     from ctd import kept
 
     typer.echo(f"kept as {kept.keep(runs.find_run(run), name).path}")
+    typer.echo(
+        "Chapter 13 judges it too. Before you commit: make book PROFILE=smoke, look at its verdicts, then "
+        "ctd validate --write-golden 13_claims/smoke"
+    )
 
 
 @app.command(epilog="Examples:  ctd claims  |  ctd claims --profile smoke  |  ctd claims --check")

@@ -85,7 +85,9 @@ def test_a_name_that_is_no_folders_is_refused(run, name):
 def test_the_command_keeps_and_says_where(run):
     said = CliRunner().invoke(app, ["keep", str(run.path), "one"])
     assert said.exit_code == 0
-    assert said.stdout == f"kept as {kept.FOLDER / 'one'}\n"
+    where, then = said.stdout.splitlines()
+    assert where == f"kept as {kept.FOLDER / 'one'}"
+    assert then.endswith("ctd validate --write-golden 13_claims/smoke"), "or the golden results lack its verdicts"
     refused = CliRunner().invoke(app, ["keep", str(run.path), "a/b"])
     assert refused.exit_code == 2
     assert refused.stderr.startswith("error: the name is that of a folder")
