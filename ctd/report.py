@@ -42,7 +42,9 @@ def attended(words: Sequence[str], weights: Sequence[float]) -> None:
 
 
 def table(frame: pd.DataFrame, digits: int = 3) -> None:
-    """Show a table: whole numbers with thousands separators, others rounded, NaN as an empty cell, text as it is."""
+    """Show a table: whole numbers with thousands separators, others rounded, NaN as an empty cell, text as it is, but
+    that a narrow column may break it before an interval.
+    """
     display(HTML(frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")))
 
 
@@ -107,4 +109,4 @@ def _shown(value: object, digits: int) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.{digits}f}"
-    return str(value)
+    return str(value).replace(f"{NO_BREAK_SPACE}[", " [")

@@ -74,3 +74,9 @@ def test_gains_of_a_kept_run_stand_in_a_cell_each():
         ["mechanistic - cot, equal time", "0.030 [0.020, 0.040]", ""],
         ["fkl + mechanistic - fkl, equal steps", "0.010 [-0.020, 0.040]", ""],
     ]
+
+
+def test_a_cell_breaks_before_an_interval_and_not_within_it(shown):
+    report.table(pd.DataFrame({"n": [1234], "gain": [report.estimate(0.5, 0.25, 0.75)]}))
+    cells = re.findall("<td>(.*?)</td>", shown[0])
+    assert cells == ["1,234", f"0.500 [0.250,{report.NO_BREAK_SPACE}0.750]"]
