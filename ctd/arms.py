@@ -97,15 +97,6 @@ class Arm:
 STANDARD = (Arm("answer", "answer"), Arm("cot", "cot"), Arm("fkl", "fkl"), Arm("rkl", "rkl"))
 
 
-def ablated(weights: Weights, terms: Sequence[str]) -> list[Arm]:
-    """An arm for each phase ("1", "2") or term, named after what it leaves out of the loss; none for one that has no
-    weight anyway. Raises ValueError as `Weights.without` does.
-    """
-    names = {term: f"without phase {term}" if term.isdigit() else f"without {term}" for term in terms}
-    left = [Arm(name, "mechanistic", weights.without(term)) for term, name in names.items()]
-    return [arm for arm in left if arm.weights != weights]
-
-
 @dataclass(frozen=True)
 class Plan:
     """What all arms of an experiment share.

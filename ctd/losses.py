@@ -100,11 +100,15 @@ class Weights:
         return cls(*[phase * term for phase in phases for term in within])
 
     def without(self, *names: str) -> Weights:
-        """The same without some terms, by name, or without a phase, "1" or "2". ValueError for another name."""
+        """The same without some terms: one by its name, a phase ("1", "2"), or a kind in both of them ("write").
+
+        Raises ValueError for another name.
+        """
         known = [field.name for field in fields(self)]
-        gone = [name for name in known if name in names or name[-1] in names]
-        if unknown := [name for name in names if name not in known and name not in ("1", "2")]:
-            raise ValueError(f"term must be one of {', '.join(known)}, 1 or 2, got {unknown[0]!r}")
+        gone = [name for name in known if {name, name[:-1], name[-1]} & set(names)]
+        several = dict.fromkeys([name[-1] for name in known] + [name[:-1] for name in known])
+        if unknown := [name for name in names if name not in known and name not in several]:
+            raise ValueError(f"term must be one of {', '.join([*known, *several])}, got {unknown[0]!r}")
         return Weights(**{name: 0.0 if name in gone else getattr(self, name) for name in known})
 
 

@@ -148,18 +148,10 @@ def test_what_decides_about_a_student_is_in_its_key(school):
         key(seed=1), key(arm=COT), key(arm=replace(FULL, weights=Weights().without("1"))), key(of=other),
         key(arm=replace(FULL, time=2.0)), key(of=replace(school, passages=school.passages[1:])),
         key(arm=replace(FULL, words="fkl")), key(arm=replace(FULL, words="rkl")),
+        key(arm=replace(FULL, fade=0.5)),
     ]  # fmt: skip
-    assert len({key(), *changed}) == 9
+    assert len({key(), *changed}) == 10
     assert key(arm=COT) == key(of=other, arm=COT), "heads do not matter to the text alone"
-
-
-def test_an_arm_leaves_out_what_its_name_says_and_there_is_none_for_what_has_no_weight():
-    given = Weights.of((1, 2), (1, 0, 3))
-    found = arms.ablated(given, ["1", "loop2", "write2"])
-    assert [arm.name for arm in found] == ["without phase 1", "without loop2"]
-    assert [arm.weights for arm in found] == [Weights(0, 0, 0, 2, 0, 6), replace(given, loop2=0.0)]
-    with pytest.raises(ValueError, match="term must be one of attention1, .* got 'x'"):
-        arms.ablated(given, ["x"])
 
 
 def test_heads_are_the_teachers_highest_or_those_planted(school):

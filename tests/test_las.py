@@ -9,7 +9,7 @@ from scipy import stats as scipy_stats
 from scipy.special import expit
 
 from ctd import las as sim
-from ctd.arms import ablated
+from ctd.ablations import ablated
 from ctd.labels import LabelSpace
 from ctd.las import Simulator
 from ctd.losses import Weights

@@ -45,7 +45,7 @@ SMALL = {
     "08_complementarity": {**HEADS, "second_dataset": "none", "n_scored": 4, "n_patched": 3, "n_written": 0},
     "09_standard_distillation": TAUGHT,
     "10_mechanistic_distillation": {**TAUGHT, "n_traces": [8]},
-    "11_ablations": {**TAUGHT, "terms": ["1"]},
+    "11_ablations": {**TAUGHT, "tried": ["without 1"]},
     "12_simulatability": TAUGHT,
     "13_claims": {},
 }
@@ -189,14 +189,7 @@ CHANGES["10_mechanistic_distillation"] = {
     **MECHANISM, "n_traces": {"n_traces": [8, 6]}, "time_factors": {"time_factors": [2.0]},
     "words": {"words": ["rkl"]}, "baselines": {"baselines": ["cot"]},
 }  # fmt: skip
-CHANGES["11_ablations"] = {
-    **MECHANISM,
-    "matching": {"matching": ["depth", "score"]},
-    "terms": {"terms": ["loop2"]},
-    "n_heads": {"n_heads": [4, 2]},
-    "tried_weights": {"tried_weights": [0.3]},
-    "split": {"split": "validation"},
-}
+CHANGES["11_ablations"] = {**MECHANISM, "tried": {"tried": ["without loop2"]}, "split": {"split": "validation"}}
 CHANGES["12_simulatability"] = {
     **MECHANISM, "n_retrieved": {"n_retrieved": 8}, "which": {"which": "first"}, "terms": {"terms": ["loop2"]},
 }  # fmt: skip
@@ -238,7 +231,7 @@ NEEDS = {
     ("08_complementarity", "n_near_misses"): {"shortlist_size": 20},
     ("08_complementarity", "second_teacher"): {"second_dataset": "organism"},
     ("10_mechanistic_distillation", "n_seeds"): {"batch_tokens": 600},  # several batches: their order is the seed's
-    ("11_ablations", "encoder"): {**CLUSTERED, "n_heads": [12]},
+    ("11_ablations", "encoder"): {**CLUSTERED, "n_heads": 12},
     ("08_complementarity", "second_topic_depth"): {"second_dataset": "organism"},
 }
 WITH_SOURCE = {"source", "text_column", "label_column"}
