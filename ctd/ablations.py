@@ -19,23 +19,23 @@ def ablated(weights: Weights, terms: Sequence[str]) -> list[Arm]:
     return [arm for arm in left if arm.weights != weights]
 
 
-def changed(full: Arm, plan: Plan, within: Sequence[float], changes: Sequence[str]) -> list[tuple[Arm, Plan]]:
+def changed(full: Arm, plan: Plan, changes: Sequence[str]) -> list[tuple[Arm, Plan]]:
     """For each change the arm and the plan that it makes of the full ones; none for one that changes nothing.
 
-    changes: "without TERM" (see `ablated`), "weights X" (of both phases, times `within`), "fade X" (see `Arm`),
+    changes: "without TERM" (see `ablated`), "weights X" (all of them times X), "fade X" (see `Arm`),
     "heads N" and "matching RULE" (see `Plan`). Raises ValueError for another change, or a value out of range.
     """
-    made = [one for change in changes for one in _changed(full, plan, within, change)]
+    made = [one for change in changes for one in _changed(full, plan, change)]
     return [(arm, of) for arm, of in made if (replace(arm, name=full.name), of) != (full, plan)]
 
 
-def _changed(full: Arm, plan: Plan, within: Sequence[float], change: str) -> list[tuple[Arm, Plan]]:
+def _changed(full: Arm, plan: Plan, change: str) -> list[tuple[Arm, Plan]]:
     way, _, value = change.partition(" ")
     if way == "without":
         return [(replace(full, name=arm.name, weights=arm.weights), plan) for arm in ablated(full.weights, [value])]
     if way == "weights":
-        weight = _number(change, value)
-        return [(replace(full, name=f"weights {weight:g}", weights=Weights.of((weight, weight), within)), plan)]
+        factor = _number(change, value)
+        return [(replace(full, name=f"weights times {factor:g}", weights=full.weights.times(factor)), plan)]
     if way == "fade":
         share = _number(change, value)
         return [(replace(full, name=f"fading over {share:g}", fade=share), plan)]

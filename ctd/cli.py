@@ -216,11 +216,9 @@ def distill(
     heads: Annotated[int, typer.Option(help="The teacher's of each phase; 0 for those planted in it.")] = 4,
     matching: Annotated[Literal["depth", "score"], typer.Option(help="Of heads to the student's.")] = "depth",
     weights: Annotated[
-        tuple[float, float], typer.Option(help="Of the terms of Phase 1 and 2, against a loss of one token.")
-    ] = (1.0, 1.0),
-    within: Annotated[
-        tuple[float, float, float], typer.Option(help="Of attention, write and interaction within a phase.")
-    ] = (1.0, 0.1, 0.1),
+        tuple[float, float, float, float, float, float],
+        typer.Option(help="Of attention, write and interaction in Phase 1, then in 2, against a loss of one token."),
+    ] = (1.0, 0.1, 0.1, 1.0, 0.1, 0.1),
     words: Annotated[Words, typer.Option(help="What these terms are added to: the text, or a divergence.")] = "cot",
     fade: Annotated[float, typer.Option(help="Fraction of the steps over which these fall to 0; 0 never.")] = 0.0,
     live: Annotated[
@@ -239,7 +237,7 @@ def distill(
     from ctd.distill import processes
     from ctd.losses import Weights
 
-    arm = arms.Arm(out.name, teaching, Weights.of(weights, within), fade, words=words)
+    arm = arms.Arm(out.name, teaching, Weights.of(weights), fade, words=words)
     plan = arms.Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
         batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,

@@ -88,16 +88,16 @@ class Weights:
                 raise ValueError(f"weight {name} must be at least 0, got {value}")
 
     @classmethod
-    def of(cls, phases: Sequence[float], within: Sequence[float] = (1.0, 1.0, 1.0)) -> Weights:
-        """A weight for each phase, times those of attention, write and interaction within it.
+    def of(cls, values: Sequence[float]) -> Weights:
+        """The weights in the order of their names. Raises ValueError for another number of them, or one below 0."""
+        names = [field.name for field in fields(cls)]
+        if len(values) != len(names):
+            raise ValueError(f"there are {len(names)} weights ({', '.join(names)}), got {len(values)}")
+        return cls(*values)
 
-        Raises ValueError for another number of them than two and three, or a negative product.
-        """
-        if len(phases) != 2:
-            raise ValueError(f"there are 2 phases, got {len(phases)} weights")
-        if len(within) != 3:
-            raise ValueError(f"within a phase there are 3 terms (attention, write, interaction), got {len(within)}")
-        return cls(*[phase * term for phase in phases for term in within])
+    def times(self, factor: float) -> Weights:
+        """All of them multiplied. Raises ValueError for a factor below 0."""
+        return Weights(*[factor * weight for weight in asdict(self).values()])
 
     def without(self, *names: str) -> Weights:
         """The same without some terms: one by its name, a phase ("1", "2"), or a kind in both of them ("write").

@@ -187,13 +187,12 @@ class TestMechanistic:
         assert faded(student, done).item() == pytest.approx(words(student, done).item())
         assert both(student.eval(), batch).item() == pytest.approx(distill.token_loss(student, batch).item())
 
-    def test_weights_of_phases_and_of_terms_within_them(self):
-        assert Weights.of((1, 2), (1, 0.5, 0)) == Weights(1, 0.5, 0, 2, 1, 0)
-        assert Weights.of((1, 1)) == Weights()
-        with pytest.raises(ValueError, match="within a phase there are 3 terms .attention, write, interaction., got 2"):
-            Weights.of((1, 1), (1, 1))
-        with pytest.raises(ValueError, match="there are 2 phases, got 1 weights"):
-            Weights.of((1,))
+    def test_weights_in_the_order_of_their_names(self):
+        given = Weights.of((1, 0.5, 0, 2, 1, 0))
+        assert given == Weights(attention1=1, write1=0.5, interaction1=0, loop2=2, write2=1, interaction2=0)
+        assert given.times(2) == Weights(2, 1, 0, 4, 2, 0)
+        with pytest.raises(ValueError, match="there are 6 weights .attention1, .*, interaction2., got 2"):
+            Weights.of((1, 1))
 
     def test_the_projection_is_learned_along_and_of_the_students_width(self):
         teacher = made("llama")

@@ -181,13 +181,12 @@ MECHANISM = {
     "topic_depth": {"topic_depth": 0},
     "n_heads": {"n_heads": 2},
     "matching": {"matching": "score"},
-    "weights": {"weights": [0.3, 1.0]},
-    "within": {"within": [1.0, 1.0, 1.0]},
+    "weights": {"weights": [0.3, 0.1, 0.1, 1.0, 0.1, 0.1]},
 }
 CHANGES["09_standard_distillation"] = STUDENTS
 CHANGES["10_mechanistic_distillation"] = {
     **MECHANISM, "n_traces": {"n_traces": [8, 6]}, "time_factors": {"time_factors": [2.0]},
-    "words": {"words": ["rkl"]}, "baselines": {"baselines": ["cot"]},
+    "words": {"words": ["rkl"]}, "baselines": {"baselines": ["cot"]}, "fade": {"fade": 0.5},
 }  # fmt: skip
 CHANGES["11_ablations"] = {**MECHANISM, "tried": {"tried": ["without loop2"]}, "split": {"split": "validation"}}
 CHANGES["12_simulatability"] = {
