@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -276,8 +277,8 @@ def run(
     """Every arm with every seed, in order of arms, then seeds; those that were trained before are read.
 
     folder: where students and outcomes are kept; the cache's own by default. workers: runs side by side; 0 for as many
-    as there are cores, but `ON_GPU` at most with the teacher on an accelerator. Raises ValueError for two arms of one
-    name.
+    as there are cores, but `ON_GPU` at most with the teacher on an accelerator, and half of them each time that a
+    process is killed. Raises ValueError for two arms of one name.
     """
     if len({arm.name for arm in arms}) < len(arms):
         raise ValueError(f"arms need names of their own, got {', '.join(arm.name for arm in arms)}")
@@ -289,25 +290,33 @@ def run(
     workers = min(workers or _side_by_side(of.reasoner.model), len(missing), of.plan.n_steps * len(missing) // STARTING)
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="students", unit=" runs") as bar:
         if workers > 1:
-            torch.cuda.empty_cache()  # what this process has set aside on an accelerator, its students could not use
-            context = multiprocessing.get_context("spawn")
-            with (
-                _on_disk(of, folder) as shared,
-                ProcessPoolExecutor(workers, context, _begin, (shared, folder)) as pool,
-            ):
-                try:
-                    for done in as_completed([pool.submit(_teach_there, arm, seed) for arm, seed in missing]):
-                        done.result()
-                        bar.update()
-                except BaseException:  # an interrupt too: those that wait are not to begin
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+            try:
+                _beside(of, missing, folder, workers, bar)
+            except BrokenProcessPool:
+                bar.write(
+                    f"a student's process was killed, most often for want of memory: going on with {workers // 2} at a "
+                    f"time in place of {workers}, from their checkpoints"
+                )
+                return run(of, arms, seeds, folder, workers // 2)
         else:
             with _one_thread():
                 for arm, seed in missing:
                     teach(of, arm, seed, folder)
                     bar.update()
     return [_read(wanted[arm.name, seed], arm.name, seed) for arm in arms for seed in seeds]
+
+
+def _beside(of: School, missing: Sequence[tuple[Arm, int]], folder: Path, workers: int, bar: tqdm) -> None:
+    torch.cuda.empty_cache()  # what this process has set aside on an accelerator, its students could not use
+    context = multiprocessing.get_context("spawn")
+    with _on_disk(of, folder) as shared, ProcessPoolExecutor(workers, context, _begin, (shared, folder)) as pool:
+        try:
+            for done in as_completed([pool.submit(_teach_there, arm, seed) for arm, seed in missing]):
+                done.result()
+                bar.update()
+        except BaseException:  # an interrupt too: those that wait are not to begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _side_by_side(teacher: Any) -> int:

@@ -1,9 +1,10 @@
 """Arms share everything but their loss; students are kept and read again; tables against hand counts."""
 
 import copy
+import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -135,6 +136,22 @@ def test_where_one_student_fails_those_that_wait_do_not_begin(school, tmp_path, 
     with pytest.raises(ValueError, match="k must be between 1 and 36"):
         arms.run(broken, [bad], range(6), tmp_path, workers=2)
     assert len(list(tmp_path.glob("*/outcome.json"))) == 0
+    assert not list(tmp_path.glob(".school*"))
+
+
+class TooLarge(arms.School):
+    """A school that ends every process which reads it, as the kernel does where memory is short."""
+
+    def __setstate__(self, state):
+        os._exit(9)
+
+
+def test_where_processes_are_killed_fewer_go_on(school, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(arms, "STARTING", 1)
+    large = TooLarge(**{field.name: getattr(school, field.name) for field in fields(school)})
+    found = arms.run(large, [COT], [0, 1], tmp_path, workers=2)
+    assert [one.seed for one in found] == [0, 1]
+    assert "most often for want of memory: going on with 1 at a time in place of 2" in "".join(capsys.readouterr())
     assert not list(tmp_path.glob(".school*"))
 
 
