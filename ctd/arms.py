@@ -167,6 +167,15 @@ class School:
         return self.task.gold(self.plan.split)[: self.plan.n_test]
 
     @property
+    def counted(self) -> str:
+        """How many traces are learned from, in words, and why where they are fewer than the plan asks for."""
+        n, asked, there = len(self.passages), self.plan.n_traces, len(self.task.documents["train"])
+        reasons = [f"{asked:,} asked for"] if n < asked else []
+        reasons += [f"the task has {there:,} training documents"] if there < asked else []
+        reasons += [f"{many:,} left out: {reason}" for reason, many in self.left_out.items()]
+        return f"{n:,} traces" + (f" ({'; '.join(reasons)})" if reasons else "")
+
+    @property
     def mixed(self) -> bool:
         """Whether students are trained in mixed precision: where the teacher is in bfloat16. An organism never is: what
         its students learn is the same on every processor.
@@ -197,7 +206,8 @@ class School:
 
 
 def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: int = 0) -> School:
-    """The teacher's own traces about n_traces training documents, drawn by seed, and the documents to be answered.
+    """The teacher's own traces about n_traces training documents (all where there are fewer: see `School.counted`),
+    drawn by seed, and the documents to be answered.
 
     Raises ValueError for a teacher behind a server, a split that the task has not, or where fewer than two traces can
     be learned from.

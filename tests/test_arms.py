@@ -47,6 +47,15 @@ def test_documents_to_learn_from_and_to_answer_are_others(school):
     assert len(school.texts) == school.gold.shape[0] == 4
 
 
+def test_fewer_traces_than_were_asked_for_are_said_to_be_fewer(school):
+    assert school.counted == "6 traces"
+    there = len(school.task.documents["train"])
+    more = replace(school, plan=replace(PLAN, n_traces=there + 1), left_out={"no CoT": there - 6})
+    assert more.counted == (
+        f"6 traces ({there + 1:,} asked for; the task has {there:,} training documents; {there - 6:,} left out: no CoT)"
+    )
+
+
 def test_the_teacher_knows_its_own_words_about_the_test_documents_best(school):
     assert len(school.held) == 4
     text = school.reasoner.tokenizer.decode(school.held[0].ids)
