@@ -1,6 +1,7 @@
 """The book's own notebooks: their shape, their smoke runs run again, and proof that every parameter matters."""
 
 import json
+import sys
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -307,6 +308,7 @@ def results(tmp_path_factory):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     organism.build(PLANTED, folder / "small-planted", folder / "training")
 
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
     shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
 
     def outcome(stem, overrides):
