@@ -95,7 +95,8 @@ class Row:
         ours = "<br>".join(escape(number, quote=False) for number in self.ours)
         if self.kept:
             return (
-                f'<tr><td colspan="2"><em>the same, by a kept run:</em> {escape(self.made, quote=False)}</td>'
+                f'<tr><td colspan="2"><em>the same, by the kept run {escape(self.kept)}:</em> '
+                f"{escape(self.made, quote=False)}</td>"
                 f"<td>{ours}</td><td><strong>{verdict}</strong></td>"
                 f'<td><a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}</td></tr>'
             )

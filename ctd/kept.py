@@ -50,11 +50,12 @@ def made(run: RunFolder) -> str:
 
 def title(run: RunFolder) -> str:
     """What it is, as a sentence of Markdown; with the parameters that were asked for instead of its profile's."""
-    asked, documents = run.manifest["parameters"], run.results["documents"]["value"]
+    asked = run.manifest["parameters"]
+    counts = ", ".join(f"{run.results[one]['value']:,} {one}" for one in ("traces", "documents") if one in run.results)
     instead = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in run.manifest["overrides"].items())
     return (
         f"By a run that is kept with the book in `data/results/{run.path.name}`: **{asked['teacher']}, "
-        f"{asked['dataset']}**, {documents:,} documents ({made(run)})" + (f", with {instead}." if instead else ".")
+        f"{asked['dataset']}**, {counts} ({made(run)})" + (f", with {instead}." if instead else ".")
     )
 
 

@@ -317,7 +317,7 @@ def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
     assert last.key == "verdict/las-each-phase", "of what it reads the kept run has nothing"
     assert claims.counts(rows)[NOT_REPRODUCED] == 0
     assert big.cells[-1] == "data/results/big (a GPU, commit 01234567)"
-    assert "<em>the same, by a kept run:</em> a GPU, commit 01234567</td>" in big.html
+    assert "<em>the same, by the kept run big:</em> a GPU, commit 01234567</td>" in big.html
     (problem,) = claims.check("smoke", folder)
     assert problem.startswith("verdict/las/big is 'not recorded' in ")
     keep_ledger(folder)

@@ -45,8 +45,13 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
         "By a run that is kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
         '(2 cores (a chip), commit 01234567), with `weights=[1.0, 0.0]`, `note="a"`.'
     )
+    record = json.loads((run.path / "results.json").read_text())
+    record["results"].append({"name": "traces", "value": 1591, "unit": "traces", "interval": None})
+    (run.path / "results.json").write_text(json.dumps(record))
     (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"overrides": {}}))
-    assert kept.title(RunFolder(run.path)).endswith("commit 01234567).")
+    assert kept.title(RunFolder(run.path)).endswith(
+        "1,591 traces, 1,007 documents (2 cores (a chip), commit 01234567)."
+    )
     for machine, words in (
         ({"gpu": "a GPU", "cores": 2}, "a GPU, "),
         ({"gpu": None, "cores": 1, "cpu": "b"}, "1 core (b)"),
