@@ -8,6 +8,7 @@ import shutil
 
 import pandas as pd
 
+from ctd import report
 from ctd.cache import DATA, atomic
 from ctd.record import RESULTS
 from ctd.runs import MANIFEST, RunFolder
@@ -51,7 +52,7 @@ def made(run: RunFolder) -> str:
 def title(run: RunFolder) -> str:
     """What it is, as a sentence of Markdown; with the parameters that were asked for instead of its profile's."""
     asked = run.manifest["parameters"]
-    counts = ", ".join(f"{run.results[one]['value']:,} {one}" for one in ("traces", "documents") if one in run.results)
+    counts = report.counts({one: run.results[one]["value"] for one in ("traces", "documents") if one in run.results})
     instead = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in run.manifest["overrides"].items())
     return (
         f"By a run that is kept with the book in `data/results/{run.path.name}`: **{asked['teacher']}, "
