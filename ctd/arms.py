@@ -47,7 +47,7 @@ from ctd import (
 from ctd import shortlists as sl
 from ctd import teacher as tutor
 from ctd.attention import Head
-from ctd.cache import atomic, cache_dir, digest, scratch
+from ctd.cache import atomic, cache_dir, digest, once, scratch
 from ctd.datasets import Task
 from ctd.index import LabelIndex
 from ctd.losses import Weights
@@ -401,9 +401,15 @@ def _beginner(of: School, seed: int) -> Any:
 
 
 def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
-    """Train one student and let it answer; student and outcome go to a folder of their own."""
-    plan = of.plan
+    """Train one student and let it answer; student and outcome go to a folder of their own, once."""
     home = folder / key(of, arm, seed)
+    with once(home / "outcome.json") as missing:
+        if missing:
+            _teach(of, arm, seed, home)
+
+
+def _teach(of: School, arm: Arm, seed: int, home: Path) -> None:
+    plan = of.plan
     student, log = taught(of, arm, seed, home)
     own = digest([key(of, arm, seed), str(len(log))])
     began = time.perf_counter()

@@ -1,6 +1,7 @@
 """Files that are made once: where they lie, and how a half-written one never gets read.
 
-Notes: a file in the cache is written beside its place and renamed into it, so it is whole or absent.
+Notes: a file in the cache is written beside its place and renamed into it, so it is whole or absent. Processes that
+share a cache do not make the same thing twice: the first one makes it, the others wait for it.
 """
 
 import glob
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import platformdirs
 import psutil
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
@@ -65,6 +68,29 @@ def atomic(path: Path) -> Iterator[Path]:
                 f"could not write {path.name} ({error.strerror}; {free:.0f} MiB free in {path.parent}). Nothing "
                 "half-written was kept: free some space, or set CTD_CACHE to a roomier folder, and run again",
             ) from error
+
+
+@contextmanager
+def once(path: Path) -> Iterator[bool]:
+    """Yield whether `path` is missing, and so is this process's to make in the block.
+
+    Another process that asks meanwhile waits, says so, and finds it made; where this one failed or was killed, the next
+    makes it.
+    """
+    if path.exists():
+        yield False
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        tqdm.write(f"another process is making {path.parent.name}/{path.name}: waiting for it")
+        lock.acquire()
+    try:
+        yield not path.exists()
+    finally:
+        lock.release()
 
 
 def _remove(scratch: Path) -> None:

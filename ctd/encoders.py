@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.lib.format import write_array_header_2_0
 from tqdm import tqdm
 
-from ctd.cache import atomic, cache_dir, digest, file_digest, packaged_file
+from ctd.cache import atomic, cache_dir, digest, file_digest, once, packaged_file
 from ctd.labels import LabelSpace
 
 SHARD = 32_768
@@ -143,22 +143,30 @@ def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Fl
         raise ValueError(f"text {empty} of {len(texts)} is empty: an encoder needs something to read")
     key = digest([encoder.key, torch.__version__.partition("+")[0], platform.machine(), *texts])[:32]
     path = cache_dir("vectors") / f"{key}.npy"
-    if not path.exists():
-        shards = _encode_shards(encoder, texts, cache_dir("vectors", f"{key}.shards"), desc)
-        with atomic(path) as scratch, open(scratch, "wb") as stream:
-            shape = {"descr": "<f4", "fortran_order": False, "shape": (len(texts), encoder.dim)}
-            write_array_header_2_0(stream, shape)
-            for shard in shards:
-                stream.write(np.load(shard).tobytes())
-        for shard in shards:
-            shard.unlink()
-        shards[0].parent.rmdir()
+    with once(path) as missing:
+        if missing:
+            _encode(encoder, texts, path, desc)
     return np.load(path, mmap_mode="r")
 
 
 def encode_labels(encoder: Encoder, space: LabelSpace) -> Float[np.ndarray, "labels d"]:
     """Unit vectors of all labels of a label space, as `encode` gives them."""
     return encode(encoder, space.texts[: len(space)], f"embedding {len(space):,} labels")
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], path: Path, desc: str) -> None:
+    """The vectors as one file, by way of shards in a folder beside it."""
+    folder = path.with_suffix(".shards")
+    folder.mkdir(exist_ok=True)
+    shards = _encode_shards(encoder, texts, folder, desc)
+    with atomic(path) as scratch, open(scratch, "wb") as stream:
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (len(texts), encoder.dim)}
+        write_array_header_2_0(stream, shape)
+        for shard in shards:
+            stream.write(np.load(shard).tobytes())
+    for shard in shards:
+        shard.unlink()
+    folder.rmdir()
 
 
 def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: str) -> list[Path]:

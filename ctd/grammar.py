@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
-from ctd.cache import atomic, cache_dir, digest
+from ctd.cache import atomic, cache_dir, digest, once
 from ctd.labels import LabelSpace
 
 AT_ONCE = 50_000  # labels that are tokenised together
@@ -41,10 +41,11 @@ class LabelLists:
         texts = _lines(space)
         self.key = _key(texts, tokenizer)
         path = cache_dir("grammar") / f"{self.key[:32]}.npy"
-        if not path.exists():
-            made = _table(texts, tokenizer)
-            with atomic(path) as scratch, open(scratch, "wb") as file:
-                np.save(file, made)
+        with once(path) as missing:
+            if missing:
+                made = _table(texts, tokenizer)
+                with atomic(path) as scratch, open(scratch, "wb") as file:
+                    np.save(file, made)
         table: Int[np.ndarray, "lines tokens"] = np.load(path, mmap_mode="r" if len(texts) > AT_ONCE else None)
         if len(set(table[[0, -1], 0].tolist())) > 1:
             raise ValueError("this tokenizer begins list items with different tokens: lists cannot be kept to labels")

@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from ctd import encoders
-from ctd.cache import atomic, cache_dir, digest
+from ctd.cache import atomic, cache_dir, digest, once
 from ctd.labels import LabelSpace
 
 KINDS = ("flat", "hnsw", "ivfpq")
@@ -60,10 +60,11 @@ class LabelIndex:
         if kind == "flat":
             return cls(space, encoder, kind, _filled(faiss.IndexFlatIP(encoder.dim), vectors))
         path = cache_dir("indexes") / f"{digest([encoder.key, kind, str(seed), *space.texts])[:32]}.faiss"
-        if not path.exists():
-            made = _hnsw(vectors) if kind == "hnsw" else _ivfpq(vectors, space.name, seed)
-            with atomic(path) as scratch:
-                faiss.write_index(made, str(scratch))
+        with once(path) as missing:
+            if missing:
+                made = _hnsw(vectors) if kind == "hnsw" else _ivfpq(vectors, space.name, seed)
+                with atomic(path) as scratch:
+                    faiss.write_index(made, str(scratch))
         return cls(space, encoder, kind, _mapped(path))
 
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:

@@ -20,7 +20,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from ctd.cache import DATA, atomic, cache_dir, digest, file_digest, packaged_file
+from ctd.cache import DATA, atomic, cache_dir, digest, file_digest, once, packaged_file
 from ctd.encoders import computes_bfloat16
 
 SMOLLM2 = "smollm2"
@@ -231,11 +231,12 @@ def _converted(file: Path, sha256: str) -> Path:
     """The cached safetensors folder (float32, tokenizer, chat template) of a GGUF file, made on the first call."""
     key = digest([sha256, transformers.__version__])[:16]
     folder = cache_dir("models") / f"{file.stem}-{key}"
-    if not folder.exists():
-        model, tokenizer = _read_gguf(file, {"dtype": torch.float32})
-        with atomic(folder) as scratch:
-            model.save_pretrained(scratch)
-            tokenizer.save_pretrained(scratch)
+    with once(folder) as missing:
+        if missing:
+            model, tokenizer = _read_gguf(file, {"dtype": torch.float32})
+            with atomic(folder) as scratch:
+                model.save_pretrained(scratch)
+                tokenizer.save_pretrained(scratch)
     return folder
 
 

@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from ctd import attention, heads
 from ctd.attention import Attended, Head
-from ctd.cache import atomic, cache_dir, digest
+from ctd.cache import atomic, cache_dir, digest, once
 from ctd.passages import Passage
 
 PHASES = ("phase1", "phase2")
@@ -279,14 +279,15 @@ def stored(
     """
     told = json.dumps([asdict(one) for one in passages])
     path = (folder or cache_dir("signals")) / f"{digest([FORMAT, key, json.dumps(chosen), told])[:32]}.safetensors"
-    if not path.is_file():
-        arrays = {
-            f"{row}/{field.name}": np.ascontiguousarray(getattr(one, field.name))
-            for row, one in enumerate(keep(model, passages, chosen))
-            for field in fields(one)
-        }
-        with atomic(path) as scratch:
-            save_file(arrays, scratch, {"passages": str(len(passages))})
+    with once(path) as missing:
+        if missing:
+            arrays = {
+                f"{row}/{field.name}": np.ascontiguousarray(getattr(one, field.name))
+                for row, one in enumerate(keep(model, passages, chosen))
+                for field in fields(one)
+            }
+            with atomic(path) as scratch:
+                save_file(arrays, scratch, {"passages": str(len(passages))})
     return Stored(path)
 
 

@@ -66,6 +66,6 @@ def teach(
             of.reasoner.tokenizer.save_pretrained(scratch)
             shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        (work / checkpoint.CHECKPOINT).unlink()
+        (work / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # another run may teach the same student
     processes.wait_for_everyone()
     return manifest

@@ -1,9 +1,11 @@
 """Arms share everything but their loss; students are kept and read again; tables against hand counts."""
 
 import copy
+import multiprocessing
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -99,6 +101,18 @@ def test_runs_side_by_side_end_as_one_after_the_other(school, tmp_path, monkeypa
         assert one.loss == other.loss
         assert one.cots == other.cots
     assert not list((tmp_path / "beside").glob(".school*")), "what the processes shared is gone"
+
+
+def test_two_processes_that_want_the_same_student_teach_it_once(school, tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        arms._on_disk(school, tmp_path) as shared,
+        ProcessPoolExecutor(2, spawn, arms._begin, (shared, tmp_path)) as pool,
+    ):
+        for taught in [pool.submit(arms._teach_there, COT, 5) for _ in range(2)]:
+            taught.result()
+    (outcome,) = arms.run(school, [COT], [5], tmp_path)
+    assert outcome.steps == 3
 
 
 PARENT = """

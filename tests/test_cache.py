@@ -48,6 +48,65 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [living.name, "table"]
 
 
+MAKER = """
+import sys
+from pathlib import Path
+from ctd import cache
+
+with cache.once(Path(sys.argv[1])) as missing:
+    if missing:
+        print("making", flush=True)
+        sys.stdin.readline()
+        Path(sys.argv[1]).write_text("made")
+    else:
+        print("found", flush=True)
+"""
+
+
+@pytest.fixture
+def maker(tmp_path):
+    """Begins a process that makes `thing`, once it is told to go on."""
+    begun = []
+
+    def begin():
+        command = [sys.executable, "-c", MAKER, tmp_path / "new" / "thing"]
+        begun.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_make_a_thing_once(maker, tmp_path):
+    first = maker()
+    assert first.stdout.readline() == "making\n"
+    second = maker()
+    assert second.stdout.readline() == "another process is making new/thing: waiting for it\n"
+    first.communicate("\n")
+    assert second.communicate() == ("found\n", None)
+    assert maker().communicate() == ("found\n", None)
+
+
+def test_what_a_killed_process_did_not_make_the_next_one_makes(maker, tmp_path):
+    first = maker()
+    assert first.stdout.readline() == "making\n"
+    second = maker()
+    assert second.stdout.readline().startswith("another process")
+    first.kill()
+    assert second.communicate("\n") == ("making\n", None)
+    assert (tmp_path / "new" / "thing").read_text() == "made"
+
+
+def test_what_could_not_be_made_is_still_missing(tmp_path):
+    with pytest.raises(RuntimeError), cache.once(tmp_path / "thing") as missing:
+        assert missing
+        raise RuntimeError
+    with cache.once(tmp_path / "thing") as missing:
+        assert missing
+
+
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from ctd.cache import DATA, cache_dir, digest
+from ctd.cache import DATA, cache_dir, digest, once
 from ctd.datasets.task import SPLITS, Card, Task, labels_matrix, split_by_hash
 
 __all__ = ["READERS", "SPLITS", "Card", "Task", "labels_matrix", "load", "load_as_asked", "split_by_hash"]
@@ -45,8 +45,9 @@ def load(name: str, **options: object) -> Task:
     if name in STREAMED:
         return _read(name, options)
     folder = cache_dir("tasks") / f"{name}-{_key(options)[:24]}"
-    if not folder.is_dir():
-        _read(name, options).save(folder)
+    with once(folder) as missing:
+        if missing:
+            _read(name, options).save(folder)
     return Task.load(folder)
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
-from ctd.cache import atomic, cache_dir, digest
+from ctd.cache import atomic, cache_dir, digest, once
 from ctd.datasets import icd10cm
 from ctd.datasets.task import SPLITS, Card, Task, split_by_hash
 from ctd.labels import LabelSpace
@@ -47,10 +47,11 @@ def load(folder: Path, on_missing: str = "drop") -> Task:
     readers = [Path(module).read_bytes() for module in (__file__, icd10cm.__file__)]
     prepared = cache_dir("mimic") / digest([*states, *readers, on_missing])[:24]
     space = icd10cm.label_space()
-    if not prepared.is_dir():
-        with atomic(prepared) as scratch:
-            scratch.mkdir()
-            _prepare(notes, diagnoses, space, on_missing, scratch)
+    with once(prepared) as missing:
+        if missing:
+            with atomic(prepared) as scratch:
+                scratch.mkdir()
+                _prepare(notes, diagnoses, space, on_missing, scratch)
     return Task(
         documents=DatasetDict({split: Dataset.from_file(str(prepared / f"{split}.arrow")) for split in SPLITS}),
         space=space,

@@ -22,7 +22,7 @@ from datasets import Dataset, DatasetDict
 from jaxtyping import Bool
 from scipy.sparse import csr_matrix, load_npz, save_npz
 
-from ctd.cache import atomic, cache_dir, digest
+from ctd.cache import atomic, cache_dir, digest, once
 from ctd.datasets import lines
 from ctd.datasets.lines import Documents, field, identifier, read_json_lines, read_lines, string
 from ctd.datasets.task import SPLITS, Card, Task, split_by_hash
@@ -56,10 +56,11 @@ def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", 
     states = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files.values()]
     readers = [Path(module).read_bytes() for module in (__file__, lines.__file__)]
     prepared = cache_dir("xmc") / digest([*states, *readers, f"{title_only} {on_empty} {validation}"])[:24]
-    if not prepared.is_dir():
-        with atomic(prepared) as scratch:
-            scratch.mkdir()
-            _prepare(files, folder.name, title_only, on_empty, validation, scratch)
+    with once(prepared) as missing:
+        if missing:
+            with atomic(prepared) as scratch:
+                scratch.mkdir()
+                _prepare(files, folder.name, title_only, on_empty, validation, scratch)
     return Task(
         documents=DatasetDict({split: Dataset.from_file(str(prepared / f"{split}.arrow")) for split in SPLITS}),
         space=LabelSpace.load(prepared / "labels.parquet"),
