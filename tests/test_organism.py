@@ -142,6 +142,15 @@ def test_the_task_loads_by_name(space, own_cache):
     assert rows[first.uid]["labels"] == sorted(first.labels)
 
 
+def test_the_large_task_has_the_same_test_documents_and_many_more_to_learn_from(own_cache):
+    task, large = datasets.load("organism"), datasets.load("org-10k")
+    assert len(large.documents["train"]) == 8311
+    assert large.space.texts == task.space.texts
+    for split in ("train", "validation", "test"):
+        texts = task.documents[split]["text"]
+        assert large.documents[split]["text"][: len(texts)] == texts[:]
+
+
 def test_traces_hold_what_the_case_holds_and_stand_in_the_format(space, drawn):
     for case in drawn:
         trace = organism.trace(case, space, 0)

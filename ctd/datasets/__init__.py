@@ -21,6 +21,7 @@ READERS = {
     "vignettes": "generated ICD-10-CM vignettes, 74,719 labels",
     "heart-failure": "generated vignettes over the closed heart-failure set",
     "organism": "short generated vignettes for the model organism, a part of ICD-10-CM",
+    "org-10k": "the same and four times as many more (10,300 in all), for long learning curves",
     "mimic": "MIMIC-IV discharge notes to ICD-10-CM, from your folder",
     "xmc": "an Extreme Classification Repository folder (lbl, trn, tst)",
     "records": "a Hugging Face dataset or a JSON Lines file with a text and a labels column",
@@ -28,6 +29,7 @@ READERS = {
 ALIASES: dict[str, tuple[str, dict[str, object]]] = {
     "setmm-slice": ("setmm", {}),
     "heart-failure": ("vignettes", {"closed": True}),
+    "org-10k": ("organism", {"n_documents": 10_300}),  # 8,311 of them to learn from
 }
 STREAMED = {"mimic", "xmc"}  # keep caches of their own on disk, for they never hold a file whole
 
