@@ -74,14 +74,13 @@ def atomic(path: Path) -> Iterator[Path]:
 def once(path: Path) -> Iterator[bool]:
     """Yield whether `path` is missing, and so is this process's to make in the block.
 
-    Another process that asks meanwhile waits, says so, and finds it made; where this one failed or was killed, the next
-    makes it.
+    Another process with the same cache that asks meanwhile waits, says so, and finds it made; where this one failed or
+    was killed, the next makes it.
     """
     if path.exists():
         yield False
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = FileLock(cache_dir("locks") / f"{digest([str(path.absolute())])[:32]}.lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:

@@ -64,12 +64,12 @@ with cache.once(Path(sys.argv[1])) as missing:
 
 
 @pytest.fixture
-def maker(tmp_path):
+def maker(tmp_path, own_cache):
     """Begins a process that makes `thing`, once it is told to go on."""
     begun = []
 
     def begin():
-        command = [sys.executable, "-c", MAKER, tmp_path / "new" / "thing"]
+        command = [sys.executable, "-c", MAKER, tmp_path / "thing"]
         begun.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return begun[-1]
 
@@ -83,7 +83,7 @@ def test_two_processes_make_a_thing_once(maker, tmp_path):
     first = maker()
     assert first.stdout.readline() == "making\n"
     second = maker()
-    assert second.stdout.readline() == "another process is making new/thing: waiting for it\n"
+    assert second.stdout.readline() == f"another process is making {tmp_path.name}/thing: waiting for it\n"
     first.communicate("\n")
     assert second.communicate() == ("found\n", None)
     assert maker().communicate() == ("found\n", None)
@@ -96,10 +96,10 @@ def test_what_a_killed_process_did_not_make_the_next_one_makes(maker, tmp_path):
     assert second.stdout.readline().startswith("another process")
     first.kill()
     assert second.communicate("\n") == ("making\n", None)
-    assert (tmp_path / "new" / "thing").read_text() == "made"
+    assert (tmp_path / "thing").read_text() == "made"
 
 
-def test_what_could_not_be_made_is_still_missing(tmp_path):
+def test_what_could_not_be_made_is_still_missing(tmp_path, own_cache):
     with pytest.raises(RuntimeError), cache.once(tmp_path / "thing") as missing:
         assert missing
         raise RuntimeError
