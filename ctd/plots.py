@@ -48,26 +48,32 @@ def use_style() -> None:
 def curves(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, panel: str | None = None) -> Figure:
     """Lines with interval bands over a logarithmic x: the columns x, y, hue, low, high of a long table.
 
-    panel: a column with the titles of panels, side by side on one height; None for a single one.
+    panel: a column with the titles of panels, on one height, side by side or, from four on, in rows of two; None for a
+    single one.
     """
     parts = {"": table} if panel is None else dict(list(table.groupby(panel, sort=False)))
-    width = 7 if len(parts) == 1 else 4.5 * len(parts)
-    figure, panels = plt.subplots(1, len(parts), figsize=(width, 4), sharey=True, squeeze=False)
+    columns = len(parts) if len(parts) < 4 else 2
+    rows, width = -(-len(parts) // columns), 7 if columns == 1 else 4.5 * columns
+    figure, panels = plt.subplots(rows, columns, figsize=(width, 4 * rows), sharey=True, squeeze=False)
     colors = dict(zip(table[hue].unique(), cycle(sns.color_palette()), strict=False))
-    for axes, (title, shown) in zip(panels.flat, parts.items(), strict=True):
+    for axes, (title, shown) in zip(panels.flat, parts.items(), strict=False):
         for name, part in shown.groupby(hue, sort=False):
             axes.plot(part[x], part[y], marker="o", markersize=4, label=str(name), color=colors[name])
             axes.fill_between(part[x], part["low"], part["high"], color=colors[name], alpha=0.2, linewidth=0)
             if len(part) == 1:  # a band of one point has no width
                 axes.vlines(part[x], part["low"], part["high"], color=colors[name])
-        axes.set(xscale="log", ylim=(0, None), xlabel=xlabel, title=title)
+        axes.set(xscale="log", xlabel=xlabel, title=title)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if shown[x].nunique() <= MOST_TICKS:
             axes.set_xticks(sorted(shown[x].unique()))
             axes.xaxis.set_minor_locator(NullLocator())
-    panels[0, 0].set_ylabel(ylabel)
+    panels[0, 0].set_ylim(bottom=0)  # after all are drawn: it keeps the top that they share
+    for axes in panels[:, 0]:
+        axes.set_ylabel(ylabel)
+    for spare in panels.flat[len(parts) :]:
+        spare.remove()
     if table[hue].nunique() > 4:
-        figure.set_figheight(5)
+        figure.set_figheight(5 * rows)
         figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     else:
         panels[0, -1].legend()

@@ -128,6 +128,18 @@ class TestCurves:
         assert (low, high) == pytest.approx((0.05, 0.15))
         assert (big.get_ylabel(), small.get_ylabel()) == ("nDCG@5", "")
 
+    @pytest.mark.parametrize("n", [2, 3, 5])
+    def test_every_panel_is_whole_on_the_height_that_they_share(self, runs, n):
+        rising = []
+        for at in range(n):
+            higher = runs[["value", "low", "high"]] + 0.2 * at
+            rising.append(runs.assign(run=f"run {at}", **higher))
+        figure = plots.curves(pd.concat(rising), "traces", "value", "arm", "traces", "nDCG@5", "run")
+        assert len(figure.axes) == n
+        for axes in figure.axes:
+            assert axes.get_ylim()[0] == 0
+            assert axes.get_ylim()[1] >= runs["high"].max() + 0.2 * (n - 1)
+
     def test_without_panels_it_is_one(self, runs):
         (axes,) = plots.curves(runs[runs["run"] == "big"], "traces", "value", "arm", "traces", "nDCG@5").axes
         assert len(axes.lines) == 2
