@@ -89,6 +89,7 @@ def once(path: Path) -> Iterator[bool]:
     try:
         yield not path.exists()
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # those that wait for it look for a new one
         lock.release()
 
 
