@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ctd import attention, models, patching
-from ctd.record import peak_memory_mib
+from ctd.book.results import peak_memory_mib
+from ctd.mechanism import attention, patching
+from ctd.reasoning import models
 
 
 def contexts(model: Any, rows: int, n_recorded: int) -> dict[str, Callable[[], Any]]:

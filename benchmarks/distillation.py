@@ -18,9 +18,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ctd import arms, datasets, distill, encoders, reasoning, students
-from ctd.distill import Example
-from ctd.losses import Weights
+from ctd.data import readers
+from ctd.distill import experiment, students, train
+from ctd.distill.losses import Weights
+from ctd.distill.train import Example
+from ctd.reasoning import teachers
+from ctd.retrieval import encoders
 
 
 def main(
@@ -34,21 +37,25 @@ def main(
 ) -> None:
     """Time one step of each way in turn, again and again, and print the ratio of its median to a step on the text."""
     torch.set_num_threads(1)
-    task, index = reasoning.with_topics(datasets.load(dataset), encoders.load("wordllama"), 0)
-    plan = arms.Plan(layers=layers, n_traces=traces, batch_tokens=batch_tokens, n_heads=heads)
-    of = arms.school(reasoning.load(teacher), task, index, plan)
-    ways = [arms.Arm("cot", "cot"), arms.Arm("mechanistic", "mechanistic", Weights()), arms.Arm("fkl", "fkl")]
+    task, index = teachers.with_topics(readers.load(dataset), encoders.load("wordllama"), 0)
+    plan = experiment.Plan(layers=layers, n_traces=traces, batch_tokens=batch_tokens, n_heads=heads)
+    of = experiment.school(teachers.load(teacher), task, index, plan)
+    ways = [
+        experiment.Arm("cot", "cot"),
+        experiment.Arm("mechanistic", "mechanistic", Weights()),
+        experiment.Arm("fkl", "fkl"),
+    ]
     examples = of.examples(ways[0])
-    batches = distill.batches(examples, distill.Settings(batch_tokens=batch_tokens))
+    batches = train.batches(examples, train.Settings(batch_tokens=batch_tokens))
     mixed = of.mixed
     prepared = {}
     for way in ways:
         student = students.shallower(of.reasoner.model, layers).train()
-        prepared[way.name] = distill.Taught(student, arms.loss_of(of, way, student), mixed)
+        prepared[way.name] = train.Taught(student, experiment.loss_of(of, way, student), mixed)
     seconds: dict[str, list[float]] = {name: [] for name in prepared}
     for run in track(range(runs + 1), description="timing"):
         for rows in batches:
-            batch = distill.collate(examples, rows)
+            batch = train.collate(examples, rows)
             for name, taught in prepared.items():
                 began = time.perf_counter()
                 taught(batch).backward()
@@ -68,9 +75,9 @@ def beside_trl(reasoner: Any, examples: Sequence[Example], layers: int, batch_to
     cut = [one._replace(ids=one.ids[:length]) for one in examples if length <= len(one.ids)]
     cut = [one for one in cut if one.n_prompt < length - 1]
     rows = min(batch_tokens // length, len(cut))
-    seconds: dict[str, list[float]] = {"SFTTrainer": [], "ctd.distill": []}
+    seconds: dict[str, list[float]] = {"SFTTrainer": [], "ctd.distill.train": []}
     for _ in range(2):  # in turn; the first steps of each warm up
-        for name, step in (("SFTTrainer", trl_steps), ("ctd.distill", own_steps)):
+        for name, step in (("SFTTrainer", trl_steps), ("ctd.distill.train", own_steps)):
             student = students.shallower(reasoner.model, layers)
             seconds[name] += [
                 one / (rows * length) for one in step(student, reasoner.tokenizer, cut, rows, n, mixed)[3:]
@@ -81,9 +88,9 @@ def beside_trl(reasoner: Any, examples: Sequence[Example], layers: int, batch_to
 def own_steps(student: Any, _: Any, examples: Sequence[Example], rows: int, n: int, mixed: bool) -> list[float]:
     """Seconds of each of n steps of `distill.train`."""
     tokens = rows * len(examples[0].ids)
-    settings = distill.Settings(batch_tokens=tokens, mixed=mixed, epochs=n, save_every=10**9)
+    settings = train.Settings(batch_tokens=tokens, mixed=mixed, epochs=n, save_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
-        log = distill.train(student, examples, settings, Path(folder), n_steps=n)
+        log = train.train(student, examples, settings, Path(folder), n_steps=n)
     return [row["seconds"] for row in log if row["tokens"] == tokens]
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ctd import encoders
-from ctd.datasets import mesh
-from ctd.index import KINDS, LabelIndex
-from ctd.labels import LabelSpace
+from ctd.data.label_space import LabelSpace
+from ctd.data.readers import mesh
+from ctd.retrieval import encoders
+from ctd.retrieval.index import KINDS, LabelIndex
 
 WHOLE = 663_973
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_matrix
 
-from ctd import metrics
+from ctd.retrieval import metrics
 
 MIB = 2**20
 
@@ -53,7 +53,7 @@ def main(
     runs: Annotated[int, typer.Option(min=1, help="timed runs of each metric; the median is printed")] = 5,
     seed: Annotated[int, typer.Option(help="of the made-up task")] = 0,
 ) -> None:
-    """Time every metric of ctd.metrics on random rankings and print one line each."""
+    """Time every metric of ctd.retrieval.metrics on random rankings and print one line each."""
     if k > labels:
         raise typer.BadParameter(f"k must be between 1 and {labels} (labels), got {k}")
     pred, true = made_up(rows, labels, k, gold, seed)
@@ -68,7 +68,7 @@ def main(
         "inverse propensity": lambda: metrics.inverse_propensity(true),
         "F1": lambda: metrics.f1_scores(pred, true),
     }
-    table = Table("metric", title=f"ctd.metrics, median of {runs} runs")
+    table = Table("metric", title=f"ctd.retrieval.metrics, median of {runs} runs")
     for column in ("rows", "labels", "k", "seconds", "working MiB"):
         table.add_column(column, justify="right")
     for name, work in jobs.items():

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from ctd import runs
-from ctd.runs import RunFailed, RunFolder
+from ctd.book import runs
+from ctd.book.runs import RunFailed, RunFolder
 
 
 class OneLineErrors(TyperGroup):
@@ -74,7 +74,7 @@ def run(
 
     Parameters are checked, all of them, before anything runs.
     """
-    from ctd.parameters import parse_assignments
+    from ctd.book.parameters import parse_assignments
 
     if every == bool(notebooks):
         raise ValueError("name the notebooks to run, or give --all (one of the two)")
@@ -130,7 +130,7 @@ def list_() -> None:
 @app.command(epilog="Example:  ctd show 01_retrieval_shortlists/smoke")
 def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> None:
     """Show how a run was made and what it found."""
-    from ctd.compare import say
+    from ctd.book.compare import say
 
     found = runs.find_run(run)
     rows = []
@@ -147,7 +147,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run.")],
 ) -> None:
     """Show what differs between two runs: parameters, code, versions, hardware, and results with their units."""
-    from ctd.compare import differences
+    from ctd.book.compare import differences
 
     one, two = runs.find_run(first), runs.find_run(second)
     found = differences(one, two)
@@ -170,7 +170,7 @@ def validate(
     ] = False,
 ) -> None:
     """Run executed copies again: compare outputs, pictures and numbers, and numbers with the golden results."""
-    from ctd import validate as validation
+    from ctd.book import validate as validation
 
     found: Sequence[RunFolder] = [runs.find_run(name) for name in chosen] if chosen else runs.all_runs()
     if not found:
@@ -233,18 +233,18 @@ def distill(
 
     The folder is a teacher's name for every notebook: ctd run 02 -p teacher=OUT.
     """
-    from ctd import arms, teach
-    from ctd.distill import processes
-    from ctd.losses import Weights
+    from ctd.distill import experiment, export
+    from ctd.distill.losses import Weights
+    from ctd.distill.train import processes
 
-    arm = arms.Arm(out.name, teaching, Weights.of(weights), fade, words=words)
-    plan = arms.Plan(
+    arm = experiment.Arm(out.name, teaching, Weights.of(weights), fade, words=words)
+    plan = experiment.Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
         batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,
         max_tokens=max_tokens, topic_depth=topic_depth,
     )  # fmt: skip
     columns = {"source": source, "text": text_column, "labels": label_column}
-    made = teach.teach(teacher, dataset, out, arm, plan, seed, encoder, clusters, live, **columns)
+    made = export.teach(teacher, dataset, out, arm, plan, seed, encoder, clusters, live, **columns)
     if processes().is_main_process:
         typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
 
@@ -255,9 +255,9 @@ def keep(
     name: Annotated[str, typer.Argument(help="Of the folder in data/results.")],
 ) -> None:
     """Keep a run with the book: its chapter and the ledger of claims show it beside the reader's own."""
-    from ctd import kept
+    from ctd.book import published_runs
 
-    typer.echo(f"kept as {kept.keep(runs.find_run(run), name).path}")
+    typer.echo(f"kept as {published_runs.keep(runs.find_run(run), name).path}")
     typer.echo(
         "Chapter 13 judges it too. Before you commit: make book PROFILE=smoke, look at its verdicts, then "
         "ctd validate --write-golden 13_claims/smoke"
@@ -276,7 +276,7 @@ def claims(
 
     Nothing is run: the numbers are those recorded in runs/*/PROFILE. A claim without them is "not run".
     """
-    from ctd import claims as ledger
+    from ctd.book import claims as ledger
 
     runs.profile_values(runs.find_notebook(ledger.STEM), profile)  # refuses an unknown profile
     if check:
@@ -298,7 +298,7 @@ def book(
     out: Annotated[Path, typer.Option(help="Folder that gets html/ and build.log.")] = Path("book/_build"),
 ) -> None:
     """Prepare data and label index, run every notebook, build the book; say where it is and what each stage took."""
-    from ctd.pipeline import make_book
+    from ctd.book.build import make_book
 
     page, stages = make_book(profile, out)
     show_table(("stage", "took", ""), stages.rows())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ctd.cache import ROOT
-from ctd.labels import LabelSpace
+from ctd.data.label_space import LabelSpace
 
 BIN = Path(sys.executable).parent
 SITE = ROOT / "book" / "_build" / "test" / "html"

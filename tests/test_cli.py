@@ -8,10 +8,10 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from ctd import runs
+from ctd.book import runs
+from ctd.book.validate import Report
 from ctd.cli import app
-from ctd.validate import Report
-from tests.test_runs import BODY, no_kernel, write_notebook  # noqa: F401 (a fixture)
+from tests.book.test_runs import BODY, no_kernel, write_notebook  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -133,14 +133,14 @@ def test_a_damaged_run_does_not_hide_the_others(ctd, tmp_path):
 def test_validate_fails_when_any_run_does(ctd, monkeypatch):
     ctd("run", "--all")
     problems = {"01_first": ["cell [2]: differs"], "02_second": []}
-    monkeypatch.setattr("ctd.validate.validate", lambda run: Report(3, 4, True, problems[run.stem]))
+    monkeypatch.setattr("ctd.book.validate.validate", lambda run: Report(3, 4, True, problems[run.stem]))
     said = ctd("validate", code=1)
     assert "cell [2]: differs" in said
     assert "02_second/default: ok, 3 cells and 4 numbers compared" in ctd("validate", "02_second/default")
 
 
 def test_golden_results_are_written_for_runs_without_overrides(ctd, tmp_path, monkeypatch):
-    monkeypatch.setattr("ctd.validate.GOLDEN", tmp_path / "golden")
+    monkeypatch.setattr("ctd.book.validate.GOLDEN", tmp_path / "golden")
     ctd("run", "01")
     ctd("run", "01", "-p", "n=9")
     ctd("validate", "--write-golden")

@@ -9,11 +9,12 @@ from IPython.utils.capture import capture_output
 from matplotlib import pyplot
 from traitlets.config import Config
 
-from ctd import organism, runs
-from ctd.datasets import organism as vignettes
-from ctd.record import RESULTS
-from ctd.validate import MACHINE_UNITS, validate
-from tests.test_organism import PLANTED
+from ctd.book import runs
+from ctd.book.results import RESULTS
+from ctd.book.validate import MACHINE_UNITS, validate
+from ctd.data.readers import organism as vignettes
+from ctd.recipes import organism
+from tests.recipes.test_organism import PLANTED
 
 NOTEBOOKS = {path.stem: path for path in runs.notebooks()}
 

@@ -1,0 +1,1 @@
+"""From notebooks to a published book: parameters, runs, results, claims, figures, and the site."""

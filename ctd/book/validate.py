@@ -1,0 +1,260 @@
+"""Does a run still say what it said? Its executed copy is run again and compared, and its numbers with golden ones.
+
+Notes: nbval compares the printed output of every cell; we refuse to pass when it compared nothing, check pictures
+ourselves (nbval does not look at them), and compare every recorded number. Times and memory are never compared.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctd.book.results import FIGURES, RESULTS
+from ctd.book.runs import CELL_TIMEOUT, RunFolder, kernel_environment, read_json, read_notebook
+from ctd.cache import DATA, atomic
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+GOLDEN = DATA / "golden"
+NBVAL = (
+    "--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}",
+    "--quiet", "--color=no", "--rootdir=.", "-p", "no:cacheprovider", "-c", os.devnull,
+)  # fmt: skip
+SAME = 1e-6  # relative; what a second execution on the same machine may differ by
+FRACTION_TOLERANCE = 0.01  # absolute
+OTHER_TOLERANCE = 0.05  # relative
+MACHINE_UNITS = re.compile(r"second|minute|hour|[KMG]i?B\b")
+UNCOMPARED = re.compile(r"^\s*#\s*(NBVAL_SKIP|NBVAL_IGNORE_OUTPUT)\s*$", re.MULTILINE)
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was looked at, and every complaint, one line each.
+
+    cells: those whose output nbval compared. golden: whether there are golden results for such a run.
+    """
+
+    cells: int
+    numbers: int
+    golden: bool
+    problems: list[str]
+
+
+def validate(run: RunFolder, golden: Path | None = None) -> Report:
+    """Execute a run's copy again, elsewhere, and compare outputs, pictures and numbers; then with golden results.
+
+    golden: folder of `<stem>.<profile>.json` (`data/golden/`), which bind runs without overrides; a profile without
+    such a file is not bound.
+    Raises FileNotFoundError for a run that lacks its copy or results, ImportError without nbval.
+    """
+    if find_spec("nbval") is None:
+        raise ImportError("validate needs nbval: pip install nbval==0.11.0")
+    notebook = read_notebook(run.notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    problems = [
+        f"cell [{number}] was never executed (no execution count): the copy is stripped"
+        for number, cell in enumerate(code, start=1)
+        if cell.execution_count is None and cell.source.strip()
+    ]
+    compared = sum(map(is_compared, code))
+    if not compared:
+        problems.append("no cell was compared: no executed cell has printed output")
+    problems += broken_pictures(code, run.path / FIGURES)
+    if not problems:
+        problems += executed_again(run)
+    bound = not run.manifest["overrides"] and golden_path(run, golden or GOLDEN).is_file()
+    if bound:
+        problems += golden_problems(run, golden or GOLDEN)
+    return Report(compared, len(comparable(run.results)), bound, problems)
+
+
+def is_compared(cell: NotebookNode) -> bool:
+    """Whether nbval compares anything of a code cell that could tell two executions apart."""
+    skipped = {"nbval-skip", "nbval-ignore-output"} & set(cell.metadata.get("tags", ()))
+    if cell.execution_count is None or skipped or UNCOMPARED.search(cell.source):
+        return False
+    texts = [text for output in cell.outputs for text in _texts(output)]
+    return any(text.strip() and not text.startswith(("<Figure size", "<IPython.core")) for text in texts)
+
+
+def _texts(output: NotebookNode) -> Iterator[str]:
+    if output.output_type == "stream":
+        yield output.text
+    for kind, content in output.get("data", {}).items():
+        if not kind.startswith("image/") and isinstance(content, str):
+            yield content
+
+
+def broken_pictures(code: Iterable[NotebookNode], figures: Path) -> list[str]:
+    """Pictures in cells and in a folder that do not open, one line each."""
+    pictures = {path.name: path.read_bytes() for path in sorted(figures.glob("*.png"))}
+    problems = []
+    for number, cell in enumerate(code, start=1):
+        for output in cell.outputs:
+            if encoded := output.get("data", {}).get("image/png"):
+                try:
+                    pictures[f"the picture of cell [{number}]"] = base64.b64decode(encoded, validate=False)
+                except binascii.Error:
+                    problems.append(f"the picture of cell [{number}] is damaged")
+    return problems + [f"{name} is damaged" for name, content in pictures.items() if not _opens(content)]
+
+
+def _opens(picture: bytes) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(picture)) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
+
+
+def executed_again(run: RunFolder) -> list[str]:
+    """Complaints of nbval, and numbers that a second execution records otherwise."""
+    with tempfile.TemporaryDirectory(prefix="ctd-validate-") as scratch:
+        copy, again = Path(scratch) / "run", Path(scratch) / "again"
+        shutil.copytree(run.path, copy)
+        again.mkdir()
+        told = Path(scratch) / "nbval.xml"
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *NBVAL, f"--junitxml={told}", run.notebook.name],
+            cwd=copy,
+            env=os.environ | kernel_environment(again, run.manifest["seed"]) | {"PYTEST_ADDOPTS": ""},
+            capture_output=True,
+            text=True,
+        )
+        if not told.is_file():
+            last = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            return [f"nbval did not run: {last}"]
+        cells = list(ElementTree.parse(told).getroot().iter("testcase"))
+        problems = [problem for cell in cells if (problem := _complaint(cell))]
+        if problems or done.returncode:
+            return problems or [f"nbval ended with exit code {done.returncode}: {done.stdout.strip()[-200:]}"]
+        if not (again / RESULTS).is_file():
+            return [f"run again, it wrote no {RESULTS}"]
+        return differences(run.results, RunFolder(again).results)
+
+
+def _complaint(cell: ElementTree.Element) -> str:
+    """One line about a cell that nbval failed; "" for one that passed."""
+    failure = next((part for part in cell if part.tag in ("failure", "error")), None)
+    if failure is None:
+        return ""
+    number = int(cell.get("name", "Cell 0").split()[-1]) + 1
+    text = re.sub(r"#x1B\[[\d;]*m", "", failure.text or "")
+    what = re.search(r"^Cell \d+: (.*)", text, re.MULTILINE)
+    detail = [line.strip() for line in text.partition("Traceback:\n")[2].splitlines() if line.strip()]
+    sides = [line for line in detail if " == " in line and not line.startswith("assert")]
+    if sides:
+        detail = [f"{detail[0]}, stored == again: {sides[0]}"]
+    return f"cell [{number}]: {what[1] if what else 'nbval failed'}: {detail[-1][:300] if detail else 'no detail'}"
+
+
+def comparable(results: Mapping[str, Result]) -> dict[str, Result]:
+    """The results that must not depend on the machine's speed or memory."""
+    return {name: result for name, result in results.items() if not MACHINE_UNITS.search(result["unit"])}
+
+
+def differences(stored: Mapping[str, Result], again: Mapping[str, Result]) -> list[str]:
+    """Results that are on one side only or differ in unit, value or interval, one line each."""
+    stored, again = comparable(stored), comparable(again)
+    problems = [f"{RESULTS} has {name!r}; run again, it is not recorded" for name in stored if name not in again]
+    problems += [f"run again, {name!r} is recorded; {RESULTS} lacks it" for name in again if name not in stored]
+    for name in stored.keys() & again.keys():
+        was, now = stored[name], again[name]
+        ends = [(was["value"], now["value"]), *zip(was["interval"] or (), now["interval"] or (), strict=False)]
+        same = all(close(one, other, SAME * abs(one) if _is_number(one) else 0) for one, other in ends)
+        if not same or was["unit"] != now["unit"] or (was["interval"] is None) != (now["interval"] is None):
+            problems.append(f"{name!r} is {_say(was)} in {RESULTS}; run again, it is {_say(now)}")
+    return sorted(problems)
+
+
+def close(value: Any, other: Any, tolerance: float) -> bool:
+    """Two numbers within an absolute tolerance, or two equal texts or Nones."""
+    if _is_number(value) and _is_number(other):
+        return math.isclose(value, other, rel_tol=0, abs_tol=tolerance)
+    return value == other
+
+
+def golden_path(run: RunFolder, folder: Path) -> Path:
+    return folder / f"{run.stem}.{run.manifest['profile']}.json"
+
+
+def read_golden(path: Path) -> dict[str, dict[str, Any]]:
+    """{name: {value, tolerance}}. Raises ValueError when the file has another shape."""
+    golden = read_json(path)
+    entries = golden.values() if isinstance(golden, dict) else [golden]
+    if not all(isinstance(entry, dict) and {"value", "tolerance"} <= entry.keys() for entry in entries):
+        raise ValueError(f"{path} must map each name to a value and a tolerance")
+    return golden
+
+
+def golden_problems(run: RunFolder, folder: Path) -> list[str]:
+    """Numbers outside the stated tolerance of golden ones, and names that are on one side only, one line each."""
+    path, mend = golden_path(run, folder), "if it is right, run: ctd validate --write-golden"
+    golden, results = read_golden(path), comparable(run.results)
+    problems = [f"golden {name!r} is not among the results; {mend}" for name in golden if name not in results]
+    problems += [f"{name!r} has no golden result in {path.name}; {mend}" for name in results if name not in golden]
+    for name in [name for name in results if name in golden]:
+        value, wanted, tolerance = results[name]["value"], golden[name]["value"], golden[name]["tolerance"]
+        if not close(value, wanted, tolerance):
+            problems.append(f"{name!r} must be {wanted!r} within {tolerance:g} (golden), got {_say(results[name])}")
+    return problems
+
+
+def write_golden(run: RunFolder, folder: Path | None = None) -> Path:
+    """Write a run's numbers as golden ones; a tolerance that is there stays. Returns the file.
+
+    Raises ValueError for a run with overrides: golden results belong to a profile.
+    """
+    if run.manifest["overrides"]:
+        raise ValueError(
+            f"golden results belong to a profile; {run.name} has overrides {dict(run.manifest['overrides'])}"
+        )
+    path = golden_path(run, folder or GOLDEN)
+    stated = read_golden(path) if path.is_file() else {}
+    golden = {
+        name: {"value": result["value"]}
+        | {"tolerance": stated.get(name, {}).get("tolerance", default_tolerance(result))}
+        for name, result in comparable(run.results).items()
+    }
+    with atomic(path) as scratch:
+        scratch.write_text(json.dumps(golden, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def default_tolerance(result: Result) -> float:
+    """How far a number may be from its golden one: 0 for counts and texts, 0.01 for fractions, else 5 %."""
+    if not isinstance(result["value"], float):
+        return 0
+    return (
+        FRACTION_TOLERANCE if result["unit"] == "fraction" else float(f"{OTHER_TOLERANCE * abs(result['value']):.3g}")
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _say(result: Result) -> str:
+    interval = f" [{result['interval'][0]}, {result['interval'][1]}]" if result["interval"] else ""
+    return f"{result['value']!r}{interval} {result['unit']}"

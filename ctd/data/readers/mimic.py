@@ -1,0 +1,153 @@
+"""MIMIC-IV discharge notes and their ICD-10-CM codes, for those who have access, from their own folder.
+
+Notes: the prepared notes stay in the cache folder of this machine, memory-mapped; MIMIC's data use agreement holds
+for them there as well. Files are read in chunks, so that no file is ever held whole.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+from tqdm import tqdm
+
+from ctd.cache import atomic, cache_dir, digest, once
+from ctd.data.label_space import LabelSpace
+from ctd.data.readers import icd10cm
+from ctd.data.task import SPLITS, Card, Task, split_by_hash
+
+NOTE_COLUMNS = ("note_id", "subject_id", "hadm_id", "text")
+DIAGNOSIS_COLUMNS = ("hadm_id", "icd_code", "icd_version")
+NOTES_AT_ONCE, DIAGNOSES_AT_ONCE = 2_000, 200_000
+SCHEMA = pa.schema({"uid": pa.string(), "text": pa.string(), "labels": pa.list_(pa.int64())})
+
+
+def load(folder: Path, on_missing: str = "drop") -> Task:
+    """The MIMIC-IV task: a discharge note to the ICD-10-CM codes of its admission.
+
+    folder: holds `discharge.csv` and `diagnoses_icd.csv`, gzip or plain, itself or in `note/` and `hosp/` as
+    published. on_missing: "drop" leaves out codes that are no leaf of the April 2026 list and counts them in the
+    card; "raise" stops at the first. ICD-9 codes, and notes of admissions without any remaining code, are left out
+    and counted. Splits go by a hash of the patient (`subject_id`), so no patient is in two splits.
+    Raises FileNotFoundError for a missing folder or file, and ValueError, naming file and row (counted from 1 below
+    the header), for a missing column, an empty field, a truncated file or a repeated note_id.
+    """
+    if on_missing not in ("drop", "raise"):
+        raise ValueError(f"on_missing must be 'drop' or 'raise', got {on_missing!r}")
+    notes, diagnoses = _find(Path(folder), "note", "discharge"), _find(Path(folder), "hosp", "diagnoses_icd")
+    states = [f"{file.absolute()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in (notes, diagnoses)]
+    readers = [Path(module).read_bytes() for module in (__file__, icd10cm.__file__)]
+    prepared = cache_dir("mimic") / digest([*states, *readers, on_missing])[:24]
+    space = icd10cm.label_space()
+    with once(prepared) as missing:
+        if missing:
+            with atomic(prepared) as scratch:
+                scratch.mkdir()
+                _prepare(notes, diagnoses, space, on_missing, scratch)
+    return Task(
+        documents=DatasetDict({split: Dataset.from_file(str(prepared / f"{split}.arrow")) for split in SPLITS}),
+        space=space,
+        card=Card(**json.loads((prepared / "card.json").read_text())),
+    )
+
+
+def _find(folder: Path, inner: str, name: str) -> Path:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; give the one that holds MIMIC-IV's {name}.csv.gz")
+    places = [folder / part / f"{name}.csv{gz}" for part in (".", inner) for gz in (".gz", "")]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"{folder} holds neither {name}.csv.gz nor {name}.csv, nor does {folder / inner}")
+
+
+def _prepare(notes: Path, diagnoses: Path, space: LabelSpace, on_missing: str, folder: Path) -> None:
+    """Write one Arrow stream per split, and the card."""
+    dropped: Counter[str] = Counter()
+    codes = _codes(diagnoses, space, on_missing, dropped)
+    seen: set[str] = set()
+    writers = {split: pa.ipc.new_stream(folder / f"{split}.arrow", SCHEMA) for split in SPLITS}
+    try:
+        for chunk in _chunks(notes, NOTE_COLUMNS, NOTES_AT_ONCE, may_be_empty="hadm_id"):
+            for row, uid in zip(chunk.index, chunk["note_id"], strict=True):
+                if uid in seen:
+                    raise ValueError(f"{notes}, row {row}: note_id {uid!r} stands more than once; keep one of them")
+                seen.add(uid)
+            chunk["labels"] = chunk["hadm_id"].map(codes)
+            coded = chunk.dropna(subset="labels").rename(columns={"note_id": "uid"})
+            dropped["notes of admissions without any remaining code"] += len(chunk) - len(coded)
+            for split, part in coded.groupby(coded["subject_id"].map(split_by_hash)):
+                columns = [pa.array(part[field.name].tolist(), field.type) for field in SCHEMA]
+                writers[str(split)].write_batch(pa.record_batch(columns, schema=SCHEMA))
+    finally:
+        for writer in writers.values():
+            writer.close()
+    if len(seen) == dropped["notes of admissions without any remaining code"]:
+        raise ValueError(f"{notes} and {diagnoses} have no admission with ICD-10 codes in common")
+    card = Card(
+        title="MIMIC-IV discharge notes",
+        licence="PhysioNet Credentialed Health Data License 1.5.0: for those with access, never republished",
+        source=f"{notes.name} and {diagnoses.name} of MIMIC-IV, from the reader's own folder",
+        made="Discharge notes of MIMIC-IV; labels are the ICD-10-CM codes billed for the admission, those that are "
+        "leaves of the April 2026 list. Split by a hash of the patient.",
+        dropped=dict(dropped),
+    )
+    (folder / "card.json").write_text(json.dumps(asdict(card)))
+
+
+def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]) -> dict[str, list[int]]:
+    """The labels of each admission, sorted. Codes stand without their dot in the file ("I5021")."""
+    known = {id.replace(".", ""): label for label, id in enumerate(space.ids[: len(space)])}
+    found = []
+    for chunk in _chunks(file, DIAGNOSIS_COLUMNS, DIAGNOSES_AT_ONCE):
+        version = chunk["icd_version"].str.strip()
+        if not (readable := version.isin(["9", "10"])).all():
+            row = int(readable.argmin())
+            raise ValueError(f"{file}, row {chunk.index[row]}: icd_version must be 9 or 10, got {version.iloc[row]!r}")
+        tenth = chunk[version == "10"]
+        labels = tenth["icd_code"].str.strip().map(known)
+        if on_missing == "raise" and labels.isna().any():
+            row = int(labels.isna().argmax())
+            raise ValueError(
+                f"{file}, row {tenth.index[row]}: {tenth['icd_code'].iloc[row]!r} is no leaf of the April 2026 "
+                "ICD-10-CM list; on_missing='drop' leaves such codes out and counts them"
+            )
+        dropped["ICD-9 codes"] += len(chunk) - len(tenth)
+        dropped["ICD-10 codes that are no leaf of the April 2026 list"] += int(labels.isna().sum())
+        found.append(tenth[["hadm_id"]].assign(label=labels).dropna().astype({"label": "int32"}))
+    table = pd.concat(found).drop_duplicates().sort_values(["hadm_id", "label"])
+    grouped = table.groupby("hadm_id")["label"].agg(list)
+    return {str(admission): labels for admission, labels in zip(grouped.index, grouped, strict=True)}
+
+
+def _chunks(file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str | None = None) -> Iterator[pd.DataFrame]:
+    """The columns of a CSV file as text, some rows at a time; the index counts rows from 1 below the header."""
+    read = 0
+    try:
+        header = pd.read_csv(file, nrows=0).columns
+        if missing := [column for column in columns if column not in header]:
+            raise ValueError(f"{file} has no column {missing[0]!r}; found {', '.join(header)}")
+        with pd.read_csv(file, usecols=list(columns), dtype=str, keep_default_na=False, chunksize=rows) as chunks:
+            for chunk in tqdm(chunks, desc=f"reading {file.name}", unit=" chunks"):
+                chunk.index += 1
+                for column in columns:
+                    empty = chunk[column].isna() | (chunk[column].str.strip() == "")
+                    if empty.any() and column != may_be_empty:
+                        raise ValueError(f"{file}, row {chunk.index[int(empty.argmax())]}: {column} is empty")
+                read += len(chunk)
+                yield chunk
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{file} is a truncated or damaged gzip file, after row {read}; fetch it again") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{file} is not a whole CSV file, after row {read} ({reason}); fetch it again") from error
+    if not read:
+        raise ValueError(f"{file} has a header and no rows; fetch it again")

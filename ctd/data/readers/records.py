@@ -1,0 +1,197 @@
+"""Any Hugging Face dataset, or a JSON Lines file, with a column of texts and a column of labels.
+
+Notes: a file is read line by line; what is kept of it stands in memory as Arrow. Labels are numbered in the order
+in which they first appear: in train, then validation, then test, or down the one part that is still to be split.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetDict
+from tqdm import tqdm
+
+from ctd.cache import cache_dir
+from ctd.data.label_space import LabelSpace
+from ctd.data.readers.lines import AT_ONCE, SCHEMA, Documents, field, identifier, read_json_lines, string
+from ctd.data.task import SPLITS, Card, Task, split_by_hash
+
+SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+SPLIT_OF = {**{split: split for split in SPLITS}, "dev": "validation", "val": "validation", "valid": "validation"}
+SHARES = {"validation": 0.08, "test": 0.12}
+HUB_ID = re.compile(r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?", re.ASCII)
+
+Located = Iterable[tuple[str, Mapping[str, Any]]]  # rows, each with where it stands
+
+
+def load(
+    source: str | Path,
+    text: str = "text",
+    labels: str = "labels",
+    uid: str | None = None,
+    on_empty: str = "error",
+    space: LabelSpace | None = None,
+) -> Task:
+    """The task in a dataset of which two columns are named.
+
+    source: a JSON Lines file (.jsonl or .json, plain or .gz), a folder that `save_to_disk` wrote or that
+    `datasets.load_dataset` understands, or a dataset's id on the Hugging Face hub (`owner/name` or
+    `owner/name:config`). What exists on disk comes first.
+    text, labels: the columns. Labels are a list or a single one; strings, ClassLabel numbers (which go by their
+    names) or other whole numbers (which go by their digits). Null, a blank string and a ClassLabel of -1 are none.
+    uid: the column with the documents' names; by default the part and the row from 0, such as "train-17".
+    on_empty: what to do with a document without text or without labels: "error", "drop" (leave out, count in the
+    card) or "keep". space: the labels to choose from; a label is looked up by id, then by text, and left out and
+    counted in the card when it is neither. By default the labels that occur, each its own id and text.
+    Splits train, validation (also dev, val, valid) and test are kept; a missing one is a share of train by a hash
+    of the uid (`split_by_hash`): 8% validation, 12% test.
+    Raises FileNotFoundError when the source is nowhere, and ValueError, naming file and line or split and row, for
+    a truncated gzip file, a line that is not JSON, a missing column, a text or label of another type, a uid that
+    repeats, an unknown split, or a source without any label.
+    """
+    batches: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}
+    documents = Documents({split: batches[split].append for split in SPLITS}, on_empty)
+    known = {} if space is None else _lookup(space)
+    parts, licence = _parts(str(source), [text, labels, *([] if uid is None else [uid])], labels)
+    shares = {split: 0.0 if split in parts else share for split, share in SHARES.items()}
+    for part, rows in parts.items():
+        for row, (where, record) in enumerate(rows):
+            name = f"{part}-{row}" if uid is None else identifier(record, uid, where)
+            names = _names(field(record, labels, where), where, labels)
+            if space is None:
+                gold = {known.setdefault(label, len(known)) for label in names}
+            else:
+                gold = {known[label] for label in names if label in known}
+                if unknown := sum(label not in known for label in names):
+                    documents.dropped[f"label occurrences outside '{space.name}'"] += unknown
+                if names and not gold:
+                    where += f" (none of its labels is in '{space.name}')"
+            split = split_by_hash(name, **shares) if part == "train" else part
+            documents.add(where, split, name, string(record, text, where), sorted(gold))
+    documents.finish()
+    if not known:
+        raise ValueError(f"{source}: no document has a label in {labels!r}; name another column with labels=")
+    if not batches["train"]:
+        raise ValueError(f"{source}: no document is left for the split 'train'; add documents, or a train split")
+    return Task(
+        documents=DatasetDict({split: Dataset(pa.Table.from_batches(batches[split], SCHEMA)) for split in SPLITS}),
+        space=space or LabelSpace(_title(source), list(known), list(known), len(known)),
+        card=Card(
+            title=_title(source),
+            licence=licence or "as the dataset's maker states it; fetched by each user, never vendored",
+            source=str(source),
+            made=f"Texts from the column {text!r}, labels from {labels!r}. "
+            + ", ".join(
+                f"{split}: {f'{shares[split]:.0%} of train by a hash of the uid' if shares[split] else 'as given'}"
+                for split in SHARES
+            )
+            + ".",
+            dropped=dict(documents.dropped),
+        ),
+    )
+
+
+def _title(source: str | Path) -> str:
+    """A file's or folder's name without its suffix; a hub id as it is."""
+    path = Path(source)
+    return path.resolve().name.partition(".json")[0] if path.exists() else str(source)
+
+
+def _lookup(space: LabelSpace) -> dict[str, int]:
+    """Label number by text (the first that has it) and, before that, by id."""
+    chosen = range(len(space) - 1, -1, -1)
+    return {space.texts[label]: label for label in chosen} | {space.ids[label]: label for label in chosen}
+
+
+def _names(value: Any, where: str, column: str) -> list[str]:
+    """The labels of one document as strings."""
+    names = []
+    for label in value if isinstance(value, list) else [value]:
+        if not isinstance(label, str | int | None) or isinstance(label, bool):
+            raise ValueError(
+                f"{where}: {column!r} must be a string, a whole number or a list of such, "
+                f"got one with a {type(label).__name__}"
+            )
+        if label is not None and (name := str(label).strip()):
+            names.append(name)
+    return names
+
+
+def _parts(source: str, columns: list[str], labels: str) -> tuple[dict[str, Located], str]:
+    """The rows of each split that the source has, train first, and the licence it states, or ""."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        if not path.name.endswith(SUFFIXES):
+            raise ValueError(f"{source}: a file must end in one of {', '.join(SUFFIXES)} (one JSON object a line)")
+        return {"train": read_json_lines(path)}, ""
+    opened = _open_folder(path) if path.is_dir() else _open_hub(source)
+    found = {"train": opened} if isinstance(opened, Dataset) else dict(opened)
+    if unknown := [split for split in found if split not in SPLIT_OF]:
+        raise ValueError(f"{source}: unknown split {unknown[0]!r}; splits must be among {', '.join(SPLIT_OF)}")
+    parts: dict[str, Located] = {}
+    for split, dataset in sorted(found.items(), key=lambda item: SPLITS.index(SPLIT_OF[item[0]])):
+        if SPLIT_OF[split] in parts:
+            raise ValueError(f"{source}: more than one split is '{SPLIT_OF[split]}' ({', '.join(found)}); keep one")
+        where = f"{source}, split {split!r}"
+        for column in columns:
+            field(dataset.features, column, where)
+        parts[SPLIT_OF[split]] = _rows(dataset.select_columns(list(dict.fromkeys(columns))), where, labels)
+    if "train" not in parts:
+        raise ValueError(f"{source}: no split 'train' (found {', '.join(found) or 'none'}); rename or add one")
+    return parts, next(iter(found.values())).info.license or ""
+
+
+def _open_folder(folder: Path) -> Dataset | DatasetDict:
+    saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+    try:
+        if saved:
+            return datasets.load_from_disk(str(folder))
+        return datasets.load_dataset(str(folder.resolve()), cache_dir=str(cache_dir("hub")))
+    except Exception as error:
+        for file in sorted(folder.rglob("*.jsonl*")):
+            for _ in read_json_lines(file):  # a bad line is named better by our own reader
+                pass
+        raise ValueError(f"{folder} cannot be read as a dataset ({_reason(error)}); mend or rewrite it") from error
+
+
+def _open_hub(source: str) -> DatasetDict:
+    match = HUB_ID.fullmatch(source)
+    if match is None or source.endswith(SUFFIXES):
+        raise FileNotFoundError(f"{source} is neither a file nor a folder; check the path")
+    try:
+        return datasets.load_dataset(match["id"], match["config"], cache_dir=str(cache_dir("hub")))
+    except Exception as error:
+        raise FileNotFoundError(
+            f"{source} is neither a file nor a folder here, and the Hugging Face hub did not give it "
+            f"({_reason(error)}); check the name and the connection"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong at the root."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _rows(dataset: Dataset, where: str, labels: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a split, ClassLabel numbers replaced by their names."""
+    feature = dataset.features[labels]
+    classes = getattr(feature, "feature", feature)
+    row = 0
+    with tqdm(desc=f"reading {where}", total=len(dataset), unit=" rows") as bar:
+        for batch in dataset.with_format(None).iter(AT_ONCE):
+            for values in zip(*batch.values(), strict=True):
+                record = dict(zip(batch, values, strict=True))
+                if isinstance(classes, ClassLabel):
+                    value = record[labels]
+                    numbers = value if isinstance(value, list) else [value]
+                    record[labels] = [classes.int2str(n) for n in numbers if n is not None and n >= 0]
+                yield f"{where}, row {row}", record
+                row += 1
+                bar.update()

@@ -1,0 +1,179 @@
+"""The Extreme Classification Repository's raw format: `lbl`, `trn` and `tst` as JSON Lines, and its filters.
+
+Notes: a label's number is its row in `lbl`. Files are read line by line into Arrow files in the cache, which are
+memory-mapped: neither the source nor the prepared documents are ever held whole (titles of labels and uids are).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+from jaxtyping import Bool
+from scipy.sparse import csr_matrix, load_npz, save_npz
+
+from ctd.cache import atomic, cache_dir, digest, once
+from ctd.data.label_space import LabelSpace
+from ctd.data.readers import lines
+from ctd.data.readers.lines import Documents, field, identifier, read_json_lines, read_lines, string
+from ctd.data.task import SPLITS, Card, Task, split_by_hash
+
+PAIR = re.compile(r"\s*(-?\d+)\s+(-?\d+)\s*", re.ASCII)
+
+
+def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", validation: float = 0.05) -> Task:
+    """The task in a folder of the repository's raw data, such as LF-AmazonTitles-131K.
+
+    folder: holds `lbl.json`, `trn.json` and `tst.json` and, where the data has them, `filter_labels_train.txt` and
+    `filter_labels_test.txt`, each plain or as `.gz` (plain is taken when both are there). Its name is the label
+    space's name. title_only: a document is its title alone; else its content, where it has some, follows the title.
+    None: title alone when the folder's name has the word Titles in it.
+    on_empty: what to do with a document without text or without labels: "error", "drop" (leave out, count in the
+    card) or "keep". validation: share of `trn` that becomes the validation split, by a hash of the uid
+    (`split_by_hash`); `tst` is the test split.
+    Labels of relevance (`target_rel`) 0 are not gold. A label without a title goes by its uid and is counted in the
+    card. Filter pairs follow their documents into the splits; those of documents left out fall away.
+    Raises FileNotFoundError for a missing folder or file, and ValueError, naming file and line, for a truncated
+    gzip file, a line that is not UTF-8 or not JSON, a missing field or one of another type, a label or row out of
+    range, and a uid that repeats within `lbl` or within `trn` and `tst`. Nothing of a failed read is kept.
+    """
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation must be at least 0 and below 1 (a share of trn), got {validation}")
+    folder = Path(folder).resolve()
+    files = _find(folder)
+    if title_only is None:
+        title_only = "titles" in folder.name.lower()
+    states = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files.values()]
+    readers = [Path(module).read_bytes() for module in (__file__, lines.__file__)]
+    prepared = cache_dir("xmc") / digest([*states, *readers, f"{title_only} {on_empty} {validation}"])[:24]
+    with once(prepared) as missing:
+        if missing:
+            with atomic(prepared) as scratch:
+                scratch.mkdir()
+                _prepare(files, folder.name, title_only, on_empty, validation, scratch)
+    return Task(
+        documents=DatasetDict({split: Dataset.from_file(str(prepared / f"{split}.arrow")) for split in SPLITS}),
+        space=LabelSpace.load(prepared / "labels.parquet"),
+        card=Card(**json.loads((prepared / "card.json").read_text())),
+        filtered={split: load_npz(file) for split in SPLITS if (file := prepared / f"filtered-{split}.npz").is_file()},
+    )
+
+
+def _find(folder: Path) -> dict[str, Path]:
+    """The files that are there, by the part of their names before the dot."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; give the one that holds lbl.json, trn.json and tst.json")
+    files = {}
+    names = ("lbl.json", "trn.json", "tst.json", "filter_labels_train.txt", "filter_labels_test.txt")
+    for name in names:
+        if found := [file for file in (folder / name, folder / f"{name}.gz") if file.is_file()]:
+            files[name.partition(".")[0]] = found[0]
+        elif name.endswith(".json"):
+            raise FileNotFoundError(
+                f"{folder} holds neither {name} nor {name}.gz; unpack the data set's raw text there"
+            )
+    return files
+
+
+def _prepare(
+    files: Mapping[str, Path], name: str, title_only: bool, on_empty: str, validation: float, folder: Path
+) -> None:
+    """Write one Arrow stream per split, the label space, the filters and the card."""
+    rows_of = {split: array("q") for split in SPLITS}  # the rows of trn or tst that a split's documents came from
+    n_rows = dict.fromkeys(("trn", "tst"), 0)
+    with ExitStack() as stack:
+        streams = {split: pa.ipc.new_stream(folder / f"{split}.arrow", lines.SCHEMA) for split in SPLITS}
+        documents = Documents(
+            {split: stack.enter_context(stream).write_batch for split, stream in streams.items()}, on_empty
+        )
+        space = _label_space(files["lbl"], name, documents.dropped)
+        for part in n_rows:
+            for where, record in read_json_lines(files[part]):
+                uid, text = identifier(record, "uid", where), string(record, "title", where)
+                if not title_only and "content" in record:
+                    text = f"{text} {string(record, 'content', where)}".strip()
+                split = "test" if part == "tst" else split_by_hash(uid, validation, test=0)
+                if documents.add(where, split, uid, text, _gold(record, where, len(space), files["lbl"])):
+                    rows_of[split].append(n_rows[part])
+                n_rows[part] += 1
+        documents.finish()
+    space.save(folder / "labels.parquet")
+    for part, split in (("trn", "train"), ("tst", "test")):
+        if not rows_of[split]:
+            raise ValueError(f"{files[part]} leaves no document for the split '{split}' ({n_rows[part]} lines read)")
+    for part, splits in (("trn", ("train", "validation")), ("tst", ("test",))):
+        if (file := files.get(f"filter_labels_{splits[0]}")) is not None:
+            pairs = _filter_pairs(file, n_rows[part], files[part], space)
+            for split in splits:
+                save_npz(folder / f"filtered-{split}.npz", pairs[np.array(rows_of[split], np.int64)])
+    card = Card(
+        title=name,
+        licence="that of the data set, as its maker states it; fetched by each user, never vendored",
+        source=f"{', '.join(file.name for file in files.values())}, from the reader's own folder",
+        made="The Extreme Classification Repository's raw data: "
+        + ("titles alone" if title_only else "title and, where there is one, content")
+        + f"; validation is {validation:.3g} of trn by a hash of the uid, test is tst.",
+        dropped={what: count for what, count in documents.dropped.items() if count},
+    )
+    (folder / "card.json").write_text(json.dumps(asdict(card)))
+
+
+def _label_space(file: Path, name: str, dropped: Counter[str]) -> LabelSpace:
+    texts: dict[str, str] = {}
+    for where, record in read_json_lines(file):
+        uid, title = identifier(record, "uid", where), string(record, "title", where)
+        if uid in texts:
+            raise ValueError(f"{where}: label uid {uid!r} stands more than once; rows are label numbers, so mend it")
+        dropped["label titles, empty: the uid stands in"] += not title
+        texts[uid] = title or uid
+    if not texts:
+        raise ValueError(f"{file} holds no label; fetch it again")
+    return LabelSpace(name, list(texts), list(texts.values()), len(texts))
+
+
+def _gold(record: Mapping[str, Any], where: str, n_labels: int, labels_file: Path) -> list[int]:
+    found, relevance = (field(record, name, where) for name in ("target_ind", "target_rel"))
+    if not (
+        isinstance(found, list)
+        and isinstance(relevance, list)
+        and len(found) == len(relevance)
+        and set(map(type, found)) <= {int}
+        and set(map(type, relevance)) <= {int, float}
+    ):
+        raise ValueError(
+            f"{where}: target_ind must be a list of label numbers and target_rel one of as many relevances"
+        )
+    if found and not (min(found) >= 0 and max(found) < n_labels):
+        bad = next(label for label in found if not 0 <= label < n_labels)
+        raise ValueError(
+            f"{where}: target_ind must be between 0 and {n_labels - 1} (rows of {labels_file.name}), got {bad}; "
+            "do the files belong to the same data set?"
+        )
+    return sorted({label for label, weight in zip(found, relevance, strict=True) if weight > 0})
+
+
+def _filter_pairs(file: Path, n_rows: int, documents: Path, space: LabelSpace) -> csr_matrix:
+    """The (row, label) pairs of a filter file as a boolean matrix [rows of the documents' file, labels]."""
+    pairs = array("q")
+    bounds = (("row", n_rows, documents.name), ("label", len(space), f"labels of '{space.name}'"))
+    for where, line in read_lines(file):
+        match = PAIR.fullmatch(line)
+        if match is None:
+            raise ValueError(f"{where}: expected two whole numbers, 'row label', got {line[:60]!r}")
+        for value, (what, bound, source) in zip(map(int, match.groups()), bounds, strict=True):
+            if not 0 <= value < bound:
+                raise ValueError(f"{where}: {what} must be between 0 and {bound - 1} ({source}), got {value}")
+            pairs.append(value)
+    found = np.array(pairs, np.int64).reshape(-1, 2)
+    ones: Bool[np.ndarray, " pairs"] = np.ones(len(found), bool)
+    return csr_matrix((ones, (found[:, 0], found[:, 1])), shape=(n_rows, len(space)))

@@ -1,0 +1,1 @@
+"""Teaching students: training, losses, methods, experiments, and what the students can do afterwards."""

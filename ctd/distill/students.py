@@ -1,0 +1,124 @@
+"""Students: smaller models that read and write the teacher's tokens, and which of their heads stand for its heads.
+
+Notes: a student of fewer layers takes over the teacher's, evenly spaced, with embeddings and final norm; a narrower one
+begins with random weights. Teacher and student must share their tokens, for every loss compares them token by token.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ctd.mechanism import attention
+from ctd.mechanism.attention import Head
+from ctd.reasoning import models
+
+
+def shallower(teacher: Any, layers: int) -> Any:
+    """A copy of the teacher with so many of its layers, the first and the last among them, evenly spaced; float32.
+
+    Raises ValueError for more layers than it has, or none.
+    """
+    n = attention.shape(teacher).layers
+    if not 1 <= layers <= n:
+        raise ValueError(f"layers must be between 1 and {n} (the teacher's), got {layers}")
+    config = copy.deepcopy(teacher.config)
+    kept = np.linspace(0, n - 1, layers).round().astype(int).tolist() if layers > 1 else [n - 1]
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[layer] for layer in kept]
+    student = type(teacher)(config).float()
+    mine, theirs = student.get_decoder(), teacher.get_decoder()
+    with torch.no_grad():
+        for layer, source in zip(mine.layers, kept, strict=True):
+            layer.load_state_dict(theirs.layers[source].state_dict())
+        mine.norm.load_state_dict(theirs.norm.state_dict())
+        mine.embed_tokens.load_state_dict(theirs.embed_tokens.state_dict())
+        student.get_output_embeddings().load_state_dict(teacher.get_output_embeddings().state_dict())
+    return student.eval()
+
+
+def narrower(teacher: Any, layers: int, heads: int, seed: int = 0) -> Any:
+    """A model of the teacher's family with so many layers and heads a layer, of the teacher's head size; float32.
+
+    Its width is the heads times that size, its weights are drawn by seed. Raises ValueError for a number below 1.
+    """
+    if layers < 1 or heads < 1:
+        raise ValueError(f"layers and heads must be at least 1, got {layers} and {heads}")
+    found, config = attention.shape(teacher), copy.deepcopy(teacher.config)
+    config.num_hidden_layers, config.num_attention_heads = layers, heads
+    config.num_key_value_heads = max(1, heads * found.key_heads // found.heads)
+    config.intermediate_size = round(config.intermediate_size * heads / found.heads)
+    config.hidden_size, config.head_dim = heads * found.head_size, found.head_size
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:1] * layers
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return type(teacher)(config).float().eval()
+
+
+def load(name: str, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Any model that `models.load` takes as a student, by its folder or Hugging Face id; float32.
+
+    tokenizer: the teacher's. Raises ValueError where the two do not share every token, and what `models.load` raises.
+    """
+    found = models.load(name, dtype="float32")
+    same_tokens(tokenizer, found.tokenizer, name)
+    return found.model
+
+
+def same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, name: str) -> None:
+    """Raises ValueError where two tokenizers differ in a token or its number."""
+    mine, theirs = student.get_vocab(), teacher.get_vocab()
+    if mine != theirs:
+        shared = len(mine.items() & theirs.items())
+        raise ValueError(
+            f"student {name!r} has another tokenizer than its teacher ({shared:,} of {len(theirs):,} tokens are "
+            "shared): traces are compared token by token, so take a student of the same family"
+        )
+
+
+def by_depth(teacher: Any, student: Any, heads: Sequence[Head]) -> list[Head]:
+    """A head of the student for each of the teacher's, in order: the same number, in the layer of the same depth.
+
+    Where that is taken or does not exist, the next free head of the layer, then of the layers around it. For a student
+    shaped like its teacher, the identity. Raises ValueError for more heads than the student has, one that the teacher
+    has not, or one that is named twice.
+    """
+    mine, theirs = attention.shape(student), attention.shape(teacher)
+    if len(heads) > mine.layers * mine.heads:
+        raise ValueError(f"{len(heads)} heads cannot be matched, the student has {mine.layers * mine.heads}")
+    taken: list[Head] = []
+    for layer, number in _once(teacher, heads):
+        home = round(layer / max(theirs.layers - 1, 1) * (mine.layers - 1))
+        free = [
+            Head(near, (number + shift) % mine.heads)
+            for near in np.argsort(np.abs(np.arange(mine.layers) - home), kind="stable").tolist()
+            for shift in range(mine.heads)
+        ]
+        taken.append(next(head for head in free if head not in taken))
+    return taken
+
+
+def _once(model: Any, heads: Sequence[Head]) -> list[Head]:
+    """The heads as given."""
+    if len(attention.check(model, heads)) < len(heads):
+        raise ValueError(f"every head may be named once, got {list(heads)}")
+    return list(heads)
+
+
+def by_score(rankings: Mapping[str, Sequence[Head]], k: int) -> dict[str, list[Head]]:
+    """The student's own k highest heads of each phase, which stand for the teacher's in the order of their ranks.
+
+    rankings: of the student's heads, by phase. For a student that equals its teacher, the identity. Raises ValueError
+    for a ranking of fewer heads.
+    """
+    for phase, ranking in rankings.items():
+        if not 1 <= k <= len(ranking):
+            raise ValueError(f"k must be between 1 and {len(ranking)} (heads of the student, {phase}), got {k}")
+    return {phase: list(ranking[:k]) for phase, ranking in rankings.items()}

@@ -1,0 +1,204 @@
+"""Each phase by itself: the shortlist without refinement, and the refinement of shortlists from elsewhere.
+
+Notes: (a) the shortlist alone, against retrieval of equal size; (b) the refinement alone, on the model's own shortlist,
+a retriever's, an oracle's and a corrupted one; (c) no refinement, the answer is the shortlist in its order. All four
+shortlists of a document are equally long (our definition).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+
+from ctd import stats
+from ctd.data.task import Task
+from ctd.reasoning import candidate_lists, teachers
+from ctd.reasoning.teachers import Reasoned, Teacher
+from ctd.retrieval import metrics
+from ctd.retrieval import shortlists as sl
+from ctd.retrieval.index import LabelIndex
+from ctd.retrieval.shortlists import Shortlist
+
+KINDS = ("own", "retrieved", "oracle", "corrupted")
+
+
+def own(reasoned: Sequence[Reasoned]) -> list[list[int]]:
+    """What each document's trace shortlisted, in its order; nothing where the trace marks no shortlist."""
+    return [list(one.trace.shortlisted) for one in reasoned]
+
+
+def sizes(shortlists: Sequence[Sequence[int]], size: int) -> list[int]:
+    """How long each document's shortlists are to be: as long as the given one, or `size` where that is not 0."""
+    return [size or max(len(listed), 1) for listed in shortlists]
+
+
+def cut_to(shortlist: Shortlist, wanted: Sequence[int]) -> list[list[int]]:
+    """The first labels of each row, as many as are wanted of it."""
+    return [[int(label) for label in row[row >= 0][:most]] for row, most in zip(shortlist, wanted, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Isolated:
+    """A teacher's phases on a task's test documents, each by itself.
+
+    reasoned: what it wrote. given: the four shortlists of each document, by `KINDS`. outputs: the ranking that its
+    refinement makes of each.
+    """
+
+    teacher: Teacher
+    task: Task
+    index: LabelIndex
+    reasoned: list[Reasoned]
+    given: dict[str, list[list[int]]]
+    outputs: dict[str, Shortlist]
+
+
+def isolate(
+    teacher: Teacher,
+    task: Task,
+    index: LabelIndex,
+    size: int = 0,
+    corruption: float = 0.5,
+    n_near_misses: int = 10,
+    cutoff: int = 5,
+    max_tokens: int = 512,
+    seed: int = 0,
+) -> Isolated:
+    """The teacher reasons about each test document, then refines three shortlists that it did not make.
+
+    size, corruption, n_near_misses: as in `shortlists`. cutoff: places that a ranking has at least. Raises what
+    `shortlists` raises.
+    """
+    documents, uids = (list(task.documents["test"][column]) for column in ("text", "uid"))
+    ask = partial(teachers.reason, teacher, documents, index, uids=uids, max_tokens=max_tokens, seed=seed)
+    reasoned = ask()
+    given = shortlists(task, index, reasoned, size, corruption, n_near_misses, seed)
+    places = max(cutoff, *(len(one.ranking) for one in reasoned))
+    outputs = {"own": teachers.rankings(reasoned, places, refined=True)}
+    for name in KINDS[1:]:
+        told = zip(reasoned, given[name], strict=True)
+        begun = [teachers.handed(one.trace, labels, task.space.texts) for one, labels in told]
+        outputs[name] = teachers.rankings(ask(begun=begun, desc=f"refining {name}"), places, refined=True)
+    return Isolated(teacher, task, index, reasoned, given, outputs)
+
+
+def shortlists(
+    task: Task,
+    index: LabelIndex,
+    reasoned: Sequence[Reasoned],
+    size: int = 0,
+    corruption: float = 0.5,
+    n_near_misses: int = 10,
+    seed: int = 0,
+) -> dict[str, list[list[int]]]:
+    """The four shortlists of each test document, by `KINDS`.
+
+    reasoned: what the teacher wrote about them. size: as in `sizes`. corruption: the share of places that is another
+    document's. n_near_misses: in the oracle's shortlist at most. The book's own where it has them: see
+    `ctd.reasoning.candidate_lists`. Raises what `corrupted` raises.
+    """
+
+    def make() -> dict[str, list[list[int]]]:
+        listed, gold = own(reasoned), task.gold("test")
+        wanted = sizes(listed, size)
+        found = sl.retrieve_scored(index, task, "test", max(wanted))
+        near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)
+        given = (
+            [labels[:most] for labels, most in zip(listed, wanted, strict=True)],
+            cut_to(found, wanted),
+            oracle(gold, near, found, wanted, seed),
+            corrupted(listed, listed, corruption, seed),
+        )
+        return dict(zip(KINDS, given, strict=True))
+
+    settings = {"size": size, "corruption": corruption, "n_near_misses": n_near_misses, "seed": seed}
+    return candidate_lists.lists(index, task, "test", settings | {"written": [one.trace.cot for one in reasoned]}, make)
+
+
+def oracle(
+    gold: csr_matrix, near: Sequence[Sequence[int]], others: Shortlist, wanted: Sequence[int], seed: int
+) -> list[list[int]]:
+    """Gold labels (at most half of the places), then near misses, then retrieved ones, in random order."""
+    listed = []
+    for row, most in enumerate(wanted):
+        rng = np.random.default_rng((seed, row))
+        right = gold[row].indices
+        kept = rng.permutation(right)[: max(1, most // 2)].tolist()
+        wrong = [label for label in dict.fromkeys([*near[row], *others[row].tolist()]) if label >= 0]
+        wrong = [label for label in wrong if label not in set(right.tolist())]
+        members = [*kept, *wrong[: max(0, most - len(kept))]]
+        listed.append([int(members[place]) for place in rng.permutation(len(members))])
+    return listed
+
+
+def corrupted(
+    shortlists: Sequence[Sequence[int]], others: Sequence[Sequence[int]], rate: float, seed: int
+) -> list[list[int]]:
+    """Each shortlist with a share of its places given to labels of another document's, in the same places.
+
+    others: shortlists to draw from, in the order of the documents; a document never draws from its own.
+    Raises ValueError for a rate outside 0 .. 1, or fewer than two documents.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"corruption rate must be between 0 and 1, got {rate}")
+    if len(shortlists) < 2:
+        raise ValueError(f"corruption takes labels from other documents, got {len(shortlists)} document")
+    rng = np.random.default_rng(seed)
+    listed = []
+    for row, labels in enumerate(shortlists):
+        spoilt = list(labels)
+        strangers = [label for shift in range(1, len(others)) for label in others[(row + shift) % len(others)]]
+        strangers = [label for label in dict.fromkeys(strangers) if label not in set(labels)]
+        places = rng.permutation(len(spoilt))[: round(rate * len(spoilt))]
+        for place, stranger in zip(places, strangers, strict=False):
+            spoilt[place] = stranger
+        listed.append(spoilt)
+    return listed
+
+
+def recall_at_own_size(shortlists: Mapping[str, Sequence[Sequence[int]]], gold: csr_matrix, seed: int) -> pd.DataFrame:
+    """Recall of each shortlist at its own size, and how much the first one has more (paired): a row each."""
+    per_document = {}
+    for name, listed in shortlists.items():
+        given = sl.as_array(listed)
+        per_document[name] = metrics.recall_at_k(given, gold, given.shape[1], average=False)
+    return _against_first(per_document, "shortlist", seed)
+
+
+def kept_from_shortlist(inputs: Sequence[Sequence[int]], outputs: Shortlist) -> Float[np.ndarray, " documents"]:
+    """The share of each answer that stands in the shortlist it was given; NaN for an empty answer."""
+    shares = np.full(len(inputs), np.nan)
+    for row, listed in enumerate(inputs):
+        answered = outputs[row][outputs[row] >= 0]
+        if len(answered):
+            shares[row] = np.isin(answered, list(listed)).mean()
+    return shares
+
+
+def near_misses(index: LabelIndex, gold: csr_matrix, documents: Sequence[str], m: int) -> list[list[int]]:
+    """Up to m near misses of each document's gold labels, nearest to the document first."""
+    return [
+        index.space.near_misses(gold[row].indices, m, document, index).tolist() if gold[row].nnz else []
+        for row, document in enumerate(documents)
+    ]
+
+
+def _against_first(per_document: Mapping[str, Float[np.ndarray, " n"]], column: str, seed: int) -> pd.DataFrame:
+    first = next(iter(per_document.values()))
+    rows = []
+    for name, values in per_document.items():
+        mean, low, high = stats.bootstrap_mean(values, seed=seed).scalar
+        gap, gap_low, gap_high = stats.bootstrap_difference(first, values, seed=seed).scalar
+        rows.append(
+            {
+                column: name, "value": mean, "low": low, "high": high,
+                "first_minus_this": gap, "gap_low": gap_low, "gap_high": gap_high,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)

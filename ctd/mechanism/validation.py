@@ -1,0 +1,181 @@
+"""Do the scores find the heads that matter? Simpler rivals of theirs, and how well each ranks heads that are known.
+
+Notes: the rivals ask the model itself: what changes in a readout (`ctd.mechanism.patching`) when a head's output grows
+(gradient times activation), or when its attention pattern is spoilt (patching it alone). A score finds the known heads
+if it ranks them above all others: the area under the ROC curve, and precision among the highest. n documents, h heads
+of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from scipy.stats import rankdata
+from tqdm.auto import tqdm
+
+from ctd import stats
+from ctd.mechanism import attention, patching
+from ctd.mechanism.attention import Attended, Head, Noise
+from ctd.reasoning.annotate import Passage
+
+DRAWN = 200  # resamples of documents for the course over their number
+
+Values = Float[np.ndarray, "n layers h"]
+
+
+def attribution(
+    model: Any, passages: Sequence[Passage], desc: str = "gradient x activation"
+) -> dict[str, Float[np.ndarray, "n layers h"]]:
+    """Of each readout, its derivative by a factor on a head's output at 1: gradient times activation, over all tokens.
+
+    To first order what the readout would lose with the head silent. NaN where a passage has no such readout. Raises
+    ValueError for a model without `o_proj`.
+    """
+    shape = attention.shape(model)
+    values: dict[str, list[np.ndarray]] = {patching.ANCHOR: [], patching.MARGIN: []}
+    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        for one in tqdm(passages, desc=desc, unit=" documents"):
+            gates = torch.ones(shape.layers, shape.heads, device=model.device, requires_grad=True)
+
+            def gate(attended: Attended, gates: torch.Tensor = gates) -> None:
+                attended.output = attended.output * gates[attended.layer, :, None].to(attended.output.dtype)
+
+            ids = torch.tensor([one.ids], device=model.device)
+            kept = torch.tensor(patching.asked(one), device=model.device)
+            with torch.enable_grad(), attention.visiting(model, gate):
+                logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[0]
+                told = patching.readouts(logits, one)
+            for name, of in values.items():
+                gradient = torch.full(gates.shape, torch.nan)
+                if told[name].requires_grad:
+                    (gradient,) = torch.autograd.grad(told[name], gates, retain_graph=True)
+                of.append(gradient.float().cpu().numpy())
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+    return {name: np.stack(of) for name, of in values.items()}
+
+
+def alone(
+    model: Any, documents: Sequence[tuple[Passage, Passage]], noise: Noise = "uniform", rows: int = 24
+) -> dict[str, Float[np.ndarray, "n layers h"]]:
+    """Of each readout, what it loses when the attention pattern of one head is noised: every head, each by itself.
+
+    documents, noise, rows, errors: as in `patching.effects`.
+    """
+    heads = attention.all_heads(model)
+    selected = {("alone", place): [head] for place, head in enumerate(heads)}
+    found = patching.effects(model, documents, selected, noise=noise, rows=rows, desc="each head alone")
+    layers, of_layer = attention.shape(model)[:2]
+    return {
+        name: (values[:, :1] - values[:, 2:]).reshape(-1, layers, of_layer) for name, values in found.values.items()
+    }
+
+
+def needed(
+    model: Any,
+    documents: Sequence[tuple[Passage, Passage]],
+    known: Mapping[str, Sequence[Head]],
+    noise: Noise = "uniform",
+    n_random: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """What each readout loses when the known heads of a phase are noised together, and as many others, drawn at random.
+
+    known: by phase. Columns readout, heads, size, value, low, high. documents, noise, errors: as in `patching.effects`.
+    """
+    taken = {head for heads in known.values() for head in heads}
+    others = [head for head in attention.all_heads(model) if head not in taken]
+    size, rng = max(map(len, known.values())), np.random.default_rng(seed)
+    selected = {(f"planted, {phase}", size): list(heads) for phase, heads in known.items()}
+    selected |= {
+        (f"{patching.RANDOM} {n + 1}", size): [others[row] for row in rng.permutation(len(others))[:size]]
+        for n in range(n_random)
+    }
+    return patching.effects(model, documents, selected, noise=noise, desc="planted heads").table(seed)
+
+
+def auroc(scores: Float[np.ndarray, "... layers h"], known: Bool[np.ndarray, "layers h"]) -> Float[np.ndarray, " ..."]:
+    """Chance that a known head scores above another, ties half: area under the ROC curve, of each map of scores."""
+    flat = scores.reshape(*scores.shape[:-2], -1)
+    ranks = rankdata(flat, axis=-1)[..., known.ravel()]
+    n, others = int(known.sum()), int((~known).sum())
+    return (ranks.sum(-1) - n * (n + 1) / 2) / (n * others)
+
+
+def precision(
+    scores: Float[np.ndarray, "... layers h"], known: Bool[np.ndarray, "layers h"], k: int = 0
+) -> Float[np.ndarray, " ..."]:
+    """Share of known heads among the k highest (0: as many as are known, where it is the recall too)."""
+    flat = scores.reshape(*scores.shape[:-2], -1)
+    highest = np.argsort(-flat, axis=-1, kind="stable")[..., : k or int(known.sum())]
+    return known.ravel()[highest].mean(-1)
+
+
+def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """How well the mean of each score ranks the known heads: columns score, auroc, low, high, precision, worst.
+
+    values: of each score, NaN in the documents that say nothing of it. low, high: 95 % over resampled documents.
+    precision: see `precision`. worst: place of the lowest known head in the ranking, from 1. Raises ValueError without
+    known heads, for heads that are all known, or a score that no document tells.
+    """
+    rows = []
+    for name, of in values.items():
+        told, mask = _told(name, of), _mask(of, known)
+        drawn = np.concatenate([auroc(means, mask) for means in _means(told, draws, seed)])
+        mean = told.mean(0)
+        places = rankdata(-mean, method="max").reshape(mask.shape)[mask]
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        rows.append((name, float(auroc(mean, mask)), low, high, float(precision(mean, mask)), int(places.max())))
+    return pd.DataFrame(rows, columns=["score", "auroc", "low", "high", "precision", "worst"])
+
+
+def by_documents(
+    values: Mapping[str, Values], known: Sequence[Head], sizes: Sequence[int], seed: int = 0
+) -> pd.DataFrame:
+    """The AUROC from so many documents: columns score, documents, auroc (mean), low, high (95 % of draws).
+
+    Each draw takes that many documents without putting back; sizes that a score has not the documents for are left
+    out. Errors: as in `rated`.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for name, of in values.items():
+        told, mask = _told(name, of), _mask(of, known)
+        for size in sizes:
+            if size <= len(told):
+                means = np.stack([told[rng.permutation(len(told))[:size]].mean(0) for _ in range(DRAWN)])
+                found = auroc(means, mask)
+                rows.append((name, size, found.mean(), *np.quantile(found, [0.025, 0.975])))
+    return pd.DataFrame(rows, columns=["score", "documents", "auroc", "low", "high"])
+
+
+def _told(name: str, values: Values) -> Values:
+    """The documents that say something of a score."""
+    told = values[~np.isnan(values).any((1, 2))]
+    if not len(told):
+        raise ValueError(f"no document tells the score {name!r}: there is nothing to rank heads by")
+    return told
+
+
+def _mask(values: Values, known: Sequence[Head]) -> Bool[np.ndarray, "layers h"]:
+    mask = np.zeros(values.shape[1:], bool)
+    for layer, head in known:
+        mask[layer, head] = True
+    if not mask.any() or mask.all():
+        raise ValueError(f"some heads must be known and some not, got {int(mask.sum())} of {mask.size}")
+    return mask
+
+
+def _means(told: Values, draws: int, seed: int) -> Iterator[Values]:
+    """Mean maps of resampled documents."""
+    flat = told.reshape(len(told), -1)
+    for chunk in stats.resample_weights(len(told), draws, np.random.default_rng(seed)):
+        yield (chunk @ flat / len(told)).reshape(-1, *told.shape[1:])

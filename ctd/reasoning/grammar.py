@@ -1,0 +1,162 @@
+"""Lists that hold labels and nothing else: decoding along a prefix tree of the label space.
+
+Notes: constrained decoding as in De Cao et al. (arXiv:2010.00904), with two rules more (our definition). No label
+stands twice in a list: that is the trace format's. And a list ends at the median of the lengths that the model gives
+it: as soon as the chance that it would have gone on so far falls below one half. A model that learned lists of many
+lengths is at no single place surer to end than to go on, so that the likeliest token alone would never end them. A line
+that begins as an item does can only become a label's line; all other lines are free. The tree is the sorted table of
+all labels' tokens: what shares a prefix is a range of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+from ctd.cache import atomic, cache_dir, digest, once
+from ctd.data.label_space import LabelSpace
+
+AT_ONCE = 50_000  # labels that are tokenised together
+MEDIAN = 0.5
+LONGEST = 96  # tokens of a label's line; a longer label cannot be written under this grammar
+
+
+class LabelLists:
+    """The label space as lines of tokens, for one tokenizer.
+
+    bullet: the token with which an item begins. lines: what may follow it, sorted, a row a label, each token's id
+    plus one, 0 behind the end; the last token of a line ends in a line break. key: digest of it all.
+    Raises ValueError for a tokenizer whose items do not begin with one and the same token.
+    """
+
+    def __init__(self, space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> None:
+        texts = _lines(space)
+        self.key = _key(texts, tokenizer)
+        path = cache_dir("grammar") / f"{self.key[:32]}.npy"
+        with once(path) as missing:
+            if missing:
+                made = _table(texts, tokenizer)
+                with atomic(path) as scratch, open(scratch, "wb") as file:
+                    np.save(file, made)
+        table: Int[np.ndarray, "lines tokens"] = np.load(path, mmap_mode="r" if len(texts) > AT_ONCE else None)
+        if len(set(table[[0, -1], 0].tolist())) > 1:
+            raise ValueError("this tokenizer begins list items with different tokens: lists cannot be kept to labels")
+        self.bullet = int(table[0, 0]) - 1
+        self.lines = table[:, 1:]
+        self.breaks = frozenset(
+            token for token in range(len(tokenizer)) if str(tokenizer.decode([token])).endswith("\n")
+        )
+        self.options = lru_cache(maxsize=100_000)(self._options)
+
+    def _options(self, first: int, last: int, depth: int) -> tuple[Int[np.ndarray, " o"], Int[np.ndarray, " o+1"]]:
+        """The tokens that may stand at `depth` in the rows first .. last - 1, and where each one's rows begin."""
+        column = np.asarray(self.lines[first:last, depth])
+        starts = np.flatnonzero(np.diff(column, prepend=-1))
+        return column[starts].astype(np.int64) - 1, np.append(starts, last - first) + first
+
+
+def lists_key(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of what a label space's lists depend on, without making them."""
+    return _key(_lines(space), tokenizer)
+
+
+def _key(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> str:
+    probe = "".join(f"- {text}\n" for text in texts[:50])
+    return digest(["label lists 1", str(tokenizer(probe)["input_ids"]), str(len(tokenizer)), *texts])
+
+
+def _lines(space: LabelSpace) -> list[str]:
+    """The labels' texts on one line each, each once."""
+    return list(dict.fromkeys(" ".join(text.split()) for text in space.texts[: len(space)]))
+
+
+class OnlyLabels(LogitsProcessor):
+    """Keeps one batch to the grammar while it is written; the prompt must end at the beginning of a line."""
+
+    def __init__(self, lists: LabelLists) -> None:
+        self.lists = lists
+        self.rows: list[_Line] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.rows:
+            for row, token in zip(self.rows, input_ids[:, -1].tolist(), strict=True):
+                row.read(token)
+        else:
+            self.rows = [_Line(self.lists) for _ in range(len(input_ids))]
+        if ending := [place for place, row in enumerate(self.rows) if row.begins and row.used]:
+            likely = scores[ending].float().softmax(-1)[:, self.lists.bullet].tolist()
+            for place, going_on in zip(ending, likely, strict=True):
+                self.rows[place].going_on *= going_on
+                if self.rows[place].going_on < MEDIAN:
+                    scores[place, self.lists.bullet] = -torch.inf
+        allowed = {place: tokens for place, row in enumerate(self.rows) if (tokens := row.allowed()) is not None}
+        if allowed:  # of all rows at once: on an accelerator each operation waits for the one before
+            at = np.repeat([*allowed], [len(tokens) for tokens in allowed.values()])
+            kept = torch.from_numpy(np.stack([at, np.concatenate([*allowed.values()])])).to(scores.device).unbind()
+            values = scores[kept]
+            scores[[*allowed]] = -torch.inf
+            scores[kept] = values
+        return scores
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows of the batch alone, in this order."""
+        self.rows = [self.rows[row] for row in rows]
+
+
+class _Line:
+    """Where one text stands: at the beginning of a line, in an item (a range of the table), or in a free line."""
+
+    def __init__(self, lists: LabelLists) -> None:
+        self.lists, self.begins = lists, True
+        self.item: tuple[int, int, int] | None = None
+        self.used: list[int] = []  # rows of the table that the present list holds
+        self.going_on = 1.0  # the chance that the present list would be at least as long
+
+    def read(self, token: int) -> None:
+        if self.item is not None:
+            tokens, starts = self.lists.options(*self.item)
+            place = int(np.searchsorted(tokens, token))
+            first, last, depth = int(starts[place]), int(starts[place + 1]), self.item[2] + 1
+            self.item = (first, last, depth)
+            if token in self.lists.breaks:
+                self.used.append(first)
+                self.item, self.begins = None, True
+        elif self.begins and token == self.lists.bullet:
+            self.item, self.begins = (0, len(self.lists.lines), 0), False
+        else:
+            if self.begins:
+                self.used, self.going_on = [], 1.0
+            self.begins = token in self.lists.breaks
+
+    def allowed(self) -> Int[np.ndarray, " tokens"] | None:
+        """Tokens that may come next; None for any."""
+        if self.item is None:
+            return None
+        tokens, starts = self.lists.options(*self.item)
+        if not self.used:
+            return tokens
+        here = np.array([row for row in self.used if starts[0] <= row < starts[-1]], np.int64)
+        taken = np.bincount(np.searchsorted(starts, here, "right") - 1, minlength=len(tokens))
+        left = np.diff(starts) - taken > 0
+        return tokens[left] if left.any() else tokens
+
+
+def _table(texts: list[str], tokenizer: Any) -> Int[np.ndarray, "lines tokens"]:
+    """The tokens of all items, each plus one, as sorted rows."""
+    rows = []
+    for start in tqdm(range(0, len(texts), AT_ONCE), desc="reading labels as tokens", unit=" batches"):
+        lines = [f"- {text}\n" for text in texts[start : start + AT_ONCE]]
+        rows += [ids for ids in tokenizer(lines, add_special_tokens=False)["input_ids"] if len(ids) <= LONGEST]
+    lengths = np.array([len(row) for row in rows])
+    table = np.zeros((len(rows), lengths.max() + 1), ">u2")
+    table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate([np.array(row) + 1 for row in rows])
+    order = np.argsort(np.ascontiguousarray(table).view(f"S{2 * table.shape[1]}").ravel(), kind="stable")
+    return table[order].astype(np.uint16)

@@ -1,0 +1,346 @@
+"""Constructed ("rationalised") training traces: gold labels dressed as a reasoning that no model ever did.
+
+Notes: everything here is made from a document's gold labels, the label space and a retriever, by templates: first
+broad topics, then a shortlist of gold labels, near misses and retrieved distractors in an order that does not give
+gold away, then one comparison for each gold label that has a near miss in the list, quoting the words of the document
+that tell the two apart, then the answer. The form is ours; to vary the wording, add to the templates. No trace is ever
+made from a test document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from itertools import chain, zip_longest
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import Stemmer
+from jaxtyping import Float
+from scipy.sparse import csr_matrix
+
+from ctd.data.label_space import LabelSpace
+from ctd.data.task import Task
+from ctd.reasoning import traces
+from ctd.reasoning.traces import Trace
+from ctd.retrieval import encoders
+from ctd.retrieval.index import LabelIndex
+from ctd.retrieval.lexical import stop_words
+
+TOPICS = ("{topics}", "mainly {topics}", "this is about {topics}", "broadly {topics}")
+DECIDED = (
+    "{gold}, not {near}: {words}.",
+    "{words} speaks for {gold} over {near}.",
+    "{gold} rather than {near}, given {words}.",
+    "Not {near} but {gold}: the text says {words}.",
+    "Between {near} and {gold}, {words} decides for the latter.",
+)
+UNDECIDED = (
+    "{gold} fits better than {near}.",
+    "{near} fits less well than {gold}.",
+    "No single word decides, but {gold} before {near}.",
+    "{gold} stays, {near} goes.",
+)
+WORD = re.compile(r"[^\W_]+")
+LONGEST_QUOTE = 6  # words
+
+Order = Literal["document", "random"]
+
+
+class Word(NamedTuple):
+    """A word of a text: its stem, first character, one past the last."""
+
+    stem: str
+    start: int
+    end: int
+
+
+def rationalise(
+    document: str,
+    gold: Sequence[int],
+    space: LabelSpace,
+    retrieved: Sequence[int],
+    near: Mapping[int, Sequence[int]],
+    topics: Sequence[str],
+    rng: np.random.Generator,
+    shortlist_size: int = 20,
+    n_near: int = 6,
+    answer_order: Order = "document",
+    shortlist_order: Order = "random",
+    n_comparisons: int | None = None,
+    uid: str = "",
+) -> Trace:
+    """A constructed trace of one document, from its arguments and the generator alone.
+
+    gold: its gold labels, all of which stand in the shortlist and in the answer. retrieved: a retriever's labels,
+    best first. near: near misses of each gold label, best first. topics: broad topics, the first one first.
+    shortlist_size, n_near: as in `shortlist`. answer_order: "document" gives the gold labels in the order in which
+    the document first shares a word with them (the others last), "random" in random order; comparisons go along.
+    shortlist_order: the same of the shortlist, but "document" begins it anywhere and goes round, so that gold stands
+    at each place alike.
+    n_comparisons: how many at most, those that quote the document before the others, all in the answer's order;
+    None for all.
+    Of labels that share a text only the first can be named. Raises ValueError without gold labels, for a label
+    outside the space, or for n_comparisons below 0.
+    """
+    _check(answer_order, shortlist_order, n_comparisons)
+    first: dict[str, int] = {}
+    for label in space.check([*gold, *retrieved, *chain.from_iterable(near.values())]).tolist():
+        first.setdefault(space.texts[label], label)
+
+    def distinct(labels: Sequence[int]) -> list[int]:
+        return list(dict.fromkeys(first[space.texts[label]] for label in labels))
+
+    right = distinct(gold)
+    wrong = {first[space.texts[label]]: distinct(misses) for label, misses in near.items()}
+    listed = shortlist(right, wrong, distinct(retrieved), shortlist_size, n_near, rng)
+    told = words(document)
+    places = {word.stem: word.start for word in reversed(told)}
+
+    def place(label: int) -> int:
+        return min(places.get(stem, len(document)) for stem in stems(space.texts[label]))
+
+    answer = [right[row] for row in rng.permutation(len(right))]
+    if answer_order == "document":
+        answer.sort(key=place)
+    if shortlist_order == "document":
+        listed = np.roll(sorted(listed, key=place), rng.integers(len(listed))).tolist()
+    comparisons = []
+    for label in answer:
+        if rivals := [miss for miss in wrong.get(label, ()) if miss in listed and miss not in right]:
+            comparisons.append(_comparison(document, told, space.texts[label], space.texts[rivals[0]], rng))
+    quoting_first = sorted(range(len(comparisons)), key=lambda row: not _quotes(comparisons[row]))
+    comparisons = [comparisons[row] for row in sorted(quoting_first[:n_comparisons])]
+    text = traces.write(
+        _pick(TOPICS, rng).format(topics="; ".join(topics)) if topics else "none",
+        (space.texts[label] for label in listed),
+        comparisons,
+        (space.texts[label] for label in answer),
+    )
+    return traces.parse(text, space, uid, document)
+
+
+def shortlist(
+    gold: Sequence[int],
+    near: Mapping[int, Sequence[int]],
+    retrieved: Sequence[int],
+    size: int,
+    n_near: int,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Gold labels and as many others, in uniformly random order.
+
+    size: how many labels in all; twice the gold labels where that is more, so that gold is never the greater part;
+    fewer where near misses and retrieved labels run out. n_near: near misses at most, each gold label's best first,
+    in turn; retrieved labels fill the rest. Raises ValueError without gold labels, or for size or n_near below 1 or 0.
+    """
+    if not len(gold):
+        raise ValueError("a trace needs at least one gold label, got none")
+    if size < 1 or n_near < 0:
+        raise ValueError(f"size must be at least 1 and n_near at least 0, got {size} and {n_near}")
+    in_turn = chain.from_iterable(zip_longest(*(near.get(label, ()) for label in gold)))
+    misses = [label for label in dict.fromkeys(in_turn) if label is not None and label not in gold]
+    room = max(size, 2 * len(gold)) - len(gold)
+    others = list(dict.fromkeys([*misses[: min(n_near, room)], *(label for label in retrieved if label not in gold)]))
+    members = [*gold, *others[:room]]
+    return [members[row] for row in rng.permutation(len(members))]
+
+
+def deciding_words(document: str, gold: str, near: str) -> str:
+    """The words of the document that tell one label from another, verbatim; "" where no word does.
+
+    Of all runs of up to six words the one that shares most stems with what the gold label's text has and the near
+    miss's lacks; of these the shortest, then the first. Where it has nothing more (`Calcium` against `Calcium/blood`)
+    its own words decide, if the document has none of those that the near miss adds. Stop words do not count.
+    """
+    return _deciding(document, words(document), gold, near)
+
+
+def _deciding(document: str, words: list[Word], gold: str, near: str) -> str:
+    telling, added = stems(gold) - stems(near), stems(near) - stems(gold)
+    if not telling and added and added.isdisjoint(word.stem for word in words):
+        telling = stems(gold)
+    hits = [row for row, word in enumerate(words) if word.stem in telling]
+    best, found = (0, 0), ""
+    for place, first in enumerate(hits):
+        seen = set()
+        for last in hits[place : place + LONGEST_QUOTE]:
+            if last - first >= LONGEST_QUOTE:
+                break
+            seen.add(words[last].stem)
+            if (score := (len(seen), first - last)) > best:
+                best, found = score, document[words[first].start : words[last].end]
+    return found
+
+
+def _comparison(document: str, words: list[Word], gold: str, near: str, rng: np.random.Generator) -> str:
+    marked = {"gold": traces.mark(gold), "near": traces.mark(near)}
+    if decided := _deciding(document, words, gold, near):
+        return _pick(DECIDED, rng).format(words=traces.quote(decided), **marked)
+    return _pick(UNDECIDED, rng).format(**marked)
+
+
+def _quotes(comparison: str) -> bool:
+    return any(found["quote"] for found in traces.MARKED.finditer(comparison))
+
+
+def for_task(
+    task: Task,
+    split: str,
+    index: LabelIndex,
+    n_documents: int,
+    seed: int,
+    shortlist_size: int = 20,
+    n_near: int = 6,
+    topic_depth: int = 0,
+    n_topics: int = 3,
+    answer_order: Order = "document",
+    shortlist_order: Order = "random",
+    n_comparisons: int | None = None,
+    cut: Callable[[str], str] | None = None,
+) -> Iterator[Trace]:
+    """Constructed traces of a split's first documents, by scored gold labels; never of the test split.
+
+    index: over the task's label space; retrieves distractors and ranks each gold label's near misses by their cosine
+    to the document. Gold labels (unscored ones too), unscored labels and filtered pairs are never distractors.
+    n_documents: how many documents are read, all where there are fewer; those without a scored gold label give no
+    trace. Document k's trace depends on seed and k alone (and on the encoder's rounding). topic_depth, n_topics:
+    level of the tree whose nodes are the topics, and how many at most; labels themselves are no topics.
+    answer_order, shortlist_order, n_comparisons: as in `rationalise`. cut: from a document's text to what a reader
+    with a short context sees of it, which is the trace's document; retrieval reads the whole. None for all of it.
+    Raises ValueError for the test split, a number out of range, or a label space without nodes above its labels.
+    """
+    space = task.space
+    if split == "test":
+        raise ValueError("split must be train or validation, got 'test': no trace is made from a test document")
+    if split not in task.documents:
+        raise ValueError(f"split must be train or validation, got {split!r}")
+    if n_documents < 1 or n_topics < 1:
+        raise ValueError(f"n_documents and n_topics must be at least 1, got {n_documents} and {n_topics}")
+    if not 1 <= shortlist_size <= len(space):
+        raise ValueError(
+            f"shortlist_size must be between 1 and {len(space)} (labels in '{space.name}'), got {shortlist_size}"
+        )
+    if not 0 <= n_near <= shortlist_size:
+        raise ValueError(f"n_near must be between 0 and {shortlist_size} (shortlist_size), got {n_near}")
+    _check(answer_order, shortlist_order, n_comparisons)
+    if index.space.texts[: len(index.space)] != space.texts[: len(space)]:
+        raise ValueError(f"index must be over the labels of '{space.name}', got one over those of '{index.space.name}'")
+    if len(space.ids) == len(space):
+        raise ValueError(
+            f"label space '{space.name}' has no nodes above its labels to serve as topics: give it some with "
+            "with_clusters()"
+        )
+    space.anchors([], topic_depth)
+    return _traces(
+        task, split, index, n_documents, seed, shortlist_size, n_near, topic_depth, n_topics, answer_order,
+        shortlist_order, n_comparisons, cut or str,
+    )  # fmt: skip
+
+
+def _traces(
+    task: Task,
+    split: str,
+    index: LabelIndex,
+    n_documents: int,
+    seed: int,
+    shortlist_size: int,
+    n_near: int,
+    topic_depth: int,
+    n_topics: int,
+    answer_order: Order,
+    shortlist_order: Order,
+    n_comparisons: int | None,
+    cut: Callable[[str], str],
+) -> Iterator[Trace]:
+    space, documents = task.space, task.documents[split]
+    rows = range(min(n_documents, len(documents)))
+    if not rows:
+        return
+    gold, barred = task.gold(split), _barred(task, split)
+    wanted = int(max(shortlist_size, 2 * np.diff(gold.indptr).max(initial=0)))
+    vectors = encoders.encode(index.encoder, documents[: len(rows)]["text"], f"embedding {len(rows):,} documents")
+    for start in range(0, len(rows), 128):
+        block = np.asarray(vectors[start : start + 128])
+        bars = barred[start : start + len(block)]
+        _, found = index.search(block, min(wanted, len(space)), bars)
+        for row, vector, retrieved in zip(rows[start : start + 128], block, found, strict=True):
+            right = gold[row].indices.tolist()
+            if not right:
+                continue
+            bar = set(barred[row].indices.tolist())
+            topics = space.anchors(right, topic_depth)
+            yield rationalise(
+                cut(documents[row]["text"]),
+                right,
+                space,
+                [int(label) for label in retrieved if label >= 0],
+                {label: _near_misses(label, bar, space, index, vector, n_near) for label in right},
+                [space.texts[topic] for topic in topics if topic >= len(space)][:n_topics],
+                np.random.default_rng((seed, row)),
+                shortlist_size,
+                n_near,
+                answer_order,
+                shortlist_order,
+                n_comparisons,
+                documents[row]["uid"],
+            )
+
+
+def _barred(task: Task, split: str) -> csr_matrix:
+    """What no distractor may be, [documents, labels]: any gold label, unscored labels, filtered pairs."""
+    gold = task.gold(split, scored=False)
+    unscored = np.zeros(len(task.space), bool)
+    unscored[task.unscored] = True
+    barred = gold + csr_matrix(np.ones((gold.shape[0], 1), bool)) @ csr_matrix(unscored[None])
+    return (barred + task.filtered[split] if split in task.filtered else barred).tocsr()
+
+
+def _near_misses(
+    label: int, barred: set[int], space: LabelSpace, index: LabelIndex, document: Float[np.ndarray, " d"], n: int
+) -> list[int]:
+    """A gold label's near misses that are not barred, nearest to the document first; n at most."""
+    if n == 0:
+        return []
+    bound = n + len(barred) if space.parents is None and space.exclusions is None else len(space)
+    found = space.near_misses([label], bound, index=index)
+    found = np.array([miss for miss in found.tolist() if miss not in barred], np.int32)
+    if not len(found):
+        return []
+    return found[np.argsort(-(index.vectors(found) @ document), kind="stable")][:n].tolist()
+
+
+def words(text: str) -> list[Word]:
+    """The words of a text."""
+    return [Word(_stem(found[0].lower()), *found.span()) for found in WORD.finditer(text)]
+
+
+@lru_cache(maxsize=2**16)
+def stems(text: str) -> frozenset[str]:
+    """The stems of a text, without stop words and single letters (variables of a formula); all where none is left."""
+    spelt = [word.lower() for word in WORD.findall(text)]
+    content = [word for word in spelt if word not in stop_words() and (len(word) > 1 or word.isdigit())]
+    return frozenset(map(_stem, content or spelt or [text]))
+
+
+@cache
+def _stemmer() -> Stemmer.Stemmer:
+    return Stemmer.Stemmer("english")
+
+
+@lru_cache(maxsize=2**16)
+def _stem(word: str) -> str:
+    return _stemmer().stemWord(word)
+
+
+def _check(answer_order: str, shortlist_order: str, n_comparisons: int | None) -> None:
+    for name, order in (("answer_order", answer_order), ("shortlist_order", shortlist_order)):
+        if order not in get_args(Order):
+            raise ValueError(f"{name} must be {' or '.join(get_args(Order))}, got {order!r}")
+    if n_comparisons is not None and n_comparisons < 0:
+        raise ValueError(f"n_comparisons must be at least 0, or None for all, got {n_comparisons}")
+
+
+def _pick(templates: Sequence[str], rng: np.random.Generator) -> str:
+    return templates[int(rng.integers(len(templates)))]

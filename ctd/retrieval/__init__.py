@@ -1,0 +1,1 @@
+"""Finding labels without a language model: encoders, indexes, shortlists, and the metrics that score them."""

@@ -1,0 +1,208 @@
+"""e(.): text to unit vectors, fast, and cached on disk.
+
+Notes: texts are tokenised first and batched by exact token count, so no position is padding; headings are short
+and pad badly otherwise. n texts, d dimensions.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.lib.format import write_array_header_2_0
+from tqdm import tqdm
+
+from ctd.cache import atomic, cache_dir, digest, file_digest, once, packaged_file
+from ctd.data.label_space import LabelSpace
+
+SHARD = 32_768
+AT_ONCE = SHARD // 16  # texts
+BATCH_TOKENS = 2_048
+ON_ACCELERATOR = 65_536  # tokens of a batch: there a small one takes as long
+SAFE_COSINE = 0.999
+PROBE = ("Calcium/metabolism", "A heading.", "How hard is it to shortlist a document's labels?", "I50.21 " * 40)
+
+
+class Encoder(Protocol):
+    """What `encode` and the label index ask of an encoder.
+
+    name: how tables call it. key: digest of everything its vectors depend on. book_key: the same whatever the dtype.
+    dim: d. at_once: how many texts are best given together, so that those of one length go side by side.
+    """
+
+    name: str
+    key: str
+    book_key: str
+    dim: int
+    at_once: int
+
+    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Unit-norm float32 vectors, one a text; no cache, no progress bar."""
+        ...
+
+
+class SentenceEncoder:
+    """A sentence-transformers model, run without padding, in bfloat16 where that is fast and safe.
+
+    name: "minilm" (all-MiniLM-L6-v2 from the package that carries it, no hub), a hub name or a local folder.
+    dtype: "auto" takes bfloat16 when the processor computes in it and the vectors of four probe texts stay within
+    a cosine of 0.999 of float32; "float32" and "bfloat16" force one.
+    Raises FileNotFoundError for a folder without weights, ValueError for an unknown dtype.
+    """
+
+    def __init__(self, name: str = "minilm", dtype: str = "auto", device: str | None = None) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"dtype must be auto, float32 or bfloat16, got {dtype!r}")
+        folder = packaged_file("minilm_weights").parent if name == "minilm" else Path(name)
+        weights = _weights(folder) if folder.is_dir() else []
+        if folder.is_dir() and not weights:
+            raise FileNotFoundError(
+                f"{folder} has no model weights (*.safetensors or *.bin): give a folder written by "
+                "SentenceTransformer.save, or a model's name"
+            )
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._model = SentenceTransformer(str(folder) if weights else name, device=device).eval()
+        except OSError as error:
+            reason = str(error).splitlines()[0]
+            raise FileNotFoundError(
+                f"no sentence-transformers model {name!r}: not a folder here, and the hub gave none ({reason})"
+            ) from error
+        on_accelerator = device.startswith("cuda")
+        self.at_once, self._batch_tokens = (SHARD, ON_ACCELERATOR) if on_accelerator else (AT_ONCE, BATCH_TOKENS)
+        if dtype == "auto":
+            dtype = "bfloat16" if computes_bfloat16(device) and self._safe_in_bfloat16() else "float32"
+        self._model.to(getattr(torch, dtype))
+        self.name, self.dtype = name, dtype
+        self.dim = int(self._model.get_embedding_dimension() or 0)
+        identity = [file_digest(file) for file in weights] or [name]
+        self.key, self.book_key = (
+            digest(["sentence", *identity, computed, str(self._model.max_seq_length)])
+            for computed in (dtype, "any dtype")
+        )
+
+    def _safe_in_bfloat16(self) -> bool:
+        exact = self._model.float() and self.vectors(PROBE)
+        self._model.to(torch.bfloat16)
+        return bool((exact * self.vectors(PROBE)).sum(1).min() >= SAFE_COSINE)
+
+    @torch.inference_mode()
+    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        tokens = self._model.tokenizer(
+            list(texts), truncation=True, max_length=self._model.max_seq_length, return_attention_mask=False
+        )["input_ids"]
+        out = np.empty((len(texts), int(self._model.get_embedding_dimension() or 0)), np.float32)
+        for rows in _batches([len(ids) for ids in tokens], self._batch_tokens):
+            ids = torch.tensor([tokens[row] for row in rows], device=self._model.device)
+            features = self._model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+            out[rows] = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1).cpu().numpy()
+        return out
+
+
+class StaticEncoder:
+    """WordLlama's static token vectors, averaged (256-d): a thousandth of the work of a transformer."""
+
+    def __init__(self) -> None:
+        from wordllama import WordLlama
+
+        weights = packaged_file("wordllama_weights")
+        self._model = WordLlama.load(cache_dir=weights.parent.parent, disable_download=True)
+        self.name, self.dim, self.at_once = "wordllama", int(self._model.embedding.shape[1]), AT_ONCE
+        self.key = self.book_key = digest(["static", file_digest(weights), version("wordllama")])
+
+    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        raw = np.asarray(self._model.embed(list(texts)), np.float32)
+        norm = np.linalg.norm(raw, axis=1, keepdims=True)
+        return raw / np.maximum(norm, 1e-12)
+
+
+def load(name: str = "minilm", dtype: str = "auto", device: str | None = None) -> Encoder:
+    """The encoder of that name: "minilm", "wordllama", or any sentence-transformers model's name or folder."""
+    return StaticEncoder() if name == "wordllama" else SentenceEncoder(name, dtype, device)
+
+
+def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Float[np.ndarray, "n d"]:
+    """Unit vectors of the texts, memory-mapped from the cache, where they are made on the first call.
+
+    The cache's key names the encoder (weights, dtype) and the texts. Work is kept in shards of 32,768 texts: a run
+    that was killed goes on after its last whole shard. Raises ValueError for an empty list or an empty text,
+    OSError with one line when the disk is full (whole shards are kept, no half-written file is).
+    """
+    if not texts:
+        raise ValueError("there are no texts to encode")
+    if (empty := next((row for row, text in enumerate(texts) if not text.strip()), None)) is not None:
+        raise ValueError(f"text {empty} of {len(texts)} is empty: an encoder needs something to read")
+    key = digest([encoder.key, torch.__version__.partition("+")[0], platform.machine(), *texts])[:32]
+    path = cache_dir("vectors") / f"{key}.npy"
+    with once(path) as missing:
+        if missing:
+            _encode(encoder, texts, path, desc)
+    return np.load(path, mmap_mode="r")
+
+
+def encode_labels(encoder: Encoder, space: LabelSpace) -> Float[np.ndarray, "labels d"]:
+    """Unit vectors of all labels of a label space, as `encode` gives them."""
+    return encode(encoder, space.texts[: len(space)], f"embedding {len(space):,} labels")
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], path: Path, desc: str) -> None:
+    """The vectors as one file, by way of shards in a folder beside it."""
+    folder = path.with_suffix(".shards")
+    folder.mkdir(exist_ok=True)
+    shards = _encode_shards(encoder, texts, folder, desc)
+    with atomic(path) as scratch, open(scratch, "wb") as stream:
+        shape = {"descr": "<f4", "fortran_order": False, "shape": (len(texts), encoder.dim)}
+        write_array_header_2_0(stream, shape)
+        for shard in shards:
+            stream.write(np.load(shard).tobytes())
+    for shard in shards:
+        shard.unlink()
+    folder.rmdir()
+
+
+def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: str) -> list[Path]:
+    shards = [folder / f"{start:09d}.npy" for start in range(0, len(texts), SHARD)]
+    with tqdm(total=len(texts), desc=f"{desc} ({encoder.name})", unit=" texts", smoothing=0.05, delay=1) as bar:
+        for start, shard in zip(range(0, len(texts), SHARD), shards, strict=True):
+            part = texts[start : start + SHARD]
+            if not shard.exists():
+                made = np.empty((len(part), encoder.dim), np.float32)
+                for low in range(0, len(part), encoder.at_once):
+                    together = part[low : low + encoder.at_once]
+                    made[low : low + len(together)] = encoder.vectors(together)
+                    bar.update(len(together))
+                with atomic(shard) as scratch, open(scratch, "wb") as stream:
+                    np.save(stream, made)
+            else:
+                bar.update(len(part))
+    return shards
+
+
+def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[np.ndarray]:
+    """Rows of equal token count, at most batch_tokens tokens a batch (or one row alone)."""
+    count = np.asarray(lengths)
+    order = np.argsort(count, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(count[order])) + 1):
+        size = max(1, batch_tokens // max(1, int(count[rows[0]])))
+        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model*.bin")])
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether the device multiplies in bfloat16 itself, so that it is faster there than float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -1,0 +1,77 @@
+"""Shortlists by shared words: BM25 over the labels' texts (Robertson & Zaragoza, 2009; library bm25s)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import Stemmer
+from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix
+from tqdm import tqdm
+
+from ctd.data.label_space import LabelSpace
+from ctd.retrieval.index import check_k, deepest, drop_excluded
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)
+
+
+class LexicalIndex:
+    """BM25 (Lucene's variant, k1 1.5, b 0.75) over label texts, English stemming and stop words."""
+
+    def __init__(self, space: LabelSpace) -> None:
+        self.space = space
+        self._stemmer = Stemmer.Stemmer("english")
+        bm25s = _bm25s()
+        self._index = bm25s.BM25()
+        corpus = bm25s.tokenize(space.texts[: len(space)], stopwords="en", stemmer=self._stemmer, show_progress=False)
+        self._index.index(corpus, show_progress=False)
+
+    def search(
+        self, queries: Sequence[str], k: int, exclude: csr_matrix | None = None
+    ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
+        """The k best labels of each query: BM25 scores and label numbers, best first, ties by label number.
+
+        exclude: [q, labels]; its pairs are never returned. A label that shares no word with the query is not
+        returned: such rows end in -1 with a score of -inf.
+        Raises ValueError for k outside 1 .. len(space), or a number of rows of `exclude` other than q.
+        """
+        check_k(k, self.space)
+        bm25s = _bm25s()
+        wanted = k if exclude is None else deepest(k, exclude, len(queries), self.space)
+        scores = np.full((len(queries), wanted), -np.inf, np.float32)
+        labels = np.full((len(queries), wanted), -1, np.int64)
+        for row, query in enumerate(tqdm(queries, desc="searching (bm25)", unit=" queries", delay=2)):
+            tokens = bm25s.tokenize(
+                query, stopwords="en", stemmer=self._stemmer, show_progress=False, return_ids=False
+            )[0]
+            if not tokens:
+                continue
+            every = self._index.get_scores(tokens)
+            candidates = np.flatnonzero(every > 0)
+            if len(candidates) > wanted:
+                cut = np.partition(every[candidates], len(candidates) - wanted)[len(candidates) - wanted]
+                candidates = candidates[every[candidates] >= cut]
+            best = candidates[np.lexsort((candidates, -every[candidates]))][:wanted]
+            scores[row, : len(best)], labels[row, : len(best)] = every[best], best
+        return (scores, labels) if exclude is None else drop_excluded(scores, labels, exclude, k)
+
+
+@cache
+def stop_words() -> frozenset[str]:
+    """The library's English stop words, lower case."""
+    return frozenset(_bm25s().stopwords.STOPWORDS_EN)
+
+
+def _bm25s() -> Any:
+    """The library, imported where it is used: it tries out JAX where that is installed, which would set three quarters
+    of an accelerator's memory aside for itself, in every student's process too.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import bm25s
+
+    return bm25s

@@ -1,0 +1,376 @@
+"""The ledger of claims: every rule on both sides of its bound, and verdicts that follow from stored results."""
+
+import json
+import re
+
+import nbformat
+import pytest
+from nbformat import v4
+from typer.testing import CliRunner
+
+from ctd.book import claims, published_runs, runs
+from ctd.book.claims import CLAIMS, NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
+from ctd.cache import DATA, ROOT
+from ctd.cli import app
+
+E = 1e-9
+UP, DOWN, MIDDLE = (1.0, E, 2.0), (-1.0, -2.0, -E), (0.5, 0.4, 0.6)
+ABOVE, BELOW, QUIET = (0.7, 0.6 + E, 0.8), (0.3, 0.2, 0.4 - E), (0.1, -0.1, 0.2)
+# Recorded results under which every claim holds, each just inside its bound; "9" and "90" are bins.
+HELD = {
+    "02_text": {
+        "contrast/focus": UP, "contrast above shuffled/focus": UP,
+        "contrast/confusion": UP, "contrast above shuffled/confusion": UP,
+        "confusion/0.5/who": MIDDLE, "confusion/1.0/who": BELOW,
+    },
+    "04_coarse": {"depth of the top/CoarseScore": (0.4, 0.3, 0.5 - E)},
+    "05_refine": {
+        "depth of the top/CoarseScore": (0.4, 0.3, 0.5), "depth of the top/RefineScore": (0.6, 0.5 + E, 0.7),
+    },
+    "06_patching": {
+        "noising/anchor/Phase 1, top/90": UP, "noising/anchor/Phase 1, top/9": DOWN,
+        "focus, Phase 1, noising/heads of the phase/0.0000": MIDDLE,
+        "focus, Phase 1, noising/heads of the phase/0.3333": BELOW,
+        "denoising/anchor/Phase 1, top/90": UP, "corruption/anchor": (2.0, E, 3.0),
+        "denoising/margin/Phase 2, top/90": UP,
+        "confusion, Phase 2, denoising/heads of the phase/0.0000": MIDDLE,
+        "confusion, Phase 2, denoising/heads of the phase/0.3333": BELOW,
+        "noising/margin/Phase 2, top/90": UP,
+        "confusion, Phase 2, noising/heads of the phase/0.0000": MIDDLE,
+        "confusion, Phase 2, noising/heads of the phase/0.3333": ABOVE,
+        "noising/anchor/random/90": (0.1, 0.0, 0.2), "noising/margin/random/90": (-0.1, -0.2, 0.0),
+        "denoising/anchor/random/90": QUIET, "denoising/margin/random/90": QUIET,
+        "noising/anchor/Phase 1, lowest/90": QUIET, "noising/margin/Phase 2, lowest/90": QUIET,
+        "beyond random/Phase 1/anchor": UP, "beyond random/Phase 1/margin": (0.1, 0.0, 0.2),
+        "beyond random/Phase 2/anchor": (0.1, 0.0, 0.2), "beyond random/Phase 2/margin": UP,
+    },
+    "07_instruments": {
+        "phase1/CoarseScore/AUROC": (0.9, 0.5 + E, 1.0), "phase2/RefineScore/AUROC": (0.9, 0.5 + E, 1.0),
+    },
+    "08_together": {
+        f"some, who/{what} Phase {phase}": UP for what in ("Shapley share of", "lost without") for phase in (1, 2)
+    },
+    "10_teaching": {"equal steps/mechanistic - cot/exact": UP, "equal time/mechanistic - cot/exact": UP},
+    "11_ablations": {"without phase 1 - full/exact": DOWN, "without phase 2 - full/exact": DOWN},
+    "12_las": {
+        "LAS/mechanistic - cot": UP,
+        "LAS/without phase 1 - mechanistic": DOWN, "LAS/without phase 2 - mechanistic": DOWN,
+    },
+}  # fmt: skip
+ZERO, NEVER = (1.0, 0.0, 2.0), (-1.0, -2.0, 0.0)
+FOCUS, RESTORED, NOISED = (
+    f"{panel}/heads of the phase/0.3333"
+    for panel in ("focus, Phase 1, noising", "confusion, Phase 2, denoising", "confusion, Phase 2, noising")
+)
+# On the other side of a bound: claim, results that change, verdict.
+DECIDED = [
+    ("focus-rises-early", {"contrast/focus": ZERO}, PARTLY),
+    ("focus-rises-early", {"contrast above shuffled/focus": ZERO}, NOT_REPRODUCED),
+    ("confusion-falls-late", {"confusion/1.0/who": (0.3, 0.2, 0.4)}, PARTLY),
+    ("confusion-falls-late", {"contrast/confusion": ZERO}, NOT_REPRODUCED),
+    ("confusion-falls-late", {"contrast above shuffled/confusion": ZERO}, NOT_REPRODUCED),
+    ("shortlisting-heads-early", {"depth of the top/CoarseScore": (0.4, 0.3, 0.5)}, NOT_REPRODUCED),
+    ("refining-heads-late", {"depth of the top/CoarseScore": (0.5, 0.4, 0.5 + E)}, PARTLY),
+    ("refining-heads-late", {"depth of the top/RefineScore": (0.6, 0.5, 0.7)}, NOT_REPRODUCED),
+    ("noising-phase-1", {"noising/anchor/Phase 1, top/90": ZERO}, PARTLY),
+    ("noising-phase-1", {FOCUS: (0.3, 0.2, 0.4)}, PARTLY),
+    ("noising-phase-1", {"noising/anchor/Phase 1, top/90": ZERO, FOCUS: ABOVE}, NOT_REPRODUCED),
+    ("denoising-phase-1", {"corruption/anchor": (2 + E, 1.0, 3.0)}, PARTLY),
+    ("denoising-phase-1", {"corruption/anchor": (2.0, 0.0, 3.0)}, NOT_REPRODUCED),
+    ("denoising-phase-1", {"denoising/anchor/Phase 1, top/90": ZERO}, NOT_REPRODUCED),
+    ("denoising-phase-2", {"denoising/margin/Phase 2, top/90": ZERO}, PARTLY),
+    ("denoising-phase-2", {RESTORED: (0.3, 0.2, 0.4)}, PARTLY),
+    ("denoising-phase-2", {"denoising/margin/Phase 2, top/90": ZERO, RESTORED: ABOVE}, NOT_REPRODUCED),
+    ("noising-phase-2", {"noising/margin/Phase 2, top/90": ZERO}, PARTLY),
+    ("noising-phase-2", {NOISED: (0.7, 0.6, 0.8)}, PARTLY),
+    ("noising-phase-2", {"noising/margin/Phase 2, top/90": ZERO, NOISED: BELOW}, NOT_REPRODUCED),
+    ("controls-do-nothing", {"noising/anchor/random/90": UP}, REPRODUCED),
+    ("controls-do-nothing", {"noising/anchor/random/90": UP, "noising/margin/random/90": DOWN}, NOT_REPRODUCED),
+    ("controls-do-nothing", {"noising/anchor/Phase 1, top/90": ZERO}, REPRODUCED),
+    ("controls-do-nothing", {f"noising/{of}, top/90": ZERO for of in ("anchor/Phase 1", "margin/Phase 2")}, PARTLY),
+    ("double-dissociation", {"beyond random/Phase 1/margin": UP}, PARTLY),
+    ("double-dissociation", {"beyond random/Phase 2/anchor": UP}, PARTLY),
+    ("double-dissociation", {"beyond random/Phase 1/anchor": ZERO}, NOT_REPRODUCED),
+    ("double-dissociation", {"beyond random/Phase 2/margin": ZERO}, NOT_REPRODUCED),
+    ("complementary", {"some, who/lost without Phase 2": ZERO}, PARTLY),
+    ("complementary", {"some, who/Shapley share of Phase 1": ZERO}, PARTLY),
+    ("complementary", {f"some, who/lost without Phase {phase}": ZERO for phase in (1, 2)}, NOT_REPRODUCED),
+    ("scores-find-known-heads", {"phase1/CoarseScore/AUROC": (0.9, 0.5, 1.0)}, PARTLY),
+    ("scores-find-known-heads", {f"phase{of}/AUROC": MIDDLE for of in ("1/CoarseScore", "2/RefineScore")},
+     NOT_REPRODUCED),
+    ("mechanistic-beats-cot", {"equal time/mechanistic - cot/exact": ZERO}, PARTLY),
+    ("mechanistic-beats-cot", {"equal steps/mechanistic - cot/exact": ZERO}, PARTLY),
+    ("mechanistic-beats-cot", {f"equal {of}/mechanistic - cot/exact": ZERO for of in ("steps", "time")},
+     NOT_REPRODUCED),
+    ("each-phase-matters", {"without phase 1 - full/exact": NEVER}, PARTLY),
+    ("each-phase-matters", {f"without phase {phase} - full/exact": NEVER for phase in (1, 2)}, NOT_REPRODUCED),
+    ("las", {"LAS/mechanistic - cot": ZERO}, NOT_REPRODUCED),
+    ("las-each-phase", {"LAS/without phase 1 - mechanistic": NEVER}, PARTLY),
+    ("las-each-phase", {f"LAS/without phase {phase} - mechanistic": NEVER for phase in (1, 2)}, NOT_REPRODUCED),
+]  # fmt: skip
+
+
+def write(folder, stem, results, profile="smoke", page="", **parameters):
+    """A run folder: results of value, low and high, or of a text."""
+    at = folder / stem / profile
+    at.mkdir(parents=True, exist_ok=True)
+    entries = [
+        {"name": name, "value": of, "unit": "verdict", "interval": None}
+        if isinstance(of, str) or of is None
+        else {"name": name, "value": of[0], "unit": "units", "interval": list(of[1:])}
+        for name, of in results.items()
+    ]
+    (at / "results.json").write_text(json.dumps({"results": entries}))
+    manifest = {"notebook": f"notebooks/{stem}.ipynb", "profile": profile, "parameters": parameters}
+    (at / "manifest.json").write_text(json.dumps(manifest))
+    cell = v4.new_code_cell("", outputs=[v4.new_output("display_data", {"text/markdown": page})])
+    nbformat.write(v4.new_notebook(cells=[cell]), at / f"{stem}.ipynb")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """`runs/` in an empty current directory, in which every claim holds under the profile smoke."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTD_DEBUG", raising=False)
+    monkeypatch.setattr(published_runs, "FOLDER", tmp_path / "results")
+    for stem, results in HELD.items():
+        write(tmp_path / "runs", stem, results, dataset="some", teacher="who")
+    return tmp_path / "runs"
+
+
+def of(folder, name):
+    return next(row for row in claims.ledger("smoke", folder) if row.claim.id == name)
+
+
+def keep_ledger(folder):
+    """A run of the ledger, as its notebook would have left it."""
+    rows = claims.ledger("smoke", folder)
+    verdicts = {row.key: row.verdict for row in rows}
+    write(folder, claims.STEM, verdicts, page=claims.table(rows))
+
+
+def test_every_claim_is_reproduced_just_inside_its_bounds(folder):
+    rows = claims.ledger("smoke", folder)
+    assert {row.claim.id: row.verdict for row in rows} == dict.fromkeys([one.id for one in CLAIMS], REPRODUCED)
+    assert claims.counts(rows) == {REPRODUCED: len(CLAIMS), PARTLY: 0, NOT_REPRODUCED: 0, NOT_RUN: 0}
+    assert {row.data for row in rows} == {"some, who"}
+
+
+@pytest.mark.parametrize(("claim", "changed", "verdict"), DECIDED)
+def test_a_bound_decides(folder, claim, changed, verdict):
+    stem = of(folder, claim).stem
+    assert changed.keys() <= HELD[stem].keys()
+    write(folder, stem, HELD[stem] | changed, dataset="some", teacher="who")
+    assert of(folder, claim).verdict == verdict
+
+
+def test_the_cases_above_decide_every_claim_both_ways():
+    assert {claim for claim, _, verdict in DECIDED if verdict == NOT_REPRODUCED} == {one.id for one in CLAIMS}
+
+
+@pytest.mark.parametrize("missing", [(claim.id, name) for claim in CLAIMS for name in claim.reads])
+def test_without_one_of_its_results_a_claim_is_not_run(folder, missing):
+    claim, called = missing
+    row = of(folder, claim)
+    place = list(row.claim.reads).index(called)
+    name = row.claim.reads[called].replace("{dataset}", "some").replace("{teacher}", "who").rstrip("*")
+    rest = {one: value for one, value in HELD[row.stem].items() if not one.startswith(name)}
+    assert len(rest) < len(HELD[row.stem])
+    write(folder, row.stem, rest, dataset="some", teacher="who")
+    assert of(folder, claim).verdict == NOT_RUN
+    assert of(folder, claim).ours[place].endswith(": none")
+
+
+def test_without_a_run_or_a_value_a_claim_is_not_run(folder):
+    write(folder, "12_las", {"LAS/mechanistic - cot": None})
+    assert of(folder, "las").verdict == NOT_RUN
+    assert claims.counts(claims.ledger("default", folder))[NOT_RUN] == len(CLAIMS)
+    assert claims.ledger("smoke", folder / "nowhere")[0].cells[3:] == ("-", NOT_RUN, "-", "02")
+
+
+def test_the_largest_bin_is_the_largest_number_and_the_row_says_which(folder):
+    assert of(folder, "noising-phase-1").ours[0] == "anchor lost, top 90: 1 [1e-09, 2] (units)"
+    bins = {"noising/anchor/Phase 1, top/100": DOWN}
+    write(folder, "06_patching", HELD["06_patching"] | bins, dataset="some", teacher="who")
+    assert of(folder, "noising-phase-1").verdict == PARTLY
+    assert of(folder, "noising-phase-1").ours[0].startswith("anchor lost, top 100: -1 ")
+
+
+def test_results_of_another_study_or_model_are_not_read(folder):
+    write(folder, "08_together", HELD["08_together"], dataset="other", teacher="who")
+    write(folder, "02_text", HELD["02_text"], dataset="some", teacher="other (1)*")
+    assert of(folder, "complementary").verdict == NOT_RUN
+    assert of(folder, "confusion-falls-late").verdict == NOT_RUN
+    assert of(folder, "focus-rises-early").data == "some, other (1)*"
+
+
+def test_published_numbers_are_those_of_the_authors_notes():
+    told = {claim.id: claim.published for claim in CLAIMS}
+    assert told["noising-phase-1"] == "Focus 85 % to 25 % (-71 %)"
+    assert told["denoising-phase-2"] == "Confusion 0.72 to 0.24 (-67 %)"
+    assert told["noising-phase-2"] == "Confusion 0.22 to 0.66 (+200 %)"
+    assert told["focus-rises-early"] == "Focus 0.46 at t = 0, 0.95 at t = 0.3"
+    assert told["las-each-phase"].startswith("LAS 0.76 against 0.72 and 0.73 (MIMIC-IV)")
+    assert told["las"] == "LAS 0.76 against 0.69 (MIMIC-IV); 0.79 against 0.71 (WikiSeeAlso)"
+    assert len(told) == len(CLAIMS)
+
+
+def chapters():
+    """(claim, notebook) for the chapters that are written."""
+    known = {path.name[:2]: path for path in (ROOT / "notebooks").glob("*.ipynb")}
+    return [pytest.param(one, known[one.chapter], id=one.id) for one in CLAIMS if one.chapter in known]
+
+
+@pytest.mark.parametrize(("claim", "notebook"), chapters())
+def test_a_claim_reads_what_its_chapter_records_and_points_to_a_place_in_it(claim, notebook, tmp_path):
+    cells = runs.read_notebook(notebook).cells
+    figures = {cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells}
+    lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    headings = {re.sub(r"\W+", "-", line.lstrip("# ").lower()).strip("-") for line in lines if line.startswith("#")}
+    assert claim.place in figures | headings
+    golden = DATA / "golden" / f"{notebook.stem}.smoke.json"
+    if golden.is_file():
+        results = {name: (one["value"], -1.0, 1.0) for name, one in json.loads(golden.read_text()).items()}
+        usable = {name: one for name, one in results.items() if isinstance(one[0], int | float)}
+        write(tmp_path, notebook.stem, usable, **runs.plan(notebook, "smoke").parameters)
+        assert of(tmp_path, claim.id).verdict != NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        ("results.json", "{", r"results\.json is not JSON"),
+        ("results.json", "[]", r"02_text/smoke is not a whole run \(TypeError"),
+        ("results.json", '{"results": [{"name": "contrast/focus"}]}', r"not a whole run \(KeyError\('interval'\)\)"),
+        ("manifest.json", "{}", r"not a whole run \(KeyError\('parameters'\)\)"),
+        ("manifest.json", None, r"02_text/smoke/manifest\.json"),
+    ],
+)
+def test_a_damaged_run_is_one_clear_line(folder, file, content, complaint):
+    path = folder / "02_text" / "smoke" / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=complaint):
+        claims.ledger("smoke", folder)
+    said = CliRunner().invoke(app, ["claims", "--profile", "smoke"])
+    assert said.exit_code == 2
+    assert said.stderr.startswith("error: ")
+    assert said.stderr.count("\n") == 1
+
+
+def test_two_notebooks_of_one_number_are_refused(folder):
+    write(folder, "12_other", {})
+    with pytest.raises(
+        ValueError, match="chapter 12 must be one notebook; .* has runs of 12_las, 12_other: remove one"
+    ):
+        claims.ledger("smoke", folder)
+
+
+def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
+    write(folder, "12_las", HELD["12_las"], teacher="<b>&")
+    shown = of(folder, "las").html
+    assert '<a href="12_las.html#what-it-means">12</a>: &lt;b&gt;&amp;' in shown
+    assert "<strong>reproduced</strong>" in shown
+    assert "LAS, mechanistic less CoT: 1 [1e-09, 2] (units)" in shown
+    assert "<em>Rule:</em> the difference in leakage-adjusted simulatability is above 0." in shown
+    assert "<a " not in claims.table(claims.ledger("default", folder))
+    assert claims.table(claims.ledger("smoke", folder)).count("<tr>") == 1 + 2 * len(CLAIMS)
+    assert "\n\n" not in claims.table(claims.ledger("smoke", folder)), "a blank line ends HTML within Markdown"
+
+
+def test_check_passes_where_all_follows_and_names_what_does_not(folder):
+    keep_ledger(folder)
+    assert claims.check("smoke", folder) == []
+    write(folder, "12_las", HELD["12_las"] | {"LAS/mechanistic - cot": ZERO}, dataset="some", teacher="who")
+    write(folder, "04_coarse", {"depth of the top/CoarseScore": (0.2, 0.1, 0.3)}, dataset="some", teacher="who")
+    first, second = claims.check("smoke", folder)
+    assert first.startswith("verdict/shortlisting-heads-early: the page of ")
+    assert "shows other numbers than the stored results; mend: ctd run 13_claims --profile smoke --force" in first
+    assert second.startswith("verdict/las is 'reproduced' in ")
+    assert "and 'not reproduced' by the stored results" in second
+
+
+def keep(folder, name, stem, results):
+    """A run kept with the book, besides those in the folder."""
+    write(folder.parent / "elsewhere", stem, results, profile=name, dataset="some", teacher="who")
+    at = folder.parent / "elsewhere" / stem / name
+    told = json.loads((at / "manifest.json").read_text())
+    machine = {"hardware": {"gpu": "a GPU", "cores": 1}, "commit": "0123456789"}
+    (at / "manifest.json").write_text(json.dumps(told | machine))
+    published_runs.keep(runs.RunFolder(at), name)
+
+
+def test_golden_results_have_the_verdict_of_every_run_kept_with_the_book():
+    """Without the smoke run that ends with the same question, half an hour later."""
+    golden = json.loads((DATA / "golden" / f"{claims.STEM}.smoke.json").read_text())
+    said = {name: one["value"] for name, one in golden.items()}
+    assert {row.key: row.verdict for row in claims.ledger("smoke") if row.kept}.items() <= said.items()
+
+
+def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
+    keep_ledger(folder)
+    keep(folder, "big", "12_las", {"LAS/mechanistic - cot": ZERO})
+    keep(folder, "without-it", "12_las", {"other": UP})
+    rows = claims.ledger("smoke", folder)
+    mine, big, last = rows[-3:]
+    assert (mine.key, mine.verdict) == ("verdict/las", REPRODUCED)
+    assert (big.key, big.verdict) == ("verdict/las/big", NOT_REPRODUCED)
+    assert last.key == "verdict/las-each-phase", "of what it reads the kept run has nothing"
+    assert claims.counts(rows)[NOT_REPRODUCED] == 0
+    assert big.cells[-1] == "data/results/big (a GPU, commit 01234567)"
+    assert "<em>the same, by the kept run big:</em> a GPU, commit 01234567</td>" in big.html
+    (problem,) = claims.check("smoke", folder)
+    assert problem.startswith("verdict/las/big is 'not recorded' in ")
+    keep_ledger(folder)
+    assert claims.check("smoke", folder) == []
+    keep(folder, "big", "12_las", {"LAS/mechanistic - cot": UP})
+    assert "verdict/las/big is 'not reproduced' in " in claims.check("smoke", folder)[0]
+
+
+def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
+    keep_ledger(folder)
+    rows = claims.ledger("smoke", folder)
+    verdicts = {f"verdict/{row.claim.id}": row.verdict for row in rows[1:]} | {"verdict/gone": REPRODUCED}
+    write(folder, claims.STEM, verdicts, page=claims.table(rows))
+    first, second = claims.check("smoke", folder)
+    assert first.startswith("verdict/focus-rises-early is 'not recorded' in ")
+    assert "'no claim of the ledger'" in second
+
+
+def test_the_command_prints_the_ledger_and_checks_it(folder):
+    def call(*words):
+        return CliRunner().invoke(app, ["claims", *words], catch_exceptions=False)
+
+    printed = call("--profile", "smoke").stdout
+    assert all(claim.rule in printed and claim.statement in printed for claim in CLAIMS)
+    assert f"{len(CLAIMS)} reproduced, 0 partly, 0 not reproduced, 0 not run" in printed
+    assert f"{len(CLAIMS)} not run" in call().stdout
+    assert "no run runs/13_claims/smoke" in call("--profile", "smoke", "--check").stderr
+    assert "no profile smok (did you mean smoke?)" in call("--profile", "smok").stderr
+    keep_ledger(folder)
+    assert "all verdicts follow" in call("--profile", "smoke", "--check").stdout
+    write(folder, "11_ablations", {}, dataset="some", teacher="who")
+    failed = call("--profile", "smoke", "--check")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(
+        "verdict/each-phase-matters is 'reproduced' in 13_claims/smoke, and 'not run' by the stored results"
+    )
+    assert failed.stderr.count("\n") == 1
+
+
+def test_the_notebook_records_what_the_ledger_says(folder, monkeypatch, capsys):
+    monkeypatch.setenv("CTD_RUN_DIR", str(folder / claims.STEM / ".smoke.1.partial"))
+    cells = runs.read_notebook(ROOT / "notebooks" / f"{claims.STEM}.ipynb").cells
+    names = {}
+    for cell in cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            names["profile"] = "smoke"
+    made = json.loads((folder / claims.STEM / ".smoke.1.partial" / "results.json").read_text())["results"]
+    recorded = {one["name"]: one["value"] for one in made}
+    assert [recorded[f"verdict/{claim.id}"] for claim in CLAIMS] == [REPRODUCED] * len(CLAIMS)
+    assert recorded["claims/reproduced"] == len(CLAIMS)
+
+
+def test_runs_are_looked_for_beside_the_ledgers_own(tmp_path):
+    assert claims.runs_beside(tmp_path / claims.STEM / ".smoke.1.partial") == tmp_path
+    assert claims.runs_beside(tmp_path / "mine") == ROOT / "runs"

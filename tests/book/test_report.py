@@ -1,0 +1,82 @@
+"""What is shown in a notebook: shades follow weights, and text is never markup."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from ctd.book import report
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    outputs = []
+    monkeypatch.setattr(report, "display", lambda output: outputs.append(output.data))
+    return outputs
+
+
+def test_words_are_shaded_by_their_weight(shown):
+    report.attended(["the", "<liver>", "failed"], [0.0, 0.5, 0.25])
+    shades = [float(alpha) for alpha in re.findall(r"rgba\(230, 120, 30, ([\d.]+)\)", shown[0])]
+    assert shades == [0.0, 1.0, 0.5]
+    assert "&lt;liver&gt;" in shown[0]
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [-1.0, -2.0]])
+def test_words_without_weight_are_not_shaded(shown, weights):
+    report.attended(["a", "b"], weights)
+    assert set(re.findall(r"30, ([\d.]+)\)", shown[0])) == {"0.00"}
+
+
+def test_every_word_needs_a_weight():
+    with pytest.raises(ValueError, match="every word needs a weight, got 2 words and 1 weights"):
+        report.attended(["a", "b"], [1.0])
+
+
+def test_a_gain_stands_in_one_cell_and_one_seed_has_no_interval():
+    found = {
+        "name": ["a", "b"], "value": [0.05, -0.1], "low": [0.01, -0.2], "high": [0.09, 0.0], "p": [0.01, 0.2],
+        "p_holm": [0.02, 0.2], "cohen_d": [0.3, -0.1], "dominance": [0.1, 0.0], "seeds": [3, 0],
+        "seed_low": [-0.01, float("nan")], "seed_high": [0.11, float("nan")],
+    }  # fmt: skip
+    shown = report.gains(pd.DataFrame(found), "name")
+    assert list(shown) == ["name", "gain", "over seeds", "p (Holm)", "d", "seeds"]
+    cells = [[str(cell).replace(report.NO_BREAK_SPACE, " ") for cell in row] for row in shown.to_numpy()]
+    assert cells == [
+        ["a", "0.050 [0.010, 0.090]", "[-0.010, 0.110]", "0.02", "0.3", "3"],
+        ["b", "-0.100 [-0.200, 0.000]", "", "0.2", "-0.1", "0"],
+    ]
+
+
+def test_intervals_over_seeds_stand_beside_those_over_documents():
+    rows = [("LAS", "a - b", 0.1, 0.0, 0.2), ("LAS", "a - b, over seeds", 0.1, 0.05, 0.15), ("LAS", "a", 0.3, 0.2, 0.4)]
+    shown = report.over_seeds_beside(pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"]))
+    assert shown["of"].tolist() == ["a - b", "a - b", "a"]
+    assert shown["metric"].tolist() == ["LAS", "LAS, over seeds", "LAS"]
+    assert shown["low"].tolist() == [0.0, 0.05, 0.2]
+
+
+def test_gains_of_a_kept_run_stand_in_a_cell_each():
+    rows = [
+        ("exact", "cot", 0.5, 0.4, 0.6),
+        ("equal steps", "mechanistic - cot/exact", 0.05, 0.01, 0.09),
+        ("equal steps", "mechanistic - cot/exact, over seeds", 0.05, -0.01, 0.11),
+        ("equal steps", "mechanistic - cot/nDCG", 0.02, 0.0, 0.04),
+        ("equal time", "mechanistic - cot/exact", 0.03, 0.02, 0.04),
+        ("equal steps", "fkl + mechanistic - fkl/exact", 0.01, -0.02, 0.04),
+        ("gain in nDCG with 64 traces", "mechanistic - cot", 0.1, 0.0, 0.2),
+    ]
+    shown = report.recorded_gains(pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"]))
+    assert list(shown) == ["gain", "exact", "nDCG"]
+    cells = shown.fillna("").map(lambda cell: cell.replace(report.NO_BREAK_SPACE, " ")).to_numpy().tolist()
+    assert cells == [
+        ["mechanistic - cot, equal steps", "0.050 [0.010, 0.090] [-0.010, 0.110]", "0.020 [0.000, 0.040]"],
+        ["mechanistic - cot, equal time", "0.030 [0.020, 0.040]", ""],
+        ["fkl + mechanistic - fkl, equal steps", "0.010 [-0.020, 0.040]", ""],
+    ]
+
+
+def test_a_cell_breaks_before_an_interval_and_not_within_it(shown):
+    report.table(pd.DataFrame({"n": [1234], "gain": [report.estimate(0.5, 0.25, 0.75)]}))
+    cells = re.findall("<td>(.*?)</td>", shown[0])
+    assert cells == ["1,234", f"0.500 [0.250,{report.NO_BREAK_SPACE}0.750]"]

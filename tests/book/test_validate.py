@@ -1,0 +1,251 @@
+"""Validation passes for a faithful run and fails, with a clear line, for every way of being unfaithful."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from ctd.book import runs
+from ctd.book.validate import default_tolerance, differences, is_compared, validate, write_golden
+from tests.book.test_runs import write_notebook
+
+BODY = (
+    """\
+import time
+from matplotlib import pyplot
+from ctd.book.runs import Recorder
+run = Recorder.start()
+print(n)""",
+    """\
+figure, axes = pyplot.subplots(figsize=(1, 1))
+_ = axes.plot([1, n])
+run.figure("line", figure)""",
+    """\
+run.record("labels", n, "labels")
+run.record("recall", 0.3721, "fraction", (0.35, 0.39))
+run.record("norm", 8.0, "L2 norm")
+run.record("pace", time.time(), "texts a second")
+run.close()""",
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A project with a run and golden results of it."""
+    base = tmp_path_factory.mktemp("project")
+    write_notebook(base / "notebooks" / "01_first.ipynb", *BODY)
+    old = Path.cwd()
+    os.chdir(base)
+    try:
+        write_golden(runs.run(runs.find_notebook("1")), base / "golden")
+    finally:
+        os.chdir(old)
+    return base
+
+
+@pytest.fixture
+def run(made, tmp_path, monkeypatch):
+    """That run in a folder of the test's own, with its golden results beside it."""
+    shutil.copytree(made, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return runs.RunFolder(tmp_path / "project" / "runs" / "01_first" / "default")
+
+
+@pytest.fixture
+def golden(tmp_path):
+    return tmp_path / "project" / "golden"
+
+
+@pytest.fixture
+def again(monkeypatch):
+    """Nothing is executed again: for complaints that need no second execution."""
+    monkeypatch.setattr("ctd.book.validate.executed_again", lambda run: [])
+
+
+def edit_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def edit_copy(run, change):
+    node = runs.read_notebook(run.notebook)
+    change([cell for cell in node.cells if cell.cell_type == "code"])
+    nbformat.write(node, run.notebook)
+
+
+def test_a_faithful_run_passes_and_is_left_as_it_was(run, golden):
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    report = validate(run, golden)
+    assert report.problems == []
+    assert (report.cells, report.numbers) == (1, 3)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_corrupted_output_fails(run, golden):
+    edit_copy(run, lambda code: code[1].outputs[0].update(text="6\n"))
+    (problem,) = validate(run, golden).problems
+    assert problem.startswith("cell [2]: Cell outputs differ: mismatch 'stdout'")
+    assert r"'6\n' == '5\n'" in problem
+
+
+def test_an_edited_number_within_the_golden_tolerance_fails(run, golden):
+    edit_json(run.path / "results.json", lambda content: content["results"][1].update(value=0.3731))
+    (problem,) = validate(run, golden).problems
+    assert problem == (
+        "'recall' is 0.3731 [0.35, 0.39] fraction in results.json; run again, it is 0.3721 [0.35, 0.39] fraction"
+    )
+
+
+def test_a_cell_that_fails_the_second_time_fails(run, golden):
+    edit_copy(run, lambda code: code[2].update(source="1 / 0"))
+    problems = validate(run, golden).problems
+    assert problems[0] == "cell [3]: Cell execution caused an exception: ZeroDivisionError: division by zero"
+
+
+def test_a_stripped_copy_fails(run, golden):
+    def strip(code):
+        for cell in code:
+            cell.update(execution_count=None, outputs=[])
+
+    edit_copy(run, strip)
+    report = validate(run, golden)
+    assert report.cells == 0
+    assert "cell [1] was never executed (no execution count): the copy is stripped" in report.problems
+    assert "no cell was compared: no executed cell has printed output" in report.problems
+
+
+def test_one_cell_that_was_not_executed_fails(run, golden, again):
+    edit_copy(run, lambda code: code[3].update(execution_count=None))
+    (problem,) = validate(run, golden).problems
+    assert problem.startswith("cell [4] was never executed")
+
+
+def test_executed_cells_without_output_compare_nothing(run, golden, again):
+    edit_copy(run, lambda code: code[1].update(outputs=[]))
+    assert validate(run, golden).problems == ["no cell was compared: no executed cell has printed output"]
+
+
+@pytest.mark.parametrize("place", ["cell", "file"])
+def test_a_damaged_picture_fails(run, golden, again, place):
+    if place == "cell":
+        edit_copy(run, lambda code: code[2].outputs[0].data.update({"image/png": "aGVsbG8="}))
+        assert validate(run, golden).problems == ["the picture of cell [3] is damaged"]
+    else:
+        picture = run.path / "figures" / "line.png"
+        picture.write_bytes(picture.read_bytes()[:-200])
+        assert validate(run, golden).problems == ["line.png is damaged"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (lambda golden: golden.pop("recall"), "'recall' has no golden result in 01_first.default.json"),
+        (lambda golden: golden.update(gone={"value": 1, "tolerance": 0}), "golden 'gone' is not among the results"),
+        (
+            lambda golden: golden["recall"].update(value=0.3822),
+            "'recall' must be 0.3822 within 0.01 (golden), got 0.3721 [0.35, 0.39] fraction",
+        ),
+        (lambda golden: golden["labels"].update(value=6), "'labels' must be 6 within 0 (golden), got 5 labels"),
+        (lambda golden: golden["norm"].update(value=8.5), "'norm' must be 8.5 within 0.4 (golden), got 8.0 L2 norm"),
+    ],
+)
+def test_golden_results_bind(run, golden, again, edit, complaint):
+    edit_json(golden / "01_first.default.json", edit)
+    (problem,) = validate(run, golden).problems
+    assert problem.startswith(complaint)
+
+
+def test_golden_results_allow_what_their_tolerance_says(run, golden, again):
+    edit_json(golden / "01_first.default.json", lambda golden: golden["recall"].update(value=0.3819))
+    edit_json(golden / "01_first.default.json", lambda golden: golden["norm"].update(value=8.39))
+    assert validate(run, golden).problems == []
+
+
+def test_a_run_without_golden_results_is_not_bound_by_any(run, golden, again):
+    assert validate(run, golden).golden
+    (golden / "01_first.default.json").unlink()
+    report = validate(run, golden)
+    assert (report.golden, report.problems) == (False, [])
+
+
+def test_golden_results_are_not_made_of_a_run_with_overrides(run, golden, again):
+    edit_json(run.path / "manifest.json", lambda manifest: manifest.update(overrides={"n": 6}))
+    other = runs.RunFolder(run.path)
+    assert validate(other, golden).problems == []
+    with pytest.raises(ValueError, match="golden results belong to a profile"):
+        write_golden(other, golden)
+
+
+def test_golden_results_of_another_shape_are_refused(run, golden, again):
+    (golden / "01_first.default.json").write_text('{"recall": 0.3}')
+    with pytest.raises(ValueError, match="must map each name to a value and a tolerance"):
+        validate(run, golden)
+
+
+def test_golden_results_are_written_without_times_and_keep_stated_tolerances(run, golden):
+    path = golden / "01_first.default.json"
+    assert json.loads(path.read_text()) == {
+        "labels": {"value": 5, "tolerance": 0},
+        "recall": {"value": 0.3721, "tolerance": 0.01},
+        "norm": {"value": 8.0, "tolerance": 0.4},
+    }
+    edit_json(path, lambda golden: golden["recall"].update(value=0, tolerance=0.002))
+    write_golden(run, golden)
+    assert json.loads(path.read_text())["recall"] == {"value": 0.3721, "tolerance": 0.002}
+
+
+def test_tolerances_follow_the_kind_of_number():
+    def tolerance(value, unit):
+        return default_tolerance({"value": value, "unit": unit})
+
+    assert tolerance(3, "labels") == tolerance("bm25", "retriever") == tolerance(None, "fraction") == 0
+    assert tolerance(0.9, "fraction") == 0.01
+    assert tolerance(-3.1416, "cosine") == 0.157
+
+
+def results(*rows):
+    return {name: {"name": name, "value": value, "unit": unit, "interval": ends} for name, value, unit, ends in rows}
+
+
+@pytest.mark.parametrize(
+    ("stored", "again", "complaint"),
+    [
+        (("a", 1.0, "x", None), ("a", 1.0 + 1e-9, "x", None), None),
+        (("a", 1.0, "x", None), ("a", 1.0 + 1e-5, "x", None), "'a' is 1.0 x in results.json; run again"),
+        (("a", 1, "x", None), ("a", 2, "x", None), "'a' is 1 x"),
+        (("a", None, "x", None), ("a", 0.0, "x", None), "'a' is None x"),
+        (("a", "b", "x", None), ("a", "c", "x", None), "'a' is 'b' x"),
+        (("a", 1, "x", None), ("a", 1, "y", None), "run again, it is 1 y"),
+        (("a", 1.0, "x", [0, 2]), ("a", 1.0, "x", [0, 3]), "run again, it is 1.0 [0, 3] x"),
+        (("a", 1.0, "x", [0, 2]), ("a", 1.0, "x", None), "run again, it is 1.0 x"),
+        (("a", 1.0, "seconds", None), ("a", 9.0, "seconds", None), None),
+        (("a", 1.0, "MiB", None), ("a", 9.0, "MiB", None), None),
+        (("a", 1, "x", None), ("b", 1, "seconds", None), "results.json has 'a'; run again, it is not recorded"),
+        (("a", 1, "seconds", None), ("b", 1, "x", None), "run again, 'b' is recorded; results.json lacks it"),
+    ],
+)
+def test_a_second_execution_must_record_the_same(stored, again, complaint):
+    problems = differences(results(stored), results(again))
+    assert [complaint in problem for problem in problems] == ([True] if complaint else [])
+
+
+@pytest.mark.parametrize(
+    ("output", "counts"),
+    [
+        (nbformat.v4.new_output("stream", text="0.37\n"), True),
+        (nbformat.v4.new_output("stream", text="\n"), False),
+        (nbformat.v4.new_output("display_data", {"text/markdown": "**5**", "text/plain": "<IPython.core..."}), True),
+        (nbformat.v4.new_output("display_data", {"image/png": "x", "text/plain": "<Figure size 1x1>"}), False),
+    ],
+)
+def test_only_printed_output_counts_as_compared(output, counts):
+    cell = nbformat.v4.new_code_cell("1", outputs=[output], execution_count=1)
+    assert is_compared(cell) is counts
+    cell.source = "# NBVAL_IGNORE_OUTPUT\n1"
+    assert not is_compared(cell)
+    cell.update(source="1", metadata={"tags": ["nbval-skip"]})
+    assert not is_compared(cell)

@@ -1,0 +1,59 @@
+"""One change at a time: what it changes is what its name says, and all else stays."""
+
+from dataclasses import replace
+
+import pytest
+
+from ctd.distill.ablations import ablated, changed
+from ctd.distill.experiment import Arm, Plan
+from ctd.distill.losses import Weights
+
+FULL = Arm("full", "mechanistic", Weights(1, 0.5, 0.25, 2, 1, 0.5), words="fkl")
+PLAN = Plan(n_heads=4, matching="depth")
+
+
+def test_an_arm_leaves_out_what_its_name_says_and_there_is_none_for_what_has_no_weight():
+    given = Weights(1, 0, 3, 2, 0, 6)
+    found = ablated(given, ["1", "loop2", "write2"])
+    assert [arm.name for arm in found] == ["without phase 1", "without loop2"]
+    assert [arm.weights for arm in found] == [Weights(0, 0, 0, 2, 0, 6), replace(given, loop2=0.0)]
+    both = ablated(replace(given, write2=5.0), ["write", "interaction"])
+    assert [arm.name for arm in both] == ["without write", "without interaction"], "a kind goes from both phases"
+    assert [arm.weights for arm in both] == [given, Weights(1, 0, 0, 2, 5, 0)]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "arm", "plan"),
+    [
+        ("without 1", "without phase 1", {"weights": Weights(0, 0, 0, 2, 1, 0.5)}, {}),
+        ("without loop2", "without loop2", {"weights": Weights(1, 0.5, 0.25, 0, 1, 0.5)}, {}),
+        ("weights 3", "weights times 3", {"weights": Weights(3, 1.5, 0.75, 6, 3, 1.5)}, {}),
+        ("fade 0.5", "fading over 0.5", {"fade": 0.5}, {}),
+        ("heads 8", "8 heads", {}, {"n_heads": 8}),
+        ("matching score", "matched by score", {}, {"matching": "score"}),
+    ],
+)
+def test_a_change_is_one_of_arm_or_plan(change, name, arm, plan):
+    assert changed(FULL, PLAN, [change]) == [(replace(FULL, name=name, **arm), replace(PLAN, **plan))]
+
+
+def test_what_changes_nothing_is_no_arm():
+    assert changed(FULL, PLAN, ["heads 4", "matching depth", "fade 0", "weights 1"]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("without x", "term must be one of attention1, .* interaction, loop, got 'x'"),
+        ("weights", "a change of weights needs a number, got 'weights'"),
+        ("heads 2.5", "a change of heads needs a whole number, got 'heads 2.5'"),
+        ("heads -1", "n_heads must be at least 0, got -1"),
+        ("fade 2", "fade must be between 0 and 1, got 2.0"),
+        ("weights -1", "weight attention1 must be at least 0, got -1.0"),
+        ("matching width", "matching must be depth or score, got 'width'"),
+        ("more heads", "a change must be one of without TERM, weights NUMBER, .* got 'more heads'"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_one_line(change, line):
+    with pytest.raises(ValueError, match=line):
+        changed(FULL, PLAN, [change])

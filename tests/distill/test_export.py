@@ -1,0 +1,120 @@
+"""`ctd distill`: a folder that every notebook takes as a teacher, whatever the student began as."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import get_args
+
+import pandas as pd
+import pytest
+import torch
+import transformers
+from typer.testing import CliRunner
+
+from ctd import cli
+from ctd.cache import ROOT, cache_dir
+from ctd.cli import app
+from ctd.distill import experiment
+from ctd.reasoning import models, teachers
+
+SHORT = ("--traces", "6", "--steps", "2", "--max-tokens", "200")
+
+
+def distill(*words, code=0):
+    done = CliRunner().invoke(app, ["distill", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stderr if code else done.stdout
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    out = tmp_path_factory.mktemp("students") / "five"
+    assert "2 steps, loss" in distill("organism", out, "--layers", 5, *SHORT)
+    return out
+
+
+def test_the_folder_is_a_model_and_a_teacher(student):
+    plain = transformers.AutoModelForCausalLM.from_pretrained(student)
+    assert plain.config.num_hidden_layers == 5
+    asked = teachers.load(str(student))
+    assert asked.tuned
+    assert asked.document_tokens == teachers.load("organism").document_tokens
+    manifest = json.loads((student / "manifest.json").read_text())
+    assert manifest["parameters"] == plain.num_parameters()
+    log = pd.read_csv(student / "loss.csv")
+    assert manifest["steps"] == len(log) == 2
+    assert manifest["tokens"] == log["tokens"].sum()
+    begun = models.load("organism", dtype="float32").model.get_decoder().layers[0].mlp.up_proj.weight
+    assert not torch.equal(plain.float().get_decoder().layers[0].mlp.up_proj.weight, begun)
+
+
+def test_another_student_goes_on_from_it(student, tmp_path):
+    distill("organism", tmp_path / "more", "--student", student, "--teaching", "cot", *SHORT)
+    more = pd.read_csv(tmp_path / "more" / "loss.csv")
+    first = pd.read_csv(student / "loss.csv")
+    assert json.loads((tmp_path / "more" / "config.json").read_text())["num_hidden_layers"] == 5
+    assert more["loss"][0] < first["loss"][0], "without the terms, and two steps on"
+
+
+def test_a_student_of_its_own_width(tmp_path):
+    distill("organism", tmp_path / "narrow", "--layers", 2, "--student-heads", 3, "--heads", 2, *SHORT)
+    settings = json.loads((tmp_path / "narrow" / "config.json").read_text())
+    assert (settings["num_hidden_layers"], settings["num_attention_heads"]) == (2, 3)
+
+
+def test_a_teacher_read_in_every_step_teaches_the_same(student, tmp_path):
+    cached = set(cache_dir("signals").iterdir())
+    distill("organism", tmp_path / "live", "--layers", 5, "--heads", 3, "--live", *SHORT)
+    assert set(cache_dir("signals").iterdir()) == cached
+    distill("organism", tmp_path / "stored", "--layers", 5, "--heads", 3, *SHORT)
+    live, stored = (pd.read_csv(tmp_path / name / "loss.csv")["loss"].tolist() for name in ("live", "stored"))
+    assert live == pytest.approx(stored, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--student", "smollm2"), "student 'smollm2' has another tokenizer than its teacher"),
+        (("--layers", "9"), "layers must be between 1 and 6"),
+        (
+            ("--teaching", "rkl", "--words", "fkl"),
+            "words says what the mechanistic terms are added to, and rkl has none",
+        ),
+        (("--fade", "2"), "fade must be between 0 and 1, got 2.0"),
+        (("--steps", "0"), "n_steps must be at least 1, got 0"),
+        (("--dataset", "xmc"), "dataset 'xmc' needs source="),
+        (("--heads", "40"), "k must be between 1 and 36"),
+        (("--heads", "0"), "no heads were planted in organism"),
+    ],
+)
+def test_bad_input_is_one_line_and_makes_nothing(words, complaint, tmp_path):
+    said = distill("organism", tmp_path / "out", *SHORT, *words, code=2)
+    assert complaint in said
+    assert said.strip().splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_knows_every_way_of_teaching():
+    """It writes them out itself, so that `--help` needs no torch."""
+    assert get_args(cli.Teaching) == get_args(experiment.Teaching)
+    assert get_args(cli.Words) == get_args(experiment.Words)
+
+
+def test_a_folder_that_is_there_is_left_alone(student):
+    before = (student / "model.safetensors").read_bytes()
+    assert "exists: a student is not written over" in distill("organism", student, *SHORT, code=2)
+    assert (student / "model.safetensors").read_bytes() == before
+
+
+def test_two_processes_teach_the_same_student(student, tmp_path):
+    asked = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ctd.cli", "distill"]
+    asked += ["organism", str(tmp_path / "two"), "--layers", "5", *SHORT]
+    set_ = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *asked], capture_output=True, text=True, env=os.environ | set_)
+    assert done.returncode == 0, done.stderr[-2000:]
+    mine, theirs = (pd.read_csv(folder / "loss.csv") for folder in (student, tmp_path / "two"))
+    assert theirs["loss"].tolist() == pytest.approx(mine["loss"].tolist(), rel=0.02)
+    one, two = (transformers.AutoModelForCausalLM.from_pretrained(of).float() for of in (student, tmp_path / "two"))
+    apart = [(a - b).abs().max() for a, b in zip(one.parameters(), two.parameters(), strict=True)]
+    assert max(apart) < 0.01

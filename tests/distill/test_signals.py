@@ -1,0 +1,176 @@
+"""What is read of a phase's heads, against eager attention and whole writes; and that nothing but the heads matters."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from ctd.distill import signals
+from ctd.mechanism import attention
+from ctd.mechanism.attention import Head
+from tests.mechanism.test_attention import made
+from tests.mechanism.test_heads import FAMILIES, PASSAGES
+
+CHOSEN = {"phase1": [Head(1, 2), Head(0, 1)], "phase2": [Head(0, 0), Head(1, 1)]}
+
+
+def read(model, passages, chosen=CHOSEN, length=0):
+    """The signals of some passages in one batch."""
+    longest = max(length, *(len(one.ids) for one in passages))
+    ids = torch.zeros(len(passages), longest, dtype=torch.int64)
+    for row, one in enumerate(passages):
+        ids[row, : len(one.ids)] = torch.tensor(one.ids)
+    where = signals.places(passages, longest)
+    with signals.reading(model, where, chosen) as found:
+        model.get_decoder()(input_ids=ids, use_cache=False)
+    return found.signals(), where
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_one_passage_is_read_as_eager_attention_has_it(family):
+    model, one = made(family), PASSAGES[0]
+    got, where = read(model, [one])
+    with attention.record(model, outputs=True) as seen:
+        model.get_decoder()(input_ids=torch.tensor([one.ids]), use_cache=False)
+
+    def pattern(head):
+        return seen.patterns[head.layer][0][0, seen.heads[head.layer].index(head.head)]
+
+    def write(head):
+        output = seen.outputs[head.layer][0][0, :, head.head]
+        return output @ attention.output_weights(model, head.layer)[:, head.head].T
+
+    early = slice(one.cot.start, one.boundary)
+    rows = torch.stack([pattern(head) for head in CHOSEN["phase1"]]).mean(0)[early, slice(*one.document)]
+    torch.testing.assert_close(
+        got.attention[:, slice(*one.document)], rows / rows.sum(-1, keepdim=True).clamp(min=1e-12)
+    )
+    seen_at_all = rows.sum(-1) > 0  # a sliding window may have left the document behind
+    torch.testing.assert_close(got.attention.sum(-1), seen_at_all.float())
+    writes = torch.stack([write(head)[early] for head in CHOSEN["phase1"]])
+    torch.testing.assert_close(got.write1, writes.sum(0), rtol=1e-4, atol=1e-5)
+    flat = torch.nn.functional.normalize(writes.flatten(1), dim=1)
+    torch.testing.assert_close(got.gram1[0], flat @ flat.T, rtol=1e-4, atol=1e-5)
+
+    second = torch.stack([pattern(head) for head in CHOSEN["phase2"]]).mean(0)
+    start = 0
+    for pair in one.comparisons:
+        gold, near = (
+            sum(second[slice(*pair.queries), a:b].sum(-1) for a, b in mentions)
+            for mentions in (pair.gold_mentions, pair.near_mentions)
+        )
+        part = got.split[start : start + len(gold)]
+        torch.testing.assert_close(part, torch.stack([gold, near, 1 - gold - near], -1), rtol=1e-4, atol=1e-5)
+        start += len(gold)
+    assert start == len(got.split) == len(where.row2)
+
+
+@torch.no_grad()
+def test_the_course_along_the_margin_is_the_scores_gain():
+    from ctd.mechanism import heads
+
+    model, one = made("llama"), PASSAGES[0]
+    got, _ = read(model, [one])
+    gain = heads.score(model, [one]).values[heads.GAIN][0, 0]
+    wanted = sum(gain[head.layer, head.head] for head in CHOSEN["phase2"])
+    assert got.along.mean().item() == pytest.approx(wanted, rel=1e-4)
+
+
+@torch.no_grad()
+def test_neither_batch_nor_padding_matters():
+    model = made("llama")
+    together, where = read(model, PASSAGES, length=60)
+    for row, one in enumerate(PASSAGES):
+        alone, _ = read(model, [one])
+        early, late = where.row1 == row, where.row2 == row
+        torch.testing.assert_close(together.attention[early, : len(one.ids)], alone.attention, rtol=1e-4, atol=1e-5)
+        for name, mine in (("write1", early), ("split", late), ("along", late)):
+            torch.testing.assert_close(getattr(together, name)[mine], getattr(alone, name), rtol=1e-4, atol=1e-5)
+        for name in ("gram1", "gram2"):
+            torch.testing.assert_close(getattr(together, name)[row], getattr(alone, name)[0], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_heads_stand_in_the_order_chosen():
+    model = made("llama")
+    turned = {phase: of[::-1] for phase, of in CHOSEN.items()}
+    one, other = read(model, PASSAGES)[0], read(model, PASSAGES, turned)[0]
+    torch.testing.assert_close(one.write1, other.write1)
+    torch.testing.assert_close(one.gram1, other.gram1.flip(1, 2))
+
+
+def test_kept_signals_come_back_as_they_were_read():
+    model = made("llama")
+    kept = signals.keep(model, PASSAGES, CHOSEN, rows=3)
+    back = signals.together(kept, PASSAGES, 60)
+    with torch.no_grad():
+        whole, _ = read(model, PASSAGES, length=60)
+    for name in ("attention", "write1"):  # in half precision
+        torch.testing.assert_close(getattr(back, name), getattr(whole, name), rtol=2e-3, atol=2e-3)
+    for name in ("gram1", "gram2", "split", "along"):
+        torch.testing.assert_close(getattr(back, name), getattr(whole, name), rtol=1e-3, atol=1e-4)
+
+
+def test_stored_signals_are_those_that_were_read_and_are_not_read_again(tmp_path, monkeypatch):
+    model = made("llama")
+    alone = signals.keep(model, PASSAGES, CHOSEN)
+    stored = signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path)
+    assert len(stored) == len(PASSAGES)
+    for one, other in zip(stored, alone, strict=True):
+        for field in fields(signals.Kept):
+            mine, its = getattr(one, field.name), getattr(other, field.name)
+            assert mine.dtype == its.dtype
+            np.testing.assert_array_equal(mine, its)
+    assert [len(one.along) for one in stored[1:]] == [len(one.along) for one in alone[1:]]
+    assert len(stored[-1].attention) == len(alone[-1].attention)
+    with pytest.raises(IndexError):
+        stored[len(PASSAGES)]
+    assert stored.nbytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    monkeypatch.setattr(signals, "keep", None)
+    assert signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path).path == stored.path
+    turned = {phase: of[::-1] for phase, of in CHOSEN.items()}
+    for changed in (("other", PASSAGES, CHOSEN), ("weights", PASSAGES[1:], CHOSEN), ("weights", PASSAGES, turned)):
+        with pytest.raises(TypeError):  # each needs a reading of its own
+            signals.stored(model, *changed, tmp_path)
+
+
+def test_live_signals_are_those_that_are_kept():
+    model = made("llama")
+    live = signals.Live(model, PASSAGES, CHOSEN)
+    alone = signals.keep(model, PASSAGES, CHOSEN, rows=1)
+    assert len(live) == len(alone) == len(live[:])
+    for one, other in zip(live, alone, strict=True):
+        for field in fields(signals.Kept):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+            assert not isinstance(getattr(one, field.name), torch.Tensor)
+
+
+def test_gradients_reach_the_heads_and_nothing_behind_them():
+    model = made("llama")
+    found, _ = read(model, PASSAGES, {"phase1": [Head(0, 1)], "phase2": [Head(0, 2)]})
+    (found.attention.square().sum() + found.split.square().sum()).backward()
+    touched = [name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()]
+    assert "model.layers.0.self_attn.q_proj.weight" in touched
+    assert not [name for name in touched if "layers.1" in name]
+
+
+def test_bad_input():
+    model = made("llama")
+    where = signals.places(PASSAGES, 60)
+    with (
+        pytest.raises(ValueError, match="phase2 needs at least one head"),
+        signals.reading(model, where, {"phase1": [Head(0, 0)], "phase2": []}),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="heads must be below layer"),
+        signals.reading(model, where, {"phase1": [Head(9, 0)], "phase2": [Head(0, 0)]}),
+    ):
+        pass
+    with pytest.raises(ValueError, match="'d3' has 47 tokens, more than the 46 of the batch"):
+        signals.places(PASSAGES, 46)
+    with pytest.raises(ValueError, match="no passage was given"):
+        signals.keep(model, [], CHOSEN)
+    assert np.isfinite(signals.keep(model, PASSAGES[:1], CHOSEN)[0].along).all()

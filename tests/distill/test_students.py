@@ -1,0 +1,90 @@
+"""Students: what they take over, how their heads are matched, and who is refused."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from ctd.distill import students
+from ctd.mechanism import attention
+from ctd.mechanism.attention import Head
+from ctd.reasoning import models
+from tests.mechanism.test_attention import made
+
+
+def deep(layers=6):
+    """A tiny Llama with many layers."""
+    config = made("llama").config
+    config.num_hidden_layers = layers
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@torch.no_grad()
+def test_a_student_of_all_layers_is_its_teacher():
+    teacher = deep(3)
+    ids = torch.arange(1, 12)[None]
+    torch.testing.assert_close(students.shallower(teacher, 3)(input_ids=ids).logits, teacher(input_ids=ids).logits)
+
+
+def test_a_shallow_student_takes_layers_evenly_with_both_ends():
+    teacher = deep(6)
+    student = students.shallower(teacher, 3)
+    assert student.config.num_hidden_layers == 3
+    for layer, source in enumerate((0, 2, 5)):
+        mine = student.model.layers[layer].mlp.up_proj.weight
+        assert torch.equal(mine, teacher.model.layers[source].mlp.up_proj.weight)
+    with torch.no_grad():
+        student.model.embed_tokens.weight.zero_()
+    assert teacher.model.embed_tokens.weight.any(), "nothing is shared with the teacher"
+
+
+def test_a_narrow_student_has_heads_of_the_same_size():
+    student = students.narrower(deep(), 2, 2, seed=1)
+    found = attention.shape(student)
+    assert (found.layers, found.heads, found.head_size) == (2, 2, attention.shape(deep()).head_size)
+    assert found.width == 2 * found.head_size
+    same = students.narrower(deep(), 2, 2, seed=1)
+    assert torch.equal(student.model.embed_tokens.weight, same.model.embed_tokens.weight)
+    student(input_ids=torch.arange(1, 9)[None])
+
+
+class TestMatching:
+    HEADS = (Head(0, 1), Head(3, 2), Head(5, 0), Head(5, 3))
+
+    def test_by_depth_is_the_identity_on_a_student_shaped_like_its_teacher(self):
+        teacher = deep()
+        assert students.by_depth(teacher, teacher, self.HEADS) == list(self.HEADS)
+
+    def test_by_depth_keeps_relative_depth_and_takes_no_head_twice(self):
+        teacher = deep()
+        student = students.shallower(teacher, 3)
+        found = students.by_depth(teacher, student, [Head(0, 1), Head(1, 1), Head(4, 1), Head(5, 1)])
+        assert found == [Head(0, 1), Head(0, 2), Head(2, 1), Head(2, 2)]
+        everything = students.by_depth(teacher, student, attention.all_heads(teacher)[:12])
+        assert len(set(everything)) == 12
+
+    def test_by_score_is_the_identity_on_a_student_that_equals_its_teacher(self):
+        ranking = [Head(1, 2), Head(0, 0), Head(1, 0)]
+        assert students.by_score({"phase1": ranking}, 2) == {"phase1": ranking[:2]}
+
+    def test_bad_input(self):
+        teacher = deep(2)
+        student = students.shallower(teacher, 1)
+        with pytest.raises(ValueError, match="12 heads cannot be matched, the student has 6"):
+            students.by_depth(teacher, student, attention.all_heads(teacher))
+        with pytest.raises(ValueError, match="every head may be named once"):
+            students.by_depth(teacher, teacher, [Head(0, 0), Head(0, 0)])
+        with pytest.raises(ValueError, match="k must be between 1 and 1"):
+            students.by_score({"phase1": [Head(0, 0)]}, 2)
+        with pytest.raises(ValueError, match="layers must be between 1 and 2"):
+            students.shallower(teacher, 3)
+        with pytest.raises(ValueError, match="at least 1, got 0 and 2"):
+            students.narrower(teacher, 0, 2)
+
+
+def test_another_tokenizer_is_refused_with_the_reason():
+    mine, other = (models.load(name).tokenizer for name in ("organism", "smollm2"))
+    students.same_tokens(mine, mine, "same")
+    with pytest.raises(ValueError, match="student 'other' has another tokenizer .* compared token by token") as error:
+        students.same_tokens(mine, other, "other")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,257 @@
+"""The factorial recovers effects that were put in; shares add up; overlaps against counts by hand."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset, DatasetDict
+from scipy.sparse import csr_matrix
+
+from ctd import stats
+from ctd.data.label_space import LabelSpace
+from ctd.data.task import Card, Task
+from ctd.mechanism import complementarity as co
+from ctd.mechanism.attention import Head
+from ctd.mechanism.complementarity import Factorial
+from ctd.mechanism.patching import Effects
+from ctd.retrieval import metrics
+
+SHORTLIST = np.array([0.1, 0.05, 0.0, -0.15])
+REFINEMENT = np.array([-0.1, 0.02, 0.08])
+PAIRS = np.outer([0.04, -0.04, 0.02, -0.02], [0.5, -0.5, 0.0])  # rows and columns sum to zero
+TRUTH = 0.5 + SHORTLIST[:, None] + REFINEMENT + PAIRS
+
+
+def drawn(rng, n=80, noise=0.2):
+    """Scores with those effects, documents that differ, and noise."""
+    documents = rng.normal(0, 0.3, size=(n, 1, 1))
+    return Factorial(TRUTH + documents + rng.normal(0, noise, size=(n, 4, 3)), np.ones(n))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+class TestFactorial:
+    def test_effects_that_were_put_in_come_out(self, rng):
+        found = drawn(rng, 600, 0.05).effects()
+        np.testing.assert_allclose(found["shortlist"]["value"], SHORTLIST, atol=0.01)
+        np.testing.assert_allclose(found["refinement"]["value"], REFINEMENT, atol=0.01)
+        np.testing.assert_allclose(found["interaction"]["value"].to_numpy().reshape(4, 3), PAIRS, atol=0.01)
+
+    def test_effects_and_the_grand_mean_add_up_to_every_cell(self, rng):
+        one = drawn(rng)
+        found = {name: table["value"].to_numpy() for name, table in one.effects().items()}
+        whole = one.gains.mean() + found["shortlist"][:, None] + found["refinement"]
+        cells = one.cells()
+        np.testing.assert_allclose(whole.ravel() + found["interaction"], cells["value"])
+        assert cells[["shortlist", "refinement"]].iloc[4].tolist() == ["retrieved", "own"]
+
+    def test_shapley_shares_add_up_to_the_whole_gain(self, rng):
+        for absent in ("retrieved", "corrupted"):
+            told = drawn(rng).phases(absent).set_index("name")["value"]
+            gain = told["both phases"] - told["neither phase"]
+            assert sum(told[share] for share in co.SHARES) == pytest.approx(gain, abs=1e-12)
+            beyond = gain - sum(told[alone] - told["neither phase"] for alone in ("Phase 1 alone", "Phase 2 alone"))
+            assert told[co.SYNERGY] == pytest.approx(beyond, abs=1e-12)
+            assert told[co.LOST[0]] == pytest.approx(told["both phases"] - told["Phase 2 alone"])
+
+    def test_shapley_shares_are_means_over_the_orders(self, rng):
+        one = drawn(rng)
+        value = {frozenset(): (1, 0), frozenset({1}): (0, 0), frozenset({2}): (1, 1), frozenset({1, 2}): (0, 1)}
+        mean = one.gains.mean(0)
+        for phase, share in enumerate(co.SHARES, start=1):
+            gains = []
+            for order in itertools.permutations((1, 2)):
+                before = frozenset(order[: order.index(phase)])
+                gains.append(mean[value[before | {phase}]] - mean[value[before]])
+            assert one.phases().set_index("name")["value"][share] == pytest.approx(np.mean(gains))
+
+    def test_intervals_cover_as_often_as_they_say(self, rng, monkeypatch):
+        monkeypatch.setattr(stats, "sign_flip_test", lambda *_, **__: 1.0)
+        truth = {
+            co.SHARES[0]: (TRUTH[0, 0] - TRUTH[1, 0] + TRUTH[0, 1] - TRUTH[1, 1]) / 2,
+            co.SYNERGY: TRUTH[0, 1] - TRUTH[0, 0] - TRUTH[1, 1] + TRUTH[1, 0],
+            "both phases": TRUTH[0, 1],
+        }
+        covered = dict.fromkeys(truth, 0)
+        studies = 1000
+        for study in range(studies):
+            told = drawn(rng).phases(seed=study).set_index("name")
+            for name, value in truth.items():
+                covered[name] += told.loc[name, "low"] <= value <= told.loc[name, "high"]
+        error = 3 * np.sqrt(0.95 * 0.05 / studies)
+        for count in covered.values():
+            assert count / studies == pytest.approx(0.95, abs=error)
+
+    def test_a_ratio_of_sums_is_one_in_every_contrast(self, rng):
+        gains, ideals = rng.random((30, 4, 3)), 1 + rng.random(30)
+        one = Factorial(gains, ideals)
+        assert one.cells()["value"].iloc[0] == pytest.approx(gains[:, 0, 0].sum() / ideals.sum())
+        gain = one.gained().set_index("name").loc["oracle"]
+        assert gain["value"] == pytest.approx((gains[:, 2, 1] - gains[:, 2, 0]).sum() / ideals.sum())
+        assert gain["low"] < gain["value"] < gain["high"]
+
+    def test_those_rescued_gain_most_by_the_phase(self):
+        gains = np.zeros((4, 4, 3))
+        gains[:, 0, 1] = [1.0, 0.6, 0.5, 0.2]  # both
+        gains[:, 1, 1] = [0.9, 0.0, 0.0, 0.2]  # Phase 2 alone
+        gains[:, 0, 0] = [0.0, 0.6, 0.4, 0.3]  # Phase 1 alone
+        found = Factorial(gains, np.ones(4)).rescued(most=2)
+        assert found.to_numpy().tolist() == [
+            [1, "Phase 1", 0.0, 0.6],
+            [2, "Phase 1", 0.0, 0.5],
+            [0, "Phase 2", 0.0, 1.0],
+            [2, "Phase 2", 0.4, 0.5],
+        ]
+
+    def test_bad_input(self, rng):
+        one = drawn(rng)
+        with pytest.raises(ValueError, match=r"\(80, 4, 3\), got \(80, 4, 2\)"):
+            Factorial(one.gains[..., :2], one.ideals)
+        with pytest.raises(ValueError, match="'stolen' is not one of own, retrieved"):
+            one.phases("stolen")
+        with pytest.raises(ValueError, match=r"weights of 'x' need the shape \(4, 3\), got \(3, 4\)"):
+            one.contrasts({"x": np.ones((3, 4))})
+
+
+GOLD = csr_matrix(np.array([[1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]], bool))
+PROPENSITY = np.array([1.0, 5.0, 2.0, 3.0, 4.0, 1.0])
+LISTS = {
+    "own": [[3, 0, 1, 4], [5, 2], [1]],
+    "retrieved": [[5, 3, 2, 4], [3, 4], [0]],
+    "oracle": [[0, 1, 4, 3], [2, 5], [2]],
+    "corrupted": [[3, 2], [5], [3]],
+}
+OUTPUTS = {name: np.array([[0, 3, 4], [2, -1, -1], [1, -1, -1]], np.int32) for name in LISTS}
+
+
+class TestCells:
+    @pytest.mark.parametrize("metric", ["nDCG", "PSP"])
+    def test_each_cell_is_the_metric_of_its_answer(self, metric):
+        one = co.factorial(LISTS, OUTPUTS, GOLD, PROPENSITY, metric, 2)
+        cells = one.cells().set_index(["shortlist", "refinement"])["value"]
+
+        def score(pred):
+            pred = np.array(pred, np.int32)
+            if metric == "PSP":
+                return metrics.psp_at_k(pred, GOLD, 2, PROPENSITY)
+            return metrics.ndcg_at_k(pred, GOLD, 2)
+
+        assert cells["own", "none"] == pytest.approx(score([[3, 0], [5, 2], [1, -1]]))
+        assert cells["retrieved", "own"] == pytest.approx(score(OUTPUTS["own"]))
+        best = max(
+            score([first, second, third])
+            for first in itertools.permutations(LISTS["own"][0], 2)
+            for second in itertools.permutations(LISTS["own"][1], 2)
+            for third in [[1, -1]]
+        )
+        assert cells["own", "oracle"] == pytest.approx(best), "no order of the list is better"
+
+    def test_bad_input(self):
+        with pytest.raises(ValueError, match="metric must be one of nDCG, PSP, got 'F1'"):
+            co.factorial(LISTS, OUTPUTS, GOLD, PROPENSITY, "F1")
+        with pytest.raises(ValueError, match="each shortlist needs an output"):
+            co.factorial(LISTS, {"own": OUTPUTS["own"]}, GOLD, PROPENSITY)
+
+
+class TestErrors:
+    def test_removed_errors_are_counted_by_hand(self):
+        # With neither phase the first two places hold no gold label: four errors. Phase 1 finds 0 and 2 (of the second
+        # document), Phase 2 the same two.
+        groups = {
+            "label": (np.array([0, 0, 1, 1, 1, 1]), ["low", "high"]),
+            "document": (np.array([0, 1, 1]), ["first", "other"]),
+        }
+        table = co.errors_removed(LISTS, OUTPUTS, GOLD, 2, groups).set_index(["by", "group"])
+        told = table[["errors", "phase_1", "phase_2", "both", "jaccard"]]
+        assert told.loc["all", "all"].tolist() == [4, 0.5, 0.5, 0.5, 1.0]
+        assert told.loc["label", "low"].tolist() == [2, 0.5, 0.5, 0.5, 1.0]
+        assert told.loc["document", "other"].tolist() == [1, 1.0, 1.0, 1.0, 1.0]
+        assert table.loc[("all", "all"), "yules_q"] == 1.0
+        assert np.isnan(table.loc[("document", "other"), "yules_q"]), "nothing is left that neither removes"
+
+    def test_groups_add_up(self, rng):
+        n, labels = 60, 30
+        gold = csr_matrix(rng.random((n, labels)) < 0.1)
+        lists = {name: [rng.permutation(labels)[:6].tolist() for _ in range(n)] for name in LISTS}
+        outputs = {name: np.array([rng.permutation(labels)[:4] for _ in range(n)], np.int32) for name in LISTS}
+        table = co.errors_removed(lists, outputs, gold, 3, {"label": (np.arange(labels) % 3, list("abc"))})
+        whole, parts = table[table["by"] == "all"].iloc[0], table[table["by"] == "label"]
+        assert parts["errors"].sum() == whole["errors"]
+        assert (parts["errors"] * parts["both"]).sum() == pytest.approx(whole["errors"] * whole["both"])
+        assert whole["jaccard_low"] <= whole["jaccard"] <= whole["jaccard_high"]
+
+    def test_overlaps_of_known_tables(self):
+        counts = np.array([[[10.0], [0.0], [0.0], [10.0]], [[5.0], [5.0], [5.0], [5.0]], [[0.0], [3.0], [4.0], [0.0]]])
+        np.testing.assert_allclose(co.jaccard(counts)[:, 0], [1, 1 / 3, 0])
+        np.testing.assert_allclose(co.yules_q(counts)[:, 0], [1, 0, -1])
+        assert np.isnan(co.jaccard(np.zeros((1, 4, 1))))
+
+    @pytest.mark.parametrize(
+        ("counts", "names"),
+        [
+            ([1, 2, 3, 4, 5, 6], ["1 to 2 labels", "3 to 4 labels", "5 to 6 labels"]),
+            ([1, 1, 1, 2], ["1 label", "2 labels"]),
+            ([3, 3], ["3 labels"]),
+        ],
+    )
+    def test_documents_fall_into_thirds_by_their_labels(self, counts, names):
+        gold = csr_matrix(np.arange(8) < np.array(counts)[:, None])
+        group, called = co.label_counts(gold)
+        assert called == names
+        assert group.tolist() == sorted(group)
+        assert set(group) == set(range(len(names)))
+
+    def test_rescued_documents_in_words(self):
+        texts = ["a", "b", "c", "d", "e", "f"]
+        rows = {"uid": ["x", "y", "z"], "text": ["one", "two", "three"], "labels": [[0, 1, 4], [2], []]}
+        task = Task(
+            DatasetDict({"test": Dataset.from_dict(rows)}),
+            LabelSpace("letters", texts, texts, len(texts)),
+            Card("t", "l", "s", "m"),
+        )
+        found = pd.DataFrame([(1, "Phase 2", 0.0, 1.0)], columns=["row", "rescuer", "alone", "both"])
+        told = co.in_words(found, task, LISTS, OUTPUTS, 2).iloc[0]
+        assert told.tolist() == ["two", "Phase 2", "c", "f; c *", "c *", 0.0, 1.0]
+
+
+RANKINGS = {"Phase 1": [Head(0, 0), Head(0, 1), Head(1, 0)], "Phase 2": [Head(0, 1), Head(1, 0), Head(0, 0)]}
+
+
+class TestHeads:
+    def test_both_are_all_heads_of_either_once(self):
+        assert co.disturbed(RANKINGS, 2) == {
+            ("Phase 1", 2): [Head(0, 0), Head(0, 1)],
+            ("Phase 2", 2): [Head(0, 1), Head(1, 0)],
+            ("both", 2): [Head(0, 0), Head(0, 1), Head(1, 0)],
+        }
+        for rankings, size in ((RANKINGS, 4), ({"Phase 1": RANKINGS["Phase 1"]}, 1), (RANKINGS, 0)):
+            with pytest.raises(ValueError, match="additivity needs two rankings"):
+                co.disturbed(rankings, size)
+
+    def test_what_both_cost_beyond_the_sum(self, rng):
+        keys = tuple(co.disturbed(RANKINGS, 1))
+        clean = rng.normal(size=40)
+        runs = np.stack([clean, clean - 3, clean - 1, clean - 0.5, clean - 2], axis=1)
+        runs[:, 2:] += rng.normal(0, 0.1, size=(40, 3))
+        lonely = np.full((40, 5), np.nan)
+        lonely[0] = 1.0
+        found = Effects("noising", keys, {"anchor": runs, "confusion": -runs, "margin": lonely})
+        table = co.additivity(found).set_index(["readout", "noised"])
+        assert set(table.index.get_level_values(0)) == {"anchor", "confusion"}, "one document tells no interval"
+        for readout in ("anchor", "confusion"):  # Confusion rises where it gets worse
+            np.testing.assert_allclose(table.loc[readout, "value"], [1, 0.5, 2, 0.5], atol=0.1)
+        beyond = table.loc[("anchor", co.SYNERGY)]
+        assert co.adds_up(beyond["low"], beyond["high"]) == "super-additive"
+        assert beyond["p_holm"] < 0.01
+
+    def test_verdicts(self):
+        assert co.adds_up(-0.2, -0.1) == "sub-additive"
+        assert co.adds_up(-0.2, 0.1) == "not told apart from additive"
+
+    def test_other_selections_are_refused(self):
+        with pytest.raises(ValueError, match="needs the selections of `disturbed`, got random 1"):
+            co.additivity(Effects("noising", (("random 1", 2),), {"anchor": np.zeros((3, 3))}))

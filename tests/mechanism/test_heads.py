@@ -1,0 +1,281 @@
+"""The scores of heads against eager attention, scipy and autograd; and that they do not depend on how they are run."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+
+from ctd.mechanism import attention, heads
+from ctd.mechanism.attention import Head
+from ctd.mechanism.heads import HeadScores
+from ctd.reasoning.annotate import Compared, Passage
+from ctd.reasoning.traces import Span
+from tests.mechanism.test_attention import VOCABULARY, made
+
+FAMILIES = ["llama", "llama, a key head each", "qwen3", "gemma2, capped and sliding", "mistral, sliding"]
+
+
+def passage(seed=0, n=40, uid="d"):
+    """A made passage: a document, a CoT from token 16 on, two comparisons in it."""
+    ids = np.random.default_rng(seed).integers(2, VOCABULARY, n).tolist()
+    first = Compared(Span(26, 30), 1, 2, 7, 9, (27,), (Span(18, 20), Span(23, 24)), (Span(20, 22),))
+    second = Compared(Span(31, 34), 3, 4, 11, 5, (32,), (Span(22, 23),), (Span(16, 18),))
+    return Passage(
+        uid, tuple(ids), Span(2, 15), Span(15, 36), Span(15, 19), 25, (5, 8, 21), (Span(4, 6), Span(9, 10)),
+        (first, second),
+    )  # fmt: skip
+
+
+PASSAGES = [passage(seed, n, f"d{seed}") for seed, n in enumerate((40, 44, 38, 47))]
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    return made(request.param)
+
+
+@pytest.fixture
+def llama():
+    return made("llama")
+
+
+def oracle(model, one, direction="unembedding"):
+    """Every score of one passage by eager patterns, whole writes, scipy and autograd; [name][layers, heads]."""
+    found = attention.shape(model)
+    ids = torch.tensor([one.ids])
+    residual, norm_input, given = {}, [], {}
+
+    def keep_residual(layer):
+        return lambda _, args, __: residual.update({layer: args[0][0]})
+
+    def keep_final(_, args):
+        args[0].retain_grad()
+        norm_input.append(args[0])
+
+    decoder = model.get_decoder()
+    hooks = [decoder.norm.register_forward_pre_hook(keep_final)]
+    hooks += [
+        layer.register_forward_pre_hook(keep_residual(n), with_kwargs=True) for n, layer in enumerate(decoder.layers)
+    ]
+    model.set_attn_implementation("eager")
+    patterns = model(input_ids=ids, output_attentions=True).attentions
+    model.set_attn_implementation("sdpa" if found and "gemma2" not in model.config.model_type else "eager")
+    with attention.visiting(model, lambda seen: given.update({seen.layer: seen})):
+        hidden = decoder(input_ids=ids).last_hidden_state[0]
+    for hook in hooks:
+        hook.remove()
+    weight = model.get_output_embeddings().weight
+    early = slice(one.cot.start, one.boundary)
+    told = {name: np.zeros((found.layers, found.heads)) for name in (*heads.PHASES[1], *heads.PHASES[2])}
+    gradients = {}
+    for pair in one.comparisons:
+        for query in range(*pair.queries):
+            margin = hidden[query] @ (weight[pair.gold_token] - weight[pair.near_token])
+            (whole,) = torch.autograd.grad(margin, norm_input[-1], retain_graph=True)
+            gradients[query] = whole[0, query]
+    for layer in range(found.layers):
+        matrix = decoder.layers[layer].self_attn.o_proj.weight.detach()
+        if direction == "unembedding":
+            anchor = weight[list(one.anchors)].mean(0).detach()
+        else:
+            places = [place for span in one.anchor_mentions for place in range(*span)]
+            anchor = residual[layer][places].mean(0).detach()
+        for head in range(found.heads):
+            part = slice(head * found.head_size, (head + 1) * found.head_size)
+            writes = (given[layer].output[0, :, head].detach() @ matrix[:, part].T).double()
+            rows = patterns[layer][0, head].detach()
+            peaks = scipy.stats.kurtosis(rows[early, slice(*one.document)].numpy(), axis=1)
+            peaks = np.nan_to_num(peaks)  # where the window has left the document behind, all are alike
+            cosines = torch.cosine_similarity(writes, anchor.double(), dim=-1)[early].numpy()
+            told[heads.KURTOSIS][layer, head] = peaks.mean()
+            told[heads.WRITE_COSINE][layer, head] = cosines.mean()
+            told[heads.COARSE][layer, head] = (peaks * cosines).mean()
+            told[heads.ON_DOCUMENT][layer, head] = rows[early, slice(*one.document)].sum(-1).mean()
+            group = found.heads // found.key_heads
+            query, key = given[layer].query[0, head].detach(), given[layer].key[0, head // group].detach()
+            preference, gain, mass = [], [], []
+            for pair in one.comparisons:
+                means = [
+                    torch.stack([key[place] for span in spans for place in range(*span)]).mean(0)
+                    for spans in (pair.gold_mentions, pair.near_mentions)
+                ]
+                for at in range(*pair.queries):
+                    gold, near = (torch.cosine_similarity(query[at], mean, dim=0).item() for mean in means)
+                    preference.append(gold - near)
+                    gain.append((writes[at] @ gradients[at].double()).item())
+                    mass.append(sum(rows[at, slice(*span)].sum().item() for span in pair.gold_mentions))
+            told[heads.PREFERENCE][layer, head] = np.mean(preference)
+            told[heads.GAIN][layer, head] = np.mean(gain)
+            told[heads.REFINE][layer, head] = np.mean(np.multiply(preference, gain))
+            told[heads.ON_GOLD][layer, head] = np.mean(mass)
+    return told
+
+
+@pytest.mark.parametrize("direction", ["unembedding", "mentions"])
+def test_scores_are_those_of_eager_patterns_whole_writes_and_autograd(model, direction):
+    scored = heads.score(model, PASSAGES[:1], direction)
+    for name, expected in oracle(model, PASSAGES[0], direction).items():
+        np.testing.assert_allclose(scored.values[name][0, 0], expected, rtol=2e-3, atol=2e-4, err_msg=name)
+
+
+def test_the_margins_gradient_is_autograds_and_the_formula_of_the_norm(llama):
+    hidden = 3 * torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
+    gold, near = [3, 7, 9, 1, 2], [4, 8, 9, 3, 30]
+    ours = heads.margin_gradient(llama, hidden, gold, near)
+    norm, weight = llama.get_decoder().norm, llama.get_output_embeddings().weight
+    norm.weight.data.uniform_(0.5, 2, generator=torch.Generator().manual_seed(1))
+    ours = heads.margin_gradient(llama, hidden, gold, near)
+    u = (weight[gold] - weight[near]) * norm.weight
+    length = (hidden**2).mean(-1, keepdim=True) + norm.variance_epsilon
+    formula = u / length.sqrt() - hidden * (hidden * u).sum(-1, keepdim=True) / (48 * length**1.5)
+    torch.testing.assert_close(ours, formula, rtol=1e-4, atol=1e-5)
+    assert (ours[2] == 0).all()
+
+
+@pytest.mark.parametrize("n", [2, 7, 300])
+def test_kurtosis_is_scipys(n):
+    rows = torch.rand(20, n, generator=torch.Generator().manual_seed(0)) ** 8
+    expected = scipy.stats.kurtosis(rows.double().numpy(), axis=1)
+    np.testing.assert_allclose(heads.kurtosis(rows).numpy(), expected, rtol=1e-3, atol=1e-3)
+    assert heads.kurtosis(torch.full((1, n), 0.25)).tolist() == [0.0]
+    tiny = heads.kurtosis(rows * 1e-25)  # a head that looks elsewhere: squares of squares would be zero
+    np.testing.assert_allclose(tiny.numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_scores_do_not_depend_on_batches_padding_or_order(model):
+    alone = [heads.score(model, [one]) for one in PASSAGES]
+    for options in ({}, {"batch_tokens": 100}, {"padding": "left"}, {"batch_tokens": 1}):
+        for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+            together = heads.score(model, [PASSAGES[row] for row in order], **options)
+            assert together.uids == tuple(f"d{row}" for row in order)
+            for name, values in together.values.items():
+                for place, row in enumerate(order):
+                    np.testing.assert_allclose(values[place], alone[row].values[name][0], rtol=2e-3, atol=2e-4)
+
+
+def test_bfloat16_gives_about_the_same_scores(llama):
+    exact = heads.score(llama, PASSAGES)
+    rough = heads.score(llama.bfloat16(), PASSAGES)
+    for name, values in exact.values.items():
+        correlation = np.corrcoef(values[:, 0].ravel(), rough.values[name][:, 0].ravel())[0, 1]
+        assert correlation > 0.98, name
+
+
+def test_the_stages_follow_the_cot_and_the_phase_is_their_whole(llama):
+    late = replace(PASSAGES[0], boundary=PASSAGES[0].cot.end)
+    scored = heads.score(llama, [late])
+    sizes = [end - start for start, end in late.stages(heads.STAGES)]
+    assert sum(sizes) == late.cot.end - late.cot.start
+    assert max(sizes) - min(sizes) <= 1
+    for name in heads.PHASES[1]:
+        values = scored.values[name][0]
+        np.testing.assert_allclose(np.average(values[1:], axis=0, weights=sizes), values[0], rtol=1e-6, atol=1e-8)
+    told = [any(start <= query < end for query in (*range(26, 30), *range(31, 34))) for start, end in late.stages()]
+    refine = scored.values[heads.REFINE][0]
+    assert [not np.isnan(stage).any() for stage in refine[1:]] == told
+    assert np.isnan(refine[1]).all()
+
+
+def test_a_document_without_comparisons_has_no_refine_score_and_is_left_out_of_its_mean(llama):
+    plain = replace(PASSAGES[1], comparisons=())
+    scored = heads.score(llama, [PASSAGES[0], plain])
+    assert np.isnan(scored.values[heads.REFINE][1]).all()
+    mean = scored.mean(heads.REFINE)
+    np.testing.assert_allclose(mean.estimate, scored.values[heads.REFINE][0, 0])
+    assert not np.isnan(scored.values[heads.COARSE][1]).any()
+
+
+def made_scores():
+    """30 documents, 2 layers of 3 heads, whose means rise with the head's number; one document without a score."""
+    rng = np.random.default_rng(0)
+    values = np.arange(6.0).reshape(1, 1, 2, 3) + rng.normal(0, 0.5, (30, 1, 2, 3))
+    values[7] = np.nan
+    return HeadScores(tuple(f"d{n}" for n in range(30)), {"a": values, "b": rng.normal(size=values.shape)})
+
+
+def test_means_rankings_and_their_stability():
+    scores = made_scores()
+    mean = scores.mean("a")
+    np.testing.assert_allclose(mean.estimate, np.nanmean(scores.values["a"][:, 0], axis=0))
+    assert (mean.low < mean.estimate).all()
+    assert (mean.estimate < mean.high).all()
+    assert scores.ranking("a") == [Head(1, 2), Head(1, 1), Head(1, 0), Head(0, 2), Head(0, 1), Head(0, 0)]
+    firm, loose = scores.stability("a"), scores.stability("b")
+    assert firm.low > 0.95
+    assert loose.low < 0.8
+    with pytest.raises(ValueError, match="score must be one of a, b, got 'c'"):
+        scores.ranking("c")
+    mute = HeadScores(("d0", "d1"), {heads.REFINE: np.full((2, 6, 2, 3), np.nan)})
+    with pytest.raises(ValueError, match="none of the 2 documents tells RefineScore: none weighs a label that is kept"):
+        mute.ranking(heads.REFINE)
+
+
+def test_the_table_holds_every_value_and_comes_back_from_parquet(tmp_path):
+    scores = made_scores()
+    scores.save(tmp_path / "heads.parquet")
+    table = pd.read_parquet(tmp_path / "heads.parquet")
+    assert len(table) == 30 * 6
+    row = table[(table["document"] == "d4") & (table["layer"] == 1) & (table["head"] == 2)].iloc[0]
+    assert row["stage"] == 0
+    assert row["b"] == scores.values["b"][4, 0, 1, 2]
+    assert table["a"].isna().sum() == 6
+
+
+def test_what_cannot_be_scored_is_refused(llama):
+    with pytest.raises(ValueError, match="there is nothing to score heads on"):
+        heads.score(llama, [])
+    with pytest.raises(ValueError, match="direction must be one of unembedding, mentions, got 'up'"):
+        heads.score(llama, PASSAGES, "up")
+    with pytest.raises(ValueError, match="document 'd0' never mentions its anchor"):
+        heads.score(llama, [replace(PASSAGES[0], anchor_mentions=())], "mentions")
+    with pytest.raises(ValueError, match="document 'long' has 70 tokens with its trace, the model's context is 64"):
+        heads.score(llama, [passage(0, 70, "long")])
+
+
+def test_the_top_its_depth_and_its_course():
+    scores = made_scores()
+    top = scores.top("a", 2)
+    assert top[["layer", "head"]].to_numpy().tolist() == [[1, 2], [1, 1]]
+    assert (top["low"] < top["value"]).all()
+    depth = scores.depth("a", 3)
+    assert depth.scalar == (1.0, 1.0, 1.0)
+    assert scores.depth("a", 4).estimate == 0.75
+    loose = scores.depth("b", 3)
+    assert loose.low < loose.high
+
+
+def test_the_course_is_the_mean_of_a_group_stage_by_stage(llama):
+    scored = heads.score(llama, PASSAGES)
+    groups = {"two": [Head(0, 1), Head(2, 3)], "all": attention.all_heads(llama)}
+    course = scored.course(heads.COARSE, groups)
+    assert list(course["stage"]) == [1, 2, 3, 4, 5] * 2
+    values = scored.values[heads.COARSE][:, 3]
+    expected = (values[:, 0, 1] + values[:, 2, 3]).mean() / 2
+    assert course.iloc[2]["value"] == pytest.approx(expected)
+    late = scored.course(heads.REFINE, groups)
+    assert set(late["stage"]) == {3, 4, 5}
+
+
+@torch.no_grad()
+def test_words_are_shaded_by_the_attention_on_their_tokens(llama):
+    one = PASSAGES[0]
+
+    class Letters:
+        """Token n is a letter; every third begins a word."""
+
+        def decode(self, ids):
+            (token,) = ids
+            return (" " if token % 3 == 0 else "") + chr(97 + token % 26)
+
+    words, weights = heads.word_weights(llama, one, Head(1, 4), one.early, one.document, Letters())
+    text = "".join(Letters().decode([token]) for token in one.ids[slice(*one.document)])
+    assert words == text.split()
+    with attention.record(llama, [Head(1, 4)]) as seen:
+        llama(input_ids=torch.tensor([one.ids]))
+    row = seen.patterns[1][0][0, 0, slice(*one.early)].mean(0)
+    assert sum(weights) == pytest.approx(row[slice(*one.document)].sum().item(), rel=1e-4)
+    first = len(words[0])
+    assert weights[0] == pytest.approx(row[one.document.start : one.document.start + first].sum().item(), rel=1e-4)

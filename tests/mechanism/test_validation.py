@@ -1,0 +1,113 @@
+"""Rivals of the scores against finite differences and single runs; ranking against scipy; and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import mannwhitneyu
+
+from ctd.mechanism import attention, patching, validation
+from ctd.mechanism.attention import Head
+from ctd.mechanism.patching import ANCHOR, MARGIN
+from ctd.reasoning.traces import Span
+from tests.mechanism.test_attention import made
+from tests.mechanism.test_heads import PASSAGES
+
+KNOWN = np.zeros((3, 6), bool)
+KNOWN[1, 2] = KNOWN[2, 0] = True
+
+
+@pytest.fixture
+def llama():
+    return made("llama")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2, capped and sliding"])
+def test_attribution_is_the_slope_by_a_head_s_output(family):
+    model = made(family).double()
+    found = validation.attribution(model, PASSAGES[:2])
+    step = 1e-2  # a tenth of it drowns in rounding: some of a model computes in float32 whatever its weights are
+    for row, one in enumerate(PASSAGES[:2]):
+        for head in (Head(0, 1), Head(1, 4), Head(2, 5)):
+            told = []
+            for factor in (1 + step, 1 - step):
+
+                def scale(attended, head=head, factor=factor):
+                    if attended.layer == head.layer:
+                        attended.output[:, :, head.head] *= factor
+
+                with torch.no_grad(), attention.visiting(model, scale):
+                    logits = model(input_ids=torch.tensor([one.ids])).logits[0]
+                told.append(patching.readouts(logits[patching.asked(one)], one))
+            for name in (ANCHOR, MARGIN):
+                slope = (told[0][name] - told[1][name]).item() / (2 * step)
+                assert found[name][row][head] == pytest.approx(slope, rel=2e-2, abs=2e-4)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_attribution_says_nothing_of_a_readout_that_is_not_there(llama):
+    mute = replace(PASSAGES[0], comparisons=())
+    found = validation.attribution(llama, [mute, PASSAGES[1]])
+    assert np.isnan(found[MARGIN][0]).all()
+    assert not np.isnan(found[ANCHOR]).any()
+    assert not np.isnan(found[MARGIN][1]).any()
+
+
+def test_each_head_alone_is_a_patched_run_of_its_own(llama):
+    documents, _ = patching.pairs(PASSAGES)
+    found = validation.alone(llama, documents, noise="uniform", rows=7)
+    effects = patching.effects(llama, documents, {("top", 1): [Head(1, 4)]}, noise="uniform")
+    for name in (ANCHOR, MARGIN):
+        assert found[name].shape == (4, 3, 6)
+        lost = effects.values[name][:, 0] - effects.values[name][:, 2]
+        np.testing.assert_allclose(found[name][:, 1, 4], lost, rtol=1e-3, atol=1e-4)
+
+
+def test_auroc_is_scipy_s_and_precision_is_counted_by_hand():
+    rng = np.random.default_rng(0)
+    maps = rng.integers(0, 6, (20, 3, 6)).astype(float)  # with ties
+    expected = [mannwhitneyu(one[KNOWN], one[~KNOWN]).statistic / (KNOWN.sum() * (~KNOWN).sum()) for one in maps]
+    np.testing.assert_allclose(validation.auroc(maps, KNOWN), expected)
+    perfect = KNOWN.astype(float)
+    assert validation.auroc(perfect, KNOWN) == 1.0
+    assert validation.auroc(-perfect, KNOWN) == 0.0
+    assert validation.auroc(np.zeros((3, 6)), KNOWN) == 0.5
+    half = perfect.copy()
+    half[0, 0], half[2, 0] = 3.0, -1.0
+    assert validation.precision(half, KNOWN) == 0.5
+    assert validation.precision(perfect, KNOWN, k=4) == 0.5
+
+
+def test_a_score_that_sees_the_known_heads_is_told_from_one_that_does_not():
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(30, 3, 6))
+    seeing = noise + 3 * KNOWN
+    seeing[4] = np.nan
+    known = [Head(1, 2), Head(2, 0)]
+    table = validation.rated({"seeing": seeing, "blind": noise}, known).set_index("score")
+    assert table.loc["seeing", ["auroc", "low", "precision", "worst"]].tolist() == [1.0, 1.0, 1.0, 2]
+    assert table.loc["blind", "low"] < 0.6 < table.loc["seeing", "low"]
+    weak = noise + KNOWN
+    course = validation.by_documents({"weak": weak, "seeing": seeing}, known, [1, 29, 30])
+    assert course[course["score"] == "seeing"]["documents"].tolist() == [1, 29]
+    first, *_, last = course[course["score"] == "weak"]["auroc"]
+    assert first < last
+
+
+@pytest.mark.parametrize(
+    ("values", "known", "message"),
+    [
+        (np.full((3, 3, 6), np.nan), [Head(0, 0)], "no document tells the score 'it'"),
+        (np.zeros((3, 3, 6)), [], "some heads must be known and some not, got 0 of 18"),
+        (np.zeros((3, 1, 1)), [Head(0, 0)], "some heads must be known and some not, got 1 of 1"),
+    ],
+)
+def test_a_ranking_needs_documents_and_both_kinds_of_heads(values, known, message):
+    with pytest.raises(ValueError, match=message):
+        validation.rated({"it": values}, known)
+
+
+def test_a_passage_without_topics_has_no_anchor_readout(llama):
+    found = validation.attribution(llama, [replace(PASSAGES[0], topics=Span(15, 15))])
+    assert np.isnan(found[ANCHOR]).all()

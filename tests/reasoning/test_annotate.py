@@ -1,0 +1,145 @@
+"""Where things stand in a passage's tokens, read back as text."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from ctd.data import readers
+from ctd.data.readers import organism as vignettes
+from ctd.reasoning import annotate, models, prompts, rationales, traces
+from ctd.reasoning.teachers import Reasoned
+from ctd.reasoning.traces import Span
+from ctd.recipes import organism
+
+
+@pytest.fixture(scope="module")
+def space():
+    return vignettes.label_space()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return models.load("organism", dtype="float32").tokenizer
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return organism.cases("test", 20)
+
+
+@pytest.fixture(scope="module")
+def found(cases, space):
+    return [organism.trace(case, space, seed=0) for case in cases]
+
+
+@pytest.fixture(scope="module")
+def made(cases, found, space, tokenizer):
+    anchors = [space.anchors(case.labels, 2) for case in cases]
+    return annotate.passages(found, [case.labels for case in cases], anchors, space, tokenizer)[0]
+
+
+def text(tokenizer, one, span, shift=0):
+    """What the tokens of a span say; shift 1 for a span of queries: what they predict."""
+    return tokenizer.decode(one.ids[span.start + shift : span.end + shift])
+
+
+def test_spans_say_what_they_are_of(made, found, space, tokenizer, cases):
+    assert len(made) == len(cases)
+    for one, trace, case in zip(made, found, cases, strict=True):
+        assert one.uid == case.uid
+        assert tokenizer.decode(one.ids) == prompts.plain(case.text) + traces.format(trace)
+        assert text(tokenizer, one, one.document).strip() == " ".join(case.text.split())
+        assert text(tokenizer, one, one.cot, 1).strip() == trace.cot.strip()
+        assert text(tokenizer, one, one.topics, 1).strip() == trace.cot.split("\n")[0].removeprefix("Topics: ")
+        late = text(tokenizer, one, Span(one.boundary, one.cot.end), 1)
+        assert late.lstrip().startswith("Compare:")
+        assert text(tokenizer, one, one.early, 1).strip().endswith(space.texts[trace.shortlisted[-1]])
+
+
+def test_comparisons_name_both_labels_and_what_tells_them_apart(made, found, space, tokenizer, cases):
+    compared = 0
+    for one, trace, case in zip(made, found, cases, strict=True):
+        whole = traces.format(trace)
+        spoken = [whole[c.start : c.end].strip() for c in trace.comparisons]
+        assert [text(tokenizer, one, pair.queries, 1).strip() for pair in one.comparisons] == spoken
+        for pair in one.comparisons:
+            compared += 1
+            assert pair.gold in case.labels
+            assert pair.near in case.denied
+            for label, mentions in ((pair.gold, pair.gold_mentions), (pair.near, pair.near_mentions)):
+                assert mentions
+                for mention in mentions:
+                    assert text(tokenizer, one, mention).strip("- []\n") == space.texts[label].strip("[]")
+                    assert mention.end <= pair.queries.start + 1
+            assert pair.gold_token != pair.near_token
+            assert len(pair.decided) >= 2  # in the comparison and in the answer
+            for query in pair.decided:
+                assert one.ids[query + 1] == pair.gold_token
+                assert query >= pair.queries.start
+            lines = [tokenizer.decode(tokenizer(f"- {space.texts[n]}\n")["input_ids"]) for n in (pair.gold, pair.near)]
+            before = [line.split(tokenizer.decode([token]))[0] for line, token in zip(lines, pair[3:5], strict=True)]
+            assert before[0].startswith(before[1]) or before[1].startswith(before[0])
+    assert compared > 20
+
+
+def test_anchors_are_spelt_and_found_in_the_document_by_their_stems(made, space, tokenizer, cases):
+    for one, case in zip(made, cases, strict=True):
+        names = [space.texts[node] for node in space.anchors(case.labels, 2)]
+        assert tokenizer.decode(one.anchors).split() == " ".join(names).split()
+        stems = {stem for name in names for stem in rationales.stems(name)}
+        for mention in one.anchor_mentions:
+            assert one.document.start <= mention.start < mention.end <= one.document.end
+            assert {word.stem for word in rationales.words(text(tokenizer, one, mention))} & stems
+    assert sum(len(one.anchor_mentions) for one in made) > len(made)
+
+
+def test_stages_divide_the_cot(made):
+    for one in made:
+        stages = one.stages(5)
+        assert stages[0].start == one.cot.start
+        assert stages[-1].end == one.cot.end
+        assert all(a.end == b.start for a, b in pairwise(stages))
+
+
+def test_what_has_no_passage_is_counted_by_its_reason(found, space, tokenizer, cases):
+    empty = replace(found[1], cot="", shortlist=None, comparisons=(), mentions=())
+    gold = [cases[n].labels for n in range(4)]
+    anchors = [space.anchors(labels, 2) for labels in gold]
+    anchors[2] = []
+    given = [found[0], empty, *found[2:4]]
+    kept, left_out = annotate.passages(given, gold, anchors, space, tokenizer)
+    assert [one.uid for one in kept] == [cases[0].uid, cases[3].uid]
+    assert left_out == {annotate.NO_COT: 1, annotate.NO_ANCHOR: 1}
+    longest = len(kept[0].ids)
+    kept, left_out = annotate.passages(found[:1], gold[:1], anchors[:1], space, tokenizer, longest - 1)
+    assert not kept
+    assert left_out == {annotate.TOO_LONG: 1}
+    for trace, above, reason in ((empty, [1], "has no CoT"), (found[0], [], "has no anchor")):
+        with pytest.raises(ValueError, match=reason):
+            annotate.passage(trace, gold[0], above, space, tokenizer)
+
+
+def test_a_free_form_trace_has_its_boundary_in_the_middle_and_no_comparisons(found, space, tokenizer, cases):
+    free = replace(found[0], cot="I think of many things here.\n", shortlist=None, comparisons=(), mentions=())
+    one = annotate.passage(free, cases[0].labels, [int(space.anchors(cases[0].labels, 2)[0])], space, tokenizer)
+    assert one.topics.start == one.topics.end
+    assert one.boundary - one.cot.start == round(0.5 * (one.cot.end - one.cot.start))
+    assert one.comparisons == ()
+
+
+@pytest.mark.parametrize("decides", ["answer", "gold"])
+def test_passages_of_a_task_are_those_of_its_traces(decides, found, cases, space, tokenizer):
+    task = readers.load("organism", n_documents=300).sample("test", 12, 0)
+    by_uid = {case.uid: case for case in organism.cases("test", 60)}
+    written = [organism.trace(by_uid[uid], space, 0) for uid in task.documents["test"]["uid"]]
+    reasoned = [Reasoned(one, one.answered[:1], (), 0, True, 1, 1) for one in written]
+    made, left_out = annotate.of_task(task, reasoned, tokenizer, 2, 1, decides)
+    assert [one.uid for one in made] == [one.uid for one in written]
+    assert not left_out
+    for one, trace in zip(made, written, strict=True):
+        labels = by_uid[one.uid].labels
+        (above,) = space.anchors(labels, 2)[:1]
+        assert tokenizer.decode(one.anchors).strip() == space.texts[above]
+        kept = set(labels) if decides == "gold" else {trace.answered[0]}
+        assert [pair.gold for pair in one.comparisons] == [label for label in labels if label in kept]

@@ -1,0 +1,530 @@
+"""What is generated is what the model itself would write one prompt at a time, and survives a kill unchanged."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from scipy.stats import chisquare
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from ctd.cache import cache_dir
+from ctd.reasoning.completions import Completion
+from ctd.reasoning.generate import generate
+from ctd.reasoning.models import Reasoner
+
+CONTEXT = 96
+CORPUS = ["the serum calcium of the liver", "Document: a naïve cell\n- Calcium/blood\n", "β-blockers ≥ 5 µg"]
+PROMPTS = [f"Document: {'calcium of the ' * (i % 5)}liver {i}\n" for i in range(11)]
+
+
+def byte_level():
+    """A byte-level BPE of 300 tokens, as SmolLM2 has a large one: some characters are of several tokens."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<end>", pad_token="<pad>", additional_special_tokens=["<mark>"]
+    )
+
+
+def byte_fallback():
+    """A tokenizer as Llama 2 and Gemma have it: words with a leading mark, other characters byte by byte."""
+    words = ["▁", "▁a", "▁liver", "b", "c", *(f"<0x{byte:02X}>" for byte in range(256))]
+    bpe = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], byte_fallback=True))
+    bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    bpe.add_special_tokens([AddedToken("<end>", special=True)])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>", pad_token="<end>")
+
+
+def tiny(tokenizer, key="tiny"):
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=CONTEXT, tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    model.lm_head.weight.data *= 20  # decided enough that greedy has no ties
+    tokenizer.padding_side = "left"
+    return Reasoner("tiny", model, tokenizer, key)
+
+
+@pytest.fixture
+def reasoner(own_cache):
+    return tiny(byte_level())
+
+
+@pytest.fixture
+def dictate(monkeypatch):
+    """Makes a model write the tokens given, whatever the prompt."""
+
+    def write(reasoner, tokens):
+        generate_of = reasoner.model.generate
+        head = reasoner.model.lm_head
+        steps = iter(())
+
+        def begin(*args, **options):
+            nonlocal steps
+            steps = iter([*tokens, *[0] * CONTEXT])
+            return generate_of(*args, **options)
+
+        def force(module, given, logits):
+            logits[..., next(steps)] += 1000
+            return logits
+
+        head.register_forward_hook(force)
+        monkeypatch.setattr(reasoner.model, "generate", begin)
+
+    return write
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Notes each batch of a model: prompt ids, mask, all ids afterwards. Fails at the batch numbered `fail_at`."""
+
+    class Batches(list):
+        fail_at = None
+
+        def watch(self, reasoner):
+            inner = reasoner.model.generate
+
+            def noted(input_ids, attention_mask=None, **options):
+                if len(self) == self.fail_at:
+                    raise KeyboardInterrupt
+                out = inner(input_ids=input_ids, attention_mask=attention_mask, **options)
+                self.append((input_ids, attention_mask, out))
+                return out
+
+            monkeypatch.setattr(reasoner.model, "generate", noted)
+            return self
+
+    return Batches()
+
+
+def alone(reasoner, prompt, n):
+    """The tokens that the library writes after one prompt without padding, greedily; the end token included."""
+    ids = reasoner.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    return reasoner.model.generate(ids, max_new_tokens=n, do_sample=False)[0, ids.shape[1] :].tolist()
+
+
+@torch.inference_mode()
+def teacher_forced(reasoner, prompt, tokens, temperature=1.0):
+    """Log-probability of each token by one forward pass over prompt and tokens."""
+    ids = reasoner.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    logits = reasoner.model(torch.tensor([[*ids, *tokens]])).logits[0, len(ids) - 1 : -1].float()
+    return (logits / temperature).log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
+
+
+def end_sometimes(reasoner, by):
+    """Makes the end token likelier."""
+    end = reasoner.tokenizer.eos_token_id
+
+    def raise_end(module, given, logits):
+        logits[..., end] += by
+        return logits
+
+    reasoner.model.lm_head.register_forward_hook(raise_end)
+
+
+def files(own_cache):
+    return sorted(path.name for path in (own_cache / "generations").iterdir())
+
+
+def test_batches_give_what_the_library_writes_one_prompt_at_a_time(reasoner):
+    end_sometimes(reasoner, 3.5)
+    made = generate(reasoner, PROMPTS, max_tokens=20, batch_tokens=200)
+    end = reasoner.tokenizer.eos_token_id
+    for prompt, completion in zip(PROMPTS, made, strict=True):
+        tokens = alone(reasoner, prompt, 20)
+        assert completion.finished == (end in tokens)
+        tokens = tokens[: tokens.index(end)] if end in tokens else tokens
+        assert completion.n_tokens == len(tokens) == len(completion.logprobs) == len(completion.offsets)
+        assert completion.text == reasoner.tokenizer.decode(tokens)
+        torch.testing.assert_close(
+            torch.tensor(completion.logprobs), teacher_forced(reasoner, prompt, tokens), rtol=1e-4, atol=1e-4
+        )
+    assert 0 < sum(completion.finished for completion in made) < len(made)  # both endings occur
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7])
+def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(reasoner, batches, monkeypatch, piece):
+    end_sometimes(reasoner, 3.5)
+    whole = [alone(reasoner, prompt, 20) for prompt in PROMPTS]
+    monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
+    batches.watch(reasoner)
+    made = generate(reasoner, PROMPTS, max_tokens=20, batch_tokens=10_000)
+    end = reasoner.tokenizer.eos_token_id
+    for prompt, tokens, completion in zip(PROMPTS, whole, made, strict=True):
+        tokens = tokens[: tokens.index(end)] if end in tokens else tokens
+        assert completion.text == reasoner.tokenizer.decode(tokens)
+        torch.testing.assert_close(
+            torch.tensor(completion.logprobs), teacher_forced(reasoner, prompt, tokens), rtol=1e-4, atol=1e-4
+        )
+    sizes = [len(ids) for ids, *_ in batches]
+    assert sizes[0] == len(PROMPTS) > sizes[-1]
+    assert sum(size * (out.shape[1] - ids.shape[1]) for size, (ids, _, out) in zip(sizes, batches, strict=True)) < (
+        20 * len(PROMPTS)
+    )
+
+
+def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperature(reasoner, batches):
+    batches.watch(reasoner)
+    [made] = generate(reasoner, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
+    [(ids, _, out)] = batches
+    tokens = out[0, ids.shape[1] :].tolist()[: made.n_tokens]
+    own, heated = (teacher_forced(reasoner, PROMPTS[0], tokens, t) for t in (1.0, 3.0))
+    torch.testing.assert_close(torch.tensor(made.logprobs), own, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(own, heated, atol=0.1)
+    assert tokens != alone(reasoner, PROMPTS[0], 12)
+
+
+def test_batches_are_bounded_hold_each_prompt_once_and_begin_with_the_longest(reasoner, batches):
+    batches.watch(reasoner)
+    generate(reasoner, PROMPTS, max_tokens=8, batch_tokens=80)
+    lengths = [mask.sum(1).tolist() for _, mask, _ in batches]
+    flat = [n for batch in lengths for n in batch]
+    wanted = [len(ids) for ids in reasoner.tokenizer(PROMPTS)["input_ids"]]
+    assert flat == sorted(wanted, reverse=True)
+    assert all(len(batch) == 1 or len(batch) * (max(batch) + 8) <= 80 for batch in lengths)
+    assert len(batches) > 2
+    batches.clear()
+    generate(reasoner, ["a"] * 70, max_tokens=1, batch_tokens=10**6)
+    assert [len(ids) for ids, _, _ in batches] == [64, 6]
+
+
+def test_wider_batches_are_written_where_nothing_is_kept_of_the_narrow_ones(reasoner, batches):
+    batches.watch(reasoner)
+    generate(reasoner, ["a"] * 70, max_tokens=1, batch_tokens=20, wider=10**6)
+    assert [len(ids) for ids, *_ in batches] == [70]
+    narrow = generate(reasoner, ["b"] * 4, max_tokens=1, batch_tokens=2)
+    n_written = len(batches)
+    assert generate(reasoner, ["b"] * 4, max_tokens=1, batch_tokens=2, wider=10**6) == narrow
+    assert len(batches) == n_written > 2
+
+
+def test_a_prompt_that_is_larger_than_a_batch_is_written_alone(reasoner):
+    assert generate(reasoner, PROMPTS[:2], max_tokens=4, batch_tokens=1) == [
+        generate(reasoner, [prompt], max_tokens=4, batch_tokens=1)[0] for prompt in PROMPTS[:2]
+    ]
+
+
+def test_the_models_own_generation_settings_are_set_aside_and_put_back(reasoner):
+    [plain] = generate(reasoner, PROMPTS[:1], max_tokens=12)
+    own = reasoner.model.generation_config
+    own.update(repetition_penalty=5.0, min_new_tokens=3, suppress_tokens=list(range(200)), num_beams=2, top_k=1)
+    [again] = generate(dataclasses.replace(reasoner, key="other"), PROMPTS[:1], max_tokens=12)
+    assert again == plain
+    assert reasoner.model.generation_config is own
+    assert alone(reasoner, PROMPTS[0], 12) != reasoner.tokenizer(plain.text)["input_ids"]
+
+
+@pytest.mark.parametrize("interrupted", [1, 3])
+def test_a_killed_call_goes_on_and_ends_as_an_unbroken_one(reasoner, batches, monkeypatch, tmp_path, interrupted):
+    settings = {"max_tokens": 6, "batch_tokens": 60, "temperature": 1.0, "seed": 3}
+    batches.watch(reasoner)
+    monkeypatch.setenv("CTD_CACHE", str(tmp_path / "unbroken"))
+    unbroken = generate(reasoner, PROMPTS, **settings)
+    n_batches = len(batches)
+    assert n_batches > 3
+    monkeypatch.setenv("CTD_CACHE", str(tmp_path / "killed"))
+    batches.clear()
+    batches.fail_at = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        generate(reasoner, PROMPTS, **settings)
+    [partial] = cache_dir("generations").iterdir()
+    assert partial.suffix == ".partial"
+    torn = partial.read_bytes()[:-9]
+    assert len(torn.splitlines()) == interrupted + 1  # a blank one first, so that a torn one never swallows the next
+    partial.write_bytes(torn)
+    batches.fail_at = None
+    batches.clear()
+    assert generate(reasoner, PROMPTS, **settings) == unbroken
+    assert len(batches) == n_batches - (interrupted - 1)
+    [whole] = cache_dir("generations").iterdir()
+    assert whole.suffix == ".jsonl"
+    assert [json.loads(line)["batch"] for line in whole.read_bytes().splitlines()] == list(range(n_batches))
+
+
+def test_a_second_call_reads_what_the_first_wrote(reasoner, batches, own_cache, capsys):
+    batches.watch(reasoner)
+    first = generate(reasoner, PROMPTS, max_tokens=6, desc="reasoning")
+    shown = capsys.readouterr().err
+    assert "reasoning: 100%" in shown
+    assert "tokens_a_second=" in shown
+    batches.fail_at = len(batches)
+    assert generate(reasoner, PROMPTS, max_tokens=6, seed=1, top_p=0.5) == first  # greedy: neither matters
+    assert capsys.readouterr().err == ""
+    assert len(files(own_cache)) == 1
+    [whole] = (own_cache / "generations").iterdir()
+    whole.write_bytes(b'{"batch": 0, "completions": []}\n{"batch": 99}\nnonsense\n')
+    batches.fail_at = None
+    assert generate(reasoner, PROMPTS, max_tokens=6) == first  # damage is redone
+    assert len(files(own_cache)) == 1
+
+
+def test_a_kill_between_the_last_batch_and_the_whole_file_loses_nothing(reasoner, batches, own_cache):
+    batches.watch(reasoner)
+    first = generate(reasoner, PROMPTS, max_tokens=2)
+    [whole] = (own_cache / "generations").iterdir()
+    whole.rename(whole.with_name(whole.name + ".partial"))
+    batches.fail_at = len(batches)
+    assert generate(reasoner, PROMPTS, max_tokens=2) == first
+    assert files(own_cache) == [whole.name]
+
+
+def test_whatever_the_text_depends_on_has_a_file_of_its_own(reasoner, own_cache):
+    drawn = {"max_tokens": 2, "temperature": 1.0}
+    calls = [
+        (reasoner, PROMPTS[:2], drawn),
+        (dataclasses.replace(reasoner, key="other"), PROMPTS[:2], drawn),
+        (reasoner, PROMPTS[1::-1], drawn),
+        *((reasoner, PROMPTS[:2], drawn | more) for more in (
+            {"max_tokens": 3}, {"temperature": 0.5}, {"temperature": 0}, {"top_p": 0.5}, {"seed": 1},
+            {"stop": ["x"]}, {"batch_tokens": 1},
+        )),
+    ]  # fmt: skip
+    for model, prompts, settings in calls:
+        generate(model, prompts, **settings)
+    assert len(files(own_cache)) == len(calls)
+
+
+def test_a_seed_decides_what_is_drawn_and_leaves_the_callers_own_draws_alone(reasoner, monkeypatch, tmp_path):
+    def drawn(folder, seed):
+        monkeypatch.setenv("CTD_CACHE", str(tmp_path / folder))
+        return generate(reasoner, PROMPTS, max_tokens=8, batch_tokens=100, temperature=1.0, seed=seed)
+
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    a = drawn("a", 0)
+    assert torch.equal(torch.rand(3), wanted)
+    assert drawn("b", 0) == a
+    assert drawn("c", 1) != a
+    same = generate(reasoner, ["liver"] * 4, max_tokens=8, batch_tokens=1, temperature=1.0)
+    assert len({completion.text for completion in same}) > 1  # each batch draws its own
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (3.0, 1.0), (3.0, 0.9)])
+def test_tokens_are_drawn_with_the_probabilities_that_the_settings_mean(reasoner, batches, temperature, top_p):
+    batches.watch(reasoner)
+    n = 960
+    generate(reasoner, ["liver"] * n, max_tokens=1, batch_tokens=10**6, temperature=temperature, top_p=top_p)
+    drawn = np.concatenate([out[:, -1].numpy() for _, _, out in batches])
+    ids = reasoner.tokenizer("liver", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        p = (reasoner.model(ids).logits[0, -1].double() / temperature).softmax(-1).numpy()
+    order = np.argsort(-p)
+    kept = order[: np.searchsorted(np.cumsum(p[order]), top_p) + 1]
+    expected = np.zeros_like(p)
+    expected[kept] = p[kept] / p[kept].sum()
+    counts = np.bincount(drawn, minlength=len(p))
+    assert counts[expected == 0].sum() == 0
+    common = expected * n >= 5
+    rest = [counts[~common].sum()], [expected[~common].sum() * n]
+    observed, wanted = (np.append(a[common], b) for a, b in zip((counts, expected * n), rest, strict=True))
+    assert chisquare(observed[wanted > 0], wanted[wanted > 0]).pvalue > 1e-3
+    assert temperature == 1 or len(set(drawn)) > 60
+
+
+def test_a_small_top_p_leaves_only_the_likeliest_token(reasoner):
+    greedy = generate(reasoner, PROMPTS[:3], max_tokens=8)
+    drawn = generate(reasoner, PROMPTS[:3], max_tokens=8, temperature=1.0, top_p=1e-6)
+    assert [completion.text for completion in drawn] == [completion.text for completion in greedy]
+
+
+def by_bytes(pieces):
+    """Text and spans of tokens given as bytes, by counting them: the oracle for offsets."""
+    raw = b"".join(pieces)
+    spans, at = [], 0
+    for piece in pieces:
+        after = at + len(piece)
+        start = len(raw[:at].decode(errors="ignore"))  # an incomplete character at the end is not counted
+        spans.append((start, start if at == after else len(raw[:after].decode(errors="replace"))))
+        at = after
+    return raw.decode(), tuple(spans)
+
+
+TEXTS = ["naïve β-blocker ≥ 5 µg", "日本語 🎉🎉 é", "plain words\n- Calcium/blood\n", " leading", "\n\n\u2028x"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("merged", [True, False])
+def test_offsets_count_characters_where_characters_are_of_several_tokens(reasoner, dictate, text, merged):
+    tokenizer = reasoner.tokenizer
+    alphabet = {char: byte for byte, char in _alphabet().items()}
+    if merged:
+        ids = tokenizer(text)["input_ids"]
+    else:
+        ids = [tokenizer.convert_tokens_to_ids(_alphabet()[byte]) for byte in text.encode()]
+    pieces = [bytes(alphabet[char] for char in token) for token in tokenizer.convert_ids_to_tokens(ids)]
+    dictate(reasoner, [*ids, tokenizer.eos_token_id])
+    [made] = generate(reasoner, ["Document: é"], max_tokens=60)
+    assert (made.text, made.offsets) == by_bytes(pieces)
+    assert made.text == text
+    assert made.finished
+    assert made.n_tokens == len(ids)
+
+
+def _alphabet():
+    """Byte to the character that stands for it in byte-level BPE, by its published rule."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in shown]
+    return {byte: chr(byte) for byte in shown} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+def test_offsets_and_the_first_space_are_right_for_a_tokenizer_that_falls_back_to_bytes(own_cache, dictate):
+    reasoner = tiny(byte_fallback())
+    tokenizer = reasoner.tokenizer
+    tokens = ["▁liver", "▁a", *(f"<0x{byte:02X}>" for byte in "é日β".encode()), "b", "▁", "c"]
+    pieces = [b" liver", b" a", *(bytes([byte]) for byte in "é日β".encode()), b"b", b" ", b"c"]
+    dictate(reasoner, [*tokenizer.convert_tokens_to_ids(tokens), tokenizer.eos_token_id])
+    [made] = generate(reasoner, ["a liver"], max_tokens=20)
+    assert made.text == " liver aé日βb c"
+    assert (made.text, made.offsets) == by_bytes(pieces)
+
+
+def test_special_tokens_are_left_out_of_the_text_and_bytes_that_are_no_character_do_no_harm(reasoner, dictate):
+    tokenizer = reasoner.tokenizer
+    mark, broken = tokenizer.convert_tokens_to_ids(["<mark>", _alphabet()[0xE2]])
+    a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
+    dictate(reasoner, [a, mark, b, broken, a, broken])
+    [made] = generate(reasoner, PROMPTS[:1], max_tokens=6)
+    assert made.text == "ab\ufffda\ufffd"
+    assert made.offsets == ((0, 1), (1, 1), (1, 2), (2, 3), (3, 4), (4, 5))
+    assert not made.finished
+
+
+def test_logprob_sums_the_tokens_that_touch_the_characters():
+    completion = Completion("aβcd", True, 5, ((0, 1), (1, 2), (1, 2), (2, 2), (2, 4)), (-1.0, -2.0, -4.0, -8.0, -16.0))
+    sums = {(0, 1): -1, (1, 2): -6, (0, 2): -7, (2, 3): -16, (3, 4): -16, (0, 4): -23, (2, 2): 0}
+    assert {span: completion.logprob(*span) for span in sums} == sums
+    for start, end in [(-1, 2), (0, 5), (3, 2)]:
+        with pytest.raises(ValueError, match=rf"within the 4 of the text, got {start}\.\.{end}"):
+            completion.logprob(start, end)
+    with pytest.raises(ValueError, match="this text has no log-probabilities"):
+        Completion("a", True, 1).logprob(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "script", "stop", "text"),
+    [
+        ("liver", "serum STOP calcium", ["STOP"], "serum "),
+        ("liver", "serum\n- Calcium\n- the\n", ["- the", "\n- C"], "serum"),
+        ("a ST", "OP b STOP c", ["STOP"], "OP b "),  # what began in the prompt does not count
+        ("liver", "naïve β ≥ 5 µg", ["≥"], "naïve β "),  # a character of several tokens
+        ("liver", "STOP", ["STOP"], ""),
+    ],
+)
+def test_a_stop_string_ends_the_text_and_is_no_part_of_it(reasoner, dictate, batches, prompt, script, stop, text):
+    ids = reasoner.tokenizer(script)["input_ids"]
+    dictate(reasoner, ids)
+    batches.watch(reasoner)
+    [made] = generate(reasoner, [prompt], max_tokens=40, stop=stop)
+    assert (made.text, made.finished) == (text, True)
+    assert made.n_tokens == len(made.offsets) == len(made.logprobs)
+    assert all(0 <= start <= end <= len(text) for start, end in made.offsets)
+    assert batches[0][2].shape[1] - batches[0][0].shape[1] <= len(ids)  # and ends the work
+    [cut] = generate(reasoner, [prompt], max_tokens=2, stop=["never"])
+    assert not cut.finished
+
+
+@pytest.mark.parametrize("piece", [2, 32])
+def test_rows_that_stop_at_different_tokens_keep_their_own_texts(reasoner, piece, monkeypatch):
+    monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
+    whole = generate(reasoner, PROMPTS, max_tokens=16)
+    stop = [whole[3].text[5:7], whole[7].text[9:11]]
+    made = generate(reasoner, PROMPTS, max_tokens=16, stop=stop)
+    for before, after in zip(whole, made, strict=True):
+        first = min((at for at in map(before.text.find, stop) if at >= 0), default=None)
+        assert after.text == before.text[:first]
+        assert after.finished == (first is not None)
+        assert after.logprobs == pytest.approx(before.logprobs[: after.n_tokens], abs=1e-4)
+    assert len({len(completion.text) for completion in made}) > 2
+
+
+def test_a_model_that_writes_nothing(reasoner, dictate):
+    dictate(reasoner, [reasoner.tokenizer.eos_token_id])
+    assert generate(reasoner, PROMPTS[:2], max_tokens=5) == [Completion("", True, 0)] * 2
+    assert Completion("", True, 0).logprob(0, 0) == 0
+
+
+def test_no_prompts_need_no_model():
+    assert generate(None, []) == []
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "line"),
+    [
+        (["a", ""], {}, "prompt 1 is empty"),
+        (
+            ["a", "a" * 95],
+            {"max_tokens": 2},
+            r"prompt 1 must have at most 94 tokens .*context of 96 less .* 2\), got 95",
+        ),
+        (["a"], {"max_tokens": 200}, "prompt 0 must have at most 0 tokens"),
+        (["a", "aaa"], {"max_prompt_tokens": 2}, r"prompt 1 must have at most 2 tokens \(max_prompt_tokens\), got 3"),
+        (["a"], {"max_prompt_tokens": 0}, "max_prompt_tokens must be at least 1, got 0"),
+        (["a"], {"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
+        (["a"], {"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
+        (["a"], {"temperature": -0.5}, "temperature must be at least 0 .*, got -0.5"),
+        (["a"], {"temperature": float("nan")}, "temperature must be at least 0 .*, got nan"),
+        (["a"], {"top_p": 0}, "top_p must be above 0 and at most 1, got 0"),
+        (["a"], {"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),
+        (["a"], {"seed": -1}, "seed must be at least 0, got -1"),
+        (["a"], {"stop": [""]}, "a stop string must not be empty"),
+        (["a"], {"stop": "end"}, "stop must be a list of strings, got the string 'end'"),
+        ("a", {}, "prompts must be a list of strings, got the string 'a'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(reasoner, own_cache, prompts, settings, line):
+    with pytest.raises(ValueError, match=line) as caught:
+        generate(reasoner, prompts, **{"max_tokens": 4} | settings)
+    assert "\n" not in str(caught.value)
+    assert not (own_cache / "generations").exists()
+
+
+def test_the_longest_prompt_that_fits_is_written(reasoner):
+    n = len(reasoner.tokenizer("a" * 94)["input_ids"])
+    assert n == 94
+    assert generate(reasoner, ["a" * 94], max_tokens=2)[0].n_tokens <= 2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_are_refused_and_nothing_is_kept(reasoner, own_cache, temperature):
+    torch.nn.init.constant_(reasoner.model.model.norm.weight, float("nan"))
+    with pytest.raises(ValueError, match="logits are no finite numbers at generated token 0"):
+        generate(reasoner, PROMPTS, max_tokens=4, temperature=temperature)
+    assert files(own_cache) == []
+
+
+def test_a_batch_that_does_not_fit_says_what_to_lower(reasoner, monkeypatch):
+    def full(**_):
+        raise torch.OutOfMemoryError("many\nlines")
+
+    monkeypatch.setattr(reasoner.model, "generate", full)
+    with pytest.raises(MemoryError, match=r"2 prompts of up to 8 tokens.*: lower batch_tokens below 16"):
+        generate(reasoner, ["a", "aa"], max_tokens=6)
+
+
+def test_where_wider_batches_do_not_fit_narrow_ones_are_written(reasoner, monkeypatch):
+    whole, sizes, expected = reasoner.model.generate, [], generate(reasoner, PROMPTS[:3], max_tokens=6, batch_tokens=1)
+
+    def small(**given):
+        sizes.append(len(given["input_ids"]))
+        if sizes[-1] > 1:
+            raise torch.OutOfMemoryError("full")
+        return whole(**given)
+
+    monkeypatch.setattr(reasoner.model, "generate", small)
+    other = dataclasses.replace(reasoner, key="other")
+    assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected
+    assert sizes == [3, 1, 1, 1]
+    assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected
+    assert len(sizes) == 4, "they are kept, and read before wider ones are tried"

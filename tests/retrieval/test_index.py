@@ -1,0 +1,132 @@
+"""Dense and lexical shortlists against brute force, grounding, and the saved form."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from ctd.data.label_space import LabelSpace
+from ctd.retrieval.index import KINDS, Grounding, LabelIndex, normalise
+from ctd.retrieval.lexical import LexicalIndex
+from tests.conftest import HashEncoder
+
+WORDS = ["calcium", "liver", "heart", "blood", "metabolism", "drug", "left", "right", "acute", "chronic", "cell"]
+
+
+@pytest.fixture(scope="module")
+def labels():
+    rng = np.random.default_rng(0)
+    texts = list(dict.fromkeys(" ".join(rng.choice(WORDS, 4)) + f" {i % 97}" for i in range(600)))
+    return LabelSpace("made", [f"L{i}" for i in range(len(texts))], texts, len(texts))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_are_those_of_brute_force(labels, kind, encoder, own_cache):
+    index = LabelIndex.build(labels, encoder, kind)
+    scores, found = index.search(labels.texts[:50], 10)
+    exact = encoder.vectors(labels.texts[:50]) @ encoder.vectors(labels.texts).T
+    expected = np.argsort(-exact, axis=1, kind="stable")[:, :10]
+    overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, expected, strict=True)])
+    assert overlap > (0.99 if kind == "flat" else 0.7)
+    if kind == "flat":
+        assert np.allclose(scores, np.take_along_axis(exact, found, 1), atol=1e-5)
+        assert np.allclose(index.vectors(np.array([3, 5])), encoder.vectors([labels.texts[3], labels.texts[5]]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_index_answers_alike(labels, kind, encoder, own_cache, tmp_path):
+    index = LabelIndex.build(labels, encoder, kind)
+    index.save(tmp_path / "index")
+    loaded = LabelIndex.load(tmp_path / "index", encoder)
+    assert np.array_equal(index.search(["acute liver"], 20)[1], loaded.search(["acute liver"], 20)[1])
+    assert loaded.space.texts == labels.texts
+    with pytest.raises(ValueError, match="weights or dtype differ"):
+        LabelIndex.load(tmp_path / "index", HashEncoder(8))
+    with pytest.raises(FileNotFoundError, match="holds no label index"):
+        LabelIndex.load(tmp_path / "nowhere", encoder)
+
+
+def test_excluded_pairs_are_never_returned(labels, encoder, own_cache):
+    queries = labels.texts[:3]
+    barred = csr_matrix(([True] * 3, ([0, 0, 2], [0, 1, 2])), shape=(3, len(labels)))
+    for retriever in (LabelIndex.build(labels, encoder), LexicalIndex(labels)):
+        free, bound = retriever.search(queries, 12)[1], retriever.search(queries, 10, barred)[1]
+        assert [label for label in free[0] if label not in (0, 1)][:10] == bound[0].tolist()
+        assert free[1, :10].tolist() == bound[1].tolist()
+        assert 2 not in bound[2]
+        with pytest.raises(ValueError, match=r"exclude must have shape \(1, "):
+            retriever.search(queries[:1], 10, barred)
+
+
+def test_where_exclusions_leave_too_few_rows_end_in_none(space, encoder, own_cache):
+    everything = csr_matrix(np.array([[True] * 6 + [False]]))
+    scores, labels = LabelIndex.build(space, encoder).search(["liver"], 3, everything)
+    assert labels.tolist() == [[6, -1, -1]]
+    assert np.isneginf(scores[0, 1:]).all()
+
+
+def test_k_is_bounded_by_the_label_space(space, encoder, own_cache):
+    for retriever in (LabelIndex.build(space, encoder), LexicalIndex(space)):
+        assert retriever.search(["liver"], 7)[1].shape == (1, 7)
+        for k in (0, 8):
+            with pytest.raises(ValueError, match=rf"k must be between 1 and 7 \(labels in 'tiny'\), got {k}"):
+                retriever.search(["liver"], k)
+
+
+def test_an_unknown_kind_and_too_few_labels_are_refused(space, encoder, own_cache):
+    with pytest.raises(ValueError, match="kind must be one of flat, hnsw, ivfpq, got 'annoy'"):
+        LabelIndex.build(space, encoder, "annoy")
+    with pytest.raises(ValueError, match="trains on at least 256 labels; 'tiny' has 7"):
+        LabelIndex.build(space, encoder, "ivfpq")
+
+
+def test_text_is_grounded_exactly_then_normalised_then_nearest(space, encoder, own_cache):
+    index = LabelIndex.build(space, encoder)
+    exact, normal, near = index.ground(["Calcium/blood", "calcium - BLOOD", "blood calcium level"])
+    assert exact == Grounding(2, 1.0, "exact")
+    assert normal == Grounding(2, 1.0, "normalised")
+    assert (near.label, near.how) == (2, "nearest")
+    assert near.score == pytest.approx(float((encoder.vectors(["blood calcium level"]) @ index.vectors([2]).T)[0, 0]))
+    assert normalise("Ａ  b—c") == "a b c"
+    with pytest.raises(ValueError, match="text 1 of 2 is empty"):
+        index.ground(["a", ""])
+
+
+def test_bm25_is_the_library_own_ranking(labels):
+    import bm25s
+    import Stemmer
+
+    stemmer, query = Stemmer.Stemmer("english"), "acute calcium in the liver cell"
+    library = bm25s.BM25()
+    library.index(bm25s.tokenize(labels.texts, stopwords="en", stemmer=stemmer, show_progress=False))
+    tokens = bm25s.tokenize([query], stopwords="en", stemmer=stemmer, show_progress=False, return_ids=False)
+    expected = np.asarray(library.get_scores(tokens[0]))
+    scores, found = LexicalIndex(labels).search([query], 25)
+    assert np.allclose(scores[0], np.sort(expected)[::-1][:25])
+    assert np.allclose(expected[found[0]], scores[0])
+    assert found[0].tolist() == sorted(found[0], key=lambda label: (-expected[label], label))
+
+
+def test_students_do_not_import_bm25_which_may_set_memory_aside_for_jax():
+    asked = "import sys, ctd.distill.experiment; print('bm25s' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert told == "False\n"
+
+
+@pytest.mark.parametrize("own", ["", "true"])
+def test_where_jax_is_installed_bm25_has_it_set_no_memory_aside_unless_told_otherwise(space, monkeypatch, own):
+    if own:
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", own)
+    else:
+        monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    LexicalIndex(space)
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == (own or "false")
+
+
+def test_bm25_returns_only_labels_that_share_a_word(space):
+    found = LexicalIndex(space).search(["the liver", "zebra", "the"], 7)[1]
+    assert set(found[0][found[0] >= 0]) == {3, 4}
+    assert (found[1:] == -1).all()
