@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ctd.book.results import peak_memory_mib
 from ctd.mechanism import attention, patching
-from ctd.reasoning import models
+from ctd.reasoning import architecture, models
 
 
 def contexts(model: Any, rows: int, n_recorded: int) -> dict[str, Callable[[], Any]]:
@@ -23,7 +23,7 @@ def contexts(model: Any, rows: int, n_recorded: int) -> dict[str, Callable[[], A
     every = attention.all_heads(model)
     recorded = every[:: max(1, len(every) // n_recorded)][:n_recorded]
     selected = list(patching.selections({"all": every}, patching.bins(len(every))).values())
-    heads = torch.zeros(rows, *attention.shape(model)[:2], dtype=torch.bool)
+    heads = torch.zeros(rows, *architecture.shape(model)[:2], dtype=torch.bool)
     for row in range(2, rows):
         for layer, head in selected[(row - 2) % len(selected)]:
             heads[row, layer, head] = True
@@ -31,7 +31,7 @@ def contexts(model: Any, rows: int, n_recorded: int) -> dict[str, Callable[[], A
     return {
         "plain": nullcontext,
         f"record {len(recorded)} heads": lambda: attention.record(model, recorded),
-        "read every pattern, keep none": lambda: attention.visiting(model, read),
+        "read every pattern, keep none": lambda: attention.attention_hooks(model, read),
         "patch patterns, a bin a row": lambda: attention.patch(model, heads, source),
         "patch outputs, a bin a row": lambda: attention.patch(model, heads, source, "output"),
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import platform
 import re
 import shutil
@@ -27,6 +26,7 @@ from ctd.book.parameters import Parameter, check_all, near, read_parameters, rea
 from ctd.book.results import RESULTS
 from ctd.book.results import Recorder as Recorder
 from ctd.cache import DATA, ROOT, atomic, digest, file_digest
+from ctd.hardware import machine
 
 if TYPE_CHECKING:  # nbformat takes a second to import
     from nbformat import NotebookNode
@@ -34,7 +34,6 @@ if TYPE_CHECKING:  # nbformat takes a second to import
 RUNS = Path("runs")
 PROFILES = "profiles.yml"
 MANIFEST = "manifest.json"
-VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # what sums depend on: its vector instructions, best first
 KERNEL_LOG = "kernel.log"  # what the kernel's process says outside of cells; kept with a failed run
 CELL_TIMEOUT = 7200  # seconds a cell may take
 PACKAGES = (
@@ -257,7 +256,7 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
             **todo.parts,
             "key": todo.key,
             "versions": versions(),
-            "hardware": hardware() | {"gpu": recorded["gpu"]},
+            "hardware": machine() | {"gpu": recorded["gpu"]},
             "start": started.isoformat(timespec="seconds"),
             "duration_s": round(time.perf_counter() - clock, 2),
             "peak_memory_mib": recorded["peak_memory_mib"],
@@ -460,23 +459,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def hardware() -> dict[str, Any]:
-    """{cpu, cores, memory_gib} of this machine; cores are those that this process may use.
-
-    cpu: with the best of `VECTORS` that it has, where Linux says so.
-    """
-    import psutil
-
-    try:
-        told = Path("/proc/cpuinfo").read_text()
-        named = re.findall(r"model name\s*:\s*(.+)", told)[0]
-        cpu = ", ".join([named, *[vectors for vectors in VECTORS if vectors in told.split()][:1]])
-    except (OSError, IndexError):
-        cpu = platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": cpu, "cores": cores, "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}
 
 
 def _relative(notebook: Path) -> str:

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import SPLITS, Task
+from ctd.text import excerpt
 
 TAIL = 5
-EXCERPT_WORDS = 12
 
 
 def facts(task: Task) -> pd.DataFrame:
@@ -85,12 +85,6 @@ def examples(task: Task, n: int, seed: int, split: str = "test") -> pd.DataFrame
             "labels": [headings(task.space, part[int(row)]["labels"]) for row in rows],
         }
     )
-
-
-def excerpt(text: str) -> str:
-    """The first 12 words of a text."""
-    words = text.split()
-    return " ".join(words[:EXCERPT_WORDS]) + (" …" if len(words) > EXCERPT_WORDS else "")
 
 
 def headings(space: LabelSpace, labels: list[int], most: int = 4) -> str:

@@ -29,22 +29,20 @@ import torch
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from ctd import stats
+from ctd import hardware, stats
 from ctd.cache import atomic, cache_dir, digest, once, scratch
 from ctd.data.task import Task
-from ctd.distill import checkpoint, losses, signals, students, train
+from ctd.distill import checkpoint, examples, losses, signals, students, train
 from ctd.distill.losses import Weights
 from ctd.distill.signals import Stored
-from ctd.mechanism import attention, heads
+from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
-from ctd.reasoning import annotate, models, teachers
-from ctd.reasoning.annotate import Passage
-from ctd.reasoning.models import Reasoner
-from ctd.reasoning.teachers import Reasoned, Teacher
+from ctd.reasoning import annotate, architecture, teachers
+from ctd.reasoning.annotate import AnnotatedTrace
+from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.teachers import Prediction, Teacher
 from ctd.reasoning.traces import ANSWER, OPEN, Trace
 from ctd.reasoning.traces import format as format_trace
-from ctd.recipes import organism
-from ctd.recipes import teacher as tutor
 from ctd.retrieval import metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.index import LabelIndex
@@ -138,13 +136,13 @@ class School:
     """
 
     teacher: Teacher
-    reasoner: Reasoner
+    reasoner: LanguageModel
     task: Task
     index: LabelIndex
     plan: Plan
-    passages: list[Passage]
+    passages: list[AnnotatedTrace]
     traces: list[Trace]
-    own: list[Reasoned]
+    own: list[Prediction]
     left_out: dict[str, int]
 
     @property
@@ -177,7 +175,7 @@ class School:
     def held(self) -> list[train.Example]:
         """The teacher's traces about the test documents."""
         traces = [one.trace for one in self.own if one.trace.cot]
-        return [tutor.example(one.document, format_trace(one), self.reasoner.tokenizer) for one in traces]
+        return [examples.example(one.document, format_trace(one), self.reasoner.tokenizer) for one in traces]
 
     def examples(self, arm: Arm) -> list[train.Example]:
         """The traces as an arm learns them: prompt and trace, or prompt and answer."""
@@ -206,7 +204,7 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
     reasoner = teacher.reasoner
     if plan.split not in task.documents:
         raise ValueError(f"split must be one of {', '.join(task.documents)}, got {plan.split!r}")
-    if not isinstance(reasoner, Reasoner):
+    if not isinstance(reasoner, LanguageModel):
         raise ValueError("a student is taught what its teacher computes: load the teacher here, not behind a server")
     drawn = task.sample("train", plan.n_traces, seed)
     documents, uids = (list(drawn.documents["train"][column]) for column in ("text", "uid"))
@@ -215,13 +213,13 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
     )
     traces = {one.trace.uid: one.trace for one in written}
     flat = task.space.parents is None  # then the labels are their own topics, which the text alone never asks for
-    made, left_out = annotate.passages(
+    made, left_out = annotate.annotate_traces(
         list(traces.values()),
         [one.ranking for one in written],
         drawn.documents["train"]["labels"] if flat else drawn.topics("train", plan.topic_depth, plan.n_topics),
         task.space,
         reasoner.tokenizer,
-        attention.context(reasoner.model),
+        architecture.context(reasoner.model),
     )
     if len(made) < 2:
         raise ValueError(f"a student needs at least 2 traces to learn from, got {len(made)} ({dict(left_out)})")
@@ -235,7 +233,7 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
 def teacher_heads(of: School) -> dict[str, list[Head]]:
     """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
     if not of.plan.n_heads:
-        return organism.planted_heads(of.reasoner.name)
+        return planted_heads.planted_heads(of.reasoner.name)
     return students.by_score(_rankings(of, of.reasoner.model), of.plan.n_heads)
 
 
@@ -322,7 +320,7 @@ def _beside(of: School, missing: Sequence[tuple[Arm, int]], folder: Path, worker
 
 def _side_by_side(teacher: Any) -> int:
     cores = len(os.sched_getaffinity(0))
-    return min(cores, ON_GPU) if models.on_accelerator(teacher) else cores
+    return min(cores, ON_GPU) if hardware.on_accelerator(teacher) else cores
 
 
 @contextmanager
@@ -404,7 +402,7 @@ def _teach(of: School, arm: Arm, seed: int, home: Path) -> None:
     student, log = taught(of, arm, seed, home)
     own = digest([key(of, arm, seed), str(len(log))])
     began = time.perf_counter()
-    told = replace(of.teacher, reasoner=Reasoner(arm.name, student, of.reasoner.tokenizer, own))
+    told = replace(of.teacher, reasoner=LanguageModel(arm.name, student, of.reasoner.tokenizer, own))
     mode: teachers.Mode = "answer" if arm.teaching == "answer" else "trace"
     written = teachers.reason(
         told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
@@ -415,7 +413,7 @@ def _teach(of: School, arm: Arm, seed: int, home: Path) -> None:
         "arm": asdict(arm),
         "seed": seed,
         "plan": asdict(plan),
-        "hardware": models.hardware(student.device),
+        "hardware": hardware.describe(student.device),
         "values": {name: values.tolist() for name, values in values.items()},
         "answers": [list(one.ranking) for one in written],
         "cots": [one.trace.cot for one in written],
@@ -432,7 +430,7 @@ def _teach(of: School, arm: Arm, seed: int, home: Path) -> None:
         scratch.write_text(json.dumps(outcome))
 
 
-def measured(written: Sequence[Reasoned], gold: Any) -> dict[str, Float[np.ndarray, " n"]]:
+def measured(written: Sequence[Prediction], gold: Any) -> dict[str, Float[np.ndarray, " n"]]:
     """What each answer is worth: exactly the gold labels, nDCG@5, recall of its shortlist, and tokens written."""
     right = [set(row.indices.tolist()) for row in gold]
     listed = sl.as_array([one.trace.shortlisted for one in written])
@@ -466,7 +464,7 @@ def loss_of(of: School, arm: Arm, student: Any, live: bool = False) -> train.Los
         mine = {phase: ranking[: len(theirs[phase])] for phase, ranking in _rankings(of, student).items()}
     else:
         mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
-    width = attention.shape(student).width
+    width = architecture.shape(student).width
     signalled = signals.Live(of.reasoner.model, of.passages, theirs) if live else teacher_signals(of)
     words = _loss_of_words(of, arm.words)
     return losses.Mechanistic(of.passages, signalled, mine, arm.weights, width, arm.fade, words)

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
+from ctd import hardware
 from ctd.cache import atomic, cache_dir
 from ctd.data import readers
 from ctd.distill import checkpoint, experiment, train
 from ctd.distill.experiment import Arm, Plan
-from ctd.reasoning import models, teachers
+from ctd.reasoning import teachers
 from ctd.retrieval import encoders
 
 
@@ -60,7 +61,7 @@ def teach(
         "steps": len(log),
         "tokens": int(sum(row["tokens"] for row in log)),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
-        "hardware": models.hardware(student.device),
+        "hardware": hardware.describe(student.device),
         "loss": log[-1]["loss"],
     }
     if processes.is_main_process:

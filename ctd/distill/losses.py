@@ -21,7 +21,7 @@ from ctd.distill import signals
 from ctd.distill.signals import TINY, Kept, Signals
 from ctd.distill.train import IGNORED, Batch, Loss, token_loss
 from ctd.mechanism.attention import Head
-from ctd.reasoning.annotate import Passage
+from ctd.reasoning.annotate import AnnotatedTrace
 
 Divergence = Literal["fkl", "rkl", "jsd"]
 
@@ -141,7 +141,7 @@ class Mechanistic(nn.Module):
 
     def __init__(
         self,
-        passages: Sequence[Passage],
+        passages: Sequence[AnnotatedTrace],
         kept: Sequence[Kept],
         chosen: Mapping[str, Sequence[Head]],
         weights: Weights,

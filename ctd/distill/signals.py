@@ -27,7 +27,8 @@ from tqdm.auto import tqdm
 from ctd.cache import atomic, cache_dir, digest, once
 from ctd.mechanism import attention, heads
 from ctd.mechanism.attention import Attended, Head
-from ctd.reasoning.annotate import Passage
+from ctd.reasoning import architecture
+from ctd.reasoning.annotate import AnnotatedTrace
 
 PHASES = ("phase1", "phase2")
 FORMAT = "signals 1"  # of the files: another one begins anew
@@ -56,7 +57,7 @@ class Places:
         return Places(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def places(passages: Sequence[Passage], length: int) -> Places:
+def places(passages: Sequence[AnnotatedTrace], length: int) -> Places:
     """The places of some passages, padded on the right to `length` tokens.
 
     Raises ValueError for a passage that is longer.
@@ -123,7 +124,7 @@ class Reading:
         for phase, (row, query) in at.items():
             if of := self.by_layer[phase].get(attended.layer):
                 self.rows[phase].append(attended.patterns_at(of, row, query).sum(1))
-                weight = attention.output_weights(self.model, attended.layer)[:, of]
+                weight = architecture.output_weights(self.model, attended.layer)[:, of]
                 outputs = attended.output[row, query][:, of]
                 self.writes[phase].append(torch.einsum("nkc,dkc->nkd", outputs, weight.to(outputs.dtype)).float())
 
@@ -175,7 +176,9 @@ def reading(model: Any, where: Places, chosen: Mapping[str, Sequence[Head]]) -> 
     found = Reading(model, where, chosen)
     hook = model.get_decoder().norm.register_forward_pre_hook(lambda _, args: found.final.append(args[0]))
     try:
-        with attention.visiting(model, found.visit, {layer for phase in PHASES for layer in found.by_layer[phase]}):
+        with attention.attention_hooks(
+            model, found.visit, {layer for phase in PHASES for layer in found.by_layer[phase]}
+        ):
             yield found
     finally:
         hook.remove()
@@ -194,7 +197,11 @@ class Kept:
 
 
 def keep(
-    model: Any, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]], rows: int = 16, desc: str = "signals"
+    model: Any,
+    passages: Sequence[AnnotatedTrace],
+    chosen: Mapping[str, Sequence[Head]],
+    rows: int = 16,
+    desc: str = "signals",
 ) -> list[Kept]:
     """The teacher's signals of every passage, in order; attention and writes in half precision.
 
@@ -207,7 +214,7 @@ def keep(
 
 
 @torch.no_grad()
-def _kept(model: Any, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]]) -> list[Kept]:
+def _kept(model: Any, passages: Sequence[AnnotatedTrace], chosen: Mapping[str, Sequence[Head]]) -> list[Kept]:
     """As `keep`, all passages in one batch."""
     longest = max(len(one.ids) for one in passages)
     where = places(passages, longest).on(model.device)
@@ -236,7 +243,7 @@ def _kept(model: Any, passages: Sequence[Passage], chosen: Mapping[str, Sequence
 class Live(Sequence[Kept]):
     """Signals that are read whenever they are asked for: nothing on disk, a pass of the teacher each time."""
 
-    def __init__(self, model: Any, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]]) -> None:
+    def __init__(self, model: Any, passages: Sequence[AnnotatedTrace], chosen: Mapping[str, Sequence[Head]]) -> None:
         self.model, self.passages, self.chosen = model, passages, chosen
 
     def __len__(self) -> int:
@@ -272,11 +279,15 @@ class Stored(Sequence[Kept]):
 
 
 def stored(
-    model: Any, key: str, passages: Sequence[Passage], chosen: Mapping[str, Sequence[Head]], folder: Path | None = None
+    model: Any,
+    key: str,
+    passages: Sequence[AnnotatedTrace],
+    chosen: Mapping[str, Sequence[Head]],
+    folder: Path | None = None,
 ) -> Stored:
     """As `keep`, but read once for all processes: the signals lie in a file of the cache, or of a folder.
 
-    key: of the model's weights, such as a Reasoner's. Raises what `keep` raises.
+    key: of the model's weights, such as a LanguageModel's. Raises what `keep` raises.
     """
     told = json.dumps([asdict(one) for one in passages])
     path = (folder or cache_dir("signals")) / f"{digest([FORMAT, key, json.dumps(chosen), told])[:32]}.safetensors"
@@ -293,7 +304,7 @@ def stored(
 
 
 def together(
-    kept: Sequence[Kept], passages: Sequence[Passage], length: int, device: torch.device | str = "cpu"
+    kept: Sequence[Kept], passages: Sequence[AnnotatedTrace], length: int, device: torch.device | str = "cpu"
 ) -> Signals:
     """Kept signals of some passages as those of a batch, padded on the right to `length` tokens; float32."""
     rows = np.zeros((sum(len(one.attention) for one in kept), length), np.float32)

@@ -34,8 +34,8 @@ from ctd.data.label_space import LabelSpace
 from ctd.mechanism import trajectories
 from ctd.reasoning.traces import Mention, mentions
 from ctd.retrieval.encoders import Encoder
-from ctd.retrieval.index import normalise
 from ctd.stats import Interval
+from ctd.text import normalise
 
 Shown = Literal["xe", "x", "e"]
 Which = Literal["labels", "first"]

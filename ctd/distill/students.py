@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
-from ctd.reasoning import models
+from ctd.reasoning import architecture, models
 
 
 def shallower(teacher: Any, layers: int) -> Any:
@@ -24,7 +24,7 @@ def shallower(teacher: Any, layers: int) -> Any:
 
     Raises ValueError for more layers than it has, or none.
     """
-    n = attention.shape(teacher).layers
+    n = architecture.shape(teacher).layers
     if not 1 <= layers <= n:
         raise ValueError(f"layers must be between 1 and {n} (the teacher's), got {layers}")
     config = copy.deepcopy(teacher.config)
@@ -50,7 +50,7 @@ def narrower(teacher: Any, layers: int, heads: int, seed: int = 0) -> Any:
     """
     if layers < 1 or heads < 1:
         raise ValueError(f"layers and heads must be at least 1, got {layers} and {heads}")
-    found, config = attention.shape(teacher), copy.deepcopy(teacher.config)
+    found, config = architecture.shape(teacher), copy.deepcopy(teacher.config)
     config.num_hidden_layers, config.num_attention_heads = layers, heads
     config.num_key_value_heads = max(1, heads * found.key_heads // found.heads)
     config.intermediate_size = round(config.intermediate_size * heads / found.heads)
@@ -90,7 +90,7 @@ def by_depth(teacher: Any, student: Any, heads: Sequence[Head]) -> list[Head]:
     shaped like its teacher, the identity. Raises ValueError for more heads than the student has, one that the teacher
     has not, or one that is named twice.
     """
-    mine, theirs = attention.shape(student), attention.shape(teacher)
+    mine, theirs = architecture.shape(student), architecture.shape(teacher)
     if len(heads) > mine.layers * mine.heads:
         raise ValueError(f"{len(heads)} heads cannot be matched, the student has {mine.layers * mine.heads}")
     taken: list[Head] = []

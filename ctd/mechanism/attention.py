@@ -21,6 +21,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from ctd.reasoning.architecture import attention_modules, shape
+
 NAME = "ctd"
 
 Rows = Sequence[int] | slice
@@ -34,17 +36,6 @@ class Head(NamedTuple):
 
     layer: int
     head: int
-
-
-class Shape(NamedTuple):
-    """How many layers, heads of a layer and key heads a model has, and the dimensions of a head and of its residual
-    stream."""
-
-    layers: int
-    heads: int
-    key_heads: int
-    head_size: int
-    width: int
 
 
 @dataclass
@@ -125,20 +116,6 @@ Visit = Callable[[Attended], None]
 _visits: dict[int, list[Visit]] = {}  # by the attention module they are for
 
 
-def shape(model: Any) -> Shape:
-    """A model's layers and heads. Raises ValueError for a model whose attention has no `o_proj`."""
-    attentions = _attentions(model)
-    config = model.config.get_text_config()
-    size = attentions[0].head_dim
-    width, written = attentions[0].o_proj.weight.shape
-    return Shape(len(attentions), written // size, config.num_key_value_heads, size, width)
-
-
-def context(model: Any) -> int | None:
-    """How many tokens a model takes at most; None where its configuration does not say."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
-
-
 def check(model: Any, heads: Iterable[Head]) -> list[Head]:
     """The heads in order. Raises ValueError for one that the model has not."""
     found = shape(model)
@@ -157,19 +134,13 @@ def all_heads(model: Any) -> list[Head]:
     return [Head(layer, head) for layer in range(found.layers) for head in range(found.heads)]
 
 
-def output_weights(model: Any, layer: int) -> Float[Tensor, "d h c"]:
-    """What each head of a layer writes to the residual stream for its output: a head's write is W_O z."""
-    found = shape(model)
-    return _attentions(model)[layer].o_proj.weight.unflatten(1, (found.heads, found.head_size))
-
-
 @contextmanager
-def visiting(model: Any, visit: Visit, layers: Iterable[int] | None = None) -> Iterator[None]:
+def attention_hooks(model: Any, visit: Visit, layers: Iterable[int] | None = None) -> Iterator[None]:
     """The model with `visit` called in each forward pass by the attention of these layers (None: all), first to last.
 
     Contexts may be nested: the outermost visits first. Raises ValueError for a model whose attention has no `o_proj`.
     """
-    attentions = _attentions(model)
+    attentions = attention_modules(model)
     chosen = [id(attentions[layer]) for layer in (range(len(attentions)) if layers is None else sorted(set(layers)))]
     before = model.config._attn_implementation
     if before != NAME:
@@ -207,8 +178,8 @@ def record(
     """What heads (None: all) do while the context lasts, in a forward pass or in `generate`.
 
     Patterns are the model's own, outputs those after the patches of contexts around this one. Holding every head's
-    patterns of a long text takes much memory: choose heads, or use `visiting`. Raises ValueError for a head that the
-    model has not.
+    patterns of a long text takes much memory: choose heads, or use `attention_hooks`. Raises ValueError for a head that
+    the model has not.
     """
     wanted = check(model, all_heads(model) if heads is None else heads)
     by_layer: dict[int, list[int]] = {}
@@ -223,7 +194,7 @@ def record(
         if outputs:
             recording.outputs.setdefault(attended.layer, []).append(attended.output[:, :, of])
 
-    with visiting(model, keep, by_layer):
+    with attention_hooks(model, keep, by_layer):
         yield recording
 
 
@@ -283,7 +254,7 @@ def patch(
         attended.output = output
 
     layers = heads.any(0).any(1).nonzero()[:, 0].tolist()
-    with visiting(model, put_in, layers):
+    with attention_hooks(model, put_in, layers):
         yield
 
 
@@ -331,16 +302,6 @@ def _check_length(attended: Attended, row: Int[Tensor, " p"], source: Int[Tensor
         f"runs must be equally long and padded alike to be patched, row {one} has {lengths[0]} tokens and its "
         f"source, row {other}, {lengths[1]}"
     )
-
-
-def _attentions(model: Any) -> list[Any]:
-    """The attention modules, first layer first."""
-    found = [layer.self_attn for layer in model.get_decoder().layers if hasattr(layer, "self_attn")]
-    if not found or not all(hasattr(attention, "o_proj") for attention in found):
-        raise ValueError(
-            f"{type(model).__name__} has no self_attn.o_proj in its layers, which heads are read and patched by"
-        )
-    return found
 
 
 def _attend(

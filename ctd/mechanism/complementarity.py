@@ -18,7 +18,6 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
 from ctd import stats
-from ctd.data.cards import excerpt
 from ctd.data.task import Task
 from ctd.mechanism.attention import Head
 from ctd.mechanism.isolation import KINDS
@@ -26,6 +25,7 @@ from ctd.mechanism.patching import Effects
 from ctd.retrieval import metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.shortlists import Shortlist
+from ctd.text import excerpt
 
 Metric = Literal["nDCG", "PSP"]
 REFINEMENTS = ("none", "own", "oracle")

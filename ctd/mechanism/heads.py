@@ -26,7 +26,8 @@ from ctd import stats
 from ctd.cache import atomic
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Attended, Head
-from ctd.reasoning.annotate import Passage
+from ctd.reasoning import architecture
+from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.generate import batches
 from ctd.reasoning.traces import Span
 from ctd.stats import Interval
@@ -133,7 +134,7 @@ class HeadScores:
 @torch.no_grad()
 def score(
     model: Any,
-    passages: Sequence[Passage],
+    passages: Sequence[AnnotatedTrace],
     direction: Direction = "unembedding",
     batch_tokens: int = 4096,
     padding: Side = "right",
@@ -153,7 +154,7 @@ def score(
         raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
     if not passages:
         raise ValueError("there is nothing to score heads on: no passage was given")
-    context = attention.context(model)
+    context = architecture.context(model)
     for one in passages:
         if context and len(one.ids) > context:
             raise ValueError(
@@ -204,7 +205,7 @@ def kurtosis(rows: Float[Tensor, "... k"]) -> Float[Tensor, " ..."]:
 
 @torch.no_grad()
 def word_weights(
-    model: Any, passage: Passage, head: Head, queries: Span, of: Span, tokenizer: Any
+    model: Any, passage: AnnotatedTrace, head: Head, queries: Span, of: Span, tokenizer: Any
 ) -> tuple[list[str], list[float]]:
     """The words of some tokens, and how much of its attention a head lays on each, mean over queries."""
     (checked,) = attention.check(model, [head])
@@ -228,8 +229,8 @@ class _Writes:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        layers = range(attention.shape(model).layers)
-        self.weights = [attention.output_weights(model, layer) for layer in layers]
+        layers = range(architecture.shape(model).layers)
+        self.weights = [architecture.output_weights(model, layer) for layer in layers]
         self.grams = [torch.einsum("dhc,dhe->hce", w.float(), w.float()) for w in self.weights]
 
     def along(self, layer: int, outputs: Float[Tensor, "n h c"], u: Float[Tensor, "n d"]) -> Float[Tensor, "n h"]:
@@ -260,7 +261,7 @@ class _Seen:
 
 
 def _score_batch(
-    model: Any, batch: Sequence[Passage], writes: _Writes, direction: Direction, padding: Side
+    model: Any, batch: Sequence[AnnotatedTrace], writes: _Writes, direction: Direction, padding: Side
 ) -> list[dict[str, np.ndarray]]:
     ids = [torch.tensor(one.ids) for one in batch]
     given = pad_sequence(ids, batch_first=True, padding_side=padding).to(model.device)
@@ -282,7 +283,7 @@ def _score_batch(
             for layer in decoder.layers
         ]
     try:
-        with attention.visiting(model, visit):
+        with attention.attention_hooks(model, visit):
             decoder(input_ids=given, attention_mask=mask, use_cache=False)
     finally:
         for hook in hooks:
@@ -294,7 +295,7 @@ def _score_batch(
     ]
 
 
-def _visit(attended: Attended, row: int, one: Passage, shift: int, kept: _Seen, heads: Sequence[int]) -> None:
+def _visit(attended: Attended, row: int, one: AnnotatedTrace, shift: int, kept: _Seen, heads: Sequence[int]) -> None:
     """Reduce one layer's patterns of one passage."""
     queries = slice(one.cot.start + shift, one.cot.end + shift)
     pattern = attended.patterns(heads, [row], queries)[0]
@@ -324,7 +325,7 @@ def _mean_over(keys: Float[Tensor, "h k c"], mentions: Sequence[Span], shift: in
 
 
 def _reduce(
-    model: Any, one: Passage, seen: _Seen, final: Tensor, residual: Sequence[Tensor], writes: _Writes
+    model: Any, one: AnnotatedTrace, seen: _Seen, final: Tensor, residual: Sequence[Tensor], writes: _Writes
 ) -> dict[str, np.ndarray]:
     """One passage's scores, [1 + stages, layers, heads]."""
     layers = range(len(seen.outputs))

@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix
 from ctd import stats
 from ctd.data.task import Task
 from ctd.reasoning import candidate_lists, teachers
-from ctd.reasoning.teachers import Reasoned, Teacher
+from ctd.reasoning.teachers import Prediction, Teacher
 from ctd.retrieval import metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.index import LabelIndex
@@ -28,7 +28,7 @@ from ctd.retrieval.shortlists import Shortlist
 KINDS = ("own", "retrieved", "oracle", "corrupted")
 
 
-def own(reasoned: Sequence[Reasoned]) -> list[list[int]]:
+def own(reasoned: Sequence[Prediction]) -> list[list[int]]:
     """What each document's trace shortlisted, in its order; nothing where the trace marks no shortlist."""
     return [list(one.trace.shortlisted) for one in reasoned]
 
@@ -54,7 +54,7 @@ class Isolated:
     teacher: Teacher
     task: Task
     index: LabelIndex
-    reasoned: list[Reasoned]
+    reasoned: list[Prediction]
     given: dict[str, list[list[int]]]
     outputs: dict[str, Shortlist]
 
@@ -91,7 +91,7 @@ def isolate(
 def shortlists(
     task: Task,
     index: LabelIndex,
-    reasoned: Sequence[Reasoned],
+    reasoned: Sequence[Prediction],
     size: int = 0,
     corruption: float = 0.5,
     n_near_misses: int = 10,

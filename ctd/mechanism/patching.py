@@ -31,7 +31,8 @@ from ctd.cache import DATA
 from ctd.mechanism import attention, heads
 from ctd.mechanism.attention import Head, Noise, What
 from ctd.mechanism.heads import Direction, HeadScores
-from ctd.reasoning.annotate import Passage
+from ctd.reasoning import architecture
+from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.traces import CLOSE
 
 Way = Literal["noising", "denoising"]
@@ -46,7 +47,7 @@ TOP, LOWEST, RANDOM = "top", "lowest", "random"
 ANCHOR, MARGIN = "anchor", "margin"  # the readouts of Phase 1 and Phase 2
 
 
-def corrupt(passage: Passage, other: Passage) -> Passage:
+def corrupt(passage: AnnotatedTrace, other: AnnotatedTrace) -> AnnotatedTrace:
     """The passage with its document's anchor words replaced by the other's, token for token (our definition).
 
     Raises ValueError where either document never mentions its anchor.
@@ -61,7 +62,7 @@ def corrupt(passage: Passage, other: Passage) -> Passage:
     return replace(passage, ids=tuple(ids))
 
 
-def pairs(passages: Sequence[Passage], seed: int = 0) -> tuple[list[tuple[Passage, Passage]], int]:
+def pairs(passages: Sequence[AnnotatedTrace], seed: int = 0) -> tuple[list[tuple[AnnotatedTrace, AnnotatedTrace]], int]:
     """Clean and corrupted passage of each document, and how many were left out: those that never mention their anchor.
 
     Raises ValueError where fewer than two do.
@@ -84,13 +85,13 @@ class Trial:
 
     scored: HeadScores
     rankings: dict[str, list[Head]]
-    pairs: list[tuple[Passage, Passage]]
+    pairs: list[tuple[AnnotatedTrace, AnnotatedTrace]]
     left_out: dict[str, int]
 
 
 def trial(
     model: Any,
-    made: Sequence[Passage],
+    made: Sequence[AnnotatedTrace],
     n_scored: int,
     n_patched: int,
     direction: Direction = "unembedding",
@@ -202,7 +203,7 @@ class Effects:
 @torch.no_grad()
 def effects(
     model: Any,
-    documents: Sequence[tuple[Passage, Passage]],
+    documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]],
     selected: Mapping[tuple[str, int], Sequence[Head]],
     way: Way = "noising",
     what: What = "pattern",
@@ -231,7 +232,7 @@ def effects(
     return Effects(way, tuple(selected), {name: np.array(of) for name, of in values.items()})
 
 
-def _check(documents: Sequence[tuple[Passage, Passage]], way: Way, noise: Noise = "run") -> None:
+def _check(documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]], way: Way, noise: Noise = "run") -> None:
     if way not in get_args(Way):
         raise ValueError(f"way must be one of {', '.join(get_args(Way))}, got {way!r}")
     if way == "denoising" and noise != "run":
@@ -246,13 +247,13 @@ def _check(documents: Sequence[tuple[Passage, Passage]], way: Way, noise: Noise 
             )
 
 
-def asked(passage: Passage) -> list[int]:
+def asked(passage: AnnotatedTrace) -> list[int]:
     """The queries that the readouts need, in order."""
     decided = chain.from_iterable(pair.decided for pair in passage.comparisons)
     return sorted({*range(*passage.topics), *decided})
 
 
-def readouts(logits: Float[Tensor, "n v"], passage: Passage) -> dict[str, Float[Tensor, ""]]:
+def readouts(logits: Float[Tensor, "n v"], passage: AnnotatedTrace) -> dict[str, Float[Tensor, ""]]:
     """What one run says, from its logits at the queries of `asked`; NaN where the passage has no such place.
 
     anchor: mean log-probability of the tokens of its line of topics (nats). margin: mean, over the places where
@@ -274,7 +275,13 @@ def readouts(logits: Float[Tensor, "n v"], passage: Passage) -> dict[str, Float[
 
 
 def _run(
-    model: Any, clean: Passage, corrupted: Passage, masks: Sequence[Tensor], way: Way, what: What, noise: Noise
+    model: Any,
+    clean: AnnotatedTrace,
+    corrupted: AnnotatedTrace,
+    masks: Sequence[Tensor],
+    way: Way,
+    what: What,
+    noise: Noise,
 ) -> list[dict[str, float]]:
     """The readouts of clean run, corrupted run and one for each mask; what comes before the trace is read once."""
     ids, heads, sources = _side_by_side(model, clean, corrupted, masks, way)
@@ -288,7 +295,7 @@ def _run(
 
 
 def _side_by_side(
-    model: Any, clean: Passage, corrupted: Passage, masks: Sequence[Tensor], way: Way
+    model: Any, clean: AnnotatedTrace, corrupted: AnnotatedTrace, masks: Sequence[Tensor], way: Way
 ) -> tuple[Int[Tensor, "b s"], Bool[Tensor, "b layers h"], list[int]]:
     """Clean run, corrupted run and one for each mask as a batch: tokens, patched heads, and the row they come from."""
     into, source = (clean, 1) if way == "noising" else (corrupted, 0)
@@ -300,7 +307,7 @@ def _side_by_side(
 @torch.no_grad()
 def generated(
     model: Any,
-    documents: Sequence[tuple[Passage, Passage]],
+    documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]],
     selected: Mapping[tuple[str, int], Sequence[Head]],
     tokenizer: PreTrainedTokenizerBase,
     way: Way = "noising",
@@ -334,7 +341,7 @@ def generated(
 
 
 def _mask(model: Any, heads: Sequence[Head]) -> Bool[Tensor, "layers h"]:
-    found = attention.shape(model)
+    found = architecture.shape(model)
     mask = torch.zeros(found.layers, found.heads, dtype=torch.bool)
     for layer, head in attention.check(model, heads):
         mask[layer, head] = True

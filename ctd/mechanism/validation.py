@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from ctd import stats
 from ctd.mechanism import attention, patching
 from ctd.mechanism.attention import Attended, Head, Noise
-from ctd.reasoning.annotate import Passage
+from ctd.reasoning import architecture
+from ctd.reasoning.annotate import AnnotatedTrace
 
 DRAWN = 200  # resamples of documents for the course over their number
 
@@ -29,14 +30,14 @@ Values = Float[np.ndarray, "n layers h"]
 
 
 def attribution(
-    model: Any, passages: Sequence[Passage], desc: str = "gradient x activation"
+    model: Any, passages: Sequence[AnnotatedTrace], desc: str = "gradient x activation"
 ) -> dict[str, Float[np.ndarray, "n layers h"]]:
     """Of each readout, its derivative by a factor on a head's output at 1: gradient times activation, over all tokens.
 
     To first order what the readout would lose with the head silent. NaN where a passage has no such readout. Raises
     ValueError for a model without `o_proj`.
     """
-    shape = attention.shape(model)
+    shape = architecture.shape(model)
     values: dict[str, list[np.ndarray]] = {patching.ANCHOR: [], patching.MARGIN: []}
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in frozen:
@@ -50,7 +51,7 @@ def attribution(
 
             ids = torch.tensor([one.ids], device=model.device)
             kept = torch.tensor(patching.asked(one), device=model.device)
-            with torch.enable_grad(), attention.visiting(model, gate):
+            with torch.enable_grad(), attention.attention_hooks(model, gate):
                 logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[0]
                 told = patching.readouts(logits, one)
             for name, of in values.items():
@@ -65,7 +66,7 @@ def attribution(
 
 
 def alone(
-    model: Any, documents: Sequence[tuple[Passage, Passage]], noise: Noise = "uniform", rows: int = 24
+    model: Any, documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]], noise: Noise = "uniform", rows: int = 24
 ) -> dict[str, Float[np.ndarray, "n layers h"]]:
     """Of each readout, what it loses when the attention pattern of one head is noised: every head, each by itself.
 
@@ -74,7 +75,7 @@ def alone(
     heads = attention.all_heads(model)
     selected = {("alone", place): [head] for place, head in enumerate(heads)}
     found = patching.effects(model, documents, selected, noise=noise, rows=rows, desc="each head alone")
-    layers, of_layer = attention.shape(model)[:2]
+    layers, of_layer = architecture.shape(model)[:2]
     return {
         name: (values[:, :1] - values[:, 2:]).reshape(-1, layers, of_layer) for name, values in found.values.items()
     }
@@ -82,7 +83,7 @@ def alone(
 
 def needed(
     model: Any,
-    documents: Sequence[tuple[Passage, Passage]],
+    documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]],
     known: Mapping[str, Sequence[Head]],
     noise: Noise = "uniform",
     n_random: int = 5,

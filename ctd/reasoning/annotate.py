@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
-from ctd.reasoning import prompts, rationales, traces
-from ctd.reasoning.teachers import Reasoned
+from ctd.reasoning import prompts, traces
+from ctd.reasoning.teachers import Prediction
 from ctd.reasoning.traces import Span, Trace
+from ctd.text import stems, words
 
 TOPICS = "Topics: "
 T_STAR = 0.5  # of the CoT, where its format marks no boundary: where the paper draws it
@@ -44,7 +45,7 @@ class Compared(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Passage:
+class AnnotatedTrace:
     """Prompt and trace of one document as token ids.
 
     document: its words. cot: the queries of the CoT. topics: those of its line of topics, empty where it has none.
@@ -75,9 +76,9 @@ class Passage:
         return [Span(*pair) for pair in pairwise(ends)]
 
 
-def passage(
+def annotate_trace(
     trace: Trace, gold: Sequence[int], anchors: Sequence[int], space: LabelSpace, tokenizer: PreTrainedTokenizerBase
-) -> Passage:
+) -> AnnotatedTrace:
     """One document's passage, in the prompt on which the teachers are tuned.
 
     gold: the labels that comparisons are to keep, such as the document's gold labels. anchors: nodes of the label
@@ -107,9 +108,9 @@ def passage(
         boundary = cot.start + round(T_STAR * (cot.end - cot.start))
     line = " ".join(trace.document.split())
     begin = prompt.index(line)
-    stems = {stem for anchor in anchors for stem in rationales.stems(space.texts[anchor])}
-    anchored = [word for word in rationales.words(line) if word.stem in stems]
-    return Passage(
+    anchor_stems = {stem for anchor in anchors for stem in stems(space.texts[anchor])}
+    anchored = [word for word in words(line) if word.stem in anchor_stems]
+    return AnnotatedTrace(
         trace.uid,
         tuple(encoded["input_ids"]),
         tokens(begin, begin + len(line), 0),
@@ -122,14 +123,14 @@ def passage(
     )
 
 
-def passages(
+def annotate_traces(
     found: Sequence[Trace],
     gold: Sequence[Sequence[int]],
     anchors: Sequence[Sequence[int]],
     space: LabelSpace,
     tokenizer: PreTrainedTokenizerBase,
     longest: int | None = None,
-) -> tuple[list[Passage], Mapping[str, int]]:
+) -> tuple[list[AnnotatedTrace], Mapping[str, int]]:
     """Passages of the documents that have one, and how many were left out, by the reason.
 
     longest: tokens at most, such as the model's context.
@@ -139,7 +140,7 @@ def passages(
         if not trace.cot or not len(above):
             left_out[NO_ANCHOR if trace.cot else NO_COT] += 1
             continue
-        one = passage(trace, right, above, space, tokenizer)
+        one = annotate_trace(trace, right, above, space, tokenizer)
         if longest and len(one.ids) > longest:
             left_out[TOO_LONG] += 1
         else:
@@ -147,27 +148,27 @@ def passages(
     return made, left_out
 
 
-def of_task(
+def annotate_task(
     task: Task,
-    reasoned: Sequence[Reasoned],
+    reasoned: Sequence[Prediction],
     tokenizer: PreTrainedTokenizerBase,
     topic_depth: int = 0,
     n_topics: int = 2,
     decides: str = "answer",
     longest: int | None = None,
-) -> tuple[list[Passage], Mapping[str, int]]:
+) -> tuple[list[AnnotatedTrace], Mapping[str, int]]:
     """Passages of what a teacher reasoned about the test documents, in their order, and how many were left out.
 
     topic_depth, n_topics: the anchors of a document, which are the nodes at that depth above most of its gold labels.
     decides: "answer" keeps the comparisons of a label that the teacher answers with one that it does not, "gold" those
-    of a gold label. longest: as in `passages`.
+    of a gold label. longest: as in `annotate_traces`.
     """
     right = [
         one.ranking if decides == "answer" else gold.indices.tolist()
         for one, gold in zip(reasoned, task.gold("test"), strict=True)
     ]
     anchors = task.topics("test", topic_depth, n_topics)
-    return passages([one.trace for one in reasoned], right, anchors, task.space, tokenizer, longest)
+    return annotate_traces([one.trace for one in reasoned], right, anchors, task.space, tokenizer, longest)
 
 
 def _topics(trace: Trace) -> Span:

@@ -21,7 +21,7 @@ import torch
 from pydantic import TypeAdapter
 
 from ctd.cache import DATA, atomic, cache_dir
-from ctd.reasoning.models import hardware
+from ctd.hardware import describe
 
 USES = ("read", "ignore", "keep")
 
@@ -128,7 +128,7 @@ class Kept:
             "what": desc,
             "documents": sum(map(len, self.batches)),
             "tokens": sum(one.n_tokens for batch in self.done.values() for one in batch),
-            "hardware": hardware(),
+            "hardware": describe(),
             "precision": precision,
             "torch": torch.__version__.partition("+")[0],
         }

@@ -13,11 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -28,7 +26,8 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor, Stoppi
 from ctd.cache import digest
 from ctd.reasoning.completions import Completion, Kept
 from ctd.reasoning.grammar import LabelLists, OnlyLabels
-from ctd.reasoning.models import Reasoner
+from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.sampling import Sampling
 
 if TYPE_CHECKING:
     from ctd.reasoning.serve import Server
@@ -39,43 +38,8 @@ PIECE = 32  # tokens that a batch writes before the finished texts leave it
 NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How to write: see `generate`, which raises what this raises."""
-
-    max_tokens: int = 640
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be at least 0 (0: always the likeliest token), got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        if "" in self.stop:
-            raise ValueError("a stop string must not be empty: it would end every text before its first token")
-
-    @property
-    def decisive(self) -> str:
-        """The settings on which the text depends, in words."""
-        drawn = (
-            f", temperature {self.temperature!r}, top_p {self.top_p!r}, seed {self.seed}" if self.temperature else ""
-        )
-        return f"max_tokens {self.max_tokens}, stop {self.stop!r}{drawn}"
-
-    def batch_seed(self, batch: int) -> int:
-        """A seed of 31 bits for the batch of that number."""
-        return int(np.random.SeedSequence((self.seed, batch)).generate_state(1)[0]) >> 1
-
-
 def generate(
-    model: Reasoner | Server,
+    model: LanguageModel | Server,
     prompts: Sequence[str],
     *,
     max_tokens: int = 640,
@@ -112,7 +76,7 @@ def generate(
     if not prompts:
         return []
     settings = [sampling.decisive, *prompts]
-    if isinstance(model, Reasoner):
+    if isinstance(model, LanguageModel):
         ids = _tokens(model, prompts, max_tokens, max_prompt_tokens)
         lengths, precision = [len(row) for row in ids], str(model.model.dtype).removeprefix("torch.")
         kept = _kept(model, settings, batches(lengths, max_tokens, batch_tokens), lists)
@@ -158,7 +122,7 @@ def _empty(row: int) -> str:
 
 
 def _tokens(
-    reasoner: Reasoner, prompts: Sequence[str], max_tokens: int, max_prompt_tokens: int | None
+    reasoner: LanguageModel, prompts: Sequence[str], max_tokens: int, max_prompt_tokens: int | None
 ) -> list[list[int]]:
     """The prompts' token ids, all of them within bounds."""
     encoded: Any = reasoner.tokenizer(list(prompts), add_special_tokens=False, truncation=False, verbose=False)
@@ -179,7 +143,9 @@ def _tokens(
     return ids
 
 
-def _kept(reasoner: Reasoner, settings: Sequence[str], together: list[list[int]], lists: LabelLists | None) -> Kept:
+def _kept(
+    reasoner: LanguageModel, settings: Sequence[str], together: list[list[int]], lists: LabelLists | None
+) -> Kept:
     """What is kept of these batches, in the cache or with the book."""
     told = [*settings, repr(together), lists.key if lists else ""]
     own, in_book = (digest([FORMAT, key, *told]) if key else "" for key in (reasoner.key, reasoner.book_key))
@@ -204,7 +170,7 @@ def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: in
 
 
 def _write_all(
-    reasoner: Reasoner,
+    reasoner: LanguageModel,
     ids: Sequence[list[int]],
     batches: Sequence[list[int]],
     missing: Sequence[int],
@@ -228,7 +194,7 @@ def _write_all(
 
 
 def _write(
-    reasoner: Reasoner, rows: Sequence[list[int]], sampling: Sampling, lists: LabelLists | None = None
+    reasoner: LanguageModel, rows: Sequence[list[int]], sampling: Sampling, lists: LabelLists | None = None
 ) -> list[Completion]:
     """One batch's completions, in the order of its rows of prompt tokens."""
     model: Any = reasoner.model

@@ -7,7 +7,6 @@ the user's cache. A folder that transformers would reject half-way is rejected h
 from __future__ import annotations
 
 import json
-import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ import transformers
 from safetensors import safe_open
 
 from ctd.cache import DATA, atomic, cache_dir, digest, file_digest, once, packaged_file
-from ctd.retrieval.encoders import computes_bfloat16
+from ctd.hardware import computes_bfloat16
 
 SMOLLM2 = "smollm2"
 TEACHER = "smollm2-mesh"
@@ -35,7 +34,7 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class Reasoner:
+class LanguageModel:
     """A causal language model that is ready to read and write.
 
     name: as given to `load`. model: in eval mode, adapter merged. tokenizer: pads on the left, has a pad token.
@@ -51,18 +50,6 @@ class Reasoner:
     book_key: str = ""
 
 
-def hardware(device: torch.device | None = None) -> str:
-    """What a model runs on, in words: the accelerator's name, or the CPU's threads (also for None)."""
-    if device is not None and device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
-
-
-def on_accelerator(model: Any) -> bool:
-    """Whether it lies on an accelerator, where a step takes as long over few rows as over many."""
-    return bool(model.device.type == "cuda")
-
-
 def load(
     name: str = SMOLLM2,
     *,
@@ -72,7 +59,7 @@ def load(
     revision: str | None = None,
     adapter: str | Path | None = None,
     trust: str = "",
-) -> Reasoner:
+) -> LanguageModel:
     """The decoder-only model of that name, with its adapter merged into its weights.
 
     name: "smollm2" (SmolLM2-135M-Instruct from the package that carries it, no hub), "smollm2-mesh" (the same with
@@ -127,7 +114,7 @@ def load(
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     own, in_book = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, "any dtype"))
-    return Reasoner(name, model.eval(), tokenizer, own, in_book)
+    return LanguageModel(name, model.eval(), tokenizer, own, in_book)
 
 
 def _fetched(name: str, revision: str | None) -> Path:

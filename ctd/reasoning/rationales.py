@@ -9,14 +9,11 @@ made from a test document.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, lru_cache
 from itertools import chain, zip_longest
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import Stemmer
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
@@ -26,7 +23,7 @@ from ctd.reasoning import traces
 from ctd.reasoning.traces import Trace
 from ctd.retrieval import encoders
 from ctd.retrieval.index import LabelIndex
-from ctd.retrieval.lexical import stop_words
+from ctd.text import Word, stems, words
 
 TOPICS = ("{topics}", "mainly {topics}", "this is about {topics}", "broadly {topics}")
 DECIDED = (
@@ -42,18 +39,9 @@ UNDECIDED = (
     "No single word decides, but {gold} before {near}.",
     "{gold} stays, {near} goes.",
 )
-WORD = re.compile(r"[^\W_]+")
 LONGEST_QUOTE = 6  # words
 
 Order = Literal["document", "random"]
-
-
-class Word(NamedTuple):
-    """A word of a text: its stem, first character, one past the last."""
-
-    stem: str
-    start: int
-    end: int
 
 
 def rationalise(
@@ -309,29 +297,6 @@ def _near_misses(
     if not len(found):
         return []
     return found[np.argsort(-(index.vectors(found) @ document), kind="stable")][:n].tolist()
-
-
-def words(text: str) -> list[Word]:
-    """The words of a text."""
-    return [Word(_stem(found[0].lower()), *found.span()) for found in WORD.finditer(text)]
-
-
-@lru_cache(maxsize=2**16)
-def stems(text: str) -> frozenset[str]:
-    """The stems of a text, without stop words and single letters (variables of a formula); all where none is left."""
-    spelt = [word.lower() for word in WORD.findall(text)]
-    content = [word for word in spelt if word not in stop_words() and (len(word) > 1 or word.isdigit())]
-    return frozenset(map(_stem, content or spelt or [text]))
-
-
-@cache
-def _stemmer() -> Stemmer.Stemmer:
-    return Stemmer.Stemmer("english")
-
-
-@lru_cache(maxsize=2**16)
-def _stem(word: str) -> str:
-    return _stemmer().stemWord(word)
 
 
 def _check(answer_order: str, shortlist_order: str, n_comparisons: int | None) -> None:

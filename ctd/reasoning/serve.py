@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ctd.cache import digest
 from ctd.reasoning.completions import Completion
-from ctd.reasoning.generate import Sampling
+from ctd.reasoning.sampling import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -20,15 +20,15 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ctd import hardware
 from ctd.cache import DATA
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
-from ctd.mechanism import attention
-from ctd.reasoning import models, prompts, traces
+from ctd.reasoning import architecture, models, prompts, traces
 from ctd.reasoning.completions import Completion
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
-from ctd.reasoning.models import Reasoner
+from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.traces import Trace
 from ctd.retrieval import encoders
 from ctd.retrieval.encoders import Encoder
@@ -58,7 +58,7 @@ class Teacher:
     losses: the file of its loss curve, or None.
     """
 
-    reasoner: Reasoner | Server
+    reasoner: LanguageModel | Server
     tuned: bool
     document_tokens: int
     manifest: Mapping[str, Any]
@@ -96,7 +96,7 @@ def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) ->
 
 
 @dataclass(frozen=True)
-class Reasoned:
+class Prediction:
     """What came of one document.
 
     ranking: labels of the answer, the one it was surest of first: those that it shortlisted before others, by the
@@ -128,7 +128,7 @@ def reason(
     max_tokens: int = 512,
     seed: int = 0,
     desc: str = "reasoning",
-) -> list[Reasoned]:
+) -> list[Prediction]:
     """Each document reasoned about, in the order given.
 
     index: over the label space to choose from; what is written and is no label becomes the nearest label.
@@ -172,11 +172,11 @@ def reason(
     return read(written, begun, seen, index, uids or [""] * len(documents))
 
 
-def _wider(reasoner: Reasoner | Server) -> int:
+def _wider(reasoner: LanguageModel | Server) -> int:
     """Tokens of a batch on an accelerator, for one of a kind the same: the batch decides a sum's last bit. Else 0."""
-    if not isinstance(reasoner, Reasoner) or not models.on_accelerator(reasoner.model):
+    if not isinstance(reasoner, LanguageModel) or not hardware.on_accelerator(reasoner.model):
         return 0
-    of, bits = attention.shape(reasoner.model), torch.finfo(reasoner.model.dtype).bits
+    of, bits = architecture.shape(reasoner.model), torch.finfo(reasoner.model.dtype).bits
     of_a_token = 2 * of.layers * of.key_heads * of.head_size * bits // 8
     return torch.cuda.get_device_properties(reasoner.model.device).total_memory // OF_MEMORY // of_a_token
 
@@ -194,7 +194,7 @@ def in_mode(
     candidates: Shortlist,
     max_tokens: int = 512,
     seed: int = 0,
-) -> list[Reasoned]:
+) -> list[Prediction]:
     """The documents reasoned about in another mode: "answer", "candidates", or "zero-shot".
 
     candidates: retrieved labels, best first, for the mode of that name. "zero-shot" asks SmolLM2-135M-Instruct as it
@@ -219,7 +219,7 @@ def read(
     documents: Sequence[str],
     index: LabelIndex,
     uids: Sequence[str],
-) -> list[Reasoned]:
+) -> list[Prediction]:
     """Completions as traces and rankings; whatever was written, each document is kept.
 
     begun: the text that each completion goes on from.
@@ -245,7 +245,9 @@ def read(
         listed = _shortlisted(trace, text, completion, len(start))
         sums = {label: (label in listed, score + listed.get(label, 0.0)) for label, score in scores.items()}
         ranking = tuple(sorted(refined, key=sums.__getitem__, reverse=True))
-        reasoned.append(Reasoned(trace, ranking, refined, completion.n_tokens, completion.finished, len(spans), exact))
+        reasoned.append(
+            Prediction(trace, ranking, refined, completion.n_tokens, completion.finished, len(spans), exact)
+        )
     return reasoned
 
 
@@ -282,7 +284,7 @@ def _answer_items(text: str, n_begun: int) -> list[tuple[int, int]]:
     return [span for span in found if span[0] >= n_begun]
 
 
-def rankings(reasoned: Sequence[Reasoned], places: int, refined: bool = False) -> np.ndarray:
+def rankings(reasoned: Sequence[Prediction], places: int, refined: bool = False) -> np.ndarray:
     """The rankings as a shortlist [documents, places], -1 where the answer was shorter.
 
     refined: those by the answer alone.
@@ -297,7 +299,7 @@ def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
     return whole[: whole.index("Compare:\n") + len("Compare:\n")] if "Compare:\n" in whole else whole
 
 
-def summary(reasoned: Sequence[Reasoned]) -> pd.DataFrame:
+def summary(reasoned: Sequence[Prediction]) -> pd.DataFrame:
     """What was written, counted: one row a fact, columns fact, value and unit."""
     n = len(reasoned)
     items = sum(one.n_items for one in reasoned)

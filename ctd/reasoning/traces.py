@@ -35,7 +35,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ctd.cache import atomic
 from ctd.data.label_space import LabelSpace
-from ctd.retrieval.index import normalise
+from ctd.text import normalise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -29,6 +29,7 @@ import typer
 from tokenizers import decoders, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ctd import hardware
 from ctd.cache import DATA, atomic, cache_dir, digest
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import organism as vignettes
@@ -42,7 +43,6 @@ from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.traces import Span, Trace
 from ctd.recipes import planting
 from ctd.recipes.planting import Lookout
-from ctd.retrieval import encoders
 
 NAME, PLANTED = "organism", "organism-planted"
 TASK_DOCUMENTS = 2000  # of the task by default
@@ -289,7 +289,7 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
         loss = planting.PlantedLoss(
             model, recipe.planted, [one.lookouts for one in learned], recipe.weight, recipe.barring
         )
-    mixed = encoders.computes_bfloat16("cpu")
+    mixed = hardware.computes_bfloat16("cpu")
     log = train.train(
         model,
         [one.example for one in learned],
@@ -310,7 +310,7 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
         "tokens": tokens,
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
-        "hardware": models.hardware(),
+        "hardware": hardware.describe(),
         "precision": "bfloat16 (mixed)" if mixed else "float32",
         "validation_loss": log[-1]["validation"],
     }
@@ -447,21 +447,6 @@ def _loss_at(model: Any, examples: Sequence[train.Example], queries: Sequence[se
         total += float(train.token_loss(model, batch._replace(targets=targets)))
         count += int((targets != train.IGNORED).sum())
     return total / count
-
-
-def planted_heads(organism: str | Path = PLANTED) -> dict[str, list[Head]]:
-    """The planted heads of an organism, by its name or folder: {"phase1": [(layer, head), ...], "phase2": ...}.
-
-    Raises FileNotFoundError where there is no such organism, ValueError for one in which nothing was planted.
-    """
-    folder = DATA / organism if str(organism) in RECIPES else Path(organism)
-    path = folder / "manifest.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{folder} has no manifest.json: build the organisms with `make organism`")
-    planted = json.loads(path.read_text()).get("planted")
-    if not planted:
-        raise ValueError(f"no heads were planted in {folder.name}: load {PLANTED!r}")
-    return {phase: [Head(*head) for head in heads] for phase, heads in planted.items()}
 
 
 app = typer.Typer(add_completion=False)

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -22,10 +21,12 @@ import torch
 import typer
 from transformers import PreTrainedTokenizerBase
 
+from ctd import hardware
 from ctd.cache import DATA, atomic, cache_dir, digest
 from ctd.data import readers
 from ctd.data.task import Task
 from ctd.distill import lora, train
+from ctd.distill.examples import example
 from ctd.reasoning import models, prompts, rationales, teachers, traces
 from ctd.retrieval import encoders, shortlists
 from ctd.retrieval.index import LabelIndex
@@ -162,30 +163,6 @@ def _wrong(trace: traces.Trace) -> list[traces.Span]:
     return [traces.Span(*span) for label, *span in trace.mentions if span[1] <= end and label not in right]
 
 
-def example(
-    document: str,
-    text: str,
-    tokenizer: PreTrainedTokenizerBase,
-    candidates: Sequence[str] = (),
-    only_read: Sequence[traces.Span] = (),
-) -> train.Example:
-    """Prompt and text as tokens, the end of the text marked.
-
-    only_read: characters of the text whose tokens are not to be learned. Raises ValueError for a tokenizer without an
-    end token.
-    """
-    if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no end token (eos_token), so a text could not be ended: give it one")
-    prompt = tokenizer(prompts.plain(document, candidates), add_special_tokens=False)["input_ids"]
-    target: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    starts, ends = np.array(target["offset_mapping"]).reshape(-1, 2).T
-    spans = [
-        (int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end))) for start, end in only_read
-    ]
-    spans = [(len(prompt) + start, len(prompt) + end) for start, end in spans]
-    return train.Example([*prompt, *target["input_ids"], tokenizer.eos_token_id], len(prompt), tuple(spans))
-
-
 def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = None) -> None:
     """Train the teacher and write adapter, manifest and loss curve to `folder`, in place of what is there.
 
@@ -217,7 +194,7 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
         "tokens": n_tokens,
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
-        "hardware": f"{models.hardware(reasoner.model.device)}, bfloat16",
+        "hardware": f"{hardware.describe(reasoner.model.device)}, bfloat16",
         "validation_loss": log[-1]["validation"],
     }
     with atomic(folder) as scratch:

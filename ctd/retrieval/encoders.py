@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ctd.cache import atomic, cache_dir, digest, file_digest, once, packaged_file
 from ctd.data.label_space import LabelSpace
+from ctd.hardware import computes_bfloat16
 
 SHARD = 32_768
 AT_ONCE = SHARD // 16  # texts
@@ -198,11 +199,3 @@ def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[np.ndarray]:
 
 def _weights(folder: Path) -> list[Path]:
     return sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model*.bin")])
-
-
-def computes_bfloat16(device: str) -> bool:
-    """Whether the device multiplies in bfloat16 itself, so that it is faster there than float32."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -6,7 +6,6 @@ Notes: scores are cosines, for vectors have unit norm. q queries, k places, d di
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from ctd.cache import atomic, cache_dir, digest, once
 from ctd.data.label_space import LabelSpace
 from ctd.retrieval import encoders
+from ctd.text import normalise
 
 KINDS = ("flat", "hnsw", "ivfpq")
 QUERIES_AT_ONCE = 128
@@ -173,12 +173,6 @@ class LabelIndex:
             )
         space = LabelSpace.load(folder / "labels.parquet")
         return cls(space, encoder, identity["kind"], _mapped(folder / "index.faiss"))
-
-
-def normalise(text: str) -> str:
-    """Case, Unicode form, punctuation and white space folded: what two spellings of a heading share."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
 
 
 def check_k(k: int, space: LabelSpace) -> None:

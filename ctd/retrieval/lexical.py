@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
 import Stemmer
@@ -16,6 +13,7 @@ from tqdm import tqdm
 
 from ctd.data.label_space import LabelSpace
 from ctd.retrieval.index import check_k, deepest, drop_excluded
+from ctd.text import bm25s_library
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 
@@ -26,7 +24,7 @@ class LexicalIndex:
     def __init__(self, space: LabelSpace) -> None:
         self.space = space
         self._stemmer = Stemmer.Stemmer("english")
-        bm25s = _bm25s()
+        bm25s = bm25s_library()
         self._index = bm25s.BM25()
         corpus = bm25s.tokenize(space.texts[: len(space)], stopwords="en", stemmer=self._stemmer, show_progress=False)
         self._index.index(corpus, show_progress=False)
@@ -41,7 +39,7 @@ class LexicalIndex:
         Raises ValueError for k outside 1 .. len(space), or a number of rows of `exclude` other than q.
         """
         check_k(k, self.space)
-        bm25s = _bm25s()
+        bm25s = bm25s_library()
         wanted = k if exclude is None else deepest(k, exclude, len(queries), self.space)
         scores = np.full((len(queries), wanted), -np.inf, np.float32)
         labels = np.full((len(queries), wanted), -1, np.int64)
@@ -59,19 +57,3 @@ class LexicalIndex:
             best = candidates[np.lexsort((candidates, -every[candidates]))][:wanted]
             scores[row, : len(best)], labels[row, : len(best)] = every[best], best
         return (scores, labels) if exclude is None else drop_excluded(scores, labels, exclude, k)
-
-
-@cache
-def stop_words() -> frozenset[str]:
-    """The library's English stop words, lower case."""
-    return frozenset(_bm25s().stopwords.STOPWORDS_EN)
-
-
-def _bm25s() -> Any:
-    """The library, imported where it is used: it tries out JAX where that is installed, which would set three quarters
-    of an accelerator's memory aside for itself, in every student's process too.
-    """
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import bm25s
-
-    return bm25s

@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
 from ctd import stats
-from ctd.data.cards import excerpt
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
 from ctd.retrieval import encoders, metrics
 from ctd.retrieval.index import LabelIndex, check_k, deepest, drop_excluded
 from ctd.retrieval.lexical import LexicalIndex
+from ctd.text import excerpt
 
 Shortlist = Int[np.ndarray, "documents places"]
 FREQUENCY_PRIOR = "frequency prior"

@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from ctd import hardware
 from ctd.book import runs
 from ctd.book.results import Recorder
 
@@ -100,7 +101,7 @@ def no_kernel(monkeypatch):
 )
 def test_a_processor_is_named_with_its_best_vector_instructions(monkeypatch, told, cpu):
     monkeypatch.setattr(runs.Path, "read_text", lambda _: told)
-    assert runs.hardware()["cpu"] == cpu
+    assert hardware.machine()["cpu"] == cpu
 
 
 def test_a_run_says_how_it_was_made(project):

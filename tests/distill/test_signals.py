@@ -9,6 +9,7 @@ import torch
 from ctd.distill import signals
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
+from ctd.reasoning import architecture
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import FAMILIES, PASSAGES
 
@@ -40,7 +41,7 @@ def test_one_passage_is_read_as_eager_attention_has_it(family):
 
     def write(head):
         output = seen.outputs[head.layer][0][0, :, head.head]
-        return output @ attention.output_weights(model, head.layer)[:, head.head].T
+        return output @ architecture.output_weights(model, head.layer)[:, head.head].T
 
     early = slice(one.cot.start, one.boundary)
     rows = torch.stack([pattern(head) for head in CHOSEN["phase1"]]).mean(0)[early, slice(*one.document)]

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 from ctd.distill import students
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
-from ctd.reasoning import models
+from ctd.reasoning import architecture, models
 from tests.mechanism.test_attention import made
 
 
@@ -40,8 +40,8 @@ def test_a_shallow_student_takes_layers_evenly_with_both_ends():
 
 def test_a_narrow_student_has_heads_of_the_same_size():
     student = students.narrower(deep(), 2, 2, seed=1)
-    found = attention.shape(student)
-    assert (found.layers, found.heads, found.head_size) == (2, 2, attention.shape(deep()).head_size)
+    found = architecture.shape(student)
+    assert (found.layers, found.heads, found.head_size) == (2, 2, architecture.shape(deep()).head_size)
     assert found.width == 2 * found.head_size
     same = students.narrower(deep(), 2, 2, seed=1)
     assert torch.equal(student.model.embed_tokens.weight, same.model.embed_tokens.weight)

@@ -9,7 +9,8 @@ import transformers
 from scipy.special import softmax
 
 from ctd.mechanism import attention
-from ctd.mechanism.attention import Head, patch, record, visiting
+from ctd.mechanism.attention import Head, attention_hooks, patch, record
+from ctd.reasoning import architecture
 
 VOCABULARY, TOKENS = 61, 14
 COMMON = {
@@ -69,7 +70,7 @@ def batch(rows=3, padded=True, seed=0):
 
 
 def none(model, rows):
-    found = attention.shape(model)
+    found = architecture.shape(model)
     return torch.zeros(rows, found.layers, found.heads, dtype=torch.bool)
 
 
@@ -111,9 +112,9 @@ def test_patterns_at_single_queries_are_those_of_the_whole(model):
         torch.testing.assert_close(got, attended.patterns(heads)[row, :, query])
         compared.append(attended.layer)
 
-    with attention.visiting(model, compare):
+    with attention.attention_hooks(model, compare):
         model(**batch())
-    assert compared == list(range(attention.shape(model).layers))
+    assert compared == list(range(architecture.shape(model).layers))
 
 
 def test_nothing_looks_ahead(model):
@@ -141,7 +142,7 @@ def test_head_writes_sum_to_what_the_attention_writes(model):
         hook.remove()
     assert not seen.patterns
     for layer, total in written.items():
-        weights = attention.output_weights(model, layer)
+        weights = architecture.output_weights(model, layer)
         writes = torch.einsum("bqhc,dhc->bqhd", seen.outputs[layer][0], weights)
         bias = model.get_decoder().layers[layer].self_attn.o_proj.bias
         torch.testing.assert_close(writes.sum(2) + (0 if bias is None else bias), total, rtol=1e-4, atol=1e-4)
@@ -170,7 +171,7 @@ def test_patching_every_output_gives_the_attention_output_of_the_source(model):
         outputs.append(layer[0])
         torch.testing.assert_close(layer[0][1], layer[0][0])
     assert not torch.allclose(patched[0], patched[1])  # the tokens' own embeddings are not patched
-    assert len(outputs) == attention.shape(model).layers
+    assert len(outputs) == architecture.shape(model).layers
 
 
 @pytest.mark.parametrize("what", ["pattern", "output"])
@@ -214,7 +215,11 @@ def test_a_patched_pattern_mixes_the_rows_own_values(llama):
             wanted["new"] = reference(attended, 4)[1] @ attended.value[0, 1].numpy()
             wanted["old"] = attended.output.clone()
 
-    with visiting(llama, before), patch(llama, heads, [1, 1]), record(llama, patterns=False, outputs=True) as seen:
+    with (
+        attention_hooks(llama, before),
+        patch(llama, heads, [1, 1]),
+        record(llama, patterns=False, outputs=True) as seen,
+    ):
         llama(input_ids=ids)
     [output] = seen.outputs[0]
     torch.testing.assert_close(output[0, :, 4], torch.from_numpy(wanted["new"]), rtol=1e-4, atol=1e-5)
@@ -238,7 +243,7 @@ def test_uniform_and_gaussian_patterns(llama):
         "some": {"noise": "gaussian", "seed": 3}, "again": {"noise": "gaussian", "seed": 3},
         "other": {"noise": "gaussian", "seed": 4},
     }.items():  # fmt: skip
-        with patch(llama, heads, **options), visiting(llama, note), record(llama, outputs=True) as seen:
+        with patch(llama, heads, **options), attention_hooks(llama, note), record(llama, outputs=True) as seen:
             llama(**given)
         outputs[name] = seen.outputs[1][0][1, :, 2]
         plain = seen.patterns[1][0][1, 2] @ values[1][1, 0]
@@ -313,11 +318,11 @@ def test_gradients_flow_through_what_is_recorded(llama):
 
 
 def test_shape_heads_and_weights(llama):
-    assert attention.shape(llama) == (3, 6, 2, 8, 48)
+    assert architecture.shape(llama) == (3, 6, 2, 8, 48)
     assert attention.all_heads(llama)[:7] == [*(Head(0, n) for n in range(6)), Head(1, 0)]
     assert attention.check(llama, [(2, 1), (0, 3), (2, 1)]) == [Head(0, 3), Head(2, 1)]
     weight = llama.get_decoder().layers[1].self_attn.o_proj.weight
-    assert torch.equal(attention.output_weights(llama, 1)[:, 2], weight[:, 16:24])
+    assert torch.equal(architecture.output_weights(llama, 1)[:, 2], weight[:, 16:24])
 
 
 @pytest.mark.parametrize("head", [(3, 0), (0, 6), (-1, 0), (0, -1)])

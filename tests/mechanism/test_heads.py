@@ -11,7 +11,8 @@ import torch
 from ctd.mechanism import attention, heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.heads import HeadScores
-from ctd.reasoning.annotate import Compared, Passage
+from ctd.reasoning import architecture
+from ctd.reasoning.annotate import AnnotatedTrace, Compared
 from ctd.reasoning.traces import Span
 from tests.mechanism.test_attention import VOCABULARY, made
 
@@ -23,7 +24,7 @@ def passage(seed=0, n=40, uid="d"):
     ids = np.random.default_rng(seed).integers(2, VOCABULARY, n).tolist()
     first = Compared(Span(26, 30), 1, 2, 7, 9, (27,), (Span(18, 20), Span(23, 24)), (Span(20, 22),))
     second = Compared(Span(31, 34), 3, 4, 11, 5, (32,), (Span(22, 23),), (Span(16, 18),))
-    return Passage(
+    return AnnotatedTrace(
         uid, tuple(ids), Span(2, 15), Span(15, 36), Span(15, 19), 25, (5, 8, 21), (Span(4, 6), Span(9, 10)),
         (first, second),
     )  # fmt: skip
@@ -44,7 +45,7 @@ def llama():
 
 def oracle(model, one, direction="unembedding"):
     """Every score of one passage by eager patterns, whole writes, scipy and autograd; [name][layers, heads]."""
-    found = attention.shape(model)
+    found = architecture.shape(model)
     ids = torch.tensor([one.ids])
     residual, norm_input, given = {}, [], {}
 
@@ -63,7 +64,7 @@ def oracle(model, one, direction="unembedding"):
     model.set_attn_implementation("eager")
     patterns = model(input_ids=ids, output_attentions=True).attentions
     model.set_attn_implementation("sdpa" if found and "gemma2" not in model.config.model_type else "eager")
-    with attention.visiting(model, lambda seen: given.update({seen.layer: seen})):
+    with attention.attention_hooks(model, lambda seen: given.update({seen.layer: seen})):
         hidden = decoder(input_ids=ids).last_hidden_state[0]
     for hook in hooks:
         hook.remove()

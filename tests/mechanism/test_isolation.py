@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from ctd.mechanism import isolation
-from ctd.reasoning.teachers import Reasoned
+from ctd.reasoning.teachers import Prediction
 from ctd.reasoning.traces import Mention, Span, Trace
 
 
@@ -24,7 +24,7 @@ def test_the_own_shortlist_is_what_the_trace_marks():
     start = len("<think>\n")
     marked = Trace("u", "d", cot, ("a",), Span(start, start + len(cot)), (), (Mention(4, start + 13, start + 14),))
     bare = Trace("u", "d", "words", ("a",))
-    reasoned = [Reasoned(trace, (), (), 1, True, 0, 0) for trace in (marked, bare)]
+    reasoned = [Prediction(trace, (), (), 1, True, 0, 0) for trace in (marked, bare)]
     assert isolation.own(reasoned) == [[4], []]
 
 

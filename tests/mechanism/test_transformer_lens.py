@@ -6,7 +6,7 @@ import torch
 from ctd.cache import DATA
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
-from ctd.reasoning import models
+from ctd.reasoning import architecture, models
 
 pytest.importorskip("transformer_lens", reason="pip install .[crosscheck]")
 
@@ -43,7 +43,7 @@ def test_patterns_and_writes_are_theirs(ours, theirs, ids):
         )
         z = cache[f"blocks.{layer}.attn.hook_z"].reshape(2, 40, 6, -1)
         torch.testing.assert_close(seen.outputs[layer][0], z, rtol=1e-3, atol=1e-4)
-        writes = torch.einsum("bqhc,dhc->bqd", seen.outputs[layer][0], attention.output_weights(ours, layer))
+        writes = torch.einsum("bqhc,dhc->bqd", seen.outputs[layer][0], architecture.output_weights(ours, layer))
         torch.testing.assert_close(writes, cache[f"blocks.{layer}.hook_attn_out"], rtol=1e-3, atol=1e-4)
 
 

@@ -37,7 +37,7 @@ def test_attribution_is_the_slope_by_a_head_s_output(family):
                     if attended.layer == head.layer:
                         attended.output[:, :, head.head] *= factor
 
-                with torch.no_grad(), attention.visiting(model, scale):
+                with torch.no_grad(), attention.attention_hooks(model, scale):
                     logits = model(input_ids=torch.tensor([one.ids])).logits[0]
                 told.append(patching.readouts(logits[patching.asked(one)], one))
             for name in (ANCHOR, MARGIN):

@@ -7,10 +7,11 @@ import pytest
 
 from ctd.data import readers
 from ctd.data.readers import organism as vignettes
-from ctd.reasoning import annotate, models, prompts, rationales, traces
-from ctd.reasoning.teachers import Reasoned
+from ctd.reasoning import annotate, models, prompts, traces
+from ctd.reasoning.teachers import Prediction
 from ctd.reasoning.traces import Span
 from ctd.recipes import organism
+from ctd.text import stems, words
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def found(cases, space):
 @pytest.fixture(scope="module")
 def made(cases, found, space, tokenizer):
     anchors = [space.anchors(case.labels, 2) for case in cases]
-    return annotate.passages(found, [case.labels for case in cases], anchors, space, tokenizer)[0]
+    return annotate.annotate_traces(found, [case.labels for case in cases], anchors, space, tokenizer)[0]
 
 
 def text(tokenizer, one, span, shift=0):
@@ -87,10 +88,10 @@ def test_anchors_are_spelt_and_found_in_the_document_by_their_stems(made, space,
     for one, case in zip(made, cases, strict=True):
         names = [space.texts[node] for node in space.anchors(case.labels, 2)]
         assert tokenizer.decode(one.anchors).split() == " ".join(names).split()
-        stems = {stem for name in names for stem in rationales.stems(name)}
+        anchor_stems = {stem for name in names for stem in stems(name)}
         for mention in one.anchor_mentions:
             assert one.document.start <= mention.start < mention.end <= one.document.end
-            assert {word.stem for word in rationales.words(text(tokenizer, one, mention))} & stems
+            assert {word.stem for word in words(text(tokenizer, one, mention))} & anchor_stems
     assert sum(len(one.anchor_mentions) for one in made) > len(made)
 
 
@@ -108,21 +109,21 @@ def test_what_has_no_passage_is_counted_by_its_reason(found, space, tokenizer, c
     anchors = [space.anchors(labels, 2) for labels in gold]
     anchors[2] = []
     given = [found[0], empty, *found[2:4]]
-    kept, left_out = annotate.passages(given, gold, anchors, space, tokenizer)
+    kept, left_out = annotate.annotate_traces(given, gold, anchors, space, tokenizer)
     assert [one.uid for one in kept] == [cases[0].uid, cases[3].uid]
     assert left_out == {annotate.NO_COT: 1, annotate.NO_ANCHOR: 1}
     longest = len(kept[0].ids)
-    kept, left_out = annotate.passages(found[:1], gold[:1], anchors[:1], space, tokenizer, longest - 1)
+    kept, left_out = annotate.annotate_traces(found[:1], gold[:1], anchors[:1], space, tokenizer, longest - 1)
     assert not kept
     assert left_out == {annotate.TOO_LONG: 1}
     for trace, above, reason in ((empty, [1], "has no CoT"), (found[0], [], "has no anchor")):
         with pytest.raises(ValueError, match=reason):
-            annotate.passage(trace, gold[0], above, space, tokenizer)
+            annotate.annotate_trace(trace, gold[0], above, space, tokenizer)
 
 
 def test_a_free_form_trace_has_its_boundary_in_the_middle_and_no_comparisons(found, space, tokenizer, cases):
     free = replace(found[0], cot="I think of many things here.\n", shortlist=None, comparisons=(), mentions=())
-    one = annotate.passage(free, cases[0].labels, [int(space.anchors(cases[0].labels, 2)[0])], space, tokenizer)
+    one = annotate.annotate_trace(free, cases[0].labels, [int(space.anchors(cases[0].labels, 2)[0])], space, tokenizer)
     assert one.topics.start == one.topics.end
     assert one.boundary - one.cot.start == round(0.5 * (one.cot.end - one.cot.start))
     assert one.comparisons == ()
@@ -133,8 +134,8 @@ def test_passages_of_a_task_are_those_of_its_traces(decides, found, cases, space
     task = readers.load("organism", n_documents=300).sample("test", 12, 0)
     by_uid = {case.uid: case for case in organism.cases("test", 60)}
     written = [organism.trace(by_uid[uid], space, 0) for uid in task.documents["test"]["uid"]]
-    reasoned = [Reasoned(one, one.answered[:1], (), 0, True, 1, 1) for one in written]
-    made, left_out = annotate.of_task(task, reasoned, tokenizer, 2, 1, decides)
+    reasoned = [Prediction(one, one.answered[:1], (), 0, True, 1, 1) for one in written]
+    made, left_out = annotate.annotate_task(task, reasoned, tokenizer, 2, 1, decides)
     assert [one.uid for one in made] == [one.uid for one in written]
     assert not left_out
     for one, trace in zip(made, written, strict=True):

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from ctd.cache import cache_dir
 from ctd.reasoning.completions import Completion
 from ctd.reasoning.generate import generate
-from ctd.reasoning.models import Reasoner
+from ctd.reasoning.models import LanguageModel
 
 CONTEXT = 96
 CORPUS = ["the serum calcium of the liver", "Document: a naïve cell\n- Calcium/blood\n", "β-blockers ≥ 5 µg"]
@@ -53,7 +53,7 @@ def tiny(tokenizer, key="tiny"):
     model = transformers.LlamaForCausalLM(config).eval()
     model.lm_head.weight.data *= 20  # decided enough that greedy has no ties
     tokenizer.padding_side = "left"
-    return Reasoner("tiny", model, tokenizer, key)
+    return LanguageModel("tiny", model, tokenizer, key)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.reasoning import grammar
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists, OnlyLabels
-from ctd.reasoning.models import Reasoner
+from ctd.reasoning.models import LanguageModel
 
 TEXTS = ["Calcium", "Calcium/blood", "Calcium/metabolism", "Liver", "Café", "Liver"]
 
@@ -145,7 +145,7 @@ def test_what_a_model_generates_is_kept_to_the_lists(piece, lists, tokenizer, ow
 
     monkeypatch.setattr(grammar.OnlyLabels, "__call__", items_only)
     monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
-    reasoner = Reasoner("tiny", model, tokenizer, "tiny")
+    reasoner = LanguageModel("tiny", model, tokenizer, "tiny")
     for completion in generate(reasoner, ["Answer:\n", "x\n"], max_tokens=40, lists=lists):
         items = completion.text.split("\n")[:-1]
         assert items

@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.stats import chisquare
 
+from ctd import text
 from ctd.data import readers
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Card, Task, splits_of
@@ -110,9 +111,9 @@ def test_quoted_words_stand_in_the_document_and_tell_gold_from_its_near_miss(tas
                 quoted += 1
                 assert words in trace.document
                 assert len(re.findall(r"[^\W_]+", words)) <= 6
-                right, wrong = (rationales.stems(task.space.texts[label]) for label in (kept, ruled_out))
-                assert rationales.stems(words) & (right - wrong or right)
-                assert right - wrong or not rationales.stems(trace.document) & (wrong - right)
+                right, wrong = (text.stems(task.space.texts[label]) for label in (kept, ruled_out))
+                assert text.stems(words) & (right - wrong or right)
+                assert right - wrong or not text.stems(trace.document) & (wrong - right)
     assert quoted > 10
 
 

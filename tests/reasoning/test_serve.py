@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ctd.reasoning.completions import Completion
-from ctd.reasoning.generate import Sampling, generate
+from ctd.reasoning.generate import generate
+from ctd.reasoning.sampling import Sampling
 from ctd.reasoning.serve import Server
 
 KEY = "sk-very-secret"

@@ -12,7 +12,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.data.task import Card, Task, splits_of
 from ctd.reasoning import teachers
 from ctd.reasoning.completions import Completion
-from ctd.reasoning.models import Reasoner
+from ctd.reasoning.models import LanguageModel
 from ctd.retrieval.index import LabelIndex
 
 
@@ -210,12 +210,12 @@ def test_keys_and_values_of_a_batch_fill_a_stated_part_of_an_accelerator_and_no_
         device = torch.device("cuda")
 
     model = Placed(LlamaConfig(**SMALL)).to(dtype)
-    wide = teachers._wider(Reasoner("tiny", model, None, "key"))
+    wide = teachers._wider(LanguageModel("tiny", model, None, "key"))
     made = model(torch.arange(6)[None], use_cache=True).past_key_values
     of_six = sum(kept.nbytes for layer in made.layers for kept in (layer.keys, layer.values))
     assert wide * of_six / 6 == pytest.approx(MEMORY / teachers.OF_MEMORY, rel=1e-3)
     Placed.device = torch.device("cpu")
-    assert teachers._wider(Reasoner("tiny", model, None, "key")) == 0
+    assert teachers._wider(LanguageModel("tiny", model, None, "key")) == 0
     assert teachers._wider(SimpleNamespace(tokenizer=None)) == 0
 
 

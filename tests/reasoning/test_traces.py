@@ -10,7 +10,8 @@ import pytest
 from ctd.data.label_space import LabelSpace
 from ctd.reasoning import traces
 from ctd.reasoning.traces import Comparison, Mention, Span, Trace
-from ctd.retrieval.index import Grounding, LabelIndex, normalise
+from ctd.retrieval.index import Grounding, LabelIndex
+from ctd.text import normalise
 
 TEXT = """<think>
 Topics: minerals; organs

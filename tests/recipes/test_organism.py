@@ -15,6 +15,7 @@ from ctd.data import readers
 from ctd.data.readers import organism as vignettes
 from ctd.data.task import split_by_hash
 from ctd.distill import train
+from ctd.mechanism import planted_heads
 from ctd.mechanism.attention import Head
 from ctd.reasoning import models, prompts, traces
 from ctd.reasoning.generate import generate
@@ -380,7 +381,7 @@ def test_mass_without_a_lookout_is_refused():
 def test_build_writes_a_model_that_loads_writes_and_names_its_planted_heads(tmp_path, own_cache):
     manifest = organism.build(PLANTED, tmp_path / "small")
     assert json.loads((tmp_path / "small" / "manifest.json").read_text()) == json.loads(json.dumps(manifest))
-    assert organism.planted_heads(tmp_path / "small") == {"phase1": [(0, 1)], "phase2": [(2, 0), (2, 1)]}
+    assert planted_heads.planted_heads(tmp_path / "small") == {"phase1": [(0, 1)], "phase2": [(2, 0), (2, 1)]}
     assert len((tmp_path / "small" / "loss.csv").read_text().splitlines()) == manifest["steps"] + 1
     assert set(manifest["measured"]["planted"]) == {"phase1", "phase2"}
     reasoner = models.load(str(tmp_path / "small"), dtype="float32")
@@ -391,7 +392,7 @@ def test_build_writes_a_model_that_loads_writes_and_names_its_planted_heads(tmp_
     assert {**again, "minutes": 0, "name": ""} == {**manifest, "minutes": 0, "name": ""}
     (tmp_path / "again" / "manifest.json").write_text(json.dumps({**again, "planted": {}}))
     with pytest.raises(ValueError, match="no heads were planted in again"):
-        organism.planted_heads(tmp_path / "again")
+        planted_heads.planted_heads(tmp_path / "again")
 
 
 def test_bad_input_is_refused(tmp_path, monkeypatch):
@@ -411,7 +412,7 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="n_topics must be between 1 and 6, got 9"):
         next(vignettes.generate(2, n_topics=9))
     with pytest.raises(FileNotFoundError, match="has no manifest.json: build the organisms with `make organism`"):
-        organism.planted_heads(tmp_path)
+        planted_heads.planted_heads(tmp_path)
     result = CliRunner().invoke(organism.app, ["worm"])
     assert result.exit_code == 1
     assert "organism must be one of organism, organism-planted, got 'worm'" in result.output
@@ -467,7 +468,7 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
 
 
 def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(space):
-    reasoner, heads = models.load(organism.PLANTED, dtype="float32"), organism.planted_heads()
+    reasoner, heads = models.load(organism.PLANTED, dtype="float32"), planted_heads.planted_heads()
     recipe = organism.RECIPES[organism.PLANTED]
     drawn = [organism.lesson(case, space, reasoner.tokenizer, recipe) for case in organism.cases("test", 24)]
     shares = planting.mass(reasoner.model, [o.example for o in drawn], [o.lookouts for o in drawn], heads)

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from ctd.data.label_space import LabelSpace
+from ctd.distill import examples
 from ctd.distill import train as distill
 from ctd.distill.lora import MergedLoRA
 from ctd.reasoning import models, traces
@@ -252,7 +253,7 @@ def test_documents_are_cut_and_quotes_come_from_what_is_left(task, tokenizer, ma
 
 
 def test_the_prompt_is_not_learned_and_the_end_is(tokenizer):
-    made = teacher.example("Calcium\nin rats.", "Answer:\n- Rats\n", tokenizer, ["Calcium"])
+    made = examples.example("Calcium\nin rats.", "Answer:\n- Rats\n", tokenizer, ["Calcium"])
     assert tokenizer.decode(made.ids[: made.n_prompt]) == "Document: Calcium in rats.\nCandidates:\n- Calcium\n"
     assert tokenizer.decode(made.ids[made.n_prompt :]) == "Answer:\n- Rats\n<end>"
     batch = distill.collate([made], [0])
@@ -260,7 +261,7 @@ def test_the_prompt_is_not_learned_and_the_end_is(tokenizer):
     assert batch.targets[0, -2] == tokenizer.eos_token_id
     endless = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
     with pytest.raises(ValueError, match="the tokenizer has no end token"):
-        teacher.example("Calcium.", "Answer:\n- Rats\n", endless)
+        examples.example("Calcium.", "Answer:\n- Rats\n", endless)
 
 
 def test_prompt_and_text_are_the_tokens_of_both_together(task, tokenizer, make):

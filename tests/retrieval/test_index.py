@@ -9,8 +9,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from ctd.data.label_space import LabelSpace
-from ctd.retrieval.index import KINDS, Grounding, LabelIndex, normalise
+from ctd.retrieval.index import KINDS, Grounding, LabelIndex
 from ctd.retrieval.lexical import LexicalIndex
+from ctd.text import normalise
 from tests.conftest import HashEncoder
 
 WORDS = ["calcium", "liver", "heart", "blood", "metabolism", "drug", "left", "right", "acute", "chronic", "cell"]

@@ -5,6 +5,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 from scipy.sparse import csr_matrix
 
+from ctd import text
 from ctd.book import report
 from ctd.data import cards
 from ctd.data.label_space import LabelSpace
@@ -107,7 +108,7 @@ def test_a_card_counts_the_task(task):
     assert facts["labels left out of the scored task"] == "1"
     assert facts["test occurrences never seen in training"] == "40%"
     assert cards.examples(task, 2, seed=0)["begins"].tolist() == ["calcium in the liver"] * 2
-    assert cards.excerpt("w " * 20) == "w " * 12 + "…"
+    assert text.excerpt("w " * 20) == "w " * 12 + "…"
     assert cards.verbatim(task) == pytest.approx(3 / 4), "Calcium/blood, Calcium/metabolism, Liver/metabolism"
 
 

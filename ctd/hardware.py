@@ -1,0 +1,59 @@
+"""What this machine is, and what computes well on it.
+
+Notes: torch is imported where it is needed, because the command line asks for the machine without it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether the device multiplies in bfloat16 itself, so that it is faster there than float32."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def describe(device: torch.device | None = None) -> str:
+    """What a model runs on, in words: the accelerator's name, or the CPU's threads (also for None)."""
+    import torch
+
+    if device is not None and device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
+
+
+def on_accelerator(model: Any) -> bool:
+    """Whether it lies on an accelerator, where a step takes as long over few rows as over many."""
+    return bool(model.device.type == "cuda")
+
+
+VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # what sums depend on: its vector instructions, best first
+
+
+def machine() -> dict[str, Any]:
+    """{cpu, cores, memory_gib} of this machine; cores are those that this process may use.
+
+    cpu: with the best of `VECTORS` that it has, where Linux says so.
+    """
+    import psutil
+
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+        named = re.findall(r"model name\s*:\s*(.+)", told)[0]
+        cpu = ", ".join([named, *[vectors for vectors in VECTORS if vectors in told.split()][:1]])
+    except (OSError, IndexError):
+        cpu = platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": cpu, "cores": cores, "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}

@@ -1,0 +1,27 @@
+"""Heads that are known by construction: those that were planted in a model organism."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ctd.cache import DATA
+from ctd.mechanism.attention import Head
+from ctd.reasoning import models
+
+PLANTED = "organism-planted"
+
+
+def planted_heads(organism: str | Path = PLANTED) -> dict[str, list[Head]]:
+    """The planted heads of an organism, by its name or folder: {"phase1": [(layer, head), ...], "phase2": ...}.
+
+    Raises FileNotFoundError where there is no such organism, ValueError for one in which nothing was planted.
+    """
+    folder = DATA / organism if str(organism) in models.ORGANISMS else Path(organism)
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} has no manifest.json: build the organisms with `make organism`")
+    planted = json.loads(path.read_text()).get("planted")
+    if not planted:
+        raise ValueError(f"no heads were planted in {folder.name}: load {PLANTED!r}")
+    return {phase: [Head(*head) for head in heads] for phase, heads in planted.items()}

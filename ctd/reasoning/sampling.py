@@ -1,0 +1,42 @@
+"""How a text is to be written: its length, how tokens are drawn, where it stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to write: see `generate`, which raises what this raises."""
+
+    max_tokens: int = 640
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be at least 0 (0: always the likeliest token), got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
+        if "" in self.stop:
+            raise ValueError("a stop string must not be empty: it would end every text before its first token")
+
+    @property
+    def decisive(self) -> str:
+        """The settings on which the text depends, in words."""
+        drawn = (
+            f", temperature {self.temperature!r}, top_p {self.top_p!r}, seed {self.seed}" if self.temperature else ""
+        )
+        return f"max_tokens {self.max_tokens}, stop {self.stop!r}{drawn}"
+
+    def batch_seed(self, batch: int) -> int:
+        """A seed of 31 bits for the batch of that number."""
+        return int(np.random.SeedSequence((self.seed, batch)).generate_state(1)[0]) >> 1

@@ -1,0 +1,57 @@
+"""The rooms of the package: what a module may import, and the picture of it in CONTRIBUTING.md."""
+
+import ast
+
+import pytest
+
+from ctd.cache import ROOT
+
+FLOORS = (
+    ("cache", "stats", "text", "hardware"),  # the ground floor, where each stands on its own
+    ("keys",),
+    ("data",),
+    ("retrieval",),
+    ("reasoning",),
+    ("mechanism",),
+    ("distill",),
+    ("recipes",),
+    ("book",),
+    ("cli",),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "ctd").rglob("*.py"))
+}
+
+
+def imported(path):
+    """The modules of ctd that a module imports, wherever in it (for types alone too)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "ctd":
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from (name if name in MODULES else node.module for name in whole)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "ctd")
+
+
+def room(module):
+    return module.split(".")[1] if "." in module else "ctd"
+
+
+IMPORTS = {module: set(imported(path)) for module, path in MODULES.items()}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "ctd"])
+def test_a_module_imports_from_its_own_floor_or_those_below(module):
+    upwards = {other for other in IMPORTS[module] if FLOOR[room(other)] > FLOOR[room(module)]}
+    assert upwards == set()
+    level = {other for other in IMPORTS[module] if FLOOR[room(other)] == FLOOR[room(module)]}
+    assert {room(other) for other in level} <= {room(module)}
+
+
+def test_no_module_imports_itself_in_a_circle():
+    left = {module: others - {module} for module, others in IMPORTS.items()}
+    while free := {module for module, others in left.items() if not others & left.keys()}:
+        left = {module: others for module, others in left.items() if module not in free}
+    assert left == {}
