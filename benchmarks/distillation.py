@@ -50,7 +50,7 @@ def main(
     mixed = of.mixed
     prepared = {}
     for way in ways:
-        student = students.shallower(of.reasoner.model, layers).train()
+        student = students.shallower(of.language_model.model, layers).train()
         prepared[way.name] = train.Taught(student, experiment.loss_of(of, way, student), mixed)
     seconds: dict[str, list[float]] = {name: [] for name in prepared}
     for run in track(range(runs + 1), description="timing"):
@@ -64,12 +64,14 @@ def main(
                     seconds[name].append((time.perf_counter() - began) / batch.ids.numel())
     show(f"{teacher}, {layers} layers, {batch_tokens} tokens a step", seconds, "cot")
     if importlib.util.find_spec("trl"):
-        beside_trl(of.reasoner, examples, layers, batch_tokens, runs * len(batches), mixed)
+        beside_trl(of.language_model, examples, layers, batch_tokens, runs * len(batches), mixed)
     else:
         Console().print("TRL is not installed (pip install .[crosscheck]): not compared with its trainer")
 
 
-def beside_trl(reasoner: Any, examples: Sequence[Example], layers: int, batch_tokens: int, n: int, mixed: bool) -> None:
+def beside_trl(
+    language_model: Any, examples: Sequence[Example], layers: int, batch_tokens: int, n: int, mixed: bool
+) -> None:
     """Whole steps, optimizer included, of `distill.train` and of SFTTrainer, on texts cut to one length."""
     length = sorted(len(one.ids) for one in examples)[len(examples) // 4]
     cut = [one._replace(ids=one.ids[:length]) for one in examples if length <= len(one.ids)]
@@ -78,9 +80,9 @@ def beside_trl(reasoner: Any, examples: Sequence[Example], layers: int, batch_to
     seconds: dict[str, list[float]] = {"SFTTrainer": [], "ctd.distill.train": []}
     for _ in range(2):  # in turn; the first steps of each warm up
         for name, step in (("SFTTrainer", trl_steps), ("ctd.distill.train", own_steps)):
-            student = students.shallower(reasoner.model, layers)
+            student = students.shallower(language_model.model, layers)
             seconds[name] += [
-                one / (rows * length) for one in step(student, reasoner.tokenizer, cut, rows, n, mixed)[3:]
+                one / (rows * length) for one in step(student, language_model.tokenizer, cut, rows, n, mixed)[3:]
             ]
     show(f"beside TRL: {rows} texts of {length} tokens a step", seconds, "SFTTrainer")
 

@@ -136,7 +136,7 @@ class School:
     """
 
     teacher: Teacher
-    reasoner: LanguageModel
+    language_model: LanguageModel
     task: Task
     index: LabelIndex
     plan: Plan
@@ -169,17 +169,17 @@ class School:
         """Whether students are trained in mixed precision: where the teacher is in bfloat16. An organism never is: what
         its students learn is the same on every processor.
         """
-        return self.reasoner.model.dtype == torch.bfloat16
+        return self.language_model.model.dtype == torch.bfloat16
 
     @property
     def held(self) -> list[train.Example]:
         """The teacher's traces about the test documents."""
         traces = [one.trace for one in self.own if one.trace.cot]
-        return [examples.example(one.document, format_trace(one), self.reasoner.tokenizer) for one in traces]
+        return [examples.example(one.document, format_trace(one), self.language_model.tokenizer) for one in traces]
 
     def examples(self, arm: Arm) -> list[train.Example]:
         """The traces as an arm learns them: prompt and trace, or prompt and answer."""
-        tokenizer: Any = self.reasoner.tokenizer
+        tokenizer: Any = self.language_model.tokenizer
         end = [tokenizer.eos_token_id]
         if arm.teaching != "answer":
             return [train.Example([*one.ids, *end], one.cot.start + 1) for one in self.passages]
@@ -201,10 +201,10 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
     Raises ValueError for a teacher behind a server, a split that the task has not, or where fewer than two traces can
     be learned from.
     """
-    reasoner = teacher.reasoner
+    language_model = teacher.language_model
     if plan.split not in task.documents:
         raise ValueError(f"split must be one of {', '.join(task.documents)}, got {plan.split!r}")
-    if not isinstance(reasoner, LanguageModel):
+    if not isinstance(language_model, LanguageModel):
         raise ValueError("a student is taught what its teacher computes: load the teacher here, not behind a server")
     drawn = task.sample("train", plan.n_traces, seed)
     documents, uids = (list(drawn.documents["train"][column]) for column in ("text", "uid"))
@@ -218,23 +218,23 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
         [one.ranking for one in written],
         drawn.documents["train"]["labels"] if flat else drawn.topics("train", plan.topic_depth, plan.n_topics),
         task.space,
-        reasoner.tokenizer,
-        architecture.context(reasoner.model),
+        language_model.tokenizer,
+        architecture.context(language_model.model),
     )
     if len(made) < 2:
         raise ValueError(f"a student needs at least 2 traces to learn from, got {len(made)} ({dict(left_out)})")
     tests = list(task.documents[plan.split]["text"])[: plan.n_test]
     own = teachers.reason(teacher, tests, index, max_tokens=plan.max_tokens, seed=seed, desc="the teacher's answers")
     learned = [traces[one.uid] for one in made]
-    return School(teacher, reasoner, task, index, plan, made, learned, own, dict(left_out))
+    return School(teacher, language_model, task, index, plan, made, learned, own, dict(left_out))
 
 
 @lru_cache(maxsize=8)
 def teacher_heads(of: School) -> dict[str, list[Head]]:
     """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
     if not of.plan.n_heads:
-        return planted_heads.planted_heads(of.reasoner.name)
-    return students.by_score(_rankings(of, of.reasoner.model), of.plan.n_heads)
+        return planted_heads.planted_heads(of.language_model.name)
+    return students.by_score(_rankings(of, of.language_model.model), of.plan.n_heads)
 
 
 def _rankings(of: School, model: Any) -> dict[str, list[Head]]:
@@ -247,7 +247,7 @@ def _rankings(of: School, model: Any) -> dict[str, list[Head]]:
 def teacher_signals(of: School) -> Stored:
     """What those heads compute along every trace, read once and kept in the cache."""
     with _one_thread():
-        return signals.stored(of.reasoner.model, of.reasoner.key, of.passages, teacher_heads(of))
+        return signals.stored(of.language_model.model, of.language_model.key, of.passages, teacher_heads(of))
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +286,9 @@ def run(
     missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
     if any(arm.teaching == "mechanistic" for arm, _ in missing):
         teacher_signals(of)  # before the processes that share them begin
-    workers = min(workers or _side_by_side(of.reasoner.model), len(missing), of.plan.n_steps * len(missing) // STARTING)
+    workers = min(
+        workers or _side_by_side(of.language_model.model), len(missing), of.plan.n_steps * len(missing) // STARTING
+    )
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="students", unit=" runs") as bar:
         if workers > 1:
             try:
@@ -381,9 +383,9 @@ def taught(of: School, arm: Arm, seed: int, home: Path, live: bool = False) -> t
 
 def _beginner(of: School, seed: int) -> Any:
     """The student before it is taught, where its teacher is."""
-    plan, teacher = of.plan, of.reasoner.model
+    plan, teacher = of.plan, of.language_model.model
     if plan.student:
-        return students.load(plan.student, of.reasoner.tokenizer)
+        return students.load(plan.student, of.language_model.tokenizer)
     if plan.student_heads:
         return students.narrower(teacher, plan.layers, plan.student_heads, seed).to(teacher.device)
     return students.shallower(teacher, plan.layers).to(teacher.device)
@@ -402,7 +404,7 @@ def _teach(of: School, arm: Arm, seed: int, home: Path) -> None:
     student, log = taught(of, arm, seed, home)
     own = digest([key(of, arm, seed), str(len(log))])
     began = time.perf_counter()
-    told = replace(of.teacher, reasoner=LanguageModel(arm.name, student, of.reasoner.tokenizer, own))
+    told = replace(of.teacher, language_model=LanguageModel(arm.name, student, of.language_model.tokenizer, own))
     mode: teachers.Mode = "answer" if arm.teaching == "answer" else "trace"
     written = teachers.reason(
         told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
@@ -463,16 +465,16 @@ def loss_of(of: School, arm: Arm, student: Any, live: bool = False) -> train.Los
     if of.plan.matching == "score":
         mine = {phase: ranking[: len(theirs[phase])] for phase, ranking in _rankings(of, student).items()}
     else:
-        mine = {phase: students.by_depth(of.reasoner.model, student, found) for phase, found in theirs.items()}
+        mine = {phase: students.by_depth(of.language_model.model, student, found) for phase, found in theirs.items()}
     width = architecture.shape(student).width
-    signalled = signals.Live(of.reasoner.model, of.passages, theirs) if live else teacher_signals(of)
+    signalled = signals.Live(of.language_model.model, of.passages, theirs) if live else teacher_signals(of)
     words = _loss_of_words(of, arm.words)
     return losses.Mechanistic(of.passages, signalled, mine, arm.weights, width, arm.fade, words)
 
 
 def _loss_of_words(of: School, teaching: Literal["answer", "cot", "fkl", "rkl"]) -> train.Loss:
     if teaching == "fkl" or teaching == "rkl":
-        return losses.TokenDistillation(of.reasoner.model, teaching)
+        return losses.TokenDistillation(of.language_model.model, teaching)
     return train.token_loss
 
 
@@ -498,7 +500,7 @@ def key(of: School, arm: Arm, seed: int) -> str:
     teaching = arm.teaching if arm.words == "cot" else f"{arm.teaching} on {arm.words}"
     told = [plan, teaching, arm.time, weights, arm.fade, seed]
     texts = [np.array(one.ids, np.int64).tobytes() for one in of.passages]
-    return digest([FORMAT, of.reasoner.key, json.dumps(told), *of.texts, *texts])[:32]
+    return digest([FORMAT, of.language_model.key, json.dumps(told), *of.texts, *texts])[:32]
 
 
 def _read(home: Path, arm: str, seed: int) -> Outcome:

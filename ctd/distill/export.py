@@ -51,7 +51,7 @@ def teach(
     student, log = experiment.taught(of, arm, seed, work, live)
     manifest = {
         "name": out.name,
-        "teacher": of.reasoner.name,
+        "teacher": of.language_model.name,
         "arm": asdict(arm),
         "plan": asdict(plan),
         "recipe": {"document_tokens": of.teacher.document_tokens},
@@ -67,7 +67,7 @@ def teach(
     if processes.is_main_process:
         with atomic(out) as scratch:
             student.to(torch.bfloat16).save_pretrained(scratch)
-            of.reasoner.tokenizer.save_pretrained(scratch)
+            of.language_model.tokenizer.save_pretrained(scratch)
             shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         (work / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # another run may teach the same student

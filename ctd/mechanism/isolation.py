@@ -28,9 +28,9 @@ from ctd.retrieval.shortlists import Shortlist
 KINDS = ("own", "retrieved", "oracle", "corrupted")
 
 
-def own(reasoned: Sequence[Prediction]) -> list[list[int]]:
+def own(predictions: Sequence[Prediction]) -> list[list[int]]:
     """What each document's trace shortlisted, in its order; nothing where the trace marks no shortlist."""
-    return [list(one.trace.shortlisted) for one in reasoned]
+    return [list(one.trace.shortlisted) for one in predictions]
 
 
 def sizes(shortlists: Sequence[Sequence[int]], size: int) -> list[int]:
@@ -47,14 +47,14 @@ def cut_to(shortlist: Shortlist, wanted: Sequence[int]) -> list[list[int]]:
 class Isolated:
     """A teacher's phases on a task's test documents, each by itself.
 
-    reasoned: what it wrote. given: the four shortlists of each document, by `KINDS`. outputs: the ranking that its
+    predictions: what it wrote. given: the four shortlists of each document, by `KINDS`. outputs: the ranking that its
     refinement makes of each.
     """
 
     teacher: Teacher
     task: Task
     index: LabelIndex
-    reasoned: list[Prediction]
+    predictions: list[Prediction]
     given: dict[str, list[list[int]]]
     outputs: dict[str, Shortlist]
 
@@ -77,21 +77,21 @@ def isolate(
     """
     documents, uids = (list(task.documents["test"][column]) for column in ("text", "uid"))
     ask = partial(teachers.reason, teacher, documents, index, uids=uids, max_tokens=max_tokens, seed=seed)
-    reasoned = ask()
-    given = shortlists(task, index, reasoned, size, corruption, n_near_misses, seed)
-    places = max(cutoff, *(len(one.ranking) for one in reasoned))
-    outputs = {"own": teachers.rankings(reasoned, places, refined=True)}
+    predictions = ask()
+    given = shortlists(task, index, predictions, size, corruption, n_near_misses, seed)
+    places = max(cutoff, *(len(one.ranking) for one in predictions))
+    outputs = {"own": teachers.rankings(predictions, places, refined=True)}
     for name in KINDS[1:]:
-        told = zip(reasoned, given[name], strict=True)
+        told = zip(predictions, given[name], strict=True)
         begun = [teachers.handed(one.trace, labels, task.space.texts) for one, labels in told]
         outputs[name] = teachers.rankings(ask(begun=begun, desc=f"refining {name}"), places, refined=True)
-    return Isolated(teacher, task, index, reasoned, given, outputs)
+    return Isolated(teacher, task, index, predictions, given, outputs)
 
 
 def shortlists(
     task: Task,
     index: LabelIndex,
-    reasoned: Sequence[Prediction],
+    predictions: Sequence[Prediction],
     size: int = 0,
     corruption: float = 0.5,
     n_near_misses: int = 10,
@@ -99,13 +99,13 @@ def shortlists(
 ) -> dict[str, list[list[int]]]:
     """The four shortlists of each test document, by `KINDS`.
 
-    reasoned: what the teacher wrote about them. size: as in `sizes`. corruption: the share of places that is another
+    predictions: what the teacher wrote about them. size: as in `sizes`. corruption: the share of places that is another
     document's. n_near_misses: in the oracle's shortlist at most. The book's own where it has them: see
     `ctd.reasoning.candidate_lists`. Raises what `corrupted` raises.
     """
 
     def make() -> dict[str, list[list[int]]]:
-        listed, gold = own(reasoned), task.gold("test")
+        listed, gold = own(predictions), task.gold("test")
         wanted = sizes(listed, size)
         found = sl.retrieve_scored(index, task, "test", max(wanted))
         near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)
@@ -118,7 +118,9 @@ def shortlists(
         return dict(zip(KINDS, given, strict=True))
 
     settings = {"size": size, "corruption": corruption, "n_near_misses": n_near_misses, "seed": seed}
-    return candidate_lists.lists(index, task, "test", settings | {"written": [one.trace.cot for one in reasoned]}, make)
+    return candidate_lists.lists(
+        index, task, "test", settings | {"written": [one.trace.cot for one in predictions]}, make
+    )
 
 
 def oracle(

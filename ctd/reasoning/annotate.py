@@ -150,7 +150,7 @@ def annotate_traces(
 
 def annotate_task(
     task: Task,
-    reasoned: Sequence[Prediction],
+    predictions: Sequence[Prediction],
     tokenizer: PreTrainedTokenizerBase,
     topic_depth: int = 0,
     n_topics: int = 2,
@@ -165,10 +165,10 @@ def annotate_task(
     """
     right = [
         one.ranking if decides == "answer" else gold.indices.tolist()
-        for one, gold in zip(reasoned, task.gold("test"), strict=True)
+        for one, gold in zip(predictions, task.gold("test"), strict=True)
     ]
     anchors = task.topics("test", topic_depth, n_topics)
-    return annotate_traces([one.trace for one in reasoned], right, anchors, task.space, tokenizer, longest)
+    return annotate_traces([one.trace for one in predictions], right, anchors, task.space, tokenizer, longest)
 
 
 def _topics(trace: Trace) -> Span:

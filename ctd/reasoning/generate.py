@@ -122,12 +122,12 @@ def _empty(row: int) -> str:
 
 
 def _tokens(
-    reasoner: LanguageModel, prompts: Sequence[str], max_tokens: int, max_prompt_tokens: int | None
+    language_model: LanguageModel, prompts: Sequence[str], max_tokens: int, max_prompt_tokens: int | None
 ) -> list[list[int]]:
     """The prompts' token ids, all of them within bounds."""
-    encoded: Any = reasoner.tokenizer(list(prompts), add_special_tokens=False, truncation=False, verbose=False)
+    encoded: Any = language_model.tokenizer(list(prompts), add_special_tokens=False, truncation=False, verbose=False)
     ids: list[list[int]] = encoded["input_ids"]
-    context = getattr(reasoner.model.config.get_text_config(), "max_position_embeddings", None)
+    context = getattr(language_model.model.config.get_text_config(), "max_position_embeddings", None)
     for row, tokens in enumerate(ids):
         if not tokens:
             raise ValueError(_empty(row))
@@ -144,11 +144,13 @@ def _tokens(
 
 
 def _kept(
-    reasoner: LanguageModel, settings: Sequence[str], together: list[list[int]], lists: LabelLists | None
+    language_model: LanguageModel, settings: Sequence[str], together: list[list[int]], lists: LabelLists | None
 ) -> Kept:
     """What is kept of these batches, in the cache or with the book."""
     told = [*settings, repr(together), lists.key if lists else ""]
-    own, in_book = (digest([FORMAT, key, *told]) if key else "" for key in (reasoner.key, reasoner.book_key))
+    own, in_book = (
+        digest([FORMAT, key, *told]) if key else "" for key in (language_model.key, language_model.book_key)
+    )
     return Kept(own, together, in_book)
 
 
@@ -170,7 +172,7 @@ def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: in
 
 
 def _write_all(
-    reasoner: LanguageModel,
+    language_model: LanguageModel,
     ids: Sequence[list[int]],
     batches: Sequence[list[int]],
     missing: Sequence[int],
@@ -183,22 +185,22 @@ def _write_all(
             # What is drawn depends on seed and batch alone, and the caller's own draws not on what is drawn here.
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(sampling.batch_seed(number))
-                completions = _write(reasoner, rows, sampling, lists)
+                completions = _write(language_model, rows, sampling, lists)
         except torch.OutOfMemoryError as error:
             longest = max(map(len, rows)) + sampling.max_tokens
             raise MemoryError(
                 f"{len(rows)} prompts of up to {longest} tokens, max_tokens counted, do not fit the memory of "
-                f"{reasoner.model.device}: lower batch_tokens below {len(rows) * longest}"
+                f"{language_model.model.device}: lower batch_tokens below {len(rows) * longest}"
             ) from error
         yield number, completions
 
 
 def _write(
-    reasoner: LanguageModel, rows: Sequence[list[int]], sampling: Sampling, lists: LabelLists | None = None
+    language_model: LanguageModel, rows: Sequence[list[int]], sampling: Sampling, lists: LabelLists | None = None
 ) -> list[Completion]:
     """One batch's completions, in the order of its rows of prompt tokens."""
-    model: Any = reasoner.model
-    tokenizer: Any = reasoner.tokenizer
+    model: Any = language_model.model
+    tokenizer: Any = language_model.tokenizer
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
     drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}

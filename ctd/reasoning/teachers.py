@@ -58,7 +58,7 @@ class Teacher:
     losses: the file of its loss curve, or None.
     """
 
-    reasoner: LanguageModel | Server
+    language_model: LanguageModel | Server
     tuned: bool
     document_tokens: int
     manifest: Mapping[str, Any]
@@ -144,7 +144,7 @@ def reason(
     for name, given in (("candidates", candidates), ("begun", begun), ("uids", uids)):
         if given is not None and len(given) != len(documents):
             raise ValueError(f"{name} needs one entry a document ({len(documents)}), got {len(given)}")
-    tokenizer = teacher.reasoner.tokenizer
+    tokenizer = teacher.language_model.tokenizer
     seen = list(documents)
     if tokenizer is not None:
         seen = [prompts.cut(document, tokenizer, teacher.document_tokens) for document in documents]
@@ -160,11 +160,11 @@ def reason(
         for document, listed in zip(seen, candidates or [()] * len(documents), strict=True)
     ]
     written = generate(
-        teacher.reasoner,
+        teacher.language_model,
         [a + b for a, b in zip(asked, begun, strict=True)],
         max_tokens=max_tokens,
         batch_tokens=BATCH_TOKENS,
-        wider=_wider(teacher.reasoner),
+        wider=_wider(teacher.language_model),
         lists=_label_lists(index.space, tokenizer) if teacher.tuned else None,
         seed=seed,
         desc=desc,
@@ -172,13 +172,13 @@ def reason(
     return read(written, begun, seen, index, uids or [""] * len(documents))
 
 
-def _wider(reasoner: LanguageModel | Server) -> int:
+def _wider(language_model: LanguageModel | Server) -> int:
     """Tokens of a batch on an accelerator, for one of a kind the same: the batch decides a sum's last bit. Else 0."""
-    if not isinstance(reasoner, LanguageModel) or not hardware.on_accelerator(reasoner.model):
+    if not isinstance(language_model, LanguageModel) or not hardware.on_accelerator(language_model.model):
         return 0
-    of, bits = architecture.shape(reasoner.model), torch.finfo(reasoner.model.dtype).bits
+    of, bits = architecture.shape(language_model.model), torch.finfo(language_model.model.dtype).bits
     of_a_token = 2 * of.layers * of.key_heads * of.head_size * bits // 8
-    return torch.cuda.get_device_properties(reasoner.model.device).total_memory // OF_MEMORY // of_a_token
+    return torch.cuda.get_device_properties(language_model.model.device).total_memory // OF_MEMORY // of_a_token
 
 
 @lru_cache(maxsize=2)
@@ -203,7 +203,7 @@ def in_mode(
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     if mode == "zero-shot":
-        teacher = replace(teacher, reasoner=models.load(models.SMOLLM2), tuned=False)
+        teacher = replace(teacher, language_model=models.load(models.SMOLLM2), tuned=False)
         return reason(teacher, documents, index, max_tokens=max_tokens, seed=seed, desc=mode)
     if mode == "answer":
         return reason(teacher, documents, index, mode="answer", max_tokens=max_tokens, seed=seed, desc=mode)
@@ -230,7 +230,7 @@ def read(
         traces.read(text, index.space, _Asked(unknown))
         unknown.update(dict.fromkeys(text[first:last] for first, last in _answer_items(text, len(start))))
     grounded = dict(zip(unknown, index.ground(list(unknown)), strict=True)) if unknown else {}
-    reasoned = []
+    predictions = []
     for text, start, completion, document, uid in zip(texts, begun, written, documents, uids, strict=True):
         scores: dict[int, float] = {}
         spans = _answer_items(text, len(start))
@@ -245,10 +245,10 @@ def read(
         listed = _shortlisted(trace, text, completion, len(start))
         sums = {label: (label in listed, score + listed.get(label, 0.0)) for label, score in scores.items()}
         ranking = tuple(sorted(refined, key=sums.__getitem__, reverse=True))
-        reasoned.append(
+        predictions.append(
             Prediction(trace, ranking, refined, completion.n_tokens, completion.finished, len(spans), exact)
         )
-    return reasoned
+    return predictions
 
 
 def _shortlisted(trace: Trace, text: str, completion: Completion, n_begun: int) -> dict[int, float]:
@@ -284,12 +284,12 @@ def _answer_items(text: str, n_begun: int) -> list[tuple[int, int]]:
     return [span for span in found if span[0] >= n_begun]
 
 
-def rankings(reasoned: Sequence[Prediction], places: int, refined: bool = False) -> np.ndarray:
+def rankings(predictions: Sequence[Prediction], places: int, refined: bool = False) -> np.ndarray:
     """The rankings as a shortlist [documents, places], -1 where the answer was shorter.
 
     refined: those by the answer alone.
     """
-    return as_array([(one.refined if refined else one.ranking)[:places] for one in reasoned], places)
+    return as_array([(one.refined if refined else one.ranking)[:places] for one in predictions], places)
 
 
 def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
@@ -299,25 +299,25 @@ def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
     return whole[: whole.index("Compare:\n") + len("Compare:\n")] if "Compare:\n" in whole else whole
 
 
-def summary(reasoned: Sequence[Prediction]) -> pd.DataFrame:
+def summary(predictions: Sequence[Prediction]) -> pd.DataFrame:
     """What was written, counted: one row a fact, columns fact, value and unit."""
-    n = len(reasoned)
-    items = sum(one.n_items for one in reasoned)
-    errors = [one.trace.error for one in reasoned]
+    n = len(predictions)
+    items = sum(one.n_items for one in predictions)
+    errors = [one.trace.error for one in predictions]
     facts = [
         ("documents", n, "documents"),
-        ("ended by itself", sum(one.finished for one in reasoned) / n, "fraction"),
+        ("ended by itself", sum(one.finished for one in predictions) / n, "fraction"),
         ("in the format to the letter", errors.count("") / n, "fraction"),
         ("read with an error, kept", sum(bool(error) for error in errors), "documents"),
-        ("without an answer", sum(not one.ranking for one in reasoned), "documents"),
+        ("without an answer", sum(not one.ranking for one in predictions), "documents"),
         (
             "answer lines that are a label to the letter",
-            sum(one.n_exact for one in reasoned) / max(items, 1),
+            sum(one.n_exact for one in predictions) / max(items, 1),
             "fraction",
         ),
-        ("tokens written, mean", sum(one.n_tokens for one in reasoned) / n, "tokens"),
-        ("labels shortlisted, mean", sum(len(one.trace.shortlisted) for one in reasoned) / n, "labels"),
-        ("labels answered, mean", sum(len(one.ranking) for one in reasoned) / n, "labels"),
+        ("tokens written, mean", sum(one.n_tokens for one in predictions) / n, "tokens"),
+        ("labels shortlisted, mean", sum(len(one.trace.shortlisted) for one in predictions) / n, "labels"),
+        ("labels answered, mean", sum(len(one.ranking) for one in predictions) / n, "labels"),
     ]
     return pd.DataFrame(facts, columns=["fact", "value", "unit"])
 

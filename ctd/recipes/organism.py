@@ -343,17 +343,17 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
     the own shortlist's codes of each named category, drawn (expected value). planted: see `_mechanism`.
     """
     space = vignettes.label_space()
-    reasoner = models.load(str(folder), dtype="float32")
-    lists = LabelLists(space, reasoner.tokenizer)
+    language_model = models.load(str(folder), dtype="float32")
+    lists = LabelLists(space, language_model.tokenizer)
     drawn = cases("test", recipe.n_test, recipe.n_topics)
-    lessons = [lesson(case, space, reasoner.tokenizer, recipe) for case in drawn]
+    lessons = [lesson(case, space, language_model.tokenizer, recipe) for case in drawn]
     asked = [prompts.plain(case.text) for case in drawn]
     right = [re.split(r"(?<=\nCompare:\n)", traces.format(one.trace))[0] for one in lessons]
     longest = max(len(one.example.ids) - one.example.n_prompt for one in lessons) + 40
 
     def written(begun: Sequence[str]) -> list[Trace]:
         given = [prompt + start for prompt, start in zip(asked, begun, strict=True)]
-        done = generate(reasoner, given, max_tokens=longest, lists=lists, desc="measuring")
+        done = generate(language_model, given, max_tokens=longest, lists=lists, desc="measuring")
         return [
             traces.read(start + one.text, space, uid=case.uid, document=case.text)
             for start, one, case in zip(begun, done, drawn, strict=True)
@@ -379,7 +379,7 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
             np.mean([_drawn(one, names, case, space) for one, names, case in zip(own, named, drawn, strict=True)])
         ),
     }
-    return measured | ({"planted": _mechanism(reasoner.model, lessons, recipe)} if recipe.planted else {})
+    return measured | ({"planted": _mechanism(language_model.model, lessons, recipe)} if recipe.planted else {})
 
 
 def _topics(written: Trace, space: LabelSpace) -> set[int]:

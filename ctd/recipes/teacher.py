@@ -171,18 +171,18 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
     work = work or cache_dir("training", f"{models.TEACHER}-{digest([json.dumps(asdict(recipe))])[:16]}")
     began = time.perf_counter()
     task, index = teachers.with_topics(readers.load("mesh"), encoders.load(recipe.encoder), recipe.n_clusters)
-    reasoner = models.load(models.SMOLLM2, dtype="bfloat16")
-    adapters = lora.MergedLoRA(reasoner.model, recipe.rank, recipe.alpha, recipe.seed)
+    language_model = models.load(models.SMOLLM2, dtype="bfloat16")
+    adapters = lora.MergedLoRA(language_model.model, recipe.rank, recipe.alpha, recipe.seed)
     watched = task.sample("validation", recipe.n_validation, recipe.seed)
     log, n_examples, n_tokens = [], 0, 0
     for number in range(len(recipe.passes)):
-        learned = examples(task, "train", index, reasoner.tokenizer, recipe, number)
-        held_out = examples(watched, "validation", index, reasoner.tokenizer, recipe, number)
+        learned = examples(task, "train", index, language_model.tokenizer, recipe, number)
+        held_out = examples(watched, "validation", index, language_model.tokenizer, recipe, number)
         tokens = sum(len(one.ids) for one in learned)
         print(f"pass {number + 1}: {len(learned):,} examples, {tokens:,} tokens, after {_minutes(began)} minutes")
         desc = f"{models.TEACHER}, pass {number + 1}"
         steps = train.train(
-            reasoner.model, learned, recipe.settings, work / str(number + 1), adapters, held_out, desc=desc
+            language_model.model, learned, recipe.settings, work / str(number + 1), adapters, held_out, desc=desc
         )
         log += [{"pass": number + 1, **row} for row in steps]
         n_examples, n_tokens = n_examples + len(learned), n_tokens + tokens
@@ -194,7 +194,7 @@ def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = 
         "tokens": n_tokens,
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
-        "hardware": f"{hardware.describe(reasoner.model.device)}, bfloat16",
+        "hardware": f"{hardware.describe(language_model.model.device)}, bfloat16",
         "validation_loss": log[-1]["validation"],
     }
     with atomic(folder) as scratch:

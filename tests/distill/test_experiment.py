@@ -34,7 +34,7 @@ def school():
 
 
 def test_every_arm_learns_the_same_traces(school):
-    tokenizer = school.reasoner.tokenizer
+    tokenizer = school.language_model.tokenizer
     whole = school.examples(COT)
     assert len(whole) == len(school.passages) == 6
     for example, trace in zip(whole, school.traces, strict=True):
@@ -63,10 +63,10 @@ def test_fewer_traces_than_were_asked_for_are_said_to_be_fewer(school):
 
 def test_the_teacher_knows_its_own_words_about_the_test_documents_best(school):
     assert len(school.held) == 4
-    text = school.reasoner.tokenizer.decode(school.held[0].ids)
+    text = school.language_model.tokenizer.decode(school.held[0].ids)
     assert " ".join(school.texts[0].split())[:60] in text
-    teacher = experiment.word_probability(school.reasoner.model, school.held)
-    log_p = school.reasoner.model(torch.tensor([school.held[0].ids])).logits[0].log_softmax(-1)
+    teacher = experiment.word_probability(school.language_model.model, school.held)
+    log_p = school.language_model.model(torch.tensor([school.held[0].ids])).logits[0].log_softmax(-1)
     ids, n_prompt, _ = school.held[0]
     wanted = torch.stack([log_p[at - 1, ids[at]] for at in range(n_prompt, len(ids))]).mean().exp()
     assert teacher[0] == pytest.approx(wanted.item(), rel=0.02)
@@ -76,8 +76,8 @@ def test_the_teacher_knows_its_own_words_about_the_test_documents_best(school):
 
 def test_students_are_trained_in_their_teachers_precision(school):
     assert not school.mixed, "an organism's students learn the same on every processor"
-    half = copy.deepcopy(school.reasoner.model).bfloat16()
-    assert replace(school, reasoner=replace(school.reasoner, model=half)).mixed
+    half = copy.deepcopy(school.language_model.model).bfloat16()
+    assert replace(school, language_model=replace(school.language_model, model=half)).mixed
 
 
 def test_a_student_is_kept_and_read_again(school, tmp_path, monkeypatch):
@@ -266,7 +266,7 @@ def test_bad_input(school, tmp_path):
             replace(PLAN, **{name: value})
     with pytest.raises(ValueError, match="words must be one of cot, fkl, rkl, got 'jsd'"):
         replace(FULL, words="jsd")
-    served = replace(school.teacher, reasoner=None)
+    served = replace(school.teacher, language_model=None)
     with pytest.raises(ValueError, match="load the teacher here, not behind a server"):
         experiment.school(served, school.task, school.index, PLAN)
     with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'dev'"):

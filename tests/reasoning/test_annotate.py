@@ -134,8 +134,8 @@ def test_passages_of_a_task_are_those_of_its_traces(decides, found, cases, space
     task = readers.load("organism", n_documents=300).sample("test", 12, 0)
     by_uid = {case.uid: case for case in organism.cases("test", 60)}
     written = [organism.trace(by_uid[uid], space, 0) for uid in task.documents["test"]["uid"]]
-    reasoned = [Prediction(one, one.answered[:1], (), 0, True, 1, 1) for one in written]
-    made, left_out = annotate.annotate_task(task, reasoned, tokenizer, 2, 1, decides)
+    predictions = [Prediction(one, one.answered[:1], (), 0, True, 1, 1) for one in written]
+    made, left_out = annotate.annotate_task(task, predictions, tokenizer, 2, 1, decides)
     assert [one.uid for one in made] == [one.uid for one in written]
     assert not left_out
     for one, trace in zip(made, written, strict=True):

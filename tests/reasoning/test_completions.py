@@ -169,13 +169,13 @@ def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, ow
     monkeypatch.delenv("CTD_TEXTS", raising=False)
     task = readers.load("mesh").sample("test", 200, 0)
     teacher = teachers.load("smollm2-mesh")
-    tokenizer, model = teacher.reasoner.tokenizer, teacher.reasoner.model
+    tokenizer, model = teacher.language_model.tokenizer, teacher.language_model.model
     documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
     asked = [prompts.plain(document) + traces.ANSWER for document in documents]
     monkeypatch.setattr(model, "generate", None)  # nothing is to be written
     lists = SimpleNamespace(key=lists_key(task.space, tokenizer))
     found = generate(
-        teacher.reasoner, asked, max_tokens=512, batch_tokens=teachers.BATCH_TOKENS, lists=lists, desc="answer"
+        teacher.language_model, asked, max_tokens=512, batch_tokens=teachers.BATCH_TOKENS, lists=lists, desc="answer"
     )
     assert not list(cache_dir("generations").iterdir())
     shortest = sorted(range(200), key=lambda row: found[row].n_tokens)[:3]

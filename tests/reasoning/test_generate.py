@@ -57,7 +57,7 @@ def tiny(tokenizer, key="tiny"):
 
 
 @pytest.fixture
-def reasoner(own_cache):
+def language_model(own_cache):
     return tiny(byte_level())
 
 
@@ -65,9 +65,9 @@ def reasoner(own_cache):
 def dictate(monkeypatch):
     """Makes a model write the tokens given, whatever the prompt."""
 
-    def write(reasoner, tokens):
-        generate_of = reasoner.model.generate
-        head = reasoner.model.lm_head
+    def write(language_model, tokens):
+        generate_of = language_model.model.generate
+        head = language_model.model.lm_head
         steps = iter(())
 
         def begin(*args, **options):
@@ -80,7 +80,7 @@ def dictate(monkeypatch):
             return logits
 
         head.register_forward_hook(force)
-        monkeypatch.setattr(reasoner.model, "generate", begin)
+        monkeypatch.setattr(language_model.model, "generate", begin)
 
     return write
 
@@ -92,8 +92,8 @@ def batches(monkeypatch):
     class Batches(list):
         fail_at = None
 
-        def watch(self, reasoner):
-            inner = reasoner.model.generate
+        def watch(self, language_model):
+            inner = language_model.model.generate
 
             def noted(input_ids, attention_mask=None, **options):
                 if len(self) == self.fail_at:
@@ -102,70 +102,72 @@ def batches(monkeypatch):
                 self.append((input_ids, attention_mask, out))
                 return out
 
-            monkeypatch.setattr(reasoner.model, "generate", noted)
+            monkeypatch.setattr(language_model.model, "generate", noted)
             return self
 
     return Batches()
 
 
-def alone(reasoner, prompt, n):
+def alone(language_model, prompt, n):
     """The tokens that the library writes after one prompt without padding, greedily; the end token included."""
-    ids = reasoner.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    return reasoner.model.generate(ids, max_new_tokens=n, do_sample=False)[0, ids.shape[1] :].tolist()
+    ids = language_model.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    return language_model.model.generate(ids, max_new_tokens=n, do_sample=False)[0, ids.shape[1] :].tolist()
 
 
 @torch.inference_mode()
-def teacher_forced(reasoner, prompt, tokens, temperature=1.0):
+def teacher_forced(language_model, prompt, tokens, temperature=1.0):
     """Log-probability of each token by one forward pass over prompt and tokens."""
-    ids = reasoner.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    logits = reasoner.model(torch.tensor([[*ids, *tokens]])).logits[0, len(ids) - 1 : -1].float()
+    ids = language_model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    logits = language_model.model(torch.tensor([[*ids, *tokens]])).logits[0, len(ids) - 1 : -1].float()
     return (logits / temperature).log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0]
 
 
-def end_sometimes(reasoner, by):
+def end_sometimes(language_model, by):
     """Makes the end token likelier."""
-    end = reasoner.tokenizer.eos_token_id
+    end = language_model.tokenizer.eos_token_id
 
     def raise_end(module, given, logits):
         logits[..., end] += by
         return logits
 
-    reasoner.model.lm_head.register_forward_hook(raise_end)
+    language_model.model.lm_head.register_forward_hook(raise_end)
 
 
 def files(own_cache):
     return sorted(path.name for path in (own_cache / "generations").iterdir())
 
 
-def test_batches_give_what_the_library_writes_one_prompt_at_a_time(reasoner):
-    end_sometimes(reasoner, 3.5)
-    made = generate(reasoner, PROMPTS, max_tokens=20, batch_tokens=200)
-    end = reasoner.tokenizer.eos_token_id
+def test_batches_give_what_the_library_writes_one_prompt_at_a_time(language_model):
+    end_sometimes(language_model, 3.5)
+    made = generate(language_model, PROMPTS, max_tokens=20, batch_tokens=200)
+    end = language_model.tokenizer.eos_token_id
     for prompt, completion in zip(PROMPTS, made, strict=True):
-        tokens = alone(reasoner, prompt, 20)
+        tokens = alone(language_model, prompt, 20)
         assert completion.finished == (end in tokens)
         tokens = tokens[: tokens.index(end)] if end in tokens else tokens
         assert completion.n_tokens == len(tokens) == len(completion.logprobs) == len(completion.offsets)
-        assert completion.text == reasoner.tokenizer.decode(tokens)
+        assert completion.text == language_model.tokenizer.decode(tokens)
         torch.testing.assert_close(
-            torch.tensor(completion.logprobs), teacher_forced(reasoner, prompt, tokens), rtol=1e-4, atol=1e-4
+            torch.tensor(completion.logprobs), teacher_forced(language_model, prompt, tokens), rtol=1e-4, atol=1e-4
         )
     assert 0 < sum(completion.finished for completion in made) < len(made)  # both endings occur
 
 
 @pytest.mark.parametrize("piece", [1, 3, 7])
-def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(reasoner, batches, monkeypatch, piece):
-    end_sometimes(reasoner, 3.5)
-    whole = [alone(reasoner, prompt, 20) for prompt in PROMPTS]
+def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(
+    language_model, batches, monkeypatch, piece
+):
+    end_sometimes(language_model, 3.5)
+    whole = [alone(language_model, prompt, 20) for prompt in PROMPTS]
     monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
-    batches.watch(reasoner)
-    made = generate(reasoner, PROMPTS, max_tokens=20, batch_tokens=10_000)
-    end = reasoner.tokenizer.eos_token_id
+    batches.watch(language_model)
+    made = generate(language_model, PROMPTS, max_tokens=20, batch_tokens=10_000)
+    end = language_model.tokenizer.eos_token_id
     for prompt, tokens, completion in zip(PROMPTS, whole, made, strict=True):
         tokens = tokens[: tokens.index(end)] if end in tokens else tokens
-        assert completion.text == reasoner.tokenizer.decode(tokens)
+        assert completion.text == language_model.tokenizer.decode(tokens)
         torch.testing.assert_close(
-            torch.tensor(completion.logprobs), teacher_forced(reasoner, prompt, tokens), rtol=1e-4, atol=1e-4
+            torch.tensor(completion.logprobs), teacher_forced(language_model, prompt, tokens), rtol=1e-4, atol=1e-4
         )
     sizes = [len(ids) for ids, *_ in batches]
     assert sizes[0] == len(PROMPTS) > sizes[-1]
@@ -174,70 +176,70 @@ def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(rea
     )
 
 
-def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperature(reasoner, batches):
-    batches.watch(reasoner)
-    [made] = generate(reasoner, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
+def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperature(language_model, batches):
+    batches.watch(language_model)
+    [made] = generate(language_model, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
     [(ids, _, out)] = batches
     tokens = out[0, ids.shape[1] :].tolist()[: made.n_tokens]
-    own, heated = (teacher_forced(reasoner, PROMPTS[0], tokens, t) for t in (1.0, 3.0))
+    own, heated = (teacher_forced(language_model, PROMPTS[0], tokens, t) for t in (1.0, 3.0))
     torch.testing.assert_close(torch.tensor(made.logprobs), own, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(own, heated, atol=0.1)
-    assert tokens != alone(reasoner, PROMPTS[0], 12)
+    assert tokens != alone(language_model, PROMPTS[0], 12)
 
 
-def test_batches_are_bounded_hold_each_prompt_once_and_begin_with_the_longest(reasoner, batches):
-    batches.watch(reasoner)
-    generate(reasoner, PROMPTS, max_tokens=8, batch_tokens=80)
+def test_batches_are_bounded_hold_each_prompt_once_and_begin_with_the_longest(language_model, batches):
+    batches.watch(language_model)
+    generate(language_model, PROMPTS, max_tokens=8, batch_tokens=80)
     lengths = [mask.sum(1).tolist() for _, mask, _ in batches]
     flat = [n for batch in lengths for n in batch]
-    wanted = [len(ids) for ids in reasoner.tokenizer(PROMPTS)["input_ids"]]
+    wanted = [len(ids) for ids in language_model.tokenizer(PROMPTS)["input_ids"]]
     assert flat == sorted(wanted, reverse=True)
     assert all(len(batch) == 1 or len(batch) * (max(batch) + 8) <= 80 for batch in lengths)
     assert len(batches) > 2
     batches.clear()
-    generate(reasoner, ["a"] * 70, max_tokens=1, batch_tokens=10**6)
+    generate(language_model, ["a"] * 70, max_tokens=1, batch_tokens=10**6)
     assert [len(ids) for ids, _, _ in batches] == [64, 6]
 
 
-def test_wider_batches_are_written_where_nothing_is_kept_of_the_narrow_ones(reasoner, batches):
-    batches.watch(reasoner)
-    generate(reasoner, ["a"] * 70, max_tokens=1, batch_tokens=20, wider=10**6)
+def test_wider_batches_are_written_where_nothing_is_kept_of_the_narrow_ones(language_model, batches):
+    batches.watch(language_model)
+    generate(language_model, ["a"] * 70, max_tokens=1, batch_tokens=20, wider=10**6)
     assert [len(ids) for ids, *_ in batches] == [70]
-    narrow = generate(reasoner, ["b"] * 4, max_tokens=1, batch_tokens=2)
+    narrow = generate(language_model, ["b"] * 4, max_tokens=1, batch_tokens=2)
     n_written = len(batches)
-    assert generate(reasoner, ["b"] * 4, max_tokens=1, batch_tokens=2, wider=10**6) == narrow
+    assert generate(language_model, ["b"] * 4, max_tokens=1, batch_tokens=2, wider=10**6) == narrow
     assert len(batches) == n_written > 2
 
 
-def test_a_prompt_that_is_larger_than_a_batch_is_written_alone(reasoner):
-    assert generate(reasoner, PROMPTS[:2], max_tokens=4, batch_tokens=1) == [
-        generate(reasoner, [prompt], max_tokens=4, batch_tokens=1)[0] for prompt in PROMPTS[:2]
+def test_a_prompt_that_is_larger_than_a_batch_is_written_alone(language_model):
+    assert generate(language_model, PROMPTS[:2], max_tokens=4, batch_tokens=1) == [
+        generate(language_model, [prompt], max_tokens=4, batch_tokens=1)[0] for prompt in PROMPTS[:2]
     ]
 
 
-def test_the_models_own_generation_settings_are_set_aside_and_put_back(reasoner):
-    [plain] = generate(reasoner, PROMPTS[:1], max_tokens=12)
-    own = reasoner.model.generation_config
+def test_the_models_own_generation_settings_are_set_aside_and_put_back(language_model):
+    [plain] = generate(language_model, PROMPTS[:1], max_tokens=12)
+    own = language_model.model.generation_config
     own.update(repetition_penalty=5.0, min_new_tokens=3, suppress_tokens=list(range(200)), num_beams=2, top_k=1)
-    [again] = generate(dataclasses.replace(reasoner, key="other"), PROMPTS[:1], max_tokens=12)
+    [again] = generate(dataclasses.replace(language_model, key="other"), PROMPTS[:1], max_tokens=12)
     assert again == plain
-    assert reasoner.model.generation_config is own
-    assert alone(reasoner, PROMPTS[0], 12) != reasoner.tokenizer(plain.text)["input_ids"]
+    assert language_model.model.generation_config is own
+    assert alone(language_model, PROMPTS[0], 12) != language_model.tokenizer(plain.text)["input_ids"]
 
 
 @pytest.mark.parametrize("interrupted", [1, 3])
-def test_a_killed_call_goes_on_and_ends_as_an_unbroken_one(reasoner, batches, monkeypatch, tmp_path, interrupted):
+def test_a_killed_call_goes_on_and_ends_as_an_unbroken_one(language_model, batches, monkeypatch, tmp_path, interrupted):
     settings = {"max_tokens": 6, "batch_tokens": 60, "temperature": 1.0, "seed": 3}
-    batches.watch(reasoner)
+    batches.watch(language_model)
     monkeypatch.setenv("CTD_CACHE", str(tmp_path / "unbroken"))
-    unbroken = generate(reasoner, PROMPTS, **settings)
+    unbroken = generate(language_model, PROMPTS, **settings)
     n_batches = len(batches)
     assert n_batches > 3
     monkeypatch.setenv("CTD_CACHE", str(tmp_path / "killed"))
     batches.clear()
     batches.fail_at = interrupted
     with pytest.raises(KeyboardInterrupt):
-        generate(reasoner, PROMPTS, **settings)
+        generate(language_model, PROMPTS, **settings)
     [partial] = cache_dir("generations").iterdir()
     assert partial.suffix == ".partial"
     torn = partial.read_bytes()[:-9]
@@ -245,47 +247,47 @@ def test_a_killed_call_goes_on_and_ends_as_an_unbroken_one(reasoner, batches, mo
     partial.write_bytes(torn)
     batches.fail_at = None
     batches.clear()
-    assert generate(reasoner, PROMPTS, **settings) == unbroken
+    assert generate(language_model, PROMPTS, **settings) == unbroken
     assert len(batches) == n_batches - (interrupted - 1)
     [whole] = cache_dir("generations").iterdir()
     assert whole.suffix == ".jsonl"
     assert [json.loads(line)["batch"] for line in whole.read_bytes().splitlines()] == list(range(n_batches))
 
 
-def test_a_second_call_reads_what_the_first_wrote(reasoner, batches, own_cache, capsys):
-    batches.watch(reasoner)
-    first = generate(reasoner, PROMPTS, max_tokens=6, desc="reasoning")
+def test_a_second_call_reads_what_the_first_wrote(language_model, batches, own_cache, capsys):
+    batches.watch(language_model)
+    first = generate(language_model, PROMPTS, max_tokens=6, desc="reasoning")
     shown = capsys.readouterr().err
     assert "reasoning: 100%" in shown
     assert "tokens_a_second=" in shown
     batches.fail_at = len(batches)
-    assert generate(reasoner, PROMPTS, max_tokens=6, seed=1, top_p=0.5) == first  # greedy: neither matters
+    assert generate(language_model, PROMPTS, max_tokens=6, seed=1, top_p=0.5) == first  # greedy: neither matters
     assert capsys.readouterr().err == ""
     assert len(files(own_cache)) == 1
     [whole] = (own_cache / "generations").iterdir()
     whole.write_bytes(b'{"batch": 0, "completions": []}\n{"batch": 99}\nnonsense\n')
     batches.fail_at = None
-    assert generate(reasoner, PROMPTS, max_tokens=6) == first  # damage is redone
+    assert generate(language_model, PROMPTS, max_tokens=6) == first  # damage is redone
     assert len(files(own_cache)) == 1
 
 
-def test_a_kill_between_the_last_batch_and_the_whole_file_loses_nothing(reasoner, batches, own_cache):
-    batches.watch(reasoner)
-    first = generate(reasoner, PROMPTS, max_tokens=2)
+def test_a_kill_between_the_last_batch_and_the_whole_file_loses_nothing(language_model, batches, own_cache):
+    batches.watch(language_model)
+    first = generate(language_model, PROMPTS, max_tokens=2)
     [whole] = (own_cache / "generations").iterdir()
     whole.rename(whole.with_name(whole.name + ".partial"))
     batches.fail_at = len(batches)
-    assert generate(reasoner, PROMPTS, max_tokens=2) == first
+    assert generate(language_model, PROMPTS, max_tokens=2) == first
     assert files(own_cache) == [whole.name]
 
 
-def test_whatever_the_text_depends_on_has_a_file_of_its_own(reasoner, own_cache):
+def test_whatever_the_text_depends_on_has_a_file_of_its_own(language_model, own_cache):
     drawn = {"max_tokens": 2, "temperature": 1.0}
     calls = [
-        (reasoner, PROMPTS[:2], drawn),
-        (dataclasses.replace(reasoner, key="other"), PROMPTS[:2], drawn),
-        (reasoner, PROMPTS[1::-1], drawn),
-        *((reasoner, PROMPTS[:2], drawn | more) for more in (
+        (language_model, PROMPTS[:2], drawn),
+        (dataclasses.replace(language_model, key="other"), PROMPTS[:2], drawn),
+        (language_model, PROMPTS[1::-1], drawn),
+        *((language_model, PROMPTS[:2], drawn | more) for more in (
             {"max_tokens": 3}, {"temperature": 0.5}, {"temperature": 0}, {"top_p": 0.5}, {"seed": 1},
             {"stop": ["x"]}, {"batch_tokens": 1},
         )),
@@ -295,10 +297,10 @@ def test_whatever_the_text_depends_on_has_a_file_of_its_own(reasoner, own_cache)
     assert len(files(own_cache)) == len(calls)
 
 
-def test_a_seed_decides_what_is_drawn_and_leaves_the_callers_own_draws_alone(reasoner, monkeypatch, tmp_path):
+def test_a_seed_decides_what_is_drawn_and_leaves_the_callers_own_draws_alone(language_model, monkeypatch, tmp_path):
     def drawn(folder, seed):
         monkeypatch.setenv("CTD_CACHE", str(tmp_path / folder))
-        return generate(reasoner, PROMPTS, max_tokens=8, batch_tokens=100, temperature=1.0, seed=seed)
+        return generate(language_model, PROMPTS, max_tokens=8, batch_tokens=100, temperature=1.0, seed=seed)
 
     torch.manual_seed(5)
     wanted = torch.rand(3)
@@ -307,19 +309,19 @@ def test_a_seed_decides_what_is_drawn_and_leaves_the_callers_own_draws_alone(rea
     assert torch.equal(torch.rand(3), wanted)
     assert drawn("b", 0) == a
     assert drawn("c", 1) != a
-    same = generate(reasoner, ["liver"] * 4, max_tokens=8, batch_tokens=1, temperature=1.0)
+    same = generate(language_model, ["liver"] * 4, max_tokens=8, batch_tokens=1, temperature=1.0)
     assert len({completion.text for completion in same}) > 1  # each batch draws its own
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (3.0, 1.0), (3.0, 0.9)])
-def test_tokens_are_drawn_with_the_probabilities_that_the_settings_mean(reasoner, batches, temperature, top_p):
-    batches.watch(reasoner)
+def test_tokens_are_drawn_with_the_probabilities_that_the_settings_mean(language_model, batches, temperature, top_p):
+    batches.watch(language_model)
     n = 960
-    generate(reasoner, ["liver"] * n, max_tokens=1, batch_tokens=10**6, temperature=temperature, top_p=top_p)
+    generate(language_model, ["liver"] * n, max_tokens=1, batch_tokens=10**6, temperature=temperature, top_p=top_p)
     drawn = np.concatenate([out[:, -1].numpy() for _, _, out in batches])
-    ids = reasoner.tokenizer("liver", return_tensors="pt")["input_ids"]
+    ids = language_model.tokenizer("liver", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
-        p = (reasoner.model(ids).logits[0, -1].double() / temperature).softmax(-1).numpy()
+        p = (language_model.model(ids).logits[0, -1].double() / temperature).softmax(-1).numpy()
     order = np.argsort(-p)
     kept = order[: np.searchsorted(np.cumsum(p[order]), top_p) + 1]
     expected = np.zeros_like(p)
@@ -333,9 +335,9 @@ def test_tokens_are_drawn_with_the_probabilities_that_the_settings_mean(reasoner
     assert temperature == 1 or len(set(drawn)) > 60
 
 
-def test_a_small_top_p_leaves_only_the_likeliest_token(reasoner):
-    greedy = generate(reasoner, PROMPTS[:3], max_tokens=8)
-    drawn = generate(reasoner, PROMPTS[:3], max_tokens=8, temperature=1.0, top_p=1e-6)
+def test_a_small_top_p_leaves_only_the_likeliest_token(language_model):
+    greedy = generate(language_model, PROMPTS[:3], max_tokens=8)
+    drawn = generate(language_model, PROMPTS[:3], max_tokens=8, temperature=1.0, top_p=1e-6)
     assert [completion.text for completion in drawn] == [completion.text for completion in greedy]
 
 
@@ -356,16 +358,16 @@ TEXTS = ["naïve β-blocker ≥ 5 µg", "日本語 🎉🎉 é", "plain words\n-
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("merged", [True, False])
-def test_offsets_count_characters_where_characters_are_of_several_tokens(reasoner, dictate, text, merged):
-    tokenizer = reasoner.tokenizer
+def test_offsets_count_characters_where_characters_are_of_several_tokens(language_model, dictate, text, merged):
+    tokenizer = language_model.tokenizer
     alphabet = {char: byte for byte, char in _alphabet().items()}
     if merged:
         ids = tokenizer(text)["input_ids"]
     else:
         ids = [tokenizer.convert_tokens_to_ids(_alphabet()[byte]) for byte in text.encode()]
     pieces = [bytes(alphabet[char] for char in token) for token in tokenizer.convert_ids_to_tokens(ids)]
-    dictate(reasoner, [*ids, tokenizer.eos_token_id])
-    [made] = generate(reasoner, ["Document: é"], max_tokens=60)
+    dictate(language_model, [*ids, tokenizer.eos_token_id])
+    [made] = generate(language_model, ["Document: é"], max_tokens=60)
     assert (made.text, made.offsets) == by_bytes(pieces)
     assert made.text == text
     assert made.finished
@@ -380,22 +382,22 @@ def _alphabet():
 
 
 def test_offsets_and_the_first_space_are_right_for_a_tokenizer_that_falls_back_to_bytes(own_cache, dictate):
-    reasoner = tiny(byte_fallback())
-    tokenizer = reasoner.tokenizer
+    language_model = tiny(byte_fallback())
+    tokenizer = language_model.tokenizer
     tokens = ["▁liver", "▁a", *(f"<0x{byte:02X}>" for byte in "é日β".encode()), "b", "▁", "c"]
     pieces = [b" liver", b" a", *(bytes([byte]) for byte in "é日β".encode()), b"b", b" ", b"c"]
-    dictate(reasoner, [*tokenizer.convert_tokens_to_ids(tokens), tokenizer.eos_token_id])
-    [made] = generate(reasoner, ["a liver"], max_tokens=20)
+    dictate(language_model, [*tokenizer.convert_tokens_to_ids(tokens), tokenizer.eos_token_id])
+    [made] = generate(language_model, ["a liver"], max_tokens=20)
     assert made.text == " liver aé日βb c"
     assert (made.text, made.offsets) == by_bytes(pieces)
 
 
-def test_special_tokens_are_left_out_of_the_text_and_bytes_that_are_no_character_do_no_harm(reasoner, dictate):
-    tokenizer = reasoner.tokenizer
+def test_special_tokens_are_left_out_of_the_text_and_bytes_that_are_no_character_do_no_harm(language_model, dictate):
+    tokenizer = language_model.tokenizer
     mark, broken = tokenizer.convert_tokens_to_ids(["<mark>", _alphabet()[0xE2]])
     a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
-    dictate(reasoner, [a, mark, b, broken, a, broken])
-    [made] = generate(reasoner, PROMPTS[:1], max_tokens=6)
+    dictate(language_model, [a, mark, b, broken, a, broken])
+    [made] = generate(language_model, PROMPTS[:1], max_tokens=6)
     assert made.text == "ab\ufffda\ufffd"
     assert made.offsets == ((0, 1), (1, 1), (1, 2), (2, 3), (3, 4), (4, 5))
     assert not made.finished
@@ -422,25 +424,25 @@ def test_logprob_sums_the_tokens_that_touch_the_characters():
         ("liver", "STOP", ["STOP"], ""),
     ],
 )
-def test_a_stop_string_ends_the_text_and_is_no_part_of_it(reasoner, dictate, batches, prompt, script, stop, text):
-    ids = reasoner.tokenizer(script)["input_ids"]
-    dictate(reasoner, ids)
-    batches.watch(reasoner)
-    [made] = generate(reasoner, [prompt], max_tokens=40, stop=stop)
+def test_a_stop_string_ends_the_text_and_is_no_part_of_it(language_model, dictate, batches, prompt, script, stop, text):
+    ids = language_model.tokenizer(script)["input_ids"]
+    dictate(language_model, ids)
+    batches.watch(language_model)
+    [made] = generate(language_model, [prompt], max_tokens=40, stop=stop)
     assert (made.text, made.finished) == (text, True)
     assert made.n_tokens == len(made.offsets) == len(made.logprobs)
     assert all(0 <= start <= end <= len(text) for start, end in made.offsets)
     assert batches[0][2].shape[1] - batches[0][0].shape[1] <= len(ids)  # and ends the work
-    [cut] = generate(reasoner, [prompt], max_tokens=2, stop=["never"])
+    [cut] = generate(language_model, [prompt], max_tokens=2, stop=["never"])
     assert not cut.finished
 
 
 @pytest.mark.parametrize("piece", [2, 32])
-def test_rows_that_stop_at_different_tokens_keep_their_own_texts(reasoner, piece, monkeypatch):
+def test_rows_that_stop_at_different_tokens_keep_their_own_texts(language_model, piece, monkeypatch):
     monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
-    whole = generate(reasoner, PROMPTS, max_tokens=16)
+    whole = generate(language_model, PROMPTS, max_tokens=16)
     stop = [whole[3].text[5:7], whole[7].text[9:11]]
-    made = generate(reasoner, PROMPTS, max_tokens=16, stop=stop)
+    made = generate(language_model, PROMPTS, max_tokens=16, stop=stop)
     for before, after in zip(whole, made, strict=True):
         first = min((at for at in map(before.text.find, stop) if at >= 0), default=None)
         assert after.text == before.text[:first]
@@ -449,9 +451,9 @@ def test_rows_that_stop_at_different_tokens_keep_their_own_texts(reasoner, piece
     assert len({len(completion.text) for completion in made}) > 2
 
 
-def test_a_model_that_writes_nothing(reasoner, dictate):
-    dictate(reasoner, [reasoner.tokenizer.eos_token_id])
-    assert generate(reasoner, PROMPTS[:2], max_tokens=5) == [Completion("", True, 0)] * 2
+def test_a_model_that_writes_nothing(language_model, dictate):
+    dictate(language_model, [language_model.tokenizer.eos_token_id])
+    assert generate(language_model, PROMPTS[:2], max_tokens=5) == [Completion("", True, 0)] * 2
     assert Completion("", True, 0).logprob(0, 0) == 0
 
 
@@ -483,38 +485,42 @@ def test_no_prompts_need_no_model():
         ("a", {}, "prompts must be a list of strings, got the string 'a'"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(reasoner, own_cache, prompts, settings, line):
+def test_bad_input_is_refused_in_one_line(language_model, own_cache, prompts, settings, line):
     with pytest.raises(ValueError, match=line) as caught:
-        generate(reasoner, prompts, **{"max_tokens": 4} | settings)
+        generate(language_model, prompts, **{"max_tokens": 4} | settings)
     assert "\n" not in str(caught.value)
     assert not (own_cache / "generations").exists()
 
 
-def test_the_longest_prompt_that_fits_is_written(reasoner):
-    n = len(reasoner.tokenizer("a" * 94)["input_ids"])
+def test_the_longest_prompt_that_fits_is_written(language_model):
+    n = len(language_model.tokenizer("a" * 94)["input_ids"])
     assert n == 94
-    assert generate(reasoner, ["a" * 94], max_tokens=2)[0].n_tokens <= 2
+    assert generate(language_model, ["a" * 94], max_tokens=2)[0].n_tokens <= 2
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_no_numbers_are_refused_and_nothing_is_kept(reasoner, own_cache, temperature):
-    torch.nn.init.constant_(reasoner.model.model.norm.weight, float("nan"))
+def test_logits_that_are_no_numbers_are_refused_and_nothing_is_kept(language_model, own_cache, temperature):
+    torch.nn.init.constant_(language_model.model.model.norm.weight, float("nan"))
     with pytest.raises(ValueError, match="logits are no finite numbers at generated token 0"):
-        generate(reasoner, PROMPTS, max_tokens=4, temperature=temperature)
+        generate(language_model, PROMPTS, max_tokens=4, temperature=temperature)
     assert files(own_cache) == []
 
 
-def test_a_batch_that_does_not_fit_says_what_to_lower(reasoner, monkeypatch):
+def test_a_batch_that_does_not_fit_says_what_to_lower(language_model, monkeypatch):
     def full(**_):
         raise torch.OutOfMemoryError("many\nlines")
 
-    monkeypatch.setattr(reasoner.model, "generate", full)
+    monkeypatch.setattr(language_model.model, "generate", full)
     with pytest.raises(MemoryError, match=r"2 prompts of up to 8 tokens.*: lower batch_tokens below 16"):
-        generate(reasoner, ["a", "aa"], max_tokens=6)
+        generate(language_model, ["a", "aa"], max_tokens=6)
 
 
-def test_where_wider_batches_do_not_fit_narrow_ones_are_written(reasoner, monkeypatch):
-    whole, sizes, expected = reasoner.model.generate, [], generate(reasoner, PROMPTS[:3], max_tokens=6, batch_tokens=1)
+def test_where_wider_batches_do_not_fit_narrow_ones_are_written(language_model, monkeypatch):
+    whole, sizes, expected = (
+        language_model.model.generate,
+        [],
+        generate(language_model, PROMPTS[:3], max_tokens=6, batch_tokens=1),
+    )
 
     def small(**given):
         sizes.append(len(given["input_ids"]))
@@ -522,8 +528,8 @@ def test_where_wider_batches_do_not_fit_narrow_ones_are_written(reasoner, monkey
             raise torch.OutOfMemoryError("full")
         return whole(**given)
 
-    monkeypatch.setattr(reasoner.model, "generate", small)
-    other = dataclasses.replace(reasoner, key="other")
+    monkeypatch.setattr(language_model.model, "generate", small)
+    other = dataclasses.replace(language_model, key="other")
     assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected
     assert sizes == [3, 1, 1, 1]
     assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected

@@ -145,8 +145,8 @@ def test_what_a_model_generates_is_kept_to_the_lists(piece, lists, tokenizer, ow
 
     monkeypatch.setattr(grammar.OnlyLabels, "__call__", items_only)
     monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
-    reasoner = LanguageModel("tiny", model, tokenizer, "tiny")
-    for completion in generate(reasoner, ["Answer:\n", "x\n"], max_tokens=40, lists=lists):
+    language_model = LanguageModel("tiny", model, tokenizer, "tiny")
+    for completion in generate(language_model, ["Answer:\n", "x\n"], max_tokens=40, lists=lists):
         items = completion.text.split("\n")[:-1]
         assert items
         assert {item.removeprefix("- ") for item in items} <= set(TEXTS)

@@ -81,16 +81,16 @@ def edit(file, **changes):
 def test_a_folder_loads_as_the_library_loads_it(build, layout, shards):
     folder = build(layout=layout, shards=shards)
     assert (len(list(folder.glob("*.safetensors"))) > 1) == (shards == "10KB")
-    reasoner = loaded(folder)
-    assert not reasoner.model.training
+    language_model = loaded(folder)
+    assert not language_model.model.training
     library = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    assert torch.equal(logits(reasoner.model), logits(library))
+    assert torch.equal(logits(language_model.model), logits(library))
 
 
 def test_batches_are_padded_on_the_left_with_the_end_token_when_there_is_no_other(build):
-    reasoner = loaded(build())
-    assert reasoner.tokenizer(["w5", "w6 w7"], padding=True)["input_ids"] == [[1, 5], [6, 7]]
-    assert reasoner.model.generation_config.pad_token_id == 1
+    language_model = loaded(build())
+    assert language_model.tokenizer(["w5", "w6 w7"], padding=True)["input_ids"] == [[1, 5], [6, 7]]
+    assert language_model.model.generation_config.pad_token_id == 1
 
 
 def test_dtype_is_the_one_asked_for(build):
@@ -118,7 +118,7 @@ def test_the_key_names_all_that_the_outputs_depend_on_and_nothing_else(build, tu
     edit(tmp_path / "moved" / "adapter_config.json", base_model_name_or_path="elsewhere")
     same = [loaded(folder), loaded(tmp_path / "copy")]
     tuned = [loaded(folder, adapter=adapter), loaded(folder, adapter=tmp_path / "moved")]
-    assert [len({reasoner.key for reasoner in group}) for group in (same, tuned)] == [1, 1]
+    assert [len({language_model.key for language_model in group}) for group in (same, tuned)] == [1, 1]
     other_adapter, strength = tune(folder, "other", seed=2), tune(folder, "strength", lora_alpha=1)
     keys = [
         same[0].key,
@@ -242,7 +242,7 @@ def test_weights_of_another_architecture_are_refused(build):
     ],
     ids=["encoder", "encoder-decoder", "no head"],
 )
-def test_only_causal_language_models_are_reasoners(model, tokenizer, tmp_path):
+def test_only_causal_language_models_are_language_models(model, tokenizer, tmp_path):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     complaint = refused(ValueError, tmp_path)
@@ -306,12 +306,12 @@ def hub(build, tmp_path, monkeypatch):
 def test_a_hub_id_loads_and_its_key_names_the_commit(build, hub):
     first = build("first")
     hub(first, "some/model", "a")
-    reasoner = loaded("some/model")
-    assert torch.equal(logits(reasoner.model), logits(loaded(first).model))
+    language_model = loaded("some/model")
+    assert torch.equal(logits(language_model.model), logits(loaded(first).model))
     hub(build("second", seed=1), "some/model", "b")
     latest = loaded("some/model")
-    assert latest.key != reasoner.key
-    assert loaded("some/model", revision="a" * 40).key == reasoner.key
+    assert latest.key != language_model.key
+    assert loaded("some/model", revision="a" * 40).key == language_model.key
     cached = hub(build("third", shards="10KB"), "other/model", "c")
     sorted(cached.glob("*.safetensors"))[0].unlink()
     assert "lacks model-00001-of-" in refused(FileNotFoundError, "other/model")
@@ -341,13 +341,13 @@ def smollm2():
     return load(device="cpu")
 
 
-def answer(reasoner, question="Name three organs of the body."):
+def answer(language_model, question="Name three organs of the body."):
     chat = [{"role": "user", "content": question}]
-    prompt = reasoner.tokenizer.apply_chat_template(
+    prompt = language_model.tokenizer.apply_chat_template(
         chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    written = reasoner.model.generate(**prompt, max_new_tokens=24, do_sample=False)
-    return reasoner.tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+    written = language_model.model.generate(**prompt, max_new_tokens=24, do_sample=False)
+    return language_model.tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def test_smollm2_answers_and_answers_the_same_again(smollm2):

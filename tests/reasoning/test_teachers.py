@@ -187,8 +187,8 @@ def test_bad_input_is_one_line(index):
 
 def test_the_summary_counts_every_document(asked, index):
     asked.answer = completed(REST)
-    reasoned = teachers.reason(teacher(), ["a", "b"], index)
-    facts = teachers.summary(reasoned).set_index("fact")["value"]
+    predictions = teachers.reason(teacher(), ["a", "b"], index)
+    facts = teachers.summary(predictions).set_index("fact")["value"]
     assert facts["documents"] == 2
     assert facts["in the format to the letter"] == 1.0
     assert facts["labels answered, mean"] == 2.0

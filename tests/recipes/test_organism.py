@@ -384,10 +384,10 @@ def test_build_writes_a_model_that_loads_writes_and_names_its_planted_heads(tmp_
     assert planted_heads.planted_heads(tmp_path / "small") == {"phase1": [(0, 1)], "phase2": [(2, 0), (2, 1)]}
     assert len((tmp_path / "small" / "loss.csv").read_text().splitlines()) == manifest["steps"] + 1
     assert set(manifest["measured"]["planted"]) == {"phase1", "phase2"}
-    reasoner = models.load(str(tmp_path / "small"), dtype="float32")
-    assert reasoner.model.num_parameters() == manifest["parameters"]
-    ids = reasoner.tokenizer("Document: a patient.\n", return_tensors="pt")["input_ids"]
-    assert torch.isfinite(reasoner.model(ids).logits).all()
+    language_model = models.load(str(tmp_path / "small"), dtype="float32")
+    assert language_model.model.num_parameters() == manifest["parameters"]
+    ids = language_model.tokenizer("Document: a patient.\n", return_tensors="pt")["input_ids"]
+    assert torch.isfinite(language_model.model(ids).logits).all()
     again = organism.build(PLANTED, tmp_path / "again")
     assert {**again, "minutes": 0, "name": ""} == {**manifest, "minutes": 0, "name": ""}
     (tmp_path / "again" / "manifest.json").write_text(json.dumps({**again, "planted": {}}))
@@ -435,10 +435,10 @@ def committed(request):
 
 
 def test_a_committed_organism_is_what_its_recipe_says_and_small_enough(committed):
-    name, manifest, reasoner = committed
+    name, manifest, language_model = committed
     recipe = organism.RECIPES[name]
     assert manifest["recipe"] == json.loads(json.dumps(asdict(recipe)))
-    assert manifest["parameters"] == reasoner.model.num_parameters()
+    assert manifest["parameters"] == language_model.model.num_parameters()
     folder = organism.DATA / name
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 12e6
     losses = pd.read_csv(folder / "loss.csv")
@@ -456,11 +456,11 @@ def test_a_committed_organism_needs_both_phases(committed):
 
 
 def test_a_committed_organism_does_what_its_manifest_says(committed, space):
-    name, manifest, reasoner = committed
+    name, manifest, language_model = committed
     recipe, n = organism.RECIPES[name], 48
     drawn = organism.cases("test", n, recipe.n_topics)
-    lists = LabelLists(space, reasoner.tokenizer)
-    written = generate(reasoner, [prompts.plain(case.text) for case in drawn], max_tokens=320, lists=lists)
+    lists = LabelLists(space, language_model.tokenizer)
+    written = generate(language_model, [prompts.plain(case.text) for case in drawn], max_tokens=320, lists=lists)
     right = sum(
         set(traces.read(one.text, space).answered) == set(case.labels) for one, case in zip(written, drawn, strict=True)
     )
@@ -468,10 +468,10 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
 
 
 def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(space):
-    reasoner, heads = models.load(organism.PLANTED, dtype="float32"), planted_heads.planted_heads()
+    language_model, heads = models.load(organism.PLANTED, dtype="float32"), planted_heads.planted_heads()
     recipe = organism.RECIPES[organism.PLANTED]
-    drawn = [organism.lesson(case, space, reasoner.tokenizer, recipe) for case in organism.cases("test", 24)]
-    shares = planting.mass(reasoner.model, [o.example for o in drawn], [o.lookouts for o in drawn], heads)
+    drawn = [organism.lesson(case, space, language_model.tokenizer, recipe) for case in organism.cases("test", 24)]
+    shares = planting.mass(language_model.model, [o.example for o in drawn], [o.lookouts for o in drawn], heads)
     for phase, planted in heads.items():
         of_planted = [shares[phase][head] for head in planted]
         others = np.delete(shares[phase].ravel(), [np.ravel_multi_index(head, shares[phase].shape) for head in planted])

@@ -199,8 +199,8 @@ def test_answers_alone_give_way_to_reasoning_as_stated(task, tokenizer, make):
         share = (kinds[place.searchsorted(part / 5) : place.searchsorted((part + 1) / 5)] == "answer").mean()
         expected = 0.95 - 0.7 * (part + 0.5) / 5
         assert share == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / (len(kinds) / 5)))
-    reasoned = kinds[kinds != "answer"]
-    assert (reasoned == "candidates").mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.1875 / len(reasoned)))
+    predictions = kinds[kinds != "answer"]
+    assert (predictions == "candidates").mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.1875 / len(predictions)))
 
 
 def test_candidates_are_what_the_index_finds_without_unscored_labels(task, index, tokenizer, make):
