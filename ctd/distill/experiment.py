@@ -37,6 +37,7 @@ from ctd.distill.losses import Weights
 from ctd.distill.signals import Stored
 from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import annotate, architecture, teachers
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.models import LanguageModel
@@ -230,17 +231,17 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
 
 
 @lru_cache(maxsize=8)
-def teacher_heads(of: School) -> dict[str, list[Head]]:
+def teacher_heads(of: School) -> dict[Phase, list[Head]]:
     """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
     if not of.plan.n_heads:
         return planted_heads.planted_heads(of.language_model.name)
     return students.by_score(_rankings(of, of.language_model.model), of.plan.n_heads)
 
 
-def _rankings(of: School, model: Any) -> dict[str, list[Head]]:
+def _rankings(of: School, model: Any) -> dict[Phase, list[Head]]:
     """All heads of teacher or student by the score of each phase, the highest first."""
     scored = heads.score(model, of.passages[:N_SCORED])
-    return dict(zip(signals.PHASES, map(scored.ranking, (heads.COARSE, heads.REFINE)), strict=True))
+    return {phase: scored.ranking(names[0]) for phase, names in heads.PHASES.items()}
 
 
 @lru_cache(maxsize=2)

@@ -21,6 +21,7 @@ from ctd.distill import signals
 from ctd.distill.signals import TINY, Kept, Signals
 from ctd.distill.train import IGNORED, Batch, Loss, token_loss
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning.annotate import AnnotatedTrace
 
 Divergence = Literal["fkl", "rkl", "jsd"]
@@ -143,7 +144,7 @@ class Mechanistic(nn.Module):
         self,
         passages: Sequence[AnnotatedTrace],
         kept: Sequence[Kept],
-        chosen: Mapping[str, Sequence[Head]],
+        chosen: Mapping[Phase, Sequence[Head]],
         weights: Weights,
         width: int,
         fade: float = 0.0,

@@ -27,10 +27,10 @@ from tqdm.auto import tqdm
 from ctd.cache import atomic, cache_dir, digest, once
 from ctd.mechanism import attention, heads
 from ctd.mechanism.attention import Attended, Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 
-PHASES = ("phase1", "phase2")
 FORMAT = "signals 1"  # of the files: another one begins anew
 TINY = 1e-12
 
@@ -105,22 +105,22 @@ class Signals:
 class Reading:
     """Collects what a forward pass inside `reading` shows; `signals` reduces it."""
 
-    def __init__(self, model: Any, where: Places, chosen: Mapping[str, Sequence[Head]]) -> None:
+    def __init__(self, model: Any, where: Places, chosen: Mapping[Phase, Sequence[Head]]) -> None:
         self.model, self.where = model, where
         self.by_layer = {
             phase: {layer: [head for at, head in chosen[phase] if at == layer] for layer, _ in chosen[phase]}
-            for phase in PHASES
+            for phase in Phase
         }
         self.order = {
             phase: [sorted(of, key=lambda head: head[0]).index(head) for head in of] for phase, of in chosen.items()
         }
-        self.rows: dict[str, list[Tensor]] = {phase: [] for phase in PHASES}
-        self.writes: dict[str, list[Tensor]] = {phase: [] for phase in PHASES}
+        self.rows: dict[Phase, list[Tensor]] = {phase: [] for phase in Phase}
+        self.writes: dict[Phase, list[Tensor]] = {phase: [] for phase in Phase}
         self.final: list[Tensor] = []
 
     def visit(self, attended: Attended) -> None:
         """Keep one layer's rows and writes of the queries that are asked for."""
-        at = {PHASES[0]: (self.where.row1, self.where.query1), PHASES[1]: (self.where.row2, self.where.query2)}
+        at = {Phase.SHORTLIST: (self.where.row1, self.where.query1), Phase.REFINE: (self.where.row2, self.where.query2)}
         for phase, (row, query) in at.items():
             if of := self.by_layer[phase].get(attended.layer):
                 self.rows[phase].append(attended.patterns_at(of, row, query).sum(1))
@@ -132,9 +132,9 @@ class Reading:
         """The batch's signals, differentiable where the model was run so."""
         where, n_rows = self.where, len(self.where.document)
         first, second = (
-            torch.stack(self.rows[phase]).sum(0) / sum(map(len, self.by_layer[phase].values())) for phase in PHASES
+            torch.stack(self.rows[phase]).sum(0) / sum(map(len, self.by_layer[phase].values())) for phase in Phase
         )
-        writes1, writes2 = (torch.cat(self.writes[phase], 1)[:, self.order[phase]] for phase in PHASES)
+        writes1, writes2 = (torch.cat(self.writes[phase], 1)[:, self.order[phase]] for phase in Phase)
         inside = first * where.document[where.row1]
         gold, near = ((second * keys).sum(-1) for keys in (where.gold, where.near))
         elsewhere = (1 - gold - near).clamp(min=0)
@@ -163,13 +163,13 @@ def gram(writes: Float[Tensor, "n k d"], row: Int[Tensor, " n"], n_rows: int) ->
 
 
 @contextmanager
-def reading(model: Any, where: Places, chosen: Mapping[str, Sequence[Head]]) -> Iterator[Reading]:
+def reading(model: Any, where: Places, chosen: Mapping[Phase, Sequence[Head]]) -> Iterator[Reading]:
     """The model with the heads of both phases read in the forward pass inside; gradients pass through.
 
-    chosen: heads of "phase1" and of "phase2", in an order that teacher and student share. Raises ValueError for a phase
+    chosen: heads of each phase, in an order that teacher and student share. Raises ValueError for a phase
     without heads, one that the model has not, or a model whose attention has no `o_proj`.
     """
-    for phase in PHASES:
+    for phase in Phase:
         if not chosen.get(phase):
             raise ValueError(f"{phase} needs at least one head, got none")
         attention.check(model, chosen[phase])
@@ -177,7 +177,7 @@ def reading(model: Any, where: Places, chosen: Mapping[str, Sequence[Head]]) -> 
     hook = model.get_decoder().norm.register_forward_pre_hook(lambda _, args: found.final.append(args[0]))
     try:
         with attention.attention_hooks(
-            model, found.visit, {layer for phase in PHASES for layer in found.by_layer[phase]}
+            model, found.visit, {layer for phase in Phase for layer in found.by_layer[phase]}
         ):
             yield found
     finally:
@@ -199,7 +199,7 @@ class Kept:
 def keep(
     model: Any,
     passages: Sequence[AnnotatedTrace],
-    chosen: Mapping[str, Sequence[Head]],
+    chosen: Mapping[Phase, Sequence[Head]],
     rows: int = 16,
     desc: str = "signals",
 ) -> list[Kept]:
@@ -214,7 +214,7 @@ def keep(
 
 
 @torch.no_grad()
-def _kept(model: Any, passages: Sequence[AnnotatedTrace], chosen: Mapping[str, Sequence[Head]]) -> list[Kept]:
+def _kept(model: Any, passages: Sequence[AnnotatedTrace], chosen: Mapping[Phase, Sequence[Head]]) -> list[Kept]:
     """As `keep`, all passages in one batch."""
     longest = max(len(one.ids) for one in passages)
     where = places(passages, longest).on(model.device)
@@ -243,7 +243,7 @@ def _kept(model: Any, passages: Sequence[AnnotatedTrace], chosen: Mapping[str, S
 class Live(Sequence[Kept]):
     """Signals that are read whenever they are asked for: nothing on disk, a pass of the teacher each time."""
 
-    def __init__(self, model: Any, passages: Sequence[AnnotatedTrace], chosen: Mapping[str, Sequence[Head]]) -> None:
+    def __init__(self, model: Any, passages: Sequence[AnnotatedTrace], chosen: Mapping[Phase, Sequence[Head]]) -> None:
         self.model, self.passages, self.chosen = model, passages, chosen
 
     def __len__(self) -> int:
@@ -282,7 +282,7 @@ def stored(
     model: Any,
     key: str,
     passages: Sequence[AnnotatedTrace],
-    chosen: Mapping[str, Sequence[Head]],
+    chosen: Mapping[Phase, Sequence[Head]],
     folder: Path | None = None,
 ) -> Stored:
     """As `keep`, but read once for all processes: the signals lie in a file of the cache, or of a folder.

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture, models
 
 
@@ -112,7 +113,7 @@ def _once(model: Any, heads: Sequence[Head]) -> list[Head]:
     return list(heads)
 
 
-def by_score(rankings: Mapping[str, Sequence[Head]], k: int) -> dict[str, list[Head]]:
+def by_score(rankings: Mapping[Phase, Sequence[Head]], k: int) -> dict[Phase, list[Head]]:
     """The student's own k highest heads of each phase, which stand for the teacher's in the order of their ranks.
 
     rankings: of the student's heads, by phase. For a student that equals its teacher, the identity. Raises ValueError

@@ -22,6 +22,7 @@ from ctd.data.task import Task
 from ctd.mechanism.attention import Head
 from ctd.mechanism.isolation import KINDS
 from ctd.mechanism.patching import Effects
+from ctd.mechanism.phases import Phase
 from ctd.retrieval import metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.shortlists import Shortlist
@@ -29,9 +30,10 @@ from ctd.text import excerpt
 
 Metric = Literal["nDCG", "PSP"]
 REFINEMENTS = ("none", "own", "oracle")
-CORNERS = {"neither phase": (0, 0), "Phase 1 alone": (1, 0), "Phase 2 alone": (0, 1), "both phases": (1, 1)}
-SHARES = ("Shapley share of Phase 1", "Shapley share of Phase 2")
-LOST = ("lost without Phase 1", "lost without Phase 2")
+ALONE = {phase: f"{phase} alone" for phase in Phase}
+CORNERS = {"neither phase": (0, 0), ALONE[Phase.SHORTLIST]: (1, 0), ALONE[Phase.REFINE]: (0, 1), "both phases": (1, 1)}
+SHARES = tuple(f"Shapley share of {phase}" for phase in Phase)
+LOST = tuple(f"lost without {phase}" for phase in Phase)
 SYNERGY = "beyond adding up"
 BOTH = "both"
 WORSE_IS_HIGHER = ("confusion",)  # readouts that rise with the damage
@@ -150,11 +152,11 @@ class Factorial:
         """
         scores = {name: np.einsum("nij,ij->n", self.gains, of) for name, of in self.corners(absent).items()}
         both, rows = scores["both phases"], []
-        for rescuer, alone in (("Phase 1", "Phase 2 alone"), ("Phase 2", "Phase 1 alone")):
-            other = scores[alone]
+        for rescuer, rescued in ((Phase.SHORTLIST, Phase.REFINE), (Phase.REFINE, Phase.SHORTLIST)):
+            other = scores[ALONE[rescued]]
             gain = both - other
             best = np.argsort(-gain, kind="stable")[:most]
-            rows += [(int(row), rescuer, float(other[row]), float(both[row])) for row in best if gain[row] > 0]
+            rows += [(int(row), str(rescuer), float(other[row]), float(both[row])) for row in best if gain[row] > 0]
         return pd.DataFrame(rows, columns=["row", "rescuer", "alone", "both"])
 
 
@@ -286,7 +288,7 @@ def in_words(
     rows = []
     for row, rescuer, alone, both in zip(*(rescued[name].tolist() for name in rescued), strict=True):
         right = gold[row].indices.tolist()
-        lists = (given["own"][row] if rescuer == "Phase 2" else outputs[absent][row], outputs["own"][row])
+        lists = (given["own"][row] if rescuer == str(Phase.REFINE) else outputs[absent][row], outputs["own"][row])
         answered = [
             "; ".join(
                 f"{texts[label]} *" if label in right else texts[label] for label in labels[:cutoff] if label >= 0
@@ -299,7 +301,7 @@ def in_words(
     return pd.DataFrame(rows, columns=columns)
 
 
-def disturbed(rankings: Mapping[str, Sequence[Head]], size: int) -> dict[tuple[str, int], list[Head]]:
+def disturbed(rankings: Mapping[Phase, Sequence[Head]], size: int) -> dict[tuple[str, int], list[Head]]:
     """The highest heads of each of two phases, and all of them together: what `patching.effects` takes.
 
     Heads high in both phases stand in "both" once. Raises ValueError for another number of phases, or a size that a
@@ -309,7 +311,7 @@ def disturbed(rankings: Mapping[str, Sequence[Head]], size: int) -> dict[tuple[s
         raise ValueError(
             f"additivity needs two rankings of at least {size} heads (and at least 1), got {len(rankings)}"
         )
-    tops = {(phase, size): list(ranking[:size]) for phase, ranking in rankings.items()}
+    tops = {(str(phase), size): list(ranking[:size]) for phase, ranking in rankings.items()}
     return {**tops, (BOTH, size): list(dict.fromkeys(head for top in tops.values() for head in top))}
 
 

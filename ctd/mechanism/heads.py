@@ -26,6 +26,7 @@ from ctd import stats
 from ctd.cache import atomic
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Attended, Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.generate import batches
@@ -39,7 +40,10 @@ STAGES = 5
 COARSE, REFINE = "CoarseScore", "RefineScore"
 KURTOSIS, WRITE_COSINE, ON_DOCUMENT = "kurtosis", "write cosine", "mass on the document"
 PREFERENCE, GAIN, ON_GOLD = "preference", "gain", "mass on the gold label"
-PHASES = {1: (COARSE, KURTOSIS, WRITE_COSINE, ON_DOCUMENT), 2: (REFINE, PREFERENCE, GAIN, ON_GOLD)}
+PHASES = {
+    Phase.SHORTLIST: (COARSE, KURTOSIS, WRITE_COSINE, ON_DOCUMENT),
+    Phase.REFINE: (REFINE, PREFERENCE, GAIN, ON_GOLD),
+}
 """The scores of each phase: the paper's, its two factors, and the attention mass that it may be no better than."""
 
 
@@ -72,7 +76,7 @@ class HeadScores:
         if np.isnan(means).all():
             raise ValueError(
                 f"none of the {len(self.uids)} documents tells {name}"
-                + (": none weighs a label that is kept against one that is not" if name in PHASES[2] else "")
+                + (": none weighs a label that is kept against one that is not" if name in PHASES[Phase.REFINE] else "")
             )
         order = np.argsort(-np.nan_to_num(means, nan=-np.inf).ravel(), kind="stable")
         return [Head(*divmod(int(place), means.shape[1])) for place in order]
@@ -171,7 +175,7 @@ def score(
             for row, values in zip(rows, _score_batch(model, batch, writes, direction, padding), strict=True):
                 scored[row] = values
             bar.update(len(rows))
-    names = (*PHASES[1], *PHASES[2])
+    names = (*PHASES[Phase.SHORTLIST], *PHASES[Phase.REFINE])
     return HeadScores(
         tuple(one.uid for one in passages),
         {name: np.stack([scored[row][name] for row in range(len(passages))]) for name in names},

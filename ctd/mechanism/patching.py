@@ -31,6 +31,7 @@ from ctd.cache import DATA
 from ctd.mechanism import attention, heads
 from ctd.mechanism.attention import Head, Noise, What
 from ctd.mechanism.heads import Direction, HeadScores
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.traces import CLOSE
@@ -38,9 +39,9 @@ from ctd.reasoning.traces import CLOSE
 Way = Literal["noising", "denoising"]
 BINS, OF = (3, 8, 16, 40, 100), 5120  # heads, of the paper's model (80 layers of 64)
 PANELS = (
-    ("focus", "Phase 1", "noising", "phase1_noising_focus_percent", 100),
-    ("confusion", "Phase 2", "denoising", "phase2_denoising_confusion", 1),
-    ("confusion", "Phase 2", "noising", "phase2_noising_confusion", 1),
+    ("focus", Phase.SHORTLIST, "noising", "phase1_noising_focus_percent", 100),
+    ("confusion", Phase.REFINE, "denoising", "phase2_denoising_confusion", 1),
+    ("confusion", Phase.REFINE, "noising", "phase2_noising_confusion", 1),
 )
 """What the paper shows of text written under an intervention, and its name and unit in `data/published.json`."""
 TOP, LOWEST, RANDOM = "top", "lowest", "random"
@@ -84,7 +85,7 @@ class Trial:
     """
 
     scored: HeadScores
-    rankings: dict[str, list[Head]]
+    rankings: dict[Phase, list[Head]]
     pairs: list[tuple[AnnotatedTrace, AnnotatedTrace]]
     left_out: dict[str, int]
 
@@ -105,7 +106,7 @@ def trial(
     ranked_on = [one for one in made[:n_scored] if one.anchor_mentions or direction == "unembedding"]
     patched_on = [one for one in made[n_scored:] if any(pair.decided for pair in one.comparisons)]
     scored = heads.score(model, ranked_on, direction)
-    rankings = {"Phase 1": scored.ranking(heads.COARSE), "Phase 2": scored.ranking(heads.REFINE)}
+    rankings = {Phase.SHORTLIST: scored.ranking(heads.COARSE), Phase.REFINE: scored.ranking(heads.REFINE)}
     found, silent = pairs(patched_on, seed)
     left_out = {"anchor never mentioned": silent, "no comparison": len(made[n_scored:]) - len(patched_on)}
     return Trial(scored, rankings, found[:n_patched], left_out)
@@ -128,7 +129,7 @@ def bins(n_heads: int, published: Sequence[int] = BINS, of: int = OF) -> list[in
 
 
 def selections(
-    rankings: Mapping[str, Sequence[Head]], sizes: Sequence[int], n_random: int = 5, seed: int = 0
+    rankings: Mapping[Phase, Sequence[Head]], sizes: Sequence[int], n_random: int = 5, seed: int = 0
 ) -> dict[tuple[str, int], list[Head]]:
     """Which heads are patched, by kind and size: "P, top" and "P, lowest" of each phase P, "random 1", "random 2" ...
 
@@ -348,7 +349,7 @@ def _mask(model: Any, heads: Sequence[Head]) -> Bool[Tensor, "layers h"]:
     return mask
 
 
-def dissociation(found: Effects, phases: Sequence[str], size: int, seed: int = 0) -> pd.DataFrame:
+def dissociation(found: Effects, phases: Sequence[Phase], size: int, seed: int = 0) -> pd.DataFrame:
     """The double dissociation: what each readout loses by a phase's highest heads beyond what it loses by random ones.
 
     found: of noising, with `selections` of these phases. A row a phase and readout, in the readout's units: columns
@@ -358,7 +359,7 @@ def dissociation(found: Effects, phases: Sequence[str], size: int, seed: int = 0
     for phase in phases:
         for readout in found.values:
             beyond = found.moved(readout, (f"{phase}, {TOP}", size)) - found.moved(readout, (RANDOM, size))
-            rows.append((phase, readout, *stats.bootstrap_mean(beyond, seed=seed).scalar))
+            rows.append((str(phase), readout, *stats.bootstrap_mean(beyond, seed=seed).scalar))
     return pd.DataFrame(rows, columns=["noised", "readout", "value", "low", "high"])
 
 

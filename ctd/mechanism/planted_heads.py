@@ -7,14 +7,17 @@ from pathlib import Path
 
 from ctd.cache import DATA
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import models
 
 PLANTED = "organism-planted"
+MANIFEST_KEYS = {phase: f"phase{phase:d}" for phase in Phase}  # of the manifests beside the weights
 
 
-def planted_heads(organism: str | Path = PLANTED) -> dict[str, list[Head]]:
-    """The planted heads of an organism, by its name or folder: {"phase1": [(layer, head), ...], "phase2": ...}.
+def planted_heads(organism: str | Path = PLANTED) -> dict[Phase, list[Head]]:
+    """The planted heads of each phase of a model organism.
 
+    organism: its name, or the folder of one.
     Raises FileNotFoundError where there is no such organism, ValueError for one in which nothing was planted.
     """
     folder = DATA / organism if str(organism) in models.ORGANISMS else Path(organism)
@@ -24,4 +27,4 @@ def planted_heads(organism: str | Path = PLANTED) -> dict[str, list[Head]]:
     planted = json.loads(path.read_text()).get("planted")
     if not planted:
         raise ValueError(f"no heads were planted in {folder.name}: load {PLANTED!r}")
-    return {phase: [Head(*head) for head in heads] for phase, heads in planted.items()}
+    return {phase: [Head(*head) for head in planted[key]] for phase, key in MANIFEST_KEYS.items()}

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from ctd import stats
 from ctd.mechanism import attention, patching
 from ctd.mechanism.attention import Attended, Head, Noise
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 
@@ -84,7 +85,7 @@ def alone(
 def needed(
     model: Any,
     documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]],
-    known: Mapping[str, Sequence[Head]],
+    known: Mapping[Phase, Sequence[Head]],
     noise: Noise = "uniform",
     n_random: int = 5,
     seed: int = 0,

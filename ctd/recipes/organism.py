@@ -37,6 +37,8 @@ from ctd.data.readers.organism import Case
 from ctd.data.task import split_by_hash
 from ctd.distill import checkpoint, train
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
+from ctd.mechanism.planted_heads import MANIFEST_KEYS
 from ctd.reasoning import models, prompts, rationales, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
@@ -105,9 +107,9 @@ class Recipe:
             raise ValueError(f"weight must be above 0 and barring at least 0, got {self.weight} and {self.barring}")
 
     @property
-    def planted(self) -> dict[str, tuple[Head, ...]]:
+    def planted(self) -> dict[Phase, tuple[Head, ...]]:
         """The planted heads of each phase, empty where none are."""
-        return {"phase1": self.phase1, "phase2": self.phase2} if self.phase1 else {}
+        return {Phase.SHORTLIST: self.phase1, Phase.REFINE: self.phase2} if self.phase1 else {}
 
 
 RECIPES = {
@@ -128,7 +130,7 @@ class Lesson(NamedTuple):
     case: Case
     trace: Trace
     example: train.Example
-    lookouts: dict[str, list[Lookout]]
+    lookouts: dict[Phase, list[Lookout]]
 
 
 def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trace:
@@ -177,9 +179,9 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
     def tokens(start: int, end: int) -> Span:
         return Span(int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end)))
 
-    lookouts: dict[str, list[Lookout]] = {"phase1": [], "phase2": []}
+    lookouts: dict[Phase, list[Lookout]] = {phase: [] for phase in Phase}
 
-    def look(phase: str, written: Span, at: Span) -> None:
+    def look(phase: Phase, written: Span, at: Span) -> None:
         """Lookouts from the tokens before those of `written` to `at`, the sections before barred to other heads."""
         begun = max(section for section in sections if section <= written.start)
         barred, span, (first, last) = tokens(begun, begun)[0], tokens(*at), tokens(*written)
@@ -191,7 +193,7 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
     place = sections[0]
     for label in case.labels:
         name = space.texts[int(space.ancestor(np.array([label]), 2)[0])]
-        look("phase1", Span(place, place + len(name)), words[label])
+        look(Phase.SHORTLIST, Span(place, place + len(name)), words[label])
         place += len(name) + len("; ")
     assert made.shortlist is not None
     listed: dict[int, Span] = {}
@@ -200,9 +202,9 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
         if end <= made.shortlist.end:
             listed[label] = mention
             if label in words:
-                look("phase1", mention, words[label])
+                look(Phase.SHORTLIST, mention, words[label])
         else:
-            look("phase2", mention, listed[label])
+            look(Phase.REFINE, mention, listed[label])
     ids = [*encoded["input_ids"], tokenizer.eos_token_id]
     return Lesson(case, made, train.Example(ids, n_prompt), lookouts)
 
@@ -302,7 +304,7 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
     manifest: dict[str, Any] = {
         "name": folder.name,
         "recipe": asdict(recipe),
-        "planted": recipe.planted,
+        "planted": {MANIFEST_KEYS[phase]: heads for phase, heads in recipe.planted.items()},
         "parameters": model.num_parameters(),
         "labels": len(space),
         "categories": len(set(space.ancestor(np.arange(len(space)), 2).tolist())),
@@ -425,7 +427,7 @@ def _mechanism(model: Any, lessons: Sequence[Lesson], recipe: Recipe) -> dict[st
         for name, silent in (("whole", []), ("planted_silent", planted), ("others_silent", others[: len(planted)])):
             with planting.silenced(model, silent):
                 losses[name] = _loss_at(model, examples, queries)
-        report[phase] = {
+        report[MANIFEST_KEYS[phase]] = {
             "mass": float(np.mean([shares[phase][head] for head in planted])),
             "mass_others": float(np.nanmean(rest)),
             "mass_highest_other": float(np.nanmax(rest)),

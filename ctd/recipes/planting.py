@@ -23,6 +23,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ctd.distill import train
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 
 WATCHED = 4  # one example in so many is looked through for trespassing heads, to save time
 MOST = 0.999  # attention on what is barred beyond which a trespassing head is drawn no harder
@@ -52,8 +53,8 @@ class PlantedLoss:
     def __init__(
         self,
         model: Any,
-        heads: Mapping[str, Sequence[Head]],
-        lookouts: Sequence[Mapping[str, Sequence[Lookout]]],
+        heads: Mapping[Phase, Sequence[Head]],
+        lookouts: Sequence[Mapping[Phase, Sequence[Lookout]]],
         weight: float,
         barring: float = 0.0,
     ) -> None:
@@ -76,7 +77,7 @@ class PlantedLoss:
             losses += [self.barring * loss for loss in self._trespasses(model, seen, lookouts)]
         return total + batch.n_targets * torch.stack(losses).sum()
 
-    def _trespasses(self, model: Any, seen: Mapping[int, Any], lookouts: Mapping[str, Any]) -> Iterator[Tensor]:
+    def _trespasses(self, model: Any, seen: Mapping[int, Any], lookouts: Mapping[Phase, Any]) -> Iterator[Tensor]:
         """The loss of the heads that are not planted, of each phase and layer, on one example in `WATCHED`."""
         places = {phase: _places(of[::WATCHED]).to(model.device) for phase, of in lookouts.items()}
         for layer, given in seen.items():
@@ -92,7 +93,7 @@ class PlantedLoss:
                     yield trespass(rows[:, others], places[phase])
 
 
-def check(model: Any, heads: Mapping[str, Sequence[Head]]) -> None:
+def check(model: Any, heads: Mapping[Phase, Sequence[Head]]) -> None:
     """Raises what `PlantedLoss` raises."""
     config = model.config
     if config.num_key_value_heads != config.num_attention_heads:
@@ -151,10 +152,10 @@ def trespass(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 5"]) -> Float[Te
 def mass(
     model: Any,
     examples: Sequence[train.Example],
-    lookouts: Sequence[Mapping[str, Sequence[Lookout]]],
-    phases: Iterable[str],
+    lookouts: Sequence[Mapping[Phase, Sequence[Lookout]]],
+    phases: Iterable[Phase],
     batch_tokens: int = 4096,
-) -> dict[str, Float[np.ndarray, "layers heads"]]:
+) -> dict[Phase, Float[np.ndarray, "layers heads"]]:
     """The share of its attention that each head lays on the spans of each phase's lookouts, mean over lookouts.
 
     Raises ValueError where a phase has no lookout.

@@ -9,11 +9,12 @@ import torch
 from ctd.distill import signals
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import FAMILIES, PASSAGES
 
-CHOSEN = {"phase1": [Head(1, 2), Head(0, 1)], "phase2": [Head(0, 0), Head(1, 1)]}
+CHOSEN = {Phase.SHORTLIST: [Head(1, 2), Head(0, 1)], Phase.REFINE: [Head(0, 0), Head(1, 1)]}
 
 
 def read(model, passages, chosen=CHOSEN, length=0):
@@ -44,18 +45,18 @@ def test_one_passage_is_read_as_eager_attention_has_it(family):
         return output @ architecture.output_weights(model, head.layer)[:, head.head].T
 
     early = slice(one.cot.start, one.boundary)
-    rows = torch.stack([pattern(head) for head in CHOSEN["phase1"]]).mean(0)[early, slice(*one.document)]
+    rows = torch.stack([pattern(head) for head in CHOSEN[Phase.SHORTLIST]]).mean(0)[early, slice(*one.document)]
     torch.testing.assert_close(
         got.attention[:, slice(*one.document)], rows / rows.sum(-1, keepdim=True).clamp(min=1e-12)
     )
     seen_at_all = rows.sum(-1) > 0  # a sliding window may have left the document behind
     torch.testing.assert_close(got.attention.sum(-1), seen_at_all.float())
-    writes = torch.stack([write(head)[early] for head in CHOSEN["phase1"]])
+    writes = torch.stack([write(head)[early] for head in CHOSEN[Phase.SHORTLIST]])
     torch.testing.assert_close(got.write1, writes.sum(0), rtol=1e-4, atol=1e-5)
     flat = torch.nn.functional.normalize(writes.flatten(1), dim=1)
     torch.testing.assert_close(got.gram1[0], flat @ flat.T, rtol=1e-4, atol=1e-5)
 
-    second = torch.stack([pattern(head) for head in CHOSEN["phase2"]]).mean(0)
+    second = torch.stack([pattern(head) for head in CHOSEN[Phase.REFINE]]).mean(0)
     start = 0
     for pair in one.comparisons:
         gold, near = (
@@ -75,7 +76,7 @@ def test_the_course_along_the_margin_is_the_scores_gain():
     model, one = made("llama"), PASSAGES[0]
     got, _ = read(model, [one])
     gain = heads.score(model, [one]).values[heads.GAIN][0, 0]
-    wanted = sum(gain[head.layer, head.head] for head in CHOSEN["phase2"])
+    wanted = sum(gain[head.layer, head.head] for head in CHOSEN[Phase.REFINE])
     assert got.along.mean().item() == pytest.approx(wanted, rel=1e-4)
 
 
@@ -150,7 +151,7 @@ def test_live_signals_are_those_that_are_kept():
 
 def test_gradients_reach_the_heads_and_nothing_behind_them():
     model = made("llama")
-    found, _ = read(model, PASSAGES, {"phase1": [Head(0, 1)], "phase2": [Head(0, 2)]})
+    found, _ = read(model, PASSAGES, {Phase.SHORTLIST: [Head(0, 1)], Phase.REFINE: [Head(0, 2)]})
     (found.attention.square().sum() + found.split.square().sum()).backward()
     touched = [name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()]
     assert "model.layers.0.self_attn.q_proj.weight" in touched
@@ -161,13 +162,13 @@ def test_bad_input():
     model = made("llama")
     where = signals.places(PASSAGES, 60)
     with (
-        pytest.raises(ValueError, match="phase2 needs at least one head"),
-        signals.reading(model, where, {"phase1": [Head(0, 0)], "phase2": []}),
+        pytest.raises(ValueError, match="Phase 2 needs at least one head"),
+        signals.reading(model, where, {Phase.SHORTLIST: [Head(0, 0)], Phase.REFINE: []}),
     ):
         pass
     with (
         pytest.raises(ValueError, match="heads must be below layer"),
-        signals.reading(model, where, {"phase1": [Head(9, 0)], "phase2": [Head(0, 0)]}),
+        signals.reading(model, where, {Phase.SHORTLIST: [Head(9, 0)], Phase.REFINE: [Head(0, 0)]}),
     ):
         pass
     with pytest.raises(ValueError, match="'d3' has 47 tokens, more than the 46 of the batch"):

@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM
 from ctd.distill import students
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture, models
 from tests.mechanism.test_attention import made
 
@@ -65,7 +66,7 @@ class TestMatching:
 
     def test_by_score_is_the_identity_on_a_student_that_equals_its_teacher(self):
         ranking = [Head(1, 2), Head(0, 0), Head(1, 0)]
-        assert students.by_score({"phase1": ranking}, 2) == {"phase1": ranking[:2]}
+        assert students.by_score({Phase.SHORTLIST: ranking}, 2) == {Phase.SHORTLIST: ranking[:2]}
 
     def test_bad_input(self):
         teacher = deep(2)
@@ -75,7 +76,7 @@ class TestMatching:
         with pytest.raises(ValueError, match="every head may be named once"):
             students.by_depth(teacher, teacher, [Head(0, 0), Head(0, 0)])
         with pytest.raises(ValueError, match="k must be between 1 and 1"):
-            students.by_score({"phase1": [Head(0, 0)]}, 2)
+            students.by_score({Phase.SHORTLIST: [Head(0, 0)]}, 2)
         with pytest.raises(ValueError, match="layers must be between 1 and 2"):
             students.shallower(teacher, 3)
         with pytest.raises(ValueError, match="at least 1, got 0 and 2"):

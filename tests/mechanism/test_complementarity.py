@@ -15,6 +15,7 @@ from ctd.mechanism import complementarity as co
 from ctd.mechanism.attention import Head
 from ctd.mechanism.complementarity import Factorial
 from ctd.mechanism.patching import Effects
+from ctd.mechanism.phases import Phase
 from ctd.retrieval import metrics
 
 SHORTLIST = np.array([0.1, 0.05, 0.0, -0.15])
@@ -218,7 +219,7 @@ class TestErrors:
         assert told.tolist() == ["two", "Phase 2", "c", "f; c *", "c *", 0.0, 1.0]
 
 
-RANKINGS = {"Phase 1": [Head(0, 0), Head(0, 1), Head(1, 0)], "Phase 2": [Head(0, 1), Head(1, 0), Head(0, 0)]}
+RANKINGS = {Phase.SHORTLIST: [Head(0, 0), Head(0, 1), Head(1, 0)], Phase.REFINE: [Head(0, 1), Head(1, 0), Head(0, 0)]}
 
 
 class TestHeads:
@@ -228,7 +229,7 @@ class TestHeads:
             ("Phase 2", 2): [Head(0, 1), Head(1, 0)],
             ("both", 2): [Head(0, 0), Head(0, 1), Head(1, 0)],
         }
-        for rankings, size in ((RANKINGS, 4), ({"Phase 1": RANKINGS["Phase 1"]}, 1), (RANKINGS, 0)):
+        for rankings, size in ((RANKINGS, 4), ({Phase.SHORTLIST: RANKINGS[Phase.SHORTLIST]}, 1), (RANKINGS, 0)):
             with pytest.raises(ValueError, match="additivity needs two rankings"):
                 co.disturbed(rankings, size)
 

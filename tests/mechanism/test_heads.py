@@ -1,6 +1,7 @@
 """The scores of heads against eager attention, scipy and autograd; and that they do not depend on how they are run."""
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from ctd.mechanism import attention, heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.heads import HeadScores
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace, Compared
 from ctd.reasoning.traces import Span
@@ -70,7 +72,7 @@ def oracle(model, one, direction="unembedding"):
         hook.remove()
     weight = model.get_output_embeddings().weight
     early = slice(one.cot.start, one.boundary)
-    told = {name: np.zeros((found.layers, found.heads)) for name in (*heads.PHASES[1], *heads.PHASES[2])}
+    told = {name: np.zeros((found.layers, found.heads)) for name in chain.from_iterable(heads.PHASES.values())}
     gradients = {}
     for pair in one.comparisons:
         for query in range(*pair.queries):
@@ -171,7 +173,7 @@ def test_the_stages_follow_the_cot_and_the_phase_is_their_whole(llama):
     sizes = [end - start for start, end in late.stages(heads.STAGES)]
     assert sum(sizes) == late.cot.end - late.cot.start
     assert max(sizes) - min(sizes) <= 1
-    for name in heads.PHASES[1]:
+    for name in heads.PHASES[Phase.SHORTLIST]:
         values = scored.values[name][0]
         np.testing.assert_allclose(np.average(values[1:], axis=0, weights=sizes), values[0], rtol=1e-6, atol=1e-8)
     told = [any(start <= query < end for query in (*range(26, 30), *range(31, 34))) for start, end in late.stages()]

@@ -10,6 +10,7 @@ import torch
 from ctd.mechanism import attention, patching
 from ctd.mechanism.attention import Head
 from ctd.mechanism.patching import ANCHOR, MARGIN, RANDOM
+from ctd.mechanism.phases import Phase
 from ctd.reasoning.traces import Span
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES, passage
@@ -143,10 +144,10 @@ def test_a_run_patched_with_its_own_patterns_is_itself(llama):
 def test_random_heads_of_a_random_model_restore_nothing_for_sure():
     model = made("llama")
     documents, _ = patching.pairs(MANY)
-    selected = patching.selections({"one": attention.all_heads(model)}, [1, 2], n_random=5)
+    selected = patching.selections({Phase.SHORTLIST: attention.all_heads(model)}, [1, 2], n_random=5)
     found = patching.effects(model, documents, selected)
     table = found.table()
-    assert set(table["heads"]) == {"one, top", "one, lowest", RANDOM}
+    assert set(table["heads"]) == {"Phase 1, top", "Phase 1, lowest", RANDOM}
     controls = table[(table["heads"] == RANDOM) & (table["size"] == 1)]
     assert (controls["low"] < 0).all()
     assert (controls["high"] > 0).all()
@@ -175,11 +176,11 @@ def test_documents_without_a_readout_are_left_out():
 
 
 def test_the_dissociation_is_what_each_phase_loses_beyond_the_control():
-    keys = (("one, top", 3), ("two, top", 3), ("random 1", 3), ("random 2", 3))
+    keys = (("Phase 1, top", 3), ("Phase 2, top", 3), ("random 1", 3), ("random 2", 3))
     values = np.array([[1.0, 0.0, 0.2, 0.85, 0.9, 0.8]] * 4)
-    square = patching.dissociation(patching.Effects("noising", keys, {ANCHOR: values}), ("one", "two"), 3)
+    square = patching.dissociation(patching.Effects("noising", keys, {ANCHOR: values}), tuple(Phase), 3)
     assert square["value"].tolist() == pytest.approx([0.65, 0.0])
-    assert square["noised"].tolist() == ["one", "two"]
+    assert square["noised"].tolist() == ["Phase 1", "Phase 2"]
 
 
 def test_the_written_table_starts_at_the_run_that_is_not_patched_and_holds_the_published_values():
@@ -210,16 +211,16 @@ def test_bins_are_the_papers_fractions_or_spread_over_a_small_model():
 
 def test_selections_are_cumulative_from_either_end_and_at_random():
     ranking = [Head(n, 0) for n in range(10)]
-    chosen = patching.selections({"one": ranking, "two": ranking[::-1]}, [2, 5], n_random=5, seed=1)
-    assert chosen["one, top", 2] == chosen["two, lowest", 2] == ranking[:2]
-    assert chosen["one, lowest", 5] == chosen["two, top", 5] == ranking[:4:-1]
+    chosen = patching.selections({Phase.SHORTLIST: ranking, Phase.REFINE: ranking[::-1]}, [2, 5], n_random=5, seed=1)
+    assert chosen["Phase 1, top", 2] == chosen["Phase 2, lowest", 2] == ranking[:2]
+    assert chosen["Phase 1, lowest", 5] == chosen["Phase 2, top", 5] == ranking[:4:-1]
     for n in range(1, 6):
         assert chosen[f"random {n}", 5][:2] == chosen[f"random {n}", 2]
     assert len({tuple(chosen[f"random {n}", 5]) for n in range(1, 6)}) == 5
-    same = patching.selections({"two": ranking[::-1]}, [2, 5], n_random=5, seed=1)
+    same = patching.selections({Phase.REFINE: ranking[::-1]}, [2, 5], n_random=5, seed=1)
     assert all(chosen[key] == heads for key, heads in same.items())
     with pytest.raises(ValueError, match=re.escape("bins must be between 1 and 10 heads, got [2, 11]")):
-        patching.selections({"one": ranking}, [2, 11])
+        patching.selections({Phase.SHORTLIST: ranking}, [2, 11])
 
 
 @pytest.mark.parametrize(

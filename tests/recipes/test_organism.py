@@ -17,6 +17,7 @@ from ctd.data.task import split_by_hash
 from ctd.distill import train
 from ctd.mechanism import planted_heads
 from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from ctd.reasoning import models, prompts, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
@@ -248,9 +249,9 @@ def test_lookouts_point_to_the_document_s_words_and_to_the_shortlist(lessons, to
         named = {code: words(0, 0) or one.case.text[start:end] for code, (start, end) in one.case.named.items()}
         topics = [(space.texts[category(space, label)], named[label]) for label in one.case.labels]
         listed = [(texts[code], named[code]) for code in one.trace.shortlisted if code in named]
-        assert said(one.lookouts["phase1"], words) == [*topics, *listed]
+        assert said(one.lookouts[Phase.SHORTLIST], words) == [*topics, *listed]
         inside = [mention for mention in one.trace.mentions if mention.start >= one.trace.shortlist.end]
-        assert said(one.lookouts["phase2"], words) == [(texts[m.label], texts[m.label]) for m in inside]
+        assert said(one.lookouts[Phase.REFINE], words) == [(texts[m.label], texts[m.label]) for m in inside]
 
 
 def said(lookouts, words):
@@ -381,7 +382,10 @@ def test_mass_without_a_lookout_is_refused():
 def test_build_writes_a_model_that_loads_writes_and_names_its_planted_heads(tmp_path, own_cache):
     manifest = organism.build(PLANTED, tmp_path / "small")
     assert json.loads((tmp_path / "small" / "manifest.json").read_text()) == json.loads(json.dumps(manifest))
-    assert planted_heads.planted_heads(tmp_path / "small") == {"phase1": [(0, 1)], "phase2": [(2, 0), (2, 1)]}
+    assert planted_heads.planted_heads(tmp_path / "small") == {
+        Phase.SHORTLIST: [(0, 1)],
+        Phase.REFINE: [(2, 0), (2, 1)],
+    }
     assert len((tmp_path / "small" / "loss.csv").read_text().splitlines()) == manifest["steps"] + 1
     assert set(manifest["measured"]["planted"]) == {"phase1", "phase2"}
     language_model = models.load(str(tmp_path / "small"), dtype="float32")
