@@ -123,11 +123,11 @@ import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 import torch
-from ctd import arms
+from ctd.distill import experiment
 
 if __name__ == "__main__":
     torch.save(None, school := Path(sys.argv[1]))
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), arms._begin, (school, school.parent))
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), experiment._begin, (school, school.parent))
     print(pool.submit(os.getpid).result(), flush=True)
     time.sleep(600)
 """

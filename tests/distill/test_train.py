@@ -566,7 +566,7 @@ from accelerate import Accelerator
 from accelerate.state import PartialState
 from torch.distributed.fsdp import fully_shard
 
-from ctd import distill
+from ctd.distill import train
 from tests.distill.test_train import SHORT, Killed, made, plain_loss, tiny
 
 
@@ -589,10 +589,10 @@ settings = replace(SHORT, pass_tokens=int(sys.argv[2]), patience=2, save_every=1
 if sys.argv[3] == "FSDP":
     Accelerator.prepare, Accelerator.is_fsdp2 = cut, True
 with suppress(Killed):
-    distill.train(tiny(dtype=torch.float64), made(7), settings, folder, validation=made(3, seed=9), loss=dying)
+    train.train(tiny(dtype=torch.float64), made(7), settings, folder, validation=made(3, seed=9), loss=dying)
 assert (folder / "checkpoint.pt").exists()
 model = tiny(dtype=torch.float64)
-distill.train(model, made(7), settings, folder, validation=made(3, seed=9), loss=plain_loss)
+train.train(model, made(7), settings, folder, validation=made(3, seed=9), loss=plain_loss)
 assert PartialState().num_processes == 2
 torch.save(list(model.parameters()), folder / f"{PartialState().process_index}.pt")
 """

@@ -332,7 +332,7 @@ def small(task, tokenizer, monkeypatch, own_cache, tmp_path):
         assert (name, dtype) == ("smollm2", "bfloat16")
         return real(str(tmp_path / "base"), dtype=dtype, device="cpu")
 
-    monkeypatch.setattr(teacher.datasets, "load", lambda name: replace(task, space=space))
+    monkeypatch.setattr(teacher.readers, "load", lambda name: replace(task, space=space))
     monkeypatch.setattr(teacher.encoders, "load", lambda name: HashEncoder())
     monkeypatch.setattr(teacher.models, "load", load)
     return lambda **options: real(str(tmp_path / "base"), device="cpu", **options)
