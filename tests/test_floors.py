@@ -55,3 +55,27 @@ def test_no_module_imports_itself_in_a_circle():
     while free := {module for module, others in left.items() if not others & left.keys()}:
         left = {module: others for module, others in left.items() if module not in free}
     assert left == {}
+
+
+def drawing():
+    """The package's rooms as a Mermaid flowchart: an arrow from each room to those that it imports."""
+    ground = [name for floor in FLOORS[:2] for name in floor]
+
+    def shown(module):
+        return "ground" if room(module) in ground else room(module)
+
+    arrows = {(shown(module), shown(other)) for module, others in IMPORTS.items() if module != "ctd" for other in others}
+    order = ["cli", *(name for floor in reversed(FLOORS[2:-1]) for name in floor), "ground"]
+    lines = [f"    {one}[{one}]" for one in order[:-1]] + [f"    ground[{', '.join(ground)}]"]
+    lines += [f"    {one} --> {other}" for one in order for other in order if one != other and (one, other) in arrows]
+    return "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
+
+
+def test_the_picture_in_contributing_is_drawn_from_the_imports():
+    assert drawing() in (ROOT / "CONTRIBUTING.md").read_text(), (
+        "the picture of the rooms is out of date: python -m tests.test_floors prints it as it is now"
+    )
+
+
+if __name__ == "__main__":
+    print(drawing())
