@@ -38,10 +38,11 @@ from ctd.distill.signals import Stored
 from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import annotate, architecture, teachers
+from ctd.reasoning import annotate, architecture, predict, rank_answers
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.models import LanguageModel
-from ctd.reasoning.teachers import Prediction, Teacher
+from ctd.reasoning.rank_answers import Prediction
+from ctd.reasoning.teachers import Teacher
 from ctd.reasoning.traces import ANSWER, OPEN, Trace
 from ctd.reasoning.traces import format as format_trace
 from ctd.retrieval import metrics
@@ -209,7 +210,7 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
         raise ValueError("a student is taught what its teacher computes: load the teacher here, not behind a server")
     drawn = task.sample("train", plan.n_traces, seed)
     documents, uids = (list(drawn.documents["train"][column]) for column in ("text", "uid"))
-    written = teachers.reason(
+    written = predict.reason(
         teacher, documents, index, uids=uids, max_tokens=plan.max_tokens, seed=seed, desc="traces to learn from"
     )
     traces = {one.trace.uid: one.trace for one in written}
@@ -225,7 +226,7 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
     if len(made) < 2:
         raise ValueError(f"a student needs at least 2 traces to learn from, got {len(made)} ({dict(left_out)})")
     tests = list(task.documents[plan.split]["text"])[: plan.n_test]
-    own = teachers.reason(teacher, tests, index, max_tokens=plan.max_tokens, seed=seed, desc="the teacher's answers")
+    own = predict.reason(teacher, tests, index, max_tokens=plan.max_tokens, seed=seed, desc="the teacher's answers")
     learned = [traces[one.uid] for one in made]
     return School(teacher, language_model, task, index, plan, made, learned, own, dict(left_out))
 
@@ -406,8 +407,8 @@ def _teach(of: School, arm: Arm, seed: int, home: Path) -> None:
     own = digest([key(of, arm, seed), str(len(log))])
     began = time.perf_counter()
     told = replace(of.teacher, language_model=LanguageModel(arm.name, student, of.language_model.tokenizer, own))
-    mode: teachers.Mode = "answer" if arm.teaching == "answer" else "trace"
-    written = teachers.reason(
+    mode: predict.Mode = "answer" if arm.teaching == "answer" else "trace"
+    written = predict.reason(
         told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
     )
     values = measured(written, of.gold) | {"word probability": word_probability(student, of.held, of.mixed)}
@@ -439,7 +440,7 @@ def measured(written: Sequence[Prediction], gold: Any) -> dict[str, Float[np.nda
     listed = sl.as_array([one.trace.shortlisted for one in written])
     values = (
         np.array([set(one.ranking) == labels for one, labels in zip(written, right, strict=True)], float),
-        metrics.ndcg_at_k(teachers.rankings(written, 5), gold, 5, average=False),
+        metrics.ndcg_at_k(rank_answers.rankings(written, 5), gold, 5, average=False),
         metrics.recall_at_k(listed, gold, listed.shape[1], average=False),
         np.array([one.n_tokens for one in written], float),
     )

@@ -32,7 +32,8 @@ from ctd import stats
 from ctd.cache import DATA
 from ctd.data.label_space import LabelSpace
 from ctd.mechanism import trajectories
-from ctd.reasoning.traces import Mention, mentions
+from ctd.reasoning.read_text import mentions
+from ctd.reasoning.traces import Mention
 from ctd.retrieval.encoders import Encoder
 from ctd.stats import Interval
 from ctd.text import normalise
@@ -56,7 +57,7 @@ def features(
     """How each candidate label matches its document (columns 0 to 4) and the explanation (5 to 9), by `MATCHES`.
 
     cosine: of e(label) and e(text), whole texts (`trajectories.embed`), 0 for an empty one. share of words: how many of
-    the label's, normalised, are in the text. to the letter: 1 where the text names the label so (`traces.mentions`:
+    the label's, normalised, are in the text. to the letter: 1 where the text names the label so (`read_text.mentions`:
     whole words, not as part of a longer label). last mention: where it ends, 0 none .. 1 the text's end. mentions:
     ln(1 + their number). Both texts are asked the same: a copy of the document explains nothing (our definition).
     Raises ValueError for no documents, lengths that differ, a document without candidates or with one twice, or a

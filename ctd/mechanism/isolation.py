@@ -18,8 +18,9 @@ from scipy.sparse import csr_matrix
 
 from ctd import stats
 from ctd.data.task import Task
-from ctd.reasoning import candidate_lists, teachers
-from ctd.reasoning.teachers import Prediction, Teacher
+from ctd.reasoning import candidate_lists, predict, rank_answers
+from ctd.reasoning.rank_answers import Prediction
+from ctd.reasoning.teachers import Teacher
 from ctd.retrieval import metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.index import LabelIndex
@@ -76,15 +77,15 @@ def isolate(
     `shortlists` raises.
     """
     documents, uids = (list(task.documents["test"][column]) for column in ("text", "uid"))
-    ask = partial(teachers.reason, teacher, documents, index, uids=uids, max_tokens=max_tokens, seed=seed)
+    ask = partial(predict.reason, teacher, documents, index, uids=uids, max_tokens=max_tokens, seed=seed)
     predictions = ask()
     given = shortlists(task, index, predictions, size, corruption, n_near_misses, seed)
     places = max(cutoff, *(len(one.ranking) for one in predictions))
-    outputs = {"own": teachers.rankings(predictions, places, refined=True)}
+    outputs = {"own": rank_answers.rankings(predictions, places, refined=True)}
     for name in KINDS[1:]:
         told = zip(predictions, given[name], strict=True)
-        begun = [teachers.handed(one.trace, labels, task.space.texts) for one, labels in told]
-        outputs[name] = teachers.rankings(ask(begun=begun, desc=f"refining {name}"), places, refined=True)
+        begun = [predict.handed(one.trace, labels, task.space.texts) for one, labels in told]
+        outputs[name] = rank_answers.rankings(ask(begun=begun, desc=f"refining {name}"), places, refined=True)
     return Isolated(teacher, task, index, predictions, given, outputs)
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
 from ctd.reasoning import prompts, traces
-from ctd.reasoning.teachers import Prediction
+from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.traces import Span, Trace
 from ctd.text import stems, words
 

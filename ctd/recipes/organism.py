@@ -39,7 +39,7 @@ from ctd.distill import checkpoint, train
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.planted_heads import MANIFEST_KEYS
-from ctd.reasoning import models, prompts, rationales, traces
+from ctd.reasoning import models, prompts, rationales, read_text, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.traces import Span, Trace
@@ -357,7 +357,7 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
         given = [prompt + start for prompt, start in zip(asked, begun, strict=True)]
         done = generate(language_model, given, max_tokens=longest, lists=lists, desc="measuring")
         return [
-            traces.read(start + one.text, space, uid=case.uid, document=case.text)
+            read_text.read(start + one.text, space, uid=case.uid, document=case.text)
             for start, one, case in zip(begun, done, drawn, strict=True)
         ]
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from ctd.mechanism import isolation
-from ctd.reasoning.teachers import Prediction
+from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.traces import Mention, Span, Trace
 
 

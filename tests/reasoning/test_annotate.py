@@ -8,7 +8,7 @@ import pytest
 from ctd.data import readers
 from ctd.data.readers import organism as vignettes
 from ctd.reasoning import annotate, models, prompts, traces
-from ctd.reasoning.teachers import Prediction
+from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.traces import Span
 from ctd.recipes import organism
 from ctd.text import stems, words

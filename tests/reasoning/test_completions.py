@@ -10,7 +10,7 @@ import torch
 
 from ctd.cache import DATA, cache_dir
 from ctd.data import readers
-from ctd.reasoning import completions, prompts, teachers, traces
+from ctd.reasoning import completions, predict, prompts, teachers, traces
 from ctd.reasoning.completions import Completion, Kept
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import lists_key
@@ -175,7 +175,7 @@ def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, ow
     monkeypatch.setattr(model, "generate", None)  # nothing is to be written
     lists = SimpleNamespace(key=lists_key(task.space, tokenizer))
     found = generate(
-        teacher.language_model, asked, max_tokens=512, batch_tokens=teachers.BATCH_TOKENS, lists=lists, desc="answer"
+        teacher.language_model, asked, max_tokens=512, batch_tokens=predict.BATCH_TOKENS, lists=lists, desc="answer"
     )
     assert not list(cache_dir("generations").iterdir())
     shortest = sorted(range(200), key=lambda row: found[row].n_tokens)[:3]

@@ -18,7 +18,7 @@ from ctd.distill import train
 from ctd.mechanism import planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import models, prompts, traces
+from ctd.reasoning import models, prompts, read_text, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
 from ctd.recipes import organism, planting
@@ -466,7 +466,8 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
     lists = LabelLists(space, language_model.tokenizer)
     written = generate(language_model, [prompts.plain(case.text) for case in drawn], max_tokens=320, lists=lists)
     right = sum(
-        set(traces.read(one.text, space).answered) == set(case.labels) for one, case in zip(written, drawn, strict=True)
+        set(read_text.read(one.text, space).answered) == set(case.labels)
+        for one, case in zip(written, drawn, strict=True)
     )
     assert scipy.stats.binomtest(right, n, manifest["measured"]["answer"]).pvalue > 0.001
 

@@ -1,0 +1,146 @@
+"""A teacher is asked about documents: its prompt, the beginning of what it writes, and what comes of it.
+
+Notes: a teacher tuned on the format of `ctd.reasoning.traces` gets the plain prompt and the first words of what it is
+to write, which decide the mode: "trace" (the whole trace), "candidates" (the same, with a retrieved list in the
+prompt), "answer" (no reasoning). Any other model is told the format in its chat template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ctd import hardware
+from ctd.data.label_space import LabelSpace
+from ctd.reasoning import architecture, models, prompts, rank_answers, traces
+from ctd.reasoning.generate import generate
+from ctd.reasoning.grammar import LabelLists
+from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.rank_answers import Prediction
+from ctd.reasoning.teachers import Teacher
+from ctd.reasoning.traces import Trace
+from ctd.retrieval.index import LabelIndex
+from ctd.retrieval.shortlists import Shortlist
+
+if TYPE_CHECKING:
+    from ctd.reasoning.serve import Server
+
+Mode = Literal["trace", "candidates", "answer"]
+
+
+BEGINNING = {"trace": traces.OPEN, "candidates": traces.OPEN, "answer": traces.ANSWER}
+MODES = ("answer", "candidates", "zero-shot")  # beside the trace
+CANDIDATES = 16  # retrieved labels in a prompt, as in training
+BATCH_TOKENS = 49_152  # on a processor: wide batches are written faster
+OF_MEMORY = 16  # a batch's keys and values take one part in so many of an accelerator's, which students share
+N_EXAMPLES = 5  # labels that an untuned model is shown
+
+
+def reason(
+    teacher: Teacher,
+    documents: Sequence[str],
+    index: LabelIndex,
+    *,
+    mode: Mode = "trace",
+    candidates: Sequence[Sequence[int]] | None = None,
+    begun: Sequence[str] | None = None,
+    uids: Sequence[str] | None = None,
+    max_tokens: int = 512,
+    seed: int = 0,
+    desc: str = "reasoning",
+) -> list[Prediction]:
+    """Each document reasoned about, in the order given.
+
+    index: over the label space to choose from; what is written and is no label becomes the nearest label.
+    candidates: retrieved labels of each document, best first, for the mode of that name. begun: what stands of each
+    document's text already (see `handed`), in place of the mode's beginning. max_tokens: what it may write.
+    A trace holds as much of the document as the teacher saw.
+    Raises ValueError for an unknown mode, or lists of other lengths than `documents`.
+    """
+    if mode not in BEGINNING:
+        raise ValueError(f"mode must be one of {', '.join(BEGINNING)}, got {mode!r}")
+    if (candidates is None) == (mode == "candidates"):
+        raise ValueError(f"candidates= goes with mode 'candidates', and with no other, got mode {mode!r}")
+    for name, given in (("candidates", candidates), ("begun", begun), ("uids", uids)):
+        if given is not None and len(given) != len(documents):
+            raise ValueError(f"{name} needs one entry a document ({len(documents)}), got {len(given)}")
+    tokenizer = teacher.language_model.tokenizer
+    seen = list(documents)
+    if tokenizer is not None:
+        seen = [prompts.cut(document, tokenizer, teacher.document_tokens) for document in documents]
+    texts = index.space.texts
+    ask: Callable[..., str] = prompts.plain
+    if not teacher.tuned:
+        begun = begun or [""] * len(documents)
+        examples = [texts[label] for label in np.linspace(0, len(index.space) - 1, N_EXAMPLES, dtype=int)]
+        ask = partial(prompts.instruction, tokenizer=tokenizer, space=index.space.name, examples=examples)
+    begun = begun or [BEGINNING[mode]] * len(documents)
+    asked = [
+        ask(document, candidates=[texts[label] for label in listed])
+        for document, listed in zip(seen, candidates or [()] * len(documents), strict=True)
+    ]
+    written = generate(
+        teacher.language_model,
+        [a + b for a, b in zip(asked, begun, strict=True)],
+        max_tokens=max_tokens,
+        batch_tokens=BATCH_TOKENS,
+        wider=_wider(teacher.language_model),
+        lists=_label_lists(index.space, tokenizer) if teacher.tuned else None,
+        seed=seed,
+        desc=desc,
+    )
+    return rank_answers.rank(written, begun, seen, index, uids or [""] * len(documents))
+
+
+def _wider(language_model: LanguageModel | Server) -> int:
+    """Tokens of a batch on an accelerator, for one of a kind the same: the batch decides a sum's last bit. Else 0."""
+    if not isinstance(language_model, LanguageModel) or not hardware.on_accelerator(language_model.model):
+        return 0
+    of, bits = architecture.shape(language_model.model), torch.finfo(language_model.model.dtype).bits
+    of_a_token = 2 * of.layers * of.key_heads * of.head_size * bits // 8
+    return torch.cuda.get_device_properties(language_model.model.device).total_memory // OF_MEMORY // of_a_token
+
+
+@lru_cache(maxsize=2)
+def _label_lists(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> LabelLists:
+    return LabelLists(space, tokenizer)
+
+
+def in_mode(
+    mode: str,
+    teacher: Teacher,
+    documents: Sequence[str],
+    index: LabelIndex,
+    candidates: Shortlist,
+    max_tokens: int = 512,
+    seed: int = 0,
+) -> list[Prediction]:
+    """The documents reasoned about in another mode: "answer", "candidates", or "zero-shot".
+
+    candidates: retrieved labels, best first, for the mode of that name. "zero-shot" asks SmolLM2-135M-Instruct as it
+    comes, told the format in its prompt. Raises ValueError for another mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if mode == "zero-shot":
+        teacher = replace(teacher, language_model=models.load(models.SMOLLM2), tuned=False)
+        return reason(teacher, documents, index, max_tokens=max_tokens, seed=seed, desc=mode)
+    if mode == "answer":
+        return reason(teacher, documents, index, mode="answer", max_tokens=max_tokens, seed=seed, desc=mode)
+    listed = [[int(label) for label in row if label >= 0] for row in candidates]
+    return reason(
+        teacher, documents, index, mode="candidates", candidates=listed, max_tokens=max_tokens, seed=seed, desc=mode
+    )
+
+
+def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
+    """The beginning of a trace whose first phase is over: its own topics, and a shortlist from elsewhere."""
+    topics = trace.cot.partition("\n")[0].removeprefix("Topics:").strip()
+    whole = traces.write(topics, (texts[label] for label in shortlist), (), ())
+    return whole[: whole.index("Compare:\n") + len("Compare:\n")] if "Compare:\n" in whole else whole
