@@ -64,7 +64,9 @@ def drawing():
     def shown(module):
         return "ground" if room(module) in ground else room(module)
 
-    arrows = {(shown(module), shown(other)) for module, others in IMPORTS.items() if module != "ctd" for other in others}
+    arrows = {
+        (shown(module), shown(other)) for module, others in IMPORTS.items() if module != "ctd" for other in others
+    }
     order = ["cli", *(name for floor in reversed(FLOORS[2:-1]) for name in floor), "ground"]
     lines = [f"    {one}[{one}]" for one in order[:-1]] + [f"    ground[{', '.join(ground)}]"]
     lines += [f"    {one} --> {other}" for one in order for other in order if one != other and (one, other) in arrows]
