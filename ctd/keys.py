@@ -30,9 +30,9 @@ LENGTH = 32  # hex digits of a key
 class Maker:
     """One kind of cached thing, and all that it depends on.
 
-    name: of the thing, such as "students"; no two makers share it.
-    module: the dotted name of the module whose code makes it; what that module imports from ctd counts as well.
-    inputs: names of all other things that it depends on.
+    name: what it is, such as "students"; no two makers share a name.
+    module: the dotted name of the module whose code makes it. What that module imports from ctd counts as well.
+    inputs: the names of everything else that it depends on.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Maker:
     def key(self, **inputs: Any) -> str:
         """The key of what is made from these inputs, 32 hex digits.
 
+        inputs: a value for each name in `inputs`; see `fingerprint` for what it may be.
         Raises TypeError where an input is missing or is not among `inputs`.
         """
         if inputs.keys() != set(self.inputs):
@@ -58,21 +59,26 @@ class Maker:
 
 @cache
 def source_digest(module: str) -> str:
-    """SHA-256 of a module's code and of the ctd modules that it reaches, by name; 64 hex digits."""
+    """SHA-256 of the code of a module and of the ctd modules that it reaches, 64 hex digits.
+
+    module: its dotted name.
+    """
     return digest(part for name in sorted(reached(module)) for part in (name, _code(name)))
 
 
 def reached(module: str) -> set[str]:
-    """The dotted names of a module and of all ctd modules that its imports lead to, those for types alone left out.
+    """The dotted names of a module and of all ctd modules that its imports lead to.
 
+    Imports under `if TYPE_CHECKING:` do not count.
+    module: its dotted name.
     Raises ModuleNotFoundError for a module that is not in ctd.
     """
-    found, waiting = set[str](), [module]
+    modules, waiting = set[str](), [module]
     while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
+        if (name := waiting.pop()) not in modules:
+            modules.add(name)
             waiting += _imports(name)
-    return found
+    return modules
 
 
 def _path(module: str) -> Path:
@@ -90,14 +96,14 @@ def _exists(module: str) -> bool:
 
 @cache
 def _imports(module: str) -> tuple[str, ...]:
-    found = set[str]()
+    modules = set[str]()
     for node in _walk(ast.parse(_path(module).read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ctd":
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found.update(name if _exists(name) else str(node.module) for name in names)
+            modules.update(name if _exists(name) else str(node.module) for name in names)
         elif isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names if alias.name.split(".")[0] == "ctd")
-    return tuple(found)
+            modules.update(alias.name for alias in node.names if alias.name.split(".")[0] == "ctd")
+    return tuple(modules)
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
@@ -120,32 +126,38 @@ def _code(module: str) -> str:
     return ast.dump(tree)
 
 
-_known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # of things that are compared by identity
+_known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # fingerprints of dataclasses that compare by identity
 
 
 @singledispatch
 def fingerprint(value: Any) -> str:
     """SHA-256 of a value by its content, 64 hex digits.
 
-    value: a plain value, bytes, a path (the bytes of the file, or of all files beneath a folder), an array, a sparse
-        matrix, a dataset, a dataclass, a container of these, or a thing with a `key` of its own (a language model).
+    value: a plain value, bytes, an array, a sparse matrix, a dataset, a dataclass, or a container of these; a path
+        (the file's bytes, or the names and bytes of all files in the folder); or an object with a `key` of its own
+        (a language model, an encoder).
     Raises TypeError for anything else.
     """
     key = getattr(value, "key", None)
     if isinstance(key, str) and key:
         return digest([type(value).__name__, key])
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        by_identity = type(value).__eq__ is object.__eq__
-        if by_identity and value in _known:
-            return _known[value]
-        parts = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
-        found = digest([type(value).__name__, *(x for name, of in parts for x in (name, fingerprint(of)))])
-        if by_identity:
-            _known[value] = found
-        return found
+        return _dataclass(value)
     if hasattr(value, "column_names"):  # datasets.Dataset, not imported here: it takes a second
         return digest(part for name in value.column_names for part in (name, fingerprint(list(value[name]))))
     raise TypeError(f"a {type(value).__name__} cannot be part of a key: give its parts")
+
+
+def _dataclass(value: Any) -> str:
+    by_identity = type(value).__eq__ is object.__eq__
+    if by_identity and value in _known:
+        return _known[value]
+    names = [field.name for field in dataclasses.fields(value)]
+    parts = [part for name in names for part in (name, fingerprint(getattr(value, name)))]
+    result = digest([type(value).__name__, *parts])
+    if by_identity:
+        _known[value] = result
+    return result
 
 
 @fingerprint.register(type(None))
@@ -170,9 +182,8 @@ def _bytes(value: bytes) -> str:
 @fingerprint.register(Path)
 def _files(value: Path) -> str:
     files = sorted(file for file in value.rglob("*") if file.is_file()) if value.is_dir() else [value]
-    names = [str(file.relative_to(value)) if value.is_dir() else "" for file in files]
     return digest(
-        ["path", *(part for name, file in zip(names, files, strict=True) for part in (name, file_digest(file)))]
+        ["path", *(part for file in files for part in (file.relative_to(value).as_posix(), file_digest(file)))]
     )
 
 
@@ -204,4 +215,4 @@ def _set(value: set[Any]) -> str:
 
 @fingerprint.register(dict)
 def _mapping(value: Mapping[Any, Any]) -> str:
-    return digest(["mapping", *sorted(fingerprint((name, of)) for name, of in value.items())])
+    return digest(["mapping", *sorted(map(fingerprint, value.items()))])

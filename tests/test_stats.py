@@ -176,6 +176,20 @@ def test_a_statistic_of_several_sums(rng):
     assert_close_to_scipy(stats.bootstrap(counts, q, 20_000), expected)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("cells", [100, stats.CELLS])
+def test_a_statistic_of_weights_has_the_interval_of_the_same_one_of_sums(rng, monkeypatch, method, cells):
+    monkeypatch.setattr(stats, "CELLS", cells)
+    values, strata = rng.gamma(0.5, size=(30, 2, 3)), np.repeat([0, 1, 2], [19, 10, 1])
+    sums = stats.bootstrap(values, stats.ratio, 200, strata=strata, method=method)
+    weighted = stats.bootstrap_weighted(
+        lambda weights: stats.ratio(np.tensordot(weights, values, 1)), 30, 200, strata=strata, method=method
+    )
+    for end in ("estimate", "low", "high"):
+        np.testing.assert_allclose(getattr(weighted, end), getattr(sums, end))
+    assert weighted.method == sums.method == sums[0].method == method
+
+
 class TestComparisons:
     def test_sign_flips_are_exact_where_they_can_be(self):
         differences = np.array([1.0, 2.0, 3.0, -0.5])
@@ -298,5 +312,6 @@ def test_interval_of_one_value_or_equal_ones_or_none():
     assert np.isnan(low)
     assert np.isnan(high)
     assert stats.t_interval(np.full(3, 0.5)).scalar == (0.5, 0.5, 0.5)
+    assert stats.t_interval(np.full(3, 0.5)).method == "Student's t"
     with pytest.raises(ValueError, match="a mean needs at least one value, got none"):
         stats.t_interval(np.array([]))

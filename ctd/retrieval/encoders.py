@@ -10,7 +10,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,14 @@ from numpy.lib.format import write_array_header_2_0
 from tqdm import tqdm
 
 from ctd.cache import atomic, cache_dir, digest, file_digest, once, packaged_file
-from ctd.data.label_space import LabelSpace
 from ctd.hardware import computes_bfloat16
+from ctd.keys import Maker
 
+if TYPE_CHECKING:
+    from ctd.data.label_space import LabelSpace
+
+MAKER = Maker("vectors", __name__, ("encoder", "texts", "versions", "processor"))
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 SHARD = 32_768
 AT_ONCE = SHARD // 16  # texts
 BATCH_TOKENS = 2_048
@@ -86,10 +91,15 @@ class SentenceEncoder:
         self.name, self.dtype = name, dtype
         self.dim = int(self._model.get_embedding_dimension() or 0)
         identity = [file_digest(file) for file in weights] or [name]
-        self.key, self.book_key = (
-            digest(["sentence", *identity, computed, str(self._model.max_seq_length)])
-            for computed in (dtype, "any dtype")
-        )
+        longest = str(self._model.max_seq_length)
+        self.book_key = digest(["sentence", *identity, "any dtype", longest])
+        self.key = digest(["sentence", *identity, dtype, longest, *self._settings(folder)])
+
+    def _settings(self, folder: Path) -> list[str]:
+        """What the vectors depend on beside the weights: the folder's settings and vocabulary, or the hub's commit."""
+        files = sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
+        commit = getattr(self._model[0].auto_model.config, "_commit_hash", None) or ""  # type: ignore[union-attr]
+        return [file_digest(file) for file in files] or [commit]
 
     def _safe_in_bfloat16(self) -> bool:
         exact = self._model.float() and self.vectors(PROBE)
@@ -142,12 +152,17 @@ def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Fl
         raise ValueError("there are no texts to encode")
     if (empty := next((row for row, text in enumerate(texts) if not text.strip()), None)) is not None:
         raise ValueError(f"text {empty} of {len(texts)} is empty: an encoder needs something to read")
-    key = digest([encoder.key, torch.__version__.partition("+")[0], platform.machine(), *texts])[:32]
-    path = cache_dir("vectors") / f"{key}.npy"
+    path = cache_dir("vectors") / f"{vectors_key(encoder, texts)}.npy"
     with once(path) as missing:
         if missing:
             _encode(encoder, texts, path, desc)
     return np.load(path, mmap_mode="r")
+
+
+def vectors_key(encoder: Encoder, texts: Sequence[str]) -> str:
+    """The key of what `encode` makes: encoder, texts in order, versions of what computes, processor, and code."""
+    versions = [version(library).partition("+")[0] for library in LIBRARIES]
+    return MAKER.key(encoder=encoder, texts=list(texts), versions=versions, processor=platform.machine())
 
 
 def encode_labels(encoder: Encoder, space: LabelSpace) -> Float[np.ndarray, "labels d"]:

@@ -18,11 +18,13 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from ctd.cache import atomic, cache_dir, digest, once
+from ctd.cache import atomic, cache_dir, once
 from ctd.data.label_space import LabelSpace
+from ctd.keys import Maker
 from ctd.retrieval import encoders
 from ctd.text import normalise
 
+MAKER = Maker("label indexes", __name__, ("vectors", "kind", "seed", "faiss"))
 KINDS = ("flat", "hnsw", "ivfpq")
 QUERIES_AT_ONCE = 128
 CACHED_FROM = 256  # queries; fewer are embedded anew each time
@@ -59,7 +61,13 @@ class LabelIndex:
         vectors = encoders.encode_labels(encoder, space)
         if kind == "flat":
             return cls(space, encoder, kind, _filled(faiss.IndexFlatIP(encoder.dim), vectors))
-        path = cache_dir("indexes") / f"{digest([encoder.key, kind, str(seed), *space.texts])[:32]}.faiss"
+        key = MAKER.key(
+            vectors=encoders.vectors_key(encoder, space.texts[: len(space)]),
+            kind=kind,
+            seed=seed,
+            faiss=faiss.__version__,
+        )
+        path = cache_dir("indexes") / f"{key}.faiss"
         with once(path) as missing:
             if missing:
                 made = _hnsw(vectors) if kind == "hnsw" else _ivfpq(vectors, space.name, seed)

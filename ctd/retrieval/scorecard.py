@@ -1,7 +1,7 @@
 """How good are the answers? A teacher's rankings beside retrieval and the frequency prior, number by number.
 
-Notes: F1 compares sets, and a ranking is no set. Every method's set is its first places, as many as the reference
-method (the teacher) answered for that document, so that none gains by length (our definition).
+Notes: F1 compares sets, and a ranking is no set. The set of every method is the first places of its ranking, as many
+as the reference method (the teacher) answered for that document, so that no method gains by length (our definition).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from ctd.retrieval import metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.shortlists import Shortlist
 
+AT_ONCE = 100  # weightings of the documents that the macro F1 holds together
+
 
 def scorecard(
     predictions: Mapping[str, Shortlist],
@@ -29,8 +31,14 @@ def scorecard(
 ) -> pd.DataFrame:
     """P@1, P@k, nDCG@k, PSP@k, micro and macro F1 with 95 % intervals: columns method, metric, value, low, high.
 
-    predictions: rankings by method, [documents, places], -1 for none. cutoff: k. reference: whose lengths the sets
-    of the F1 scores have. Macro F1 is over the labels that some of the documents use.
+    Macro F1 is over the labels that some of the documents use.
+
+    predictions: rankings by method, [documents, places], -1 for none.
+    gold: the documents' labels.
+    train: the training labels, for the propensities of PSP.
+    cutoff: k.
+    seed: of the bootstrap draws.
+    reference: the method whose answers' lengths the sets of the F1 scores have.
     Raises ValueError when the reference is not among the methods.
     """
     if reference not in predictions:
@@ -41,8 +49,7 @@ def scorecard(
     for name, pred in predictions.items():
         precision = stats.bootstrap_mean(metrics.precision_at_k(pred, gold, cutoff, average=False), seed=seed)
         micro, macro = f1_intervals(pred, lengths, gold, seed)
-        found = ((f"P@{cutoff}", precision), ("micro F1", micro), ("macro F1", macro))
-        for metric, interval in found:
+        for metric, interval in ((f"P@{cutoff}", precision), ("micro F1", micro), ("macro F1", macro)):
             value, low, high = interval.scalar
             rows.append({"method": name, "metric": metric, "value": value, "low": low, "high": high})
     whole = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
@@ -54,28 +61,41 @@ def f1_intervals(
 ) -> tuple[stats.Interval, stats.Interval]:
     """Micro F1, and macro F1 over the labels that some document uses, with intervals over documents.
 
-    lengths: how many places of each row are its set. A label that a draw of documents neither has nor predicts is
-    left out of that draw's macro mean.
+    A label that the documents of a draw neither have nor predict is left out of that draw's macro mean.
+
+    pred: rankings, -1 for none.
+    lengths: how many places of each row are its set.
+    gold: the documents' labels.
+    seed: of the draws.
+    draws: the number of resamples for the macro F1.
     """
-    kept = np.where(np.arange(pred.shape[1]) < np.asarray(lengths)[:, None], pred, -1)
-    document, place = np.nonzero(kept >= 0)
-    predicted = csr_matrix((np.ones(len(document)), (document, kept[document, place])), shape=gold.shape)
-    predicted.data[:] = 1.0
-    true = gold.astype(float)
+    predicted, true = _sets(pred, lengths, gold), gold.astype(float)
+    correct, sizes = predicted.multiply(true).tocsc(), (predicted + true).tocsc()
+    micro = stats.bootstrap_ratio(2 * np.asarray(correct.sum(1)), np.asarray(sizes.sum(1)), seed=seed)[0]
     used = np.flatnonzero(np.asarray(true.sum(0)).ravel())
-    parts = [part.tocsc()[:, used] for part in (predicted.multiply(true), predicted + true)]
-    both_right, sizes = (np.asarray(part.sum(1), float) for part in (predicted.multiply(true), predicted + true))
-    micro = stats.bootstrap_ratio(2 * both_right, sizes, seed=seed)
-
-    def macro(weights: Float[np.ndarray, "w n"]) -> Float[np.ndarray, " w"]:
-        correct, both = (np.asarray((part.T @ weights.T).T) for part in parts)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.nanmean(np.where(both > 0, 2 * correct / both, np.nan), axis=1)
-
     if not len(used):
-        return micro[0], stats.Interval(*(np.array(np.nan),) * 3)
-    estimate = macro(np.ones((1, gold.shape[0])))[0]
-    chunks = stats.resample_weights(gold.shape[0], draws, np.random.default_rng(seed))
-    drawn = np.concatenate([macro(block) for chunk in chunks for block in np.array_split(chunk, len(chunk) // 100 + 1)])
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return micro[0], stats.Interval(np.array(estimate), np.array(low), np.array(high))
+        return micro, stats.Interval(*(np.array(np.nan),) * 3)
+    correct, sizes = correct[:, used], sizes[:, used]
+
+    def macro(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b 1"]:
+        blocks = np.array_split(weights, len(weights) // AT_ONCE + 1)
+        return np.concatenate([_macro(correct.T @ block.T, sizes.T @ block.T) for block in blocks])
+
+    return micro, stats.bootstrap_weighted(macro, gold.shape[0], draws, seed=seed)[0]
+
+
+def _sets(pred: Shortlist, lengths: Float[np.ndarray, " documents"], gold: csr_matrix) -> csr_matrix:
+    """The first places of each row as a 0/1 matrix [documents, labels]."""
+    chosen = (np.arange(pred.shape[1]) < np.asarray(lengths)[:, None]) & (pred >= 0)
+    document, place = np.nonzero(chosen)
+    sets = csr_matrix((np.ones(len(document)), (document, pred[document, place])), shape=gold.shape)
+    sets.data[:] = 1.0
+    return sets
+
+
+def _macro(correct: Float[np.ndarray, "labels b"], sizes: Float[np.ndarray, "labels b"]) -> Float[np.ndarray, "b 1"]:
+    """The mean F1 of the labels that are there, for each weighting of the documents; NaN where there are none."""
+    there = sizes > 0
+    by_label = np.divide(2 * correct, sizes, out=np.zeros(sizes.shape), where=there)
+    count = there.sum(0)
+    return np.divide(by_label.sum(0), count, out=np.full(len(count), np.nan), where=count > 0)[:, None]

@@ -30,6 +30,7 @@ def test_f1_is_scikit_learns_on_the_sets_that_the_lengths_leave():
     assert macro.estimate == pytest.approx(f1_score(dense[:, used], sets[:, used], average="macro"))
     for interval in (micro, macro):
         assert interval.low < interval.estimate < interval.high
+        assert interval.method == "BCa"
 
 
 def test_the_sets_are_as_long_as_the_references():

@@ -1,108 +1,141 @@
 """Readers: each returns a `Task`, documents with gold labels and the label space that they choose from.
 
-Notes: `load("mesh")` and the like keep the prepared task in the cache, under a key that covers the options, the
-files they name and the readers' own source, so that a changed file or a changed reader is read anew.
+Notes: `load("mesh")` and the like keep the prepared task in the cache. Its key covers the reader's options, the content
+of the files that they name, the data files of this repository that readers use, and the code of the reader.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from ctd.cache import DATA, cache_dir, digest, once
+from ctd.cache import DATA, cache_dir, once
 from ctd.data.task import SPLITS, Card, Task, labels_matrix, split_by_hash
+from ctd.keys import Maker
 
-__all__ = ["READERS", "SPLITS", "Card", "Task", "labels_matrix", "load", "load_as_asked", "split_by_hash"]
+__all__ = ["READERS", "SPLITS", "Card", "Reader", "Task", "labels_matrix", "load", "load_as_asked", "split_by_hash"]
+
+SHIPPED = {"sources": DATA / "sources.json", "check_tags": DATA / "check_tags.csv"}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How to load a dataset.
+
+    about: one line for those who choose a dataset.
+    module: the module of `ctd.data.readers` whose `load` reads it.
+    options: arguments of that `load` which make this dataset of it.
+    streamed: whether the reader keeps a cache of its own on disk because it never holds a file whole.
+    """
+
+    about: str
+    module: str
+    options: dict[str, object] = field(default_factory=dict)
+    streamed: bool = False
+
 
 READERS = {
-    "mesh": "PubMed citations to MeSH headings, 663,973 labels (the default)",
-    "setmm": "premise selection in set.mm, 39,137 labels; the vendored slice where the whole file is not to be had",
-    "setmm-slice": "the vendored slice of set.mm",
-    "vignettes": "generated ICD-10-CM vignettes, 74,719 labels",
-    "heart-failure": "generated vignettes over the closed heart-failure set",
-    "organism": "short generated vignettes for the model organism, a part of ICD-10-CM",
-    "org-10k": "the same and four times as many more (10,300 in all), for long learning curves",
-    "mimic": "MIMIC-IV discharge notes to ICD-10-CM, from your folder",
-    "xmc": "an Extreme Classification Repository folder (lbl, trn, tst)",
-    "records": "a Hugging Face dataset or a JSON Lines file with a text and a labels column",
+    "mesh": Reader("PubMed citations to MeSH headings, 663,973 labels (the default)", "mesh"),
+    "setmm": Reader(
+        "premise selection in set.mm, 39,137 labels; the vendored slice where the whole file is not to be had", "setmm"
+    ),
+    "setmm-slice": Reader("the vendored slice of set.mm", "setmm"),
+    "vignettes": Reader("generated ICD-10-CM vignettes, 74,719 labels", "vignettes"),
+    "heart-failure": Reader("generated vignettes over the closed heart-failure set", "vignettes", {"closed": True}),
+    "organism": Reader("short generated vignettes for the model organism, a part of ICD-10-CM", "organism"),
+    "org-10k": Reader(  # 8,311 of them to learn from
+        "the same and four times as many more (10,300 in all), for long learning curves",
+        "organism",
+        {"n_documents": 10_300},
+    ),
+    "mimic": Reader("MIMIC-IV discharge notes to ICD-10-CM, from your folder", "mimic", streamed=True),
+    "xmc": Reader("an Extreme Classification Repository folder (lbl, trn, tst)", "xmc", streamed=True),
+    "records": Reader("a Hugging Face dataset or a JSON Lines file with a text and a labels column", "records"),
 }
-ALIASES: dict[str, tuple[str, dict[str, object]]] = {
-    "setmm-slice": ("setmm", {}),
-    "heart-failure": ("vignettes", {"closed": True}),
-    "org-10k": ("organism", {"n_documents": 10_300}),  # 8,311 of them to learn from
+MAKERS = {
+    module: Maker(f"tasks of {module}", f"{__name__}.{module}", ("options", *SHIPPED))
+    for module in dict.fromkeys(reader.module for reader in READERS.values() if not reader.streamed)
 }
-STREAMED = {"mimic", "xmc"}  # keep caches of their own on disk, for they never hold a file whole
 
 
 def load(name: str, **options: object) -> Task:
-    """The task of that name (see `READERS`), prepared once. options: the reader's own, such as `folder=`.
+    """The task of that name (see `READERS`), prepared once.
 
-    Raises ValueError for an unknown name, with the list; the readers' own errors name file and line.
+    options: the reader's own, such as `folder=`. A dataset on the Hugging Face hub counts by its name alone.
+    Raises ValueError for an unknown name, with the list. The readers' own errors name file and line.
     """
     if name not in READERS:
         raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {name!r}")
-    if name.startswith("setmm"):
-        reader = importlib.import_module("ctd.data.readers.setmm")
-        options.setdefault("path", reader.slice_path() if name == "setmm-slice" else reader.find())
-    if name in STREAMED:
-        return _read(name, options)
-    folder = cache_dir("tasks") / f"{name}-{_key(options)[:24]}"
+    reader = READERS[name]
+    module = importlib.import_module(f"{__name__}.{reader.module}")
+    if reader.module == "setmm":
+        options.setdefault("path", module.slice_path() if name == "setmm-slice" else module.find())
+    options = {**reader.options, **options}
+    if reader.streamed:
+        return module.load(**options)
+    folder = cache_dir("tasks") / f"{name}-{_key(reader.module, module, options)}"
     with once(folder) as missing:
         if missing:
-            _read(name, options).save(folder)
+            module.load(**options).save(folder)
     return Task.load(folder)
 
 
 def load_as_asked(name: str, source: str = "", text: str = "text", labels: str = "labels") -> Task:
     """The task that a notebook's parameters ask for.
 
+    name: of the dataset, see `READERS`.
     source: the folder (mimic, xmc), the file, folder or name (records), a set.mm file (setmm), a PubMed file or a
-    folder of them (mesh); "" where the dataset needs none. text, labels: names of the two columns (records).
+        folder of them (mesh); "" where the dataset needs none.
+    text: the column with the documents (records).
+    labels: the column with the labels (records).
     Raises ValueError when a dataset needs a source and got none, or takes none and got one; FileNotFoundError for a
     folder without PubMed files.
     """
-    asked: dict[str, dict[str, object]] = {
-        "mimic": {"folder": Path(source)},
-        "xmc": {"folder": Path(source)},
-        "records": {"source": source, "text": text, "labels": labels},
-    }
-    if name in asked and not source:
-        raise ValueError(f"dataset '{name}' needs source=: {READERS[name]}")
+    return load(name, **_options(name, source, text, labels))
+
+
+def _options(name: str, source: str, text: str, labels: str) -> dict[str, object]:
+    if name in ("mimic", "xmc", "records") and not source:
+        raise ValueError(f"dataset '{name}' needs source=: {READERS[name].about}")
+    if name in ("mimic", "xmc"):
+        return {"folder": Path(source)}
+    if name == "records":
+        return {"source": source, "text": text, "labels": labels}
     if source and name == "setmm":
-        asked["setmm"] = {"path": Path(source)}
+        return {"path": Path(source)}
     if source and name == "mesh":
-        folder = Path(source)
-        asked["mesh"] = {"files": sorted(folder.glob("*.xml*")) if folder.is_dir() else [folder]}
-        if not asked["mesh"]["files"]:
-            raise FileNotFoundError(f"{folder} holds no PubMed file (*.xml or *.xml.gz)")
-    if source and name not in asked:
+        return {"files": _pubmed_files(Path(source))}
+    if source:
         raise ValueError(f"dataset '{name}' takes no source=, got {source!r}")
-    return load(name, **asked.get(name, {}))
+    return {}
 
 
-def _read(name: str, options: dict[str, object]) -> Task:
-    module, fixed = ALIASES.get(name, (name, {}))
-    return importlib.import_module(f"ctd.data.readers.{module}").load(**fixed, **options)
+def _pubmed_files(path: Path) -> list[Path]:
+    files = sorted(path.glob("*.xml*")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"{path} holds no PubMed file (*.xml or *.xml.gz)")
+    return files
 
 
-def _key(options: dict[str, object]) -> str:
-    here = Path(__file__).parent
-    sources = [
-        *sorted(here.glob("*.py")),
-        here.parent / "label_space.py",
-        here.parent / "task.py",
-        DATA / "sources.json",
-        DATA / "check_tags.csv",
-    ]
-    stated = [f"{option}={_fingerprint(value)}" for option, value in sorted(options.items())]
-    return digest([*stated, *(source.read_bytes() for source in sources)])
+def _key(name: str, module: ModuleType, options: dict[str, object]) -> str:
+    """The key of a prepared task, from all arguments of its reader, those left to their defaults included."""
+    signature = inspect.signature(module.load)
+    arguments = signature.bind(**options)
+    arguments.apply_defaults()
+    contents = {
+        argument: _with_content(value) if "Path" in str(signature.parameters[argument].annotation) else value
+        for argument, value in arguments.arguments.items()
+    }
+    return MAKERS[name].key(options=contents, **SHIPPED)
 
 
-def _fingerprint(value: object) -> str:
+def _with_content(value: Any) -> object:
+    """What names a file or folder, or several, beside the files themselves."""
     if isinstance(value, list | tuple):
-        return " ".join(map(_fingerprint, value))
-    path = Path(value) if isinstance(value, str | Path) and str(value) else None
-    if path is None or not path.exists():
-        return repr(value)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return " ".join(f"{file.absolute()}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+        return [_with_content(path) for path in value]
+    path = Path(value).expanduser() if value else None
+    return (str(value), path) if path is not None and path.exists() else str(value)

@@ -19,11 +19,13 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
-from ctd.cache import atomic, cache_dir, digest, once
+from ctd.cache import atomic, cache_dir, once
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import icd10cm
 from ctd.data.task import SPLITS, Card, Task, split_by_hash
+from ctd.keys import Maker
 
+MAKER = Maker("mimic", __name__, ("names", "notes", "diagnoses", "space", "on_missing"))
 NOTE_COLUMNS = ("note_id", "subject_id", "hadm_id", "text")
 DIAGNOSIS_COLUMNS = ("hadm_id", "icd_code", "icd_version")
 NOTES_AT_ONCE, DIAGNOSES_AT_ONCE = 2_000, 200_000
@@ -43,10 +45,11 @@ def load(folder: Path, on_missing: str = "drop") -> Task:
     if on_missing not in ("drop", "raise"):
         raise ValueError(f"on_missing must be 'drop' or 'raise', got {on_missing!r}")
     notes, diagnoses = _find(Path(folder), "note", "discharge"), _find(Path(folder), "hosp", "diagnoses_icd")
-    states = [f"{file.absolute()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in (notes, diagnoses)]
-    readers = [Path(module).read_bytes() for module in (__file__, icd10cm.__file__)]
-    prepared = cache_dir("mimic") / digest([*states, *readers, on_missing])[:24]
     space = icd10cm.label_space()
+    names = [notes.name, diagnoses.name]
+    prepared = cache_dir("mimic") / MAKER.key(
+        names=names, notes=notes, diagnoses=diagnoses, space=space, on_missing=on_missing
+    )
     with once(prepared) as missing:
         if missing:
             with atomic(prepared) as scratch:

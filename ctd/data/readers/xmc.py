@@ -22,12 +22,14 @@ from datasets import Dataset, DatasetDict
 from jaxtyping import Bool
 from scipy.sparse import csr_matrix, load_npz, save_npz
 
-from ctd.cache import atomic, cache_dir, digest, once
+from ctd.cache import atomic, cache_dir, once
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import lines
 from ctd.data.readers.lines import Documents, field, identifier, read_json_lines, read_lines, string
 from ctd.data.task import SPLITS, Card, Task, split_by_hash
+from ctd.keys import Maker
 
+MAKER = Maker("xmc", __name__, ("names", "files", "title_only", "on_empty", "validation"))
 PAIR = re.compile(r"\s*(-?\d+)\s+(-?\d+)\s*", re.ASCII)
 
 
@@ -53,9 +55,10 @@ def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", 
     files = _find(folder)
     if title_only is None:
         title_only = "titles" in folder.name.lower()
-    states = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files.values()]
-    readers = [Path(module).read_bytes() for module in (__file__, lines.__file__)]
-    prepared = cache_dir("xmc") / digest([*states, *readers, f"{title_only} {on_empty} {validation}"])[:24]
+    names = [folder.name, *(file.name for file in files.values())]
+    prepared = cache_dir("xmc") / MAKER.key(
+        names=names, files=files, title_only=title_only, on_empty=on_empty, validation=validation
+    )
     with once(prepared) as missing:
         if missing:
             with atomic(prepared) as scratch:

@@ -1,0 +1,51 @@
+"""A prepared task is read from the cache only where its files, options and reader are the same."""
+
+import json
+import os
+
+import pytest
+
+from ctd.data import readers
+from ctd.data.label_space import LabelSpace
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def write(file, label):
+    file.write_text("".join(json.dumps({"text": f"text {row}", "labels": [label]}) + "\n" for row in range(40)))
+    os.utime(file, (0, 0))
+    return file
+
+
+def labels(task):
+    return {task.space.texts[label] for row in task.documents["train"]["labels"] for label in row}
+
+
+def test_a_file_of_the_same_name_size_and_time_is_read_anew_when_its_content_differs(tmp_path):
+    file = write(tmp_path / "set.jsonl", "Liver")
+    assert labels(readers.load("records", source=str(file))) == {"Liver"}
+    assert labels(readers.load("records", source=str(write(file, "Heart")))) == {"Heart"}
+
+
+def test_the_same_file_is_read_once(tmp_path, monkeypatch):
+    file = write(tmp_path / "set.jsonl", "Liver")
+    first = readers.load("records", source=file)
+    monkeypatch.setattr(readers.Task, "save", lambda *_: pytest.fail("read again"))
+    os.utime(file, (1, 1))
+    assert list(readers.load("records", source=file, text="text").documents["train"]) == list(first.documents["train"])
+
+
+def test_another_label_space_is_another_task(tmp_path):
+    file = write(tmp_path / "set.jsonl", "a")
+    for text in ("Liver", "Heart"):
+        space = LabelSpace("tiny", ["a", "b"], [text, "other"], 2)
+        assert labels(readers.load("records", source=file, space=space)) == {text}
+
+
+def test_a_missing_file_and_an_unknown_dataset_or_option_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        readers.load("mesh", files=[tmp_path / "nowhere.xml"])
+    with pytest.raises(ValueError, match="dataset must be one of mesh, setmm, .*, got 'pubmed'"):
+        readers.load("pubmed")
+    with pytest.raises(TypeError, match="colour"):
+        readers.load("mesh", colour="red")
