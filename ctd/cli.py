@@ -96,7 +96,7 @@ def run(
 def params(notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")]) -> None:
     """List the parameters of a notebook: type, default, bound, meaning."""
     rows = [
-        (known.name, known.annotation, repr(known.default), known.bound, known.help)
+        (known.name, known.type, repr(known.default), known.bound, known.help)
         for known in runs.parameters_of(runs.find_notebook(notebook)).values()
     ]
     show_table(("parameter", "type", "default", "bound", "meaning"), rows)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ctd.book import runs
 from ctd.book.validate import Report
 from ctd.cli import app
-from tests.book.test_runs import BODY, no_kernel, write_notebook  # noqa: F401 (a fixture)
+from tests.book.test_runs import BODY, SEED, no_kernel, write_notebook  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_bad_input_is_one_line_and_exit_code_2(ctd, words, complaint):
 
 
 def test_a_wrong_parameter_anywhere_stops_every_notebook_before_it_starts(ctd, no_kernel, tmp_path):  # noqa: F811
-    write_notebook(tmp_path / "notebooks" / "02_second.ipynb", *BODY, parameters="seed: int = 1  # draws; 0 to 9")
+    write_notebook(tmp_path / "notebooks" / "02_second.ipynb", *BODY, parameters=f"seed: {SEED} = 1")
     said = ctd("run", "--all", "-p", "n=3", code=2)
     assert "02_second.ipynb refuses" in said
     assert "no parameter n" in said

@@ -1,41 +1,81 @@
-"""What a notebook may be asked: its parameters cell, read as a schema and enforced.
+"""The parameters of a notebook: read from its parameters cell, with meaning and bounds from pydantic fields.
 
-Notes: a parameter is one line, `name: type = default  # help; bound`. Bounds are `LOW to HIGH`, `one of: A, B`,
-`each BOUND` (for lists), `path` and `path or name` (text that is a path when there is one); numbers must have one.
-Everything here is decided before a kernel starts.
+Notes: a parameter is one line, `name: type = default`. A notebook of the book imports its model of `ctd.book.chapters`
+as `Settings`, and each line names a field of it. Any other notebook says the same on the line itself:
+`n: Annotated[int, Field(ge=1, le=9, description="how many")] = 5`. Numbers must have bounds. Everything is checked
+before a kernel starts.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-import io
+import inspect
 import re
-import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    WithJsonSchema,
+)
+from pydantic.fields import FieldInfo
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-PATHS = ("path", "path or name")
 TAG = "parameters"
-SCALARS = {"bool": bool, "int": int, "float": float, "str": str}
+SETTINGS = "Settings"  # the name under which a notebook imports its model
+CHAPTERS = "ctd.book.chapters"  # the module that has the models
+TYPES = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
+PATHS = ("path", "path or name")
 SEED_LIMIT = 2**32 - 1  # the largest that numpy and PYTHONHASHSEED both take
+EXAMPLE = 'n: Annotated[int, Field(ge=1, le=9, description="how many")] = 5'
+
+
+def _path(text: str) -> str:
+    if text and not Path(text).expanduser().exists():
+        raise ValueError("no such path")
+    return str(Path(text).expanduser().resolve()) if text else ""
+
+
+def _path_or_name(text: str) -> str:
+    return _path(text) if text.startswith(("/", "./", "../", "~")) or Path(text).exists() else text
+
+
+def _text(form: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "format": form})
+
+
+ExistingPath = Annotated[str, AfterValidator(_path), _text("path")]
+"""A path that must exist, made absolute; "" for none."""
+PathOrName = Annotated[str, AfterValidator(_path_or_name), _text("path or name")]
+"""A path, made absolute, where there is one of that name, and otherwise a name."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its name, annotation, default, help, bound as written ("" for none), and how to check it."""
+    """One parameter of a notebook.
+
+    name: as in its line.
+    type: bool, int, float, str or a list of one of these.
+    default: the value in the cell.
+    help: what it means.
+    bound: such as "1 to 9", "one of: a, b", "each 1 to 9", "path"; "" for none.
+    adapter: pydantic's check of a value.
+    """
 
     name: str
-    annotation: str
+    type: str
     default: Any
     help: str
     bound: str
@@ -46,11 +86,16 @@ class Parameter:
         return self.bound in PATHS
 
     @property
+    def comment(self) -> str:
+        """Meaning and bound, as a reader finds them beside the line."""
+        return f"{self.help}; {self.bound}" if self.bound else self.help
+
+    @property
     def rule(self) -> str:
         """What a value must be, as the end of a sentence that starts "must be"."""
-        scalar = self.annotation.removeprefix("list[").removesuffix("]")
+        scalar = self.type.removeprefix("list[").removesuffix("]")
         kind = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}[scalar]
-        if self.annotation != scalar:
+        if self.type != scalar:
             each = f", each {within(self.bound.removeprefix('each '))}" if self.bound else f", each {kind}"
             return f"a list such as {self.default}, not empty{each}"
         if self.is_path:
@@ -65,14 +110,16 @@ class Parameter:
         if self.is_path and value == self.default:
             return value  # "minilm" is the name, even beside a folder called minilm
         try:
+            if isinstance(value, bool) and self.type != "bool":  # True is 1 for a Literal
+                raise ValueError("not a number")
             return self.adapter.validate_python(value, strict=True)
-        except ValidationError:
+        except ValueError:
             raise ValueError(f"{self.name} must be {self.rule}, got {value!r}") from None
 
     def parse(self, text: str) -> Any:
         """The value that a text from the command line means: YAML, but text stays text where text is asked for."""
         value = read_yaml(text, f"-p {self.name}")
-        return text if self.annotation == "str" and not isinstance(value, str) else value
+        return text if self.type == "str" and not isinstance(value, str) else value
 
 
 class _Loader(yaml.SafeLoader):
@@ -102,8 +149,8 @@ def within(bound: str) -> str:
 
 def near(name: str, names: Iterable[str]) -> str:
     """A hint at the end of a complaint: the name nearest in spelling, or nothing."""
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f" (did you mean {found[0]}?)" if found else ""
+    matches = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 def table(parameters: Mapping[str, Parameter]) -> str:
@@ -111,15 +158,42 @@ def table(parameters: Mapping[str, Parameter]) -> str:
     lines = []
     for parameter in parameters.values():
         bound = f", {parameter.bound}" if parameter.bound else ""
-        lines.append(f"  {parameter.name}: {parameter.annotation} = {parameter.default!r}{bound}  ({parameter.help})")
+        lines.append(f"  {parameter.name}: {parameter.type} = {parameter.default!r}{bound}  ({parameter.help})")
+    return "\n".join(lines)
+
+
+def fields(model: type[BaseModel]) -> dict[str, Any]:
+    """{name: annotated type} of a model: groups in the order in which it names them, then its own fields, seed last."""
+    names: list[str] = []
+    for base in model.__bases__:
+        names += fields(base) if issubclass(base, BaseModel) else ()
+    names += inspect.get_annotations(model)
+    names = [name for name in names if name in model.model_fields]
+    ordered = sorted(dict.fromkeys(names), key=lambda name: name == "seed")
+    infos = {name: model.model_fields[name] for name in ordered}
+    return {name: Annotated[info.annotation, info] for name, info in infos.items()}
+
+
+def parameters_of_model(model: type[BaseModel]) -> dict[str, Parameter]:
+    """The parameters of a model, with its defaults."""
+    return {name: _parameter(name, hint, model.model_fields[name].default) for name, hint in fields(model).items()}
+
+
+def cell_source(model: type[BaseModel]) -> str:
+    """The parameters cell of a chapter, before `ruff format`."""
+    lines = [f"from {CHAPTERS} import {model.__name__} as {SETTINGS}", ""]
+    for parameter in parameters_of_model(model).values():
+        lines.append(f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.comment}")
     return "\n".join(lines)
 
 
 def read_parameters(notebook: NotebookNode, source: str) -> dict[str, Parameter]:
-    """The parameters that a notebook declares, in order; `source` names it in complaints.
+    """The parameters that a notebook declares, in order.
 
-    Raises ValueError when there is not exactly one cell tagged `parameters`, or, with every offending line, when a
-    line lacks annotation, help or bound, when a default breaks its own bound, or when there is no `seed`.
+    notebook: read by nbformat.
+    source: how complaints name it.
+    Raises ValueError when there is not exactly one cell tagged `parameters`, or, with every offending line, when a line
+    lacks meaning or bounds, when a default breaks its own bound, or when there is no `seed`.
     """
     cells = [cell for cell in notebook.cells if TAG in cell.metadata.get("tags", ())]
     if len(cells) != 1 or cells[0].cell_type != "code":
@@ -127,103 +201,128 @@ def read_parameters(notebook: NotebookNode, source: str) -> dict[str, Parameter]
     text = cells[0].source
     try:
         statements = ast.parse(text).body
-        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
-    except (SyntaxError, tokenize.TokenError) as error:
+    except SyntaxError as error:
         raise ValueError(f"{source}: the {TAG} cell is not Python ({error})") from None
-    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
-    found: dict[str, Parameter] = {}
+    known: dict[str, Any] = {}
+    parameters: dict[str, Parameter] = {}
     problems = []
     for statement in statements:
         try:
-            parameter = _parameter(statement, comments.get(statement.end_lineno or 0, ""))
-            if parameter.name in found:
+            if isinstance(statement, ast.ImportFrom):
+                known |= _imported(statement)
+                continue
+            parameter = _declared(statement, known)
+            if parameter.name in parameters:
                 raise ValueError(f"{parameter.name} is declared twice")
-            found[parameter.name] = parameter
+            parameters[parameter.name] = parameter
         except ValueError as error:
             line = text.splitlines()[statement.lineno - 1].strip()
             problems.append(f"line {statement.lineno} `{line}`: {error}")
-    if "seed" not in found and not problems:
-        problems.append("it needs a line such as `seed: int = 0  # draws; 0 to 1000000`")
+    if "seed" not in parameters and not problems:
+        seed = EXAMPLE.replace("n:", "seed:").replace("ge=1, le=9", "ge=0, le=1000000").replace("how many", "draws")
+        problems.append(f"it needs a line such as `{seed}`")
     if problems:
         raise ValueError("\n  ".join([f"{source}: the {TAG} cell is refused:", *problems]))
-    return found
+    return parameters
 
 
-def _parameter(statement: ast.stmt, comment: str) -> Parameter:
+def _imported(statement: ast.ImportFrom) -> dict[str, Any]:
+    """The fields of the model that a line imports as `Settings`; {} for an import that only types need."""
+    if statement.module in ("typing", "pydantic", __name__):
+        return {}
+    names = {alias.asname: alias.name for alias in statement.names}
+    if statement.module != CHAPTERS or SETTINGS not in names:
+        raise ValueError(f"a {TAG} cell imports only types, or `from {CHAPTERS} import ... as {SETTINGS}`")
+    from ctd.book import chapters
+
+    model = getattr(chapters, names[SETTINGS], None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise ValueError(f"{CHAPTERS} has no model {names[SETTINGS]}{near(names[SETTINGS], vars(chapters))}")
+    return fields(model)
+
+
+def _declared(statement: ast.stmt, known: Mapping[str, Any]) -> Parameter:
     """One line of the parameters cell. Raises ValueError with what is wrong about it."""
     if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
-        raise ValueError("every line must read `name: type = default  # help; bound`")
+        raise ValueError("every line must read `name: type = default`")
     name, annotation = statement.target.id, ast.unparse(statement.annotation)
-    described, semicolon, bound = (part.strip() for part in comment.rpartition(";"))
-    if not semicolon:
-        described, bound = bound, ""
-    if not described:
-        raise ValueError("the comment must say what the parameter means")
     if statement.value is None:
         raise ValueError("it needs a default")
     try:
         default = ast.literal_eval(statement.value)
     except ValueError:
         raise ValueError("the default must be a plain value: a number, text, true or false, or a list") from None
-    parameter = Parameter(name, annotation, default, described, bound, TypeAdapter(_type(annotation, bound)))
-    if name == "seed":
-        whole = re.fullmatch(r"(\d+) to (\d+)", bound)
-        if annotation != "int" or not whole or int(whole[2]) > SEED_LIMIT:
-            raise ValueError(f"seed must be an int with a bound within 0 to {SEED_LIMIT}")
+    if annotation.startswith("Annotated["):
+        hint = _evaluated(annotation)
+    elif name in known:
+        hint = known[name]
+    else:
+        raise ValueError(f"nothing says what it means and may be{near(name, known)}; write it as `{EXAMPLE}`")
+    parameter = _parameter(name, hint, default)
+    if not annotation.startswith("Annotated[") and annotation != parameter.type:
+        raise ValueError(f"the type of {name} is {parameter.type}, got {annotation}")
+    return parameter
+
+
+def _evaluated(annotation: str) -> Any:
+    """The type that a line spells out; it may use nothing but typing's and pydantic's words and plain types."""
+    words: dict[str, Any] = {
+        "Annotated": Annotated, "Literal": Literal, "Field": Field, "ExistingPath": ExistingPath,
+        "PathOrName": PathOrName, "list": list, "bool": bool, "int": int, "float": float, "str": str,
+    }  # fmt: skip
+    try:
+        return eval(annotation, {"__builtins__": {}}, words)
+    except Exception as error:
+        raise ValueError(f"the type is not understood ({error}); write it as `{EXAMPLE}`") from None
+
+
+def _parameter(name: str, hint: Any, default: Any) -> Parameter:
+    """A parameter of an annotated type. Raises ValueError when meaning or bounds are missing or do not fit."""
+    try:
+        schema = TypeAdapter(hint).json_schema()
+    except (PydanticUserError, PydanticSchemaGenerationError, TypeError) as error:
+        raise ValueError(f"the type is not understood ({str(error).splitlines()[0]})") from None
+    type_, bound = _type_and_bound(schema)
+    meaning = FieldInfo.from_annotation(hint).description
+    if not meaning:
+        raise ValueError("the description must say what the parameter means")
     if bound == "path" and default != "":
         raise ValueError('the default of a path must be "" (none): others have other folders')
+    if name == "seed" and not (type_ == "int" and schema["minimum"] >= 0 and schema["maximum"] <= SEED_LIMIT):
+        raise ValueError(f"seed must be an int with bounds within 0 to {SEED_LIMIT}")
+    adapter = TypeAdapter(Annotated[hint, Field(min_length=1)] if schema["type"] == "array" else hint)
+    parameter = Parameter(name, type_, default, meaning, bound, adapter)
     parameter.check(default)
     return parameter
 
 
-def _type(annotation: str, bound: str) -> Any:
-    """The pydantic type of an annotation under its bound. Raises ValueError when the two do not fit."""
-    if listed := re.fullmatch(r"list\[(\w+)\]", annotation):
-        each = bound.removeprefix("each ")
-        if bound and each == bound:
-            raise ValueError(f"the bound of a list must begin with `each`, got `{bound}`")
-        if each in PATHS:
+def _type_and_bound(schema: Mapping[str, Any]) -> tuple[str, str]:
+    """The type of a JSON schema as Python spells it, and the bound that it sets, in words."""
+    kind = schema.get("type")
+    if kind == "array":
+        type_, bound = _type_and_bound(schema["items"])
+        if bound in PATHS:
             raise ValueError("a list of paths is not supported; use one path to a folder")
-        return Annotated[list[_type(listed[1], each)], Field(min_length=1)]  # type: ignore[misc]
-    kind = SCALARS.get(annotation)
-    if kind is None:
-        raise ValueError(f"the type must be one of {', '.join(SCALARS)} or a list of these, got {annotation}")
-    number = kind in (int, float)
-    try:
-        if bound.startswith("one of:") and kind is not bool:
-            choices = tuple(kind(choice.strip()) for choice in bound.removeprefix("one of:").split(","))
-            return Annotated[kind, AfterValidator(partial(_among, choices))]
-        if number and (ends := re.fullmatch(r"(\S+) to (\S+)", bound)) and kind(ends[1]) <= kind(ends[2]):
-            return Annotated[kind, Field(ge=kind(ends[1]), le=kind(ends[2]))]
-    except ValueError:
-        pass
-    if bound in PATHS and kind is str:
-        return Annotated[str, AfterValidator(_path if bound == "path" else _path_or_name)]
-    if number or bound:
-        takes = {bool: "none", str: "`one of: A, B`, `path`, `path or name` or none"}.get(
-            kind, "`LOW to HIGH` or `one of: A, B`"
-        )
-        wrong = f"the bound `{bound}` does not fit" if bound else "a bound is missing"
-        raise ValueError(f"{wrong}; {annotation} takes {takes}")
-    return kind
+        return f"list[{type_}]", f"each {bound}" if bound else ""
+    if kind not in TYPES:
+        raise ValueError(f"the type must be one of {', '.join(TYPES.values())} or a list of these")
+    choices = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    if choices:
+        return TYPES[kind], f"one of: {', '.join(map(str, choices))}"
+    if kind not in ("integer", "number"):
+        return TYPES[kind], schema.get("format", "")
+    if not {"minimum", "maximum"} <= schema.keys():
+        raise ValueError(f"a bound is missing; {TYPES[kind]} takes `ge=LOW, le=HIGH` in its Field, or a Literal")
+    bound = f"{_number(schema['minimum'])} to {_number(schema['maximum'])}"
+    if schema["minimum"] > schema["maximum"]:
+        raise ValueError(f"the bound `{bound}` does not fit")
+    return TYPES[kind], bound
 
 
-def _among(choices: tuple[Any, ...], value: Any) -> Any:
-    if value not in choices:
-        raise ValueError("not one of the choices")
-    return value
-
-
-def _path(text: str) -> str:
-    if text and not Path(text).expanduser().exists():
-        raise ValueError("no such path")
-    return str(Path(text).expanduser().resolve()) if text else ""
-
-
-def _path_or_name(text: str) -> str:
-    """A path when there is one; a text that can only be a path must be one."""
-    return _path(text) if text.startswith(("/", "./", "../", "~")) or Path(text).exists() else text
+def _number(value: float) -> str:
+    """A number without an exponent: 0.0000001, 1000000."""
+    return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
 def check_all(

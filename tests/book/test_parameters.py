@@ -3,20 +3,33 @@
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ctd.book.parameters import check_all, parse_assignments, read_parameters
+from ctd.book import chapters
+from ctd.book.parameters import cell_source, check_all, parameters_of_model, parse_assignments, read_parameters
+from ctd.data.readers import READERS
 
 CELL = """\
-n_documents: int = 1500  # documents drawn; 50 to 20000
-share: float = 0.5  # share kept; 0 to 1
-dataset: str = "mesh"  # which task; one of: mesh, setmm
-ks: list[int] = [10, 100]  # shortlist sizes (# is fine); each 1 to 1000
-names: list[str] = ["a"]  # which; each one of: a, b
-fast: bool = False  # skip the slow part
-title: str = "a = b  # not a comment"  # shown above; whatever; one of: a = b  # not a comment, c
-folder: str = ""  # your own data; path
-source: str = "minilm"  # model; path or name
-level: int = 2  # which level; one of: 1, 2, 4
-seed: int = 0  # draws; 0 to 1000
+from typing import Annotated, Literal
+from pydantic import Field
+n_documents: Annotated[int, Field(ge=50, le=20000, description="documents drawn")] = 1500
+share: Annotated[float, Field(ge=0, le=1, description="share kept")] = 0.5
+dataset: Annotated[Literal["mesh", "setmm"], Field(description="which task")] = "mesh"
+ks: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(description="shortlist sizes")] = [10, 100]
+names: Annotated[list[Literal["a", "b"]], Field(description="which")] = ["a"]
+fast: Annotated[bool, Field(description="skip the slow part")] = False
+title: Annotated[Literal["a = b  # not a comment", "c"], Field(description="shown")] = "a = b  # not a comment"
+folder: Annotated[ExistingPath, Field(description="your own data")] = ""
+source: Annotated[PathOrName, Field(description="model")] = "minilm"
+level: Annotated[Literal[1, 2, 4], Field(description="which level")] = 2
+rate: Annotated[float, Field(ge=1e-7, le=1, description="how fast")] = 0.1
+seed: Annotated[int, Field(ge=0, le=1000, description="draws")] = 0
+"""
+CHAPTER = """\
+from ctd.book.chapters import CoarseHeads as Settings
+
+dataset: str = "organism"
+n_top: int = 4  # any remark
+mine: Annotated[int, Field(ge=1, le=9, description="my own")] = 5
+seed: int = 0
 """
 
 
@@ -31,44 +44,92 @@ def parameters():
 
 def refused(line):
     with pytest.raises(ValueError, match="refused") as caught:
-        read_parameters(notebook(f"{line}\nseed: int = 0  # draws; 0 to 9"), "n.ipynb")
+        read_parameters(notebook(f"{line}\nseed: {SEED} = 0"), "n.ipynb")
     return str(caught.value)
+
+
+SEED = 'Annotated[int, Field(ge=0, le=9, description="draws")]'
+INT = 'Annotated[int, Field(ge=1, le=9, description="count")]'
 
 
 def test_a_line_becomes_a_parameter(parameters):
     assert list(parameters)[:3] == ["n_documents", "share", "dataset"]
     ks = parameters["ks"]
-    assert (ks.annotation, ks.default, ks.help, ks.bound) == (
-        "list[int]", [10, 100], "shortlist sizes (# is fine)", "each 1 to 1000",
-    )  # fmt: skip
+    assert (ks.type, ks.default, ks.help, ks.bound) == ("list[int]", [10, 100], "shortlist sizes", "each 1 to 1000")
+    assert ks.comment == "shortlist sizes; each 1 to 1000"
     assert parameters["title"].default == "a = b  # not a comment"
-    assert parameters["fast"].bound == ""
+    assert parameters["rate"].bound == "0.0000001 to 1"
+    assert (parameters["fast"].bound, parameters["fast"].comment) == ("", "skip the slow part")
+    assert (parameters["folder"].bound, parameters["source"].bound) == ("path", "path or name")
+
+
+def test_a_chapters_line_takes_meaning_and_bounds_from_its_model_and_its_default_from_the_cell():
+    parameters = read_parameters(notebook(CHAPTER), "copy.ipynb")
+    assert list(parameters) == ["dataset", "n_top", "mine", "seed"]
+    assert (parameters["n_top"].default, parameters["n_top"].bound) == (4, "3 to 1000")
+    assert parameters["dataset"].bound.startswith("one of: mesh, ")
+    assert parameters["mine"].bound == "1 to 9"
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "complaint"),
+    [
+        ("n_top: int = 4  # any remark", "n_top: int = 2", "n_top must be a whole number between 3 and 1000, got 2"),
+        (
+            "n_top: int = 4  # any remark",
+            "n_tip: int = 4",
+            "nothing says what it means and may be (did you mean n_top?)",
+        ),
+        ("n_top: int = 4  # any remark", "n_top: str = 4", "the type of n_top is int, got str"),
+        ("CoarseHeads", "CoarseHeds", "has no model CoarseHeds (did you mean CoarseHeads?)"),
+        ("CoarseHeads", "MANY", "has no model MANY"),
+        (" as Settings", "", "imports only types, or"),
+    ],
+)
+def test_a_line_that_does_not_fit_its_model_is_refused(line, other, complaint):
+    assert line in CHAPTER
+    with pytest.raises(ValueError, match="refused") as caught:
+        read_parameters(notebook(CHAPTER.replace(line, other)), "copy.ipynb")
+    assert complaint in str(caught.value)
+
+
+def test_a_model_lists_its_groups_in_order_and_the_seed_last():
+    names = list(parameters_of_model(chapters.CoarseHeads))
+    assert names[:5] == ["dataset", "source", "text_column", "label_column", "encoder"]
+    assert names[-3:] == ["direction", "n_top", "seed"]
+    assert set(names) == set(chapters.CoarseHeads.model_fields)
+
+
+def test_a_chapters_cell_can_be_written_from_its_model():
+    parameters = read_parameters(notebook(cell_source(chapters.Ablations)), "n.ipynb")
+    assert {name: parameter.default for name, parameter in parameters.items()} == chapters.Ablations().model_dump()
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("n = 5  # count; 1 to 9", "every line must read"),
+        ("n = 5", "every line must read"),
         ("import os", "every line must read"),
-        ("n: int = 5", "comment must say"),
-        ("n: int = 5  # ; 1 to 9", "comment must say"),
-        ("n: int = 5  # count", "a bound is missing"),
-        ("n: int = 5  # count; 9 to 1", "the bound `9 to 1` does not fit"),
-        ("n: int = 5  # count; 0.5 to 9", "the bound `0.5 to 9` does not fit"),
-        ("n: int = 15  # count; 1 to 9", "n must be a whole number between 1 and 9, got 15"),
-        ("n: int = 1.0  # count; 1 to 9", "n must be a whole number between 1 and 9, got 1.0"),
-        ("n: int = True  # count; 1 to 9", "got True"),
-        ("n: int  # count; 1 to 9", "needs a default"),
-        ("n: int = 2 + 3  # count; 1 to 9", "plain value"),
-        ("n: int | None = None  # count; 1 to 9", "the type must be one of"),
-        ("n: dict[str, int] = {}  # count", "the type must be one of"),
-        ("n: list[int] = [1]  # counts; 1 to 9", "must begin with `each`"),
-        ("n: list[int] = []  # counts; each 1 to 9", "not empty"),
-        ("n: list[str] = ['a']  # folders; each path", "list of paths"),
-        ("n: bool = True  # whether; 0 to 1", "bool takes none"),
-        ("n: str = 'x'  # where; path", 'default of a path must be ""'),
-        ("n: str = 'x'  # where; somewhere", "the bound `somewhere` does not fit"),
-        ("seed: int = 1  # again; 0 to 9", "declared twice"),
+        ("from os import path", "imports only types"),
+        ("n: int = 5", "nothing says what it means and may be; write it as `n: Annotated[int, Field("),
+        ("n: Annotated[int, Field(ge=1, le=9)] = 5", "description must say"),
+        ("n: Annotated[int, Field(description='count')] = 5", "a bound is missing"),
+        ("n: Annotated[int, Field(ge=1, description='count')] = 5", "a bound is missing"),
+        ("n: Annotated[int, Field(ge=9, le=1, description='count')] = 5", "the bound `9 to 1` does not fit"),
+        (f"n: {INT} = 15", "n must be a whole number between 1 and 9, got 15"),
+        (f"n: {INT} = 1.0", "n must be a whole number between 1 and 9, got 1.0"),
+        (f"n: {INT} = True", "got True"),
+        (f"n: {INT}", "needs a default"),
+        (f"n: {INT} = 2 + 3", "plain value"),
+        ("n: Annotated[int | None, Field(description='count')] = None", "the type must be one of"),
+        ("n: Annotated[dict, Field(description='count')] = {}", "the type is not understood"),
+        ("n: Annotated[open('x'), Field(description='count')] = 1", "the type is not understood"),
+        ("n: Annotated[int, 'count'] = 1", "a bound is missing"),
+        ("n: Annotated[list[int], Field(description='counts')] = [1]", "a bound is missing"),
+        ("n: Annotated[list[Annotated[int, Field(ge=1, le=9)]], Field(description='counts')] = []", "not empty"),
+        ("n: Annotated[list[ExistingPath], Field(description='folders')] = ['a']", "list of paths"),
+        ("n: Annotated[ExistingPath, Field(description='where')] = 'x'", 'default of a path must be ""'),
+        (f"seed: {INT} = 1", "declared twice"),
     ],
 )
 def test_a_bad_line_is_refused_and_quoted(line, complaint):
@@ -90,9 +151,9 @@ def test_all_bad_lines_are_named_at_once():
     [
         ((), "exactly 1 code cell tagged 'parameters', got 0"),
         ((CELL, CELL), "got 2"),
-        (("n: int = 5  # count; 1 to 9",), "seed"),
-        (("seed: int = 5  # draws; 0 to 4294967296",), "within 0 to 4294967295"),
-        (("seed: str = '5'  # draws",), "seed must be an int"),
+        ((f"n: {INT} = 5",), "it needs a line such as `seed: Annotated"),
+        ((f"seed: {SEED} = 5".replace("9", "4294967296"),), "within 0 to 4294967295"),
+        ((f"seed: {SEED} = '5'".replace("int", "str").replace("ge=0, le=9, ", ""),), "seed must be an int"),
         (("n: int = (",), "not Python"),
     ],
 )
@@ -174,3 +235,8 @@ def test_paths_are_made_absolute_and_a_default_name_stays_a_name(parameters, tmp
 def test_what_is_no_assignment_is_refused(parameters, texts):
     with pytest.raises(ValueError, match="-p"):
         parse_assignments(parameters, texts)
+
+
+def test_a_dataset_is_a_reader():
+    known = parameters_of_model(chapters.CoarseHeads)["dataset"]
+    assert known.bound == f"one of: {', '.join(READERS)}"

@@ -18,11 +18,15 @@ from ctd import hardware
 from ctd.book import runs
 from ctd.book.results import Recorder
 
-PARAMETERS = """\
-n: int = 5  # how many; 1 to 100
-note: str = "a=b"  # any text
-folder: str = ""  # your own data; path
-seed: int = 3  # draws; 0 to 1000
+SEED = 'Annotated[int, Field(ge=0, le=1000, description="draws")]'
+PARAMETERS = f"""\
+from typing import Annotated
+from pydantic import Field
+from ctd.book.parameters import ExistingPath
+n: Annotated[int, Field(ge=1, le=100, description="how many")] = 5
+note: Annotated[str, Field(description="any text")] = "a=b"
+folder: Annotated[ExistingPath, Field(description="your own data")] = ""
+seed: {SEED} = 3
 """
 BODY = (
     """\
@@ -276,7 +280,7 @@ def test_a_failing_cell_leaves_the_good_run_and_the_copy_so_far(project):
 
 def test_a_slow_cell_a_dead_kernel_and_an_early_exit_are_failures(project, monkeypatch):
     monkeypatch.setattr(runs, "CELL_TIMEOUT", 2)
-    seed = "seed: int = 3  # draws; 0 to 1000"
+    seed = f"from typing import Annotated\nfrom pydantic import Field\nseed: {SEED} = 3"
     for number, cell, complaint in (
         (2, "import time\ntime.sleep(30)", r"cell \[2\] took longer than 2 s"),
         (3, "import os\nos.kill(os.getpid(), 9)", r"the kernel died in cell \[2\]"),

@@ -135,13 +135,13 @@ def test_the_foot_says_how_the_page_was_made(runs):
 
 def test_the_command_gives_every_changed_parameter_back_as_it_was(runs):
     declared = """
-encoder: str = ""  # a
-ks: list[int] = [1]  # b; each 1 to 100
-scored: bool = False  # c
-split: str = ""  # d
-rate: float = 0.1  # e; 0 to 1
-name: str = ""  # f
-seed: int = 0  # g; 0 to 10
+encoder: Annotated[str, Field(description="a")] = ""
+ks: Annotated[list[Annotated[int, Field(ge=1, le=100)]], Field(description="b")] = [1]
+scored: Annotated[bool, Field(description="c")] = False
+split: Annotated[str, Field(description="d")] = ""
+rate: Annotated[float, Field(ge=0, le=1, description="e")] = 0.1
+name: Annotated[str, Field(description="f")] = ""
+seed: Annotated[int, Field(ge=0, le=10, description="g")] = 0
 """
     cell = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
     parameters = read_parameters(v4.new_notebook(cells=[cell]), "a notebook")

@@ -1,0 +1,234 @@
+"""The parameters of each chapter: shared groups, and what the chapter adds. A notebook imports its model as `Settings`.
+
+Notes: a test holds the parameters cell of each notebook against its model: names, types, defaults and comments.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ctd.book.parameters import PathOrName
+from ctd.book.settings import (
+    MANY,
+    Cutoff,
+    Decides,
+    Direction,
+    Documents,
+    HeadSettings,
+    MechanismSettings,
+    NearMisses,
+    Noise,
+    Scored,
+    SearchSettings,
+    Settings,
+    StudentSettings,
+    TaskSettings,
+    TeacherName,
+    TeacherSettings,
+    TopicDepth,
+    Topics,
+    TopicSettings,
+)
+
+OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
+SecondTask = Annotated[
+    Literal["none", "mesh", "organism", "setmm", "setmm-slice", "vignettes", "heart-failure"],
+    Field(description="another task"),
+]
+Baseline = Literal["answer", "cot", "fkl", "rkl"]
+Profile = Literal["smoke", "default", "full"]
+
+
+class LabelSpaces(Settings):
+    """Chapter 00."""
+
+    tasks: Annotated[list[OwnTask], Field(description="label spaces to show")] = [
+        "mesh", "setmm", "vignettes", "heart-failure",
+    ]  # fmt: skip
+    encoder: Annotated[Literal["minilm", "wordllama"], Field(description="ranks near misses, groups topics")] = "minilm"
+    n_clusters: Annotated[
+        int, Field(ge=2, le=5000, description="coarse topics of a label space whose tree has none, such as MeSH")
+    ] = 256
+    n_near_misses: Annotated[int, Field(ge=1, le=50, description="near misses to show for a document")] = 8
+    n_examples: Annotated[int, Field(ge=1, le=20, description="documents on each data card")] = 5
+    seed: Annotated[int, Field(ge=0, le=MANY, description="draws the examples and starts the clusters")] = 0
+
+
+class RetrievalShortlists(TaskSettings, SearchSettings):
+    """Chapter 01."""
+
+    second_dataset: SecondTask = "setmm-slice"
+    n_documents: Documents = 20_000
+    n_labels: Annotated[
+        int, Field(ge=10, le=10_000_000, description="labels at most: the gold ones, and others drawn by seed")
+    ] = 3_000_000
+    index_kind: Annotated[
+        Literal["flat", "hnsw", "ivfpq"], Field(description="exact search (flat), or approximate search")
+    ] = "flat"
+    ks: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(description="shortlist sizes")] = [
+        10, 30, 100, 300, 1000, 3000, 10000,
+    ]  # fmt: skip
+    k_fail: Annotated[int, Field(ge=1, le=100_000, description="shortlist size at which failures are examined")] = 100
+    cutoff: Cutoff = 5
+
+
+class ReasoningTrajectories(TaskSettings, TeacherSettings, TopicSettings):
+    """Chapter 02."""
+
+    n_documents: Documents = 200
+    n_topics: Topics = 2
+    n_near_misses: NearMisses = 10
+    modes: Annotated[
+        list[Literal["answer", "candidates", "zero-shot"]], Field(description="other ways of asking, scored too")
+    ] = ["answer"]
+    t_star: Annotated[float, Field(ge=0.1, le=0.9, description="fixed boundary between phases, as in the paper")] = 0.5
+    cutoff: Cutoff = 5
+
+
+class ShortlistIsolation(TaskSettings, TeacherSettings):
+    """Chapter 03."""
+
+    n_documents: Documents = 200
+    shortlist_size: Annotated[
+        int, Field(ge=0, le=1000, description="places of the shortlists, 0 for as many as the teacher's own has")
+    ] = 0
+    corruption: Annotated[
+        float, Field(ge=0, le=1, description="share of the corrupted shortlist that comes from another document")
+    ] = 0.5
+    n_near_misses: NearMisses = 10
+    cutoff: Cutoff = 5
+
+
+class CoarseHeads(HeadSettings):
+    """Chapter 04."""
+
+    direction: Direction = "unembedding"
+    n_top: Annotated[int, Field(ge=3, le=1000, description="heads in the ranking")] = 20
+
+
+class RefinementHeads(HeadSettings):
+    """Chapter 05."""
+
+    decides: Decides = "answer"
+    n_top: Annotated[int, Field(ge=3, le=1000, description="heads in the ranking")] = 20
+
+
+class ActivationPatching(HeadSettings):
+    """Chapter 06."""
+
+    decides: Decides = "answer"
+    direction: Direction = "unembedding"
+    n_patched: Annotated[
+        int, Field(ge=2, le=MANY, description="documents that heads are patched on, not those that rank them")
+    ] = 8
+    n_written: Annotated[
+        int, Field(ge=0, le=MANY, description="of these, documents that are written anew under each intervention")
+    ] = 2
+    what: Annotated[Literal["pattern", "output"], Field(description="what is exchanged")] = "pattern"
+    noise: Noise = "run"
+    n_random: Annotated[int, Field(ge=1, le=100, description="draws of random heads")] = 5
+    n_near_misses: NearMisses = 10
+    square_bin: Annotated[
+        int, Field(ge=1, le=5, description="bin that the dissociation square shows, 1 the smallest")
+    ] = 4
+
+
+class InstrumentCheck(Settings):
+    """Chapter 07."""
+
+    teacher: Annotated[
+        PathOrName, Field(description="a model whose heads are known: organism-planted, or a folder like it")
+    ] = "organism-planted"
+    n_documents: Annotated[int, Field(ge=4, le=10_000, description="test vignettes that heads are scored on")] = 64
+    n_patched: Annotated[
+        int, Field(ge=2, le=10_000, description="of these, vignettes that each head is patched on by itself")
+    ] = 16
+    direction: Direction = "unembedding"
+    noise: Noise = "uniform"
+
+
+class Complementarity(TaskSettings, TeacherSettings, TopicSettings):
+    """Chapter 08."""
+
+    second_dataset: SecondTask = "organism"
+    second_teacher: TeacherName = "organism"
+    second_topic_depth: TopicDepth = 2
+    n_documents: Documents = 200
+    shortlist_size: Annotated[
+        int, Field(ge=0, le=1000, description="places of the shortlists, 0 for as many as the teacher's own has")
+    ] = 0
+    corruption: Annotated[
+        float, Field(ge=0, le=1, description="share of the corrupted shortlist that comes from another document")
+    ] = 0.5
+    n_near_misses: NearMisses = 10
+    absent: Annotated[
+        Literal["retrieved", "corrupted"], Field(description="the shortlist that stands for no Phase 1")
+    ] = "retrieved"
+    metric: Annotated[Literal["nDCG", "PSP"], Field(description="what an answer is worth")] = "nDCG"
+    cutoff: Cutoff = 5
+    n_scored: Scored = 64
+    n_patched: Annotated[
+        int, Field(ge=0, le=MANY, description="others at most on which heads are disturbed, 0 to leave heads alone")
+    ] = 12
+    n_written: Annotated[int, Field(ge=0, le=MANY, description="of these, documents that are written anew")] = 2
+    heads_bin: Annotated[
+        int, Field(ge=1, le=5, description="how many heads of a phase are disturbed, as a bin of chapter 06")
+    ] = 4
+
+
+class StandardDistillation(StudentSettings):
+    """Chapter 09."""
+
+
+class MechanisticDistillation(MechanismSettings):
+    """Chapter 10."""
+
+    n_traces: Annotated[
+        list[Annotated[int, Field(ge=2, le=MANY)]],
+        Field(description="traces to learn from; all but the first for the learning curve"),
+    ] = [256]  # type: ignore[assignment]
+    fade: Annotated[
+        float, Field(ge=0, le=1, description="share of the steps over which the terms fall to 0, 0 for never")
+    ] = 0.0
+    baselines: Annotated[list[Baseline], Field(description="compared with, beside cot")] = [
+        "answer", "fkl", "rkl",
+    ]  # fmt: skip
+    words: Annotated[
+        list[Literal["cot", "fkl", "rkl"]], Field(description="losses that the terms are added to, one arm each")
+    ] = ["cot"]
+    time_factors: Annotated[
+        list[Annotated[float, Field(ge=0.01, le=100)]],
+        Field(description="steps of cot, fkl, rkl at equal time, times n_steps"),
+    ] = [1.35, 0.65]
+
+
+class Ablations(MechanismSettings):
+    """Chapter 11."""
+
+    split: Annotated[
+        Literal["validation", "test"], Field(description="which documents; choose settings on validation")
+    ] = "test"
+    tried: Annotated[
+        list[str], Field(description="an arm each: without TERM, weights X, fade X, heads N, matching RULE")
+    ] = ["without 1", "without 2"]
+
+
+class Simulatability(MechanismSettings):
+    """Chapter 12."""
+
+    terms: Annotated[
+        list[str], Field(description="what is left out, one arm each: a phase (1, 2), or a term of the loss by name")
+    ] = ["1", "2"]
+    n_retrieved: Annotated[
+        int, Field(ge=1, le=1000, description="retrieved labels among the candidates of a document")
+    ] = 5
+    which: Annotated[Literal["labels", "first"], Field(description="what the simulator predicts")] = "labels"
+
+
+class Claims(Settings):
+    """Chapter 13."""
+
+    profile: Annotated[Profile, Field(description="whose runs are read: runs/NOTEBOOK/PROFILE")] = "default"
+    seed: Annotated[int, Field(ge=0, le=MANY, description="draws the row that is worked through")] = 0
