@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ctd.book.parameters import PathOrName
 from ctd.book.settings import (
     MANY,
     Cutoff,
@@ -20,12 +19,12 @@ from ctd.book.settings import (
     MechanismSettings,
     NearMisses,
     Noise,
+    PathOrName,
     Scored,
     SearchSettings,
     Settings,
     StudentSettings,
     TaskSettings,
-    TeacherName,
     TeacherSettings,
     TopicDepth,
     Topics,
@@ -33,10 +32,6 @@ from ctd.book.settings import (
 )
 
 OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
-SecondTask = Annotated[
-    Literal["none", "mesh", "organism", "setmm", "setmm-slice", "vignettes", "heart-failure"],
-    Field(description="another task"),
-]
 Baseline = Literal["answer", "cot", "fkl", "rkl"]
 Profile = Literal["smoke", "default", "full"]
 
@@ -59,7 +54,7 @@ class LabelSpaces(Settings):
 class RetrievalShortlists(TaskSettings, SearchSettings):
     """Chapter 01."""
 
-    second_dataset: SecondTask = "setmm-slice"
+    second_dataset: Annotated[Literal["none", OwnTask], Field(description="a second task")] = "setmm-slice"
     n_documents: Documents = 20_000
     n_labels: Annotated[
         int, Field(ge=10, le=10_000_000, description="labels at most: the gold ones, and others drawn by seed")
@@ -152,8 +147,11 @@ class InstrumentCheck(Settings):
 class Complementarity(TaskSettings, TeacherSettings, TopicSettings):
     """Chapter 08."""
 
-    second_dataset: SecondTask = "organism"
-    second_teacher: TeacherName = "organism"
+    second_dataset: Annotated[
+        Literal["none", "mesh", "organism", "setmm-slice", "vignettes", "heart-failure"],
+        Field(description="a second task"),
+    ] = "organism"
+    second_teacher: Annotated[PathOrName, Field(description="teacher of the second task")] = "organism"
     second_topic_depth: TopicDepth = 2
     n_documents: Documents = 200
     shortlist_size: Annotated[

@@ -15,51 +15,30 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     PydanticSchemaGenerationError,
     PydanticUserError,
     TypeAdapter,
-    WithJsonSchema,
 )
 from pydantic.fields import FieldInfo
+
+from ctd.book import chapters, settings
+from ctd.book.settings import ExistingPath, PathOrName
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 TAG = "parameters"
 SETTINGS = "Settings"  # the name under which a notebook imports its model
-CHAPTERS = "ctd.book.chapters"  # the module that has the models
 TYPES = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
 PATHS = ("path", "path or name")
 SEED_LIMIT = 2**32 - 1  # the largest that numpy and PYTHONHASHSEED both take
 EXAMPLE = 'n: Annotated[int, Field(ge=1, le=9, description="how many")] = 5'
-
-
-def _path(text: str) -> str:
-    if text and not Path(text).expanduser().exists():
-        raise ValueError("no such path")
-    return str(Path(text).expanduser().resolve()) if text else ""
-
-
-def _path_or_name(text: str) -> str:
-    return _path(text) if text.startswith(("/", "./", "../", "~")) or Path(text).exists() else text
-
-
-def _text(form: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "format": form})
-
-
-ExistingPath = Annotated[str, AfterValidator(_path), _text("path")]
-"""A path that must exist, made absolute; "" for none."""
-PathOrName = Annotated[str, AfterValidator(_path_or_name), _text("path or name")]
-"""A path, made absolute, where there is one of that name, and otherwise a name."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +160,7 @@ def parameters_of_model(model: type[BaseModel]) -> dict[str, Parameter]:
 
 def cell_source(model: type[BaseModel]) -> str:
     """The parameters cell of a chapter, before `ruff format`."""
-    lines = [f"from {CHAPTERS} import {model.__name__} as {SETTINGS}", ""]
+    lines = [f"from {chapters.__name__} import {model.__name__} as {SETTINGS}", ""]
     for parameter in parameters_of_model(model).values():
         lines.append(f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.comment}")
     return "\n".join(lines)
@@ -229,16 +208,14 @@ def read_parameters(notebook: NotebookNode, source: str) -> dict[str, Parameter]
 
 def _imported(statement: ast.ImportFrom) -> dict[str, Any]:
     """The fields of the model that a line imports as `Settings`; {} for an import that only types need."""
-    if statement.module in ("typing", "pydantic", __name__):
+    if statement.module in ("typing", "pydantic", settings.__name__):
         return {}
     names = {alias.asname: alias.name for alias in statement.names}
-    if statement.module != CHAPTERS or SETTINGS not in names:
-        raise ValueError(f"a {TAG} cell imports only types, or `from {CHAPTERS} import ... as {SETTINGS}`")
-    from ctd.book import chapters
-
+    if statement.module != chapters.__name__ or SETTINGS not in names:
+        raise ValueError(f"a {TAG} cell imports only types, or `from {chapters.__name__} import ... as {SETTINGS}`")
     model = getattr(chapters, names[SETTINGS], None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise ValueError(f"{CHAPTERS} has no model {names[SETTINGS]}{near(names[SETTINGS], vars(chapters))}")
+        raise ValueError(f"{chapters.__name__} has no model {names[SETTINGS]}{near(names[SETTINGS], vars(chapters))}")
     return fields(model)
 
 

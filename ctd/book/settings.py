@@ -6,13 +6,32 @@ Notes: a type carries its meaning and its bounds, so that a chapter that only ch
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from ctd.book.parameters import PathOrName
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 MANY = 1_000_000
+
+
+def _path(text: str) -> str:
+    if text and not Path(text).expanduser().exists():
+        raise ValueError("no such path")
+    return str(Path(text).expanduser().resolve()) if text else ""
+
+
+def _path_or_name(text: str) -> str:
+    return _path(text) if text.startswith(("/", "./", "../", "~")) or Path(text).exists() else text
+
+
+def _text(form: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "format": form})
+
+
+ExistingPath = Annotated[str, AfterValidator(_path), _text("path")]
+"""A path that must exist, made absolute; "" for none."""
+PathOrName = Annotated[str, AfterValidator(_path_or_name), _text("path or name")]
+"""A path, made absolute, where there is one of that name, and otherwise a name."""
 
 DatasetName = Literal[
     "mesh", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic", "xmc", "records"

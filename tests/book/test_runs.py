@@ -22,7 +22,7 @@ SEED = 'Annotated[int, Field(ge=0, le=1000, description="draws")]'
 PARAMETERS = f"""\
 from typing import Annotated
 from pydantic import Field
-from ctd.book.parameters import ExistingPath
+from ctd.book.settings import ExistingPath
 n: Annotated[int, Field(ge=1, le=100, description="how many")] = 5
 note: Annotated[str, Field(description="any text")] = "a=b"
 folder: Annotated[ExistingPath, Field(description="your own data")] = ""
