@@ -14,6 +14,8 @@ import ctd
 from ctd.cache import DATA
 from ctd.data.label_space import LabelSpace
 from ctd.keys import LENGTH, Maker
+from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from tests.conftest import HashEncoder
 
 FILES = (DATA / "sources.json", DATA / "check_tags.csv")  # two files that differ
@@ -52,6 +54,26 @@ SAMPLES = {
         "kind": ("hnsw", "ivfpq"),
         "seed": (0, 1),
         "faiss": ("1.0", "1.1"),
+    },
+    "signals": {
+        "model": ("0" * LENGTH, "1" * LENGTH),
+        "annotated_traces": ("0" * LENGTH, "1" * LENGTH),
+        "heads": ({Phase.SHORTLIST: [Head(0, 1)]}, {Phase.SHORTLIST: [Head(1, 0)]}),
+    },
+    "students": {
+        "teacher": ("0" * LENGTH, "1" * LENGTH),
+        "label_space": ("0" * LENGTH, "1" * LENGTH),
+        "index": ("0" * LENGTH, "1" * LENGTH),
+        "test_documents": ("0" * LENGTH, "1" * LENGTH),
+        "gold": ("0" * LENGTH, "1" * LENGTH),
+        "teacher_answers": ("0" * LENGTH, "1" * LENGTH),
+        "traces": ("0" * LENGTH, "1" * LENGTH),
+        "examples": ("0" * LENGTH, "1" * LENGTH),
+        "annotated_traces": ("0" * LENGTH, None),
+        "student": ("", "0" * LENGTH),
+        "plan": ({"n_steps": 3}, {"n_steps": 4}),
+        "method": (("cot", "cot", 1.0, 0.0, None), ("fkl", "cot", 1.0, 0.0, None)),
+        "seed": (0, 1),
     },
 }
 

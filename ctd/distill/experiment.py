@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,15 +30,16 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from ctd import hardware, stats
-from ctd.cache import atomic, cache_dir, digest, once, scratch
+from ctd.cache import atomic, cache_dir, once, scratch
 from ctd.data.task import Task
 from ctd.distill import checkpoint, examples, losses, signals, students, train
 from ctd.distill.losses import Weights
 from ctd.distill.signals import Stored
+from ctd.keys import Maker, fingerprint
 from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import annotate, architecture, predict, rank_answers
+from ctd.reasoning import annotate, architecture, models, predict, rank_answers
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
@@ -51,11 +52,26 @@ from ctd.retrieval.index import LabelIndex
 
 Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
 Words = Literal["cot", "fkl", "rkl"]
-FORMAT = "arms 3"  # of the kept results: another one begins anew
-MEASURES = ("exact", "nDCG", "shortlist recall", "word probability", "tokens")
+MEASURES = ("exact_match", "ndcg@5", "shortlist_recall", "token_probability", "tokens")
+RECORDED = {
+    "exact_match": "exact", "ndcg@5": "nDCG", "shortlist_recall": "shortlist recall",
+    "token_probability": "word probability", "tokens": "tokens",
+}  # fmt: skip  # each measure's name in results.json
 STARTING = 20  # steps that a process of its own costs: below that many for each, runs stand in this one
 ON_GPU = 9  # runs side by side on an accelerator, which one alone leaves waiting for the processor
 N_SCORED = 64  # passages at most that heads are ranked on
+NO_HEADS = {"n_heads": 0, "matching": "depth", "topic_depth": 0, "n_topics": 1}  # of a plan, for arms that read none
+TRAINING = frozenset(
+    ("layers", "student_heads", "student", "n_steps", "batch_tokens", "learning_rate", "n_heads", "matching")
+)  # fields of a plan that leave its data as they are
+STUDENTS = Maker(
+    "students",
+    "ctd.distill.experiment",
+    (
+        "teacher", "label_space", "index", "test_documents", "gold", "teacher_answers", "traces", "examples",
+        "annotated_traces", "student", "plan", "method", "seed",
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,6 +195,71 @@ class School:
         traces = [one.trace for one in self.own if one.trace.cot]
         return [examples.example(one.document, format_trace(one), self.language_model.tokenizer) for one in traces]
 
+    @cached_property
+    def teacher_heads(self) -> dict[Phase, list[Head]]:
+        """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
+        if not self.plan.n_heads:
+            return planted_heads.planted_heads(self.language_model.name)
+        return students.by_score(self.rankings(self.language_model.model), self.plan.n_heads)
+
+    def rankings(self, model: Any) -> dict[Phase, list[Head]]:
+        """All heads of teacher or student by the score of each phase, the highest first."""
+        scored = heads.score(model, self.passages[:N_SCORED])
+        return {phase: scored.ranking(names[0]) for phase, names in heads.PHASES.items()}
+
+    @cached_property
+    def teacher_signals(self) -> Stored:
+        """What those heads compute along every trace, read once and kept in the cache."""
+        with _one_thread():
+            return signals.stored(self.language_model.model, self.language_model.key, self.passages, self.teacher_heads)
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """The inputs of a student's key that all arms share, by content. Computed once an experiment."""
+        return {
+            "teacher": fingerprint((self.language_model.key, self.teacher.tuned, self.teacher.document_tokens)),
+            "label_space": fingerprint(self.task.space),
+            "index": fingerprint((self.index.encoder.key, self.index.kind)),
+            "test_documents": fingerprint(self.texts),
+            "gold": fingerprint(self.gold),
+            "teacher_answers": signals.content(self.own),
+            "traces": signals.content(self.traces),
+        }
+
+    @cached_property
+    def annotated_fingerprint(self) -> str:
+        """The annotated traces by content, anchors and comparisons included."""
+        return signals.content(self.passages)
+
+    @cached_property
+    def student_key(self) -> str:
+        """The key of the model that students begin with, where the plan names one; else empty."""
+        return models.load(self.plan.student, dtype="float32").key if self.plan.student else ""
+
+    @cached_property
+    def _examples_fingerprints(self) -> dict[bool, str]:
+        return {}
+
+    def examples_fingerprint(self, arm: Arm) -> str:
+        """What an arm learns from, by content; computed once for all arms that learn from the same."""
+        answer, known = arm.teaching == "answer", self._examples_fingerprints
+        if answer not in known:
+            known[answer] = signals.content(self.examples(arm))
+        return known[answer]
+
+    def with_plan(self, **changes: Any) -> School:
+        """The same experiment under a plan that differs in some settings.
+
+        changes: fields of `Plan` that decide how students are trained.
+        Raises ValueError for a field that decides which traces or documents there are: prepare such a plan anew.
+        """
+        if fixed := sorted(changes.keys() - TRAINING):
+            raise ValueError(
+                f"with_plan changes {', '.join(sorted(TRAINING))}; {', '.join(fixed)} would change the data: call "
+                "prepare with a plan of its own"
+            )
+        return replace(self, plan=replace(self.plan, **changes))
+
     def examples(self, arm: Arm) -> list[train.Example]:
         """The traces as an arm learns them: prompt and trace, or prompt and answer."""
         tokenizer: Any = self.language_model.tokenizer
@@ -231,27 +312,6 @@ def school(teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seed: in
     return School(teacher, language_model, task, index, plan, made, learned, own, dict(left_out))
 
 
-@lru_cache(maxsize=8)
-def teacher_heads(of: School) -> dict[Phase, list[Head]]:
-    """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
-    if not of.plan.n_heads:
-        return planted_heads.planted_heads(of.language_model.name)
-    return students.by_score(_rankings(of, of.language_model.model), of.plan.n_heads)
-
-
-def _rankings(of: School, model: Any) -> dict[Phase, list[Head]]:
-    """All heads of teacher or student by the score of each phase, the highest first."""
-    scored = heads.score(model, of.passages[:N_SCORED])
-    return {phase: scored.ranking(names[0]) for phase, names in heads.PHASES.items()}
-
-
-@lru_cache(maxsize=2)
-def teacher_signals(of: School) -> Stored:
-    """What those heads compute along every trace, read once and kept in the cache."""
-    with _one_thread():
-        return signals.stored(of.language_model.model, of.language_model.key, of.passages, teacher_heads(of))
-
-
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """One trained student: its answers on the test documents, and what it took.
@@ -287,7 +347,7 @@ def run(
     wanted = {(arm.name, seed): folder / key(of, arm, seed) for arm in arms for seed in seeds}
     missing = [(arm, seed) for arm in arms for seed in seeds if not (wanted[arm.name, seed] / "outcome.json").is_file()]
     if any(arm.teaching == "mechanistic" for arm, _ in missing):
-        teacher_signals(of)  # before the processes that share them begin
+        _ = of.teacher_signals  # before the processes that share them begin
     workers = min(
         workers or _side_by_side(of.language_model.model), len(missing), of.plan.n_steps * len(missing) // STARTING
     )
@@ -404,16 +464,16 @@ def teach(of: School, arm: Arm, seed: int, folder: Path) -> None:
 def _teach(of: School, arm: Arm, seed: int, home: Path) -> None:
     plan = of.plan
     student, log = taught(of, arm, seed, home)
-    own = digest([key(of, arm, seed), str(len(log))])
     began = time.perf_counter()
-    told = replace(of.teacher, language_model=LanguageModel(arm.name, student, of.language_model.tokenizer, own))
+    told = replace(
+        of.teacher, language_model=LanguageModel(arm.name, student, of.language_model.tokenizer, key(of, arm, seed))
+    )
     mode: predict.Mode = "answer" if arm.teaching == "answer" else "trace"
     written = predict.reason(
         told, of.texts, of.index, mode=mode, max_tokens=plan.max_tokens, desc=f"{arm.name}, seed {seed}, answers"
     )
-    values = measured(written, of.gold) | {"word probability": word_probability(student, of.held, of.mixed)}
+    values = measured(written, of.gold) | {"token_probability": token_probability(student, of.held, of.mixed)}
     outcome = {
-        "format": FORMAT,
         "arm": asdict(arm),
         "seed": seed,
         "plan": asdict(plan),
@@ -444,11 +504,11 @@ def measured(written: Sequence[Prediction], gold: Any) -> dict[str, Float[np.nda
         metrics.recall_at_k(listed, gold, listed.shape[1], average=False),
         np.array([one.n_tokens for one in written], float),
     )
-    return dict(zip(("exact", "nDCG", "shortlist recall", "tokens"), values, strict=True))
+    return dict(zip((*MEASURES[:3], MEASURES[-1]), values, strict=True))
 
 
 @torch.no_grad()
-def word_probability(student: Any, held: Sequence[train.Example], mixed: bool = False) -> Float[np.ndarray, " n"]:
+def token_probability(student: Any, held: Sequence[train.Example], mixed: bool = False) -> Float[np.ndarray, " n"]:
     """What probability a student gives to the next token of each text, geometric mean over its tokens (our definition).
 
     The finest measure of how near it came to its teacher: every token of every text counts. mixed: in bfloat16 where
@@ -463,13 +523,13 @@ def loss_of(of: School, arm: Arm, student: Any, live: bool = False) -> train.Los
     """What an arm minimises, made for this student. live: the teacher is read in every step, not once to disk."""
     if arm.teaching != "mechanistic":
         return _loss_of_words(of, arm.teaching)
-    theirs = teacher_heads(of)
+    theirs = of.teacher_heads
     if of.plan.matching == "score":
-        mine = {phase: ranking[: len(theirs[phase])] for phase, ranking in _rankings(of, student).items()}
+        mine = {phase: ranking[: len(theirs[phase])] for phase, ranking in of.rankings(student).items()}
     else:
         mine = {phase: students.by_depth(of.language_model.model, student, found) for phase, found in theirs.items()}
     width = architecture.shape(student).width
-    signalled = signals.Live(of.language_model.model, of.passages, theirs) if live else teacher_signals(of)
+    signalled = signals.Live(of.language_model.model, of.passages, theirs) if live else of.teacher_signals
     words = _loss_of_words(of, arm.words)
     return losses.Mechanistic(of.passages, signalled, mine, arm.weights, width, arm.fade, words)
 
@@ -495,14 +555,18 @@ def _settings(of: School, examples: Sequence[train.Example], n_steps: int, seed:
 
 
 def key(of: School, arm: Arm, seed: int) -> str:
-    """Digest of all that a student depends on."""
-    plan, weights = asdict(of.plan), asdict(arm.weights)
-    if arm.teaching != "mechanistic":  # on these no other arm depends
-        plan["n_heads"], plan["matching"], plan["topic_depth"], weights = 0, "depth", 0, {}
-    teaching = arm.teaching if arm.words == "cot" else f"{arm.teaching} on {arm.words}"
-    told = [plan, teaching, arm.time, weights, arm.fade, seed]
-    texts = [np.array(one.ids, np.int64).tobytes() for one in of.passages]
-    return digest([FORMAT, of.language_model.key, json.dumps(told), *of.texts, *texts])[:32]
+    """The key of a student: a digest of all that it and its outcome depend on."""
+    reads_heads = arm.teaching == "mechanistic"
+    plan = asdict(of.plan) | ({} if reads_heads else NO_HEADS)
+    return STUDENTS.key(
+        **of.fingerprints,
+        examples=of.examples_fingerprint(arm),
+        annotated_traces=of.annotated_fingerprint if reads_heads else None,
+        student=of.student_key,
+        plan=plan,
+        method=(arm.teaching, arm.words, arm.time, arm.fade, asdict(arm.weights) if reads_heads else None),
+        seed=seed,
+    )
 
 
 def _read(home: Path, arm: str, seed: int) -> Outcome:
@@ -532,7 +596,7 @@ def table(outcomes: Sequence[Outcome], seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "measure", "value", "low", "high", "sd"])
 
 
-def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact", seed: int = 0) -> pd.DataFrame:
+def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact_match", seed: int = 0) -> pd.DataFrame:
     """Each arm less the baseline, paired over documents (means over seeds), Holm over the rows: as `stats.compared`.
 
     Another draw of documents and another order of training are two questions. value, low and high answer the first,

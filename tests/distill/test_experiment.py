@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 import torch
 from scipy import stats as scipy_stats
 
+from ctd import keys
 from ctd.data import readers
 from ctd.distill import checkpoint, experiment
 from ctd.distill.experiment import Arm, Outcome, Plan
@@ -65,12 +67,12 @@ def test_the_teacher_knows_its_own_words_about_the_test_documents_best(school):
     assert len(school.held) == 4
     text = school.language_model.tokenizer.decode(school.held[0].ids)
     assert " ".join(school.texts[0].split())[:60] in text
-    teacher = experiment.word_probability(school.language_model.model, school.held)
+    teacher = experiment.token_probability(school.language_model.model, school.held)
     log_p = school.language_model.model(torch.tensor([school.held[0].ids])).logits[0].log_softmax(-1)
     ids, n_prompt, _ = school.held[0]
     wanted = torch.stack([log_p[at - 1, ids[at]] for at in range(n_prompt, len(ids))]).mean().exp()
     assert teacher[0] == pytest.approx(wanted.item(), rel=0.02)
-    student = experiment.word_probability(experiment._beginner(school, 0), school.held)
+    student = experiment.token_probability(experiment._beginner(school, 0), school.held)
     assert (student < teacher).all()
 
 
@@ -90,7 +92,7 @@ def test_a_student_is_kept_and_read_again(school, tmp_path, monkeypatch):
     again = experiment.run(school, [COT, FULL], [0], tmp_path)
     for one, other in zip(first, again, strict=True):
         assert one.cots == other.cots
-        np.testing.assert_array_equal(one.values["nDCG"], other.values["nDCG"])
+        np.testing.assert_array_equal(one.values["ndcg@5"], other.values["ndcg@5"])
     for home in tmp_path.iterdir():
         assert {"model.safetensors", "outcome.json", "log.csv"} <= {path.name for path in home.iterdir()}
         assert not (home / checkpoint.CHECKPOINT).exists()
@@ -197,17 +199,87 @@ def test_what_decides_about_a_student_is_in_its_key(school):
     assert key(arm=COT) == key(of=other, arm=COT), "heads do not matter to the text alone"
 
 
+def changed_inputs(school):
+    """The same experiment with one input changed, by the name of the input in a student's key."""
+    first, *others = school.passages
+    document, *rest = school.own
+    task = school.task
+    gold = task.documents.map(lambda row: {"labels": row["labels"][:1]}, load_from_cache_file=False)
+    encoder = replace(school.index, encoder=SimpleNamespace(key="another"))
+    renamed = replace(task.space, texts=[*task.space.texts[:-1], "another label"])
+    moved = replace(first, comparisons=tuple(one._replace(near=one.near + 1) for one in first.comparisons))
+    return {
+        "anchors": replace(school, passages=[replace(first, anchors=(*first.anchors, 1)), *others]),
+        "comparisons": replace(school, passages=[moved, *others]),
+        "gold": replace(school, task=replace(task, documents=gold)),
+        "label_space": replace(school, task=replace(task, space=renamed)),
+        "index": replace(school, index=encoder),
+        "teacher_answers": replace(school, own=[replace(document, ranking=(0,)), *rest]),
+        "traces": replace(school, traces=[replace(school.traces[0], uid="another"), *school.traces[1:]]),
+        "document_tokens": replace(school, teacher=replace(school.teacher, document_tokens=7)),
+        "tuned": replace(school, teacher=replace(school.teacher, tuned=False)),
+        "model": replace(school, language_model=replace(school.language_model, key="another")),
+    }
+
+
+def test_a_students_key_sees_everything_that_the_student_and_its_answers_depend_on(school):
+    full = {name: experiment.key(changed, FULL, 0) for name, changed in changed_inputs(school).items()}
+    assert len({experiment.key(school, FULL, 0), *full.values()}) == len(full) + 1, full
+    text = {name: experiment.key(changed, COT, 0) for name, changed in changed_inputs(school).items()}
+    same = {name for name, found in text.items() if found == experiment.key(school, COT, 0)}
+    assert same == {"anchors", "comparisons"}, "one that is taught the text reads neither"
+
+
+def test_a_student_is_taught_anew_where_a_line_of_a_loss_changes(school, tmp_path, monkeypatch):
+    taught, teach = [], experiment.teach
+    monkeypatch.setattr(experiment, "teach", lambda *given: taught.append(given) or teach(*given))
+    shutil.copytree(keys.ROOT / "ctd", tmp_path / "ctd")
+    monkeypatch.setattr(keys, "ROOT", tmp_path)
+    losses = tmp_path / "ctd" / "distill" / "losses.py"
+    whole = losses.read_text()
+    commented = whole.replace("    return (teacher * apart)", "    # a comment\n    return (teacher * apart)")
+    doubled = whole.replace("    return (teacher * apart)", "    return (2 * teacher * apart)")
+    assert len({whole, commented, doubled}) == 3
+    try:
+        for text, times in ((whole, 1), (commented, 1), (doubled, 2)):
+            losses.write_text(text)
+            forget_code()
+            experiment.run(school, [COT], [0], tmp_path / "students", workers=1)
+            assert len(taught) == times
+    finally:
+        monkeypatch.undo()
+        forget_code()
+
+
+def forget_code():
+    for cached in (keys.source_digest, keys._imports, keys._code):
+        cached.cache_clear()
+
+
+def test_a_plan_may_change_what_is_trained_but_not_its_data(school):
+    changed = school.with_plan(n_heads=2, n_steps=9)
+    assert (changed.plan.n_heads, changed.plan.n_steps, changed.plan.n_traces) == (2, 9, PLAN.n_traces)
+    assert changed.passages is school.passages
+    for name, value in (("n_traces", 3), ("split", "validation"), ("n_test", 2), ("topic_depth", 1), ("max_tokens", 9)):
+        with pytest.raises(ValueError, match=f"{name} would change the data"):
+            school.with_plan(**{name: value})
+
+
 def test_heads_are_the_teachers_highest_or_those_planted(school):
-    found = experiment.teacher_heads(school)
+    found = school.teacher_heads
     assert [len(of) for of in found.values()] == [4, 4]
     planted = replace(school, plan=replace(PLAN, n_heads=0))
     with pytest.raises(ValueError, match="no heads were planted in organism"):
-        experiment.teacher_heads(planted)
+        _ = planted.teacher_heads
 
 
 def outcome(arm, seed, exact, tokens=10.0):
-    values = {"exact": np.array(exact, float), "nDCG": np.array(exact) / 2, "shortlist recall": np.ones(len(exact))}
-    values["word probability"] = np.full(len(exact), 0.5)
+    values = {
+        "exact_match": np.array(exact, float),
+        "ndcg@5": np.array(exact) / 2,
+        "shortlist_recall": np.ones(len(exact)),
+    }
+    values["token_probability"] = np.full(len(exact), 0.5)
     values["tokens"] = np.full(len(exact), tokens)
     return Outcome(arm, seed, values, [], [], 5, 100, 2.0 + seed, 0.4, 0.1, 1.0 + seed)
 
@@ -223,9 +295,9 @@ OUTCOMES = [
 class TestTables:
     def test_means_over_seeds_and_documents(self):
         table = experiment.table(OUTCOMES).set_index(["arm", "measure"])
-        assert table.loc[("cot", "exact"), "value"] == 0.25
-        assert table.loc[("other", "exact"), "value"] == 0.5
-        assert table.loc[("other", "exact"), "sd"] == pytest.approx(np.std([0.75, 0.25], ddof=1))
+        assert table.loc[("cot", "exact_match"), "value"] == 0.25
+        assert table.loc[("other", "exact_match"), "value"] == 0.5
+        assert table.loc[("other", "exact_match"), "sd"] == pytest.approx(np.std([0.75, 0.25], ddof=1))
         assert table.loc[("other", "tokens"), "value"] == 20
 
     def test_gains_are_paired_over_documents_and_counted_over_seeds(self):
