@@ -11,7 +11,8 @@ from pathlib import Path
 import typer
 
 from ctd.book import claims, runs
-from ctd.book.site import build, duration
+from ctd.book.markdown import duration
+from ctd.book.site import build
 from ctd.cache import ROOT
 
 SETUP_SECONDS = ROOT / ".venv" / ".setup-seconds"

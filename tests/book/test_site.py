@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,10 +12,11 @@ import pytest
 import yaml
 from nbformat import v4
 
-from ctd.book import site
+from ctd.book import generated, page, site
 from ctd.book.parameters import check_all, parse_assignments, read_parameters
 from ctd.book.runs import find_notebook, parameters_of
 from ctd.cache import DATA, ROOT
+from tests.book.test_built_site import PNG
 
 MANIFEST = {
     "notebook": "notebooks/00_a.ipynb",
@@ -117,8 +119,50 @@ def test_an_executed_copy_keeps_its_cells_and_gains_a_foot(runs, pages):
     nbformat.validate(after)
 
 
+ANSWER = {"sentence": "It is **41** [40, 42].", "figure": "ages"}
+
+
+def add_answer(runs, answer=ANSWER, call='run.figure("ages", plot)'):
+    """Record an answer in the made-up run, and a cell with its figure."""
+    folder = runs / "00_a" / "smoke"
+    notebook = nbformat.read(folder / "00_a.ipynb", as_version=4)
+    notebook.cells[0].source = "# A notebook\n\n**The question.** How old?"
+    metadata = {"tags": ["hide-input"], "mystnb": {"figure": {"caption": "Ages of all.", "name": "fig-ages"}}}
+    notebook.cells.append(v4.new_code_cell(call, metadata=metadata))
+    nbformat.write(notebook, folder / "00_a.ipynb")
+    (folder / "results.json").write_text(json.dumps({"results": [], "answer": answer}))
+    (folder / "figures").mkdir()
+    (folder / "figures" / "ages.png").write_bytes(PNG)
+
+
+def test_a_page_opens_with_its_answer_and_main_figure(runs, pages):
+    add_answer(runs)
+    source = site.assemble("smoke", runs, pages)
+    copy = nbformat.read(source / "notebooks" / "00_a.ipynb", as_version=4)
+    first = copy.cells[0].source
+    parts = ["# A notebook", ANSWER["sentence"], "00_a/ages.png", ":alt: Ages of all.", "**The question.**"]
+    assert [first.index(part) for part in parts] == sorted(first.index(part) for part in parts)
+    (address,) = re.findall(r"{figure} (.+)", first)
+    assert (source / "notebooks" / address).resolve().read_bytes() == PNG
+    assert copy.cells[2].metadata["mystnb"]["code_prompt_show"] == "Show the code"
+    assert copy.cells[2].metadata["mystnb"]["figure"]["name"] == "fig-ages"
+
+
+def test_an_answer_may_have_no_figure(runs, pages):
+    add_answer(runs, ANSWER | {"figure": None})
+    copy = nbformat.read(site.assemble("smoke", runs, pages) / "notebooks" / "00_a.ipynb", as_version=4)
+    assert ANSWER["sentence"] in copy.cells[0].source
+    assert "{figure}" not in copy.cells[0].source
+
+
+def test_an_answer_with_a_figure_that_nothing_makes_is_refused(runs, pages):
+    add_answer(runs, call='run.figure("other", plot)')
+    with pytest.raises(ValueError, match="names the figure 'ages', and no cell calls"):
+        site.assemble("smoke", runs, pages)
+
+
 def test_the_foot_says_how_the_page_was_made(runs):
-    foot = site.foot(site.read_run(runs, "00_a", "smoke"))
+    foot = page.foot(site.read_run(runs, "00_a", "smoke"))
     rows = {row[0]: row[1] for row in cells_of(foot)}
     assert "`shortlist_size = 100`" in rows["parameters"]
     assert r'split = "a\|b"' in rows["parameters"]
@@ -145,7 +189,7 @@ seed: Annotated[int, Field(ge=0, le=10, description="g")] = 0
 """
     cell = v4.new_code_cell(declared, metadata={"tags": ["parameters"]})
     parameters = read_parameters(v4.new_notebook(cells=[cell]), "a notebook")
-    words = shlex.split(site.command(site.read_run(runs, "00_a", "smoke")))
+    words = shlex.split(page.command(site.read_run(runs, "00_a", "smoke")))
     assert words[:5] == ["ctd", "run", "00_a", "--profile", "smoke"]
     assert set(words[5::2]) == {"-p"}
     assert parse_assignments(parameters, words[6::2]) == MANIFEST["overrides"]
@@ -154,11 +198,11 @@ seed: Annotated[int, Field(ge=0, le=10, description="g")] = 0
 def test_uncommitted_changes_are_said(runs):
     manifest = MANIFEST | {"dirty": True}
     (runs / "00_a" / "smoke" / "manifest.json").write_text(json.dumps(manifest))
-    assert "with uncommitted changes" in site.foot(site.read_run(runs, "00_a", "smoke"))
+    assert "with uncommitted changes" in page.foot(site.read_run(runs, "00_a", "smoke"))
 
 
 def test_the_status_page_has_each_notebook_and_each_version(runs):
-    status = site.status_page([site.read_run(runs, "00_a", "smoke")])
+    status = generated.status_page([site.read_run(runs, "00_a", "smoke")])
     notebook, numpy, torch = cells_of(status)[0], *cells_of(status.split("## Versions")[1])
     assert notebook[:4] == ["{doc}`00_a <notebooks/00_a>`", "1 min 23 s", "1,234 MiB", "1"]
     assert [numpy, torch] == [["numpy", "2.4.6"], ["torch", "2.13.0"]]
@@ -166,18 +210,18 @@ def test_the_status_page_has_each_notebook_and_each_version(runs):
 
 def test_published_tables_hold_the_published_numbers():
     published = json.loads((DATA / "published.json").read_text())
-    las = cells_of(site.las_table(published))
-    assert [float(row[1]) for row in las] == [published["las"]["mimic_iv"][arm] for arm in site.ARMS]
-    assert [float(row[2]) for row in las] == [published["las"]["wikiseealso_320k"][arm] for arm in site.ARMS]
-    assert set(site.ARMS) == set(published["las"]["mimic_iv"])
-    patching = [[float(cell) for cell in row[1:]] for row in cells_of(site.patching_table(published))]
+    las = cells_of(generated.las_table(published))
+    assert [float(row[1]) for row in las] == [published["las"]["mimic_iv"][arm] for arm in generated.ARMS]
+    assert [float(row[2]) for row in las] == [published["las"]["wikiseealso_320k"][arm] for arm in generated.ARMS]
+    assert set(generated.ARMS) == set(published["las"]["mimic_iv"])
+    patching = [[float(cell) for cell in row[1:]] for row in cells_of(generated.patching_table(published))]
     effects = [effect for name, effect in published["patching"].items() if name != "bins"]
     assert patching == [[effect.get("clean", effect.get("corrupted")), *effect["patched"]] for effect in effects]
 
 
 def test_published_tables_say_that_they_are_not_ours():
     published = json.loads((DATA / "published.json").read_text())
-    for table in (site.las_table(published), site.patching_table(published)):
+    for table in (generated.las_table(published), generated.patching_table(published)):
         assert "Published (arXiv:2606.06840" in table
         assert "not ours" in table
 
@@ -232,9 +276,12 @@ def test_a_log_without_warnings_is_shown_by_its_end(tmp_path):
 
 def test_a_book_is_built_and_a_warning_leaves_it_as_it_was(runs, pages, tmp_path):
     out = tmp_path / "out"
+    add_answer(runs)
     index = site.build("smoke", runs, out, pages)
     assert index == out / "html" / "index.html"
     made = (out / "html" / "notebooks" / "00_a.html").read_text()
+    assert made.index("The answer") < made.index('alt="Ages of all."') < made.index("The question")
+    assert "Show the code" in made
     assert "How this page was made" in made
     assert "Smoke profile: small samples, not results" in made
 

@@ -1,0 +1,99 @@
+"""A chapter as a page: its answer and main figure under the title, folded cells, and at its foot how it was made."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import nbformat
+
+from ctd.book.markdown import code, commit, duration, hardware, memory, started, table
+from ctd.book.results import RESULTS
+from ctd.book.runs import RunFolder, read_json, read_notebook
+
+TOGGLES = {"hide-cell": "the set-up", "hide-input": "the code", "hide-output": "the table"}
+
+
+def page(run: RunFolder, figures: str) -> nbformat.NotebookNode:
+    """The executed copy of a chapter as the book shows it.
+
+    figures: address of the folder of its figures, as seen from the page.
+    Raises ValueError where the answer names a figure that no cell of the notebook makes.
+    """
+    copy = read_notebook(run.notebook)
+    for cell in copy.cells:
+        labels = [label for tag, label in TOGGLES.items() if tag in cell.metadata.get("tags", ())]
+        if labels:
+            prompts = {f"code_prompt_{action.lower()}": f"{action} {labels[0]}" for action in ("Show", "Hide")}
+            cell.metadata["mystnb"] = {**cell.metadata.get("mystnb", {}), **prompts}
+    if answer := read_answer(run):
+        title, _, rest = copy.cells[0].source.partition("\n")
+        name = answer["figure"]
+        figure = (f"{figures}/{name}.png", caption_of(copy, name)) if name else None
+        copy.cells[0].source = "\n".join([title, "", opening(answer["sentence"], figure), rest])
+    copy.cells.append(nbformat.v4.new_markdown_cell(foot(run), id="how-this-page-was-made"))
+    return copy
+
+
+def read_answer(run: RunFolder) -> dict[str, str] | None:
+    """The answer that a run recorded: `sentence`, and the name of its main `figure`; None where it has none."""
+    path = run.path / RESULTS
+    return read_json(path).get("answer") if path.is_file() else None
+
+
+def caption_of(notebook: nbformat.NotebookNode, name: str) -> str:
+    """The caption of a figure, from the metadata of the cell that makes it."""
+    for cell in notebook.cells:
+        if re.search(rf"\brun\.figure\(\s*[\"']{re.escape(name)}[\"']", cell.source):
+            return cell.metadata["mystnb"]["figure"]["caption"]
+    raise ValueError(f"the answer names the figure {name!r}, and no cell calls run.figure({name!r}, ...)")
+
+
+def opening(sentence: str, figure: tuple[str, str] | None) -> str:
+    """The answer of a chapter, then its figure (address and caption), as Markdown."""
+    lines = ["::::{admonition} The answer", ":class: tip ctd-answer", sentence, "::::", ""]
+    if figure:
+        address, caption = figure
+        lines += [f":::{{figure}} {address}", f":alt: {caption}", ":class: ctd-answer-figure", "", caption, ":::", ""]
+    return "\n".join(lines)
+
+
+def foot(run: RunFolder) -> str:
+    """How a page was made, as a folded Markdown admonition."""
+    manifest = run.manifest
+    rows = {
+        "parameters": code(*(f"{name} = {json.dumps(value)}" for name, value in manifest["parameters"].items())),
+        "profile": code(manifest["profile"]),
+        "seed": code(str(manifest["seed"])),
+        "commit": commit(manifest),
+        "hash of `ctd`": code(manifest["ctd_hash"][:16]),
+        "versions": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
+        "hardware": hardware(manifest["hardware"]),
+        "started": started(manifest),
+        "duration": duration(manifest["duration_s"]),
+        "peak memory": memory(manifest),
+    }
+    return "\n".join(
+        [
+            "::::{admonition} How this page was made",
+            ":class: dropdown ctd-made",
+            table(["what", "value"], [[name, value] for name, value in rows.items()]),
+            "",
+            "To make it again:",
+            "",
+            "```sh",
+            command(run),
+            "```",
+            "::::",
+        ]
+    )
+
+
+def command(run: RunFolder) -> str:
+    """The command line that makes a run again, with every value that differs from its profile."""
+    words = ["ctd", "run", run.stem, "--profile", run.manifest["profile"]]
+    for name, value in run.manifest["overrides"].items():
+        plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
+        words += ["-p", f"{name}={value if plain else json.dumps(value, ensure_ascii=False)}"]
+    return shlex.join(words)
