@@ -39,6 +39,7 @@ from ctd.keys import Maker, fingerprint
 from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.scores import PAPER
 from ctd.reasoning import annotate, architecture, models, predict, rank_answers
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.models import LanguageModel
@@ -205,7 +206,7 @@ class School:
     def rankings(self, model: Any) -> dict[Phase, list[Head]]:
         """All heads of teacher or student by the score of each phase, the highest first."""
         scored = heads.score(model, self.passages[:N_SCORED])
-        return {phase: scored.ranking(names[0]) for phase, names in heads.PHASES.items()}
+        return {phase: scored.ranking(name) for phase, name in PAPER.items()}
 
     @cached_property
     def teacher_signals(self) -> Stored:

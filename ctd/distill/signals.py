@@ -26,9 +26,10 @@ from tqdm.auto import tqdm
 
 from ctd.cache import atomic, cache_dir, digest, once
 from ctd.keys import Maker
-from ctd.mechanism import attention, heads
+from ctd.mechanism import attention
 from ctd.mechanism.attention import Attended, Head
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.writes import margin_gradient
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 
@@ -141,7 +142,7 @@ class Reading:
         elsewhere = (1 - gold - near).clamp(min=0)
         hidden = self.final[-1][where.row2, where.query2]
         if len(hidden):
-            gradient = heads.margin_gradient(self.model, hidden, where.gold_token.tolist(), where.near_token.tolist())
+            gradient = margin_gradient(self.model, hidden, where.gold_token.tolist(), where.near_token.tolist())
             along = (writes2.sum(1) * gradient).sum(-1)
         else:
             along = writes2.new_zeros(0)

@@ -30,8 +30,10 @@ from ctd import stats
 from ctd.cache import DATA
 from ctd.mechanism import attention, heads
 from ctd.mechanism.attention import Head, Noise, What
-from ctd.mechanism.heads import Direction, HeadScores
+from ctd.mechanism.head_scores import HeadScores
+from ctd.mechanism.heads import Direction
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.scores import PAPER
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.traces import CLOSE
@@ -106,7 +108,7 @@ def trial(
     ranked_on = [one for one in made[:n_scored] if one.anchor_mentions or direction == "unembedding"]
     patched_on = [one for one in made[n_scored:] if any(pair.decided for pair in one.comparisons)]
     scored = heads.score(model, ranked_on, direction)
-    rankings = {Phase.SHORTLIST: scored.ranking(heads.COARSE), Phase.REFINE: scored.ranking(heads.REFINE)}
+    rankings = {phase: scored.ranking(name) for phase, name in PAPER.items()}
     found, silent = pairs(patched_on, seed)
     left_out = {"anchor never mentioned": silent, "no comparison": len(made[n_scored:]) - len(patched_on)}
     return Trial(scored, rankings, found[:n_patched], left_out)

@@ -71,11 +71,11 @@ def test_one_passage_is_read_as_eager_attention_has_it(family):
 
 @torch.no_grad()
 def test_the_course_along_the_margin_is_the_scores_gain():
-    from ctd.mechanism import heads
+    from ctd.mechanism import heads, scores
 
     model, one = made("llama"), PASSAGES[0]
     got, _ = read(model, [one])
-    gain = heads.score(model, [one]).values[heads.GAIN][0, 0]
+    gain = heads.score(model, [one]).values[scores.GAIN][0, 0]
     wanted = sum(gain[head.layer, head.head] for head in CHOSEN[Phase.REFINE])
     assert got.along.mean().item() == pytest.approx(wanted, rel=1e-4)
 

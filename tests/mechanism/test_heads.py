@@ -1,7 +1,6 @@
 """The scores of heads against eager attention, scipy and autograd; and that they do not depend on how they are run."""
 
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -9,9 +8,9 @@ import pytest
 import scipy.stats
 import torch
 
-from ctd.mechanism import attention, heads
+from ctd.mechanism import attention, heads, scores, writes
 from ctd.mechanism.attention import Head
-from ctd.mechanism.heads import HeadScores
+from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace, Compared
@@ -72,7 +71,7 @@ def oracle(model, one, direction="unembedding"):
         hook.remove()
     weight = model.get_output_embeddings().weight
     early = slice(one.cot.start, one.boundary)
-    told = {name: np.zeros((found.layers, found.heads)) for name in chain.from_iterable(heads.PHASES.values())}
+    told = {name: np.zeros((found.layers, found.heads)) for name in scores.SCORES}
     gradients = {}
     for pair in one.comparisons:
         for query in range(*pair.queries):
@@ -88,15 +87,15 @@ def oracle(model, one, direction="unembedding"):
             anchor = residual[layer][places].mean(0).detach()
         for head in range(found.heads):
             part = slice(head * found.head_size, (head + 1) * found.head_size)
-            writes = (given[layer].output[0, :, head].detach() @ matrix[:, part].T).double()
+            written = (given[layer].output[0, :, head].detach() @ matrix[:, part].T).double()
             rows = patterns[layer][0, head].detach()
             peaks = scipy.stats.kurtosis(rows[early, slice(*one.document)].numpy(), axis=1)
             peaks = np.nan_to_num(peaks)  # where the window has left the document behind, all are alike
-            cosines = torch.cosine_similarity(writes, anchor.double(), dim=-1)[early].numpy()
-            told[heads.KURTOSIS][layer, head] = peaks.mean()
-            told[heads.WRITE_COSINE][layer, head] = cosines.mean()
-            told[heads.COARSE][layer, head] = (peaks * cosines).mean()
-            told[heads.ON_DOCUMENT][layer, head] = rows[early, slice(*one.document)].sum(-1).mean()
+            cosines = torch.cosine_similarity(written, anchor.double(), dim=-1)[early].numpy()
+            told[scores.KURTOSIS][layer, head] = peaks.mean()
+            told[scores.WRITE_COSINE][layer, head] = cosines.mean()
+            told[scores.COARSE][layer, head] = (peaks * cosines).mean()
+            told[scores.ON_DOCUMENT][layer, head] = rows[early, slice(*one.document)].sum(-1).mean()
             group = found.heads // found.key_heads
             query, key = given[layer].query[0, head].detach(), given[layer].key[0, head // group].detach()
             preference, gain, mass = [], [], []
@@ -108,12 +107,12 @@ def oracle(model, one, direction="unembedding"):
                 for at in range(*pair.queries):
                     gold, near = (torch.cosine_similarity(query[at], mean, dim=0).item() for mean in means)
                     preference.append(gold - near)
-                    gain.append((writes[at] @ gradients[at].double()).item())
+                    gain.append((written[at] @ gradients[at].double()).item())
                     mass.append(sum(rows[at, slice(*span)].sum().item() for span in pair.gold_mentions))
-            told[heads.PREFERENCE][layer, head] = np.mean(preference)
-            told[heads.GAIN][layer, head] = np.mean(gain)
-            told[heads.REFINE][layer, head] = np.mean(np.multiply(preference, gain))
-            told[heads.ON_GOLD][layer, head] = np.mean(mass)
+            told[scores.PREFERENCE][layer, head] = np.mean(preference)
+            told[scores.GAIN][layer, head] = np.mean(gain)
+            told[scores.REFINE][layer, head] = np.mean(np.multiply(preference, gain))
+            told[scores.ON_GOLD][layer, head] = np.mean(mass)
     return told
 
 
@@ -127,10 +126,10 @@ def test_scores_are_those_of_eager_patterns_whole_writes_and_autograd(model, dir
 def test_the_margins_gradient_is_autograds_and_the_formula_of_the_norm(llama):
     hidden = 3 * torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
     gold, near = [3, 7, 9, 1, 2], [4, 8, 9, 3, 30]
-    ours = heads.margin_gradient(llama, hidden, gold, near)
+    ours = writes.margin_gradient(llama, hidden, gold, near)
     norm, weight = llama.get_decoder().norm, llama.get_output_embeddings().weight
     norm.weight.data.uniform_(0.5, 2, generator=torch.Generator().manual_seed(1))
-    ours = heads.margin_gradient(llama, hidden, gold, near)
+    ours = writes.margin_gradient(llama, hidden, gold, near)
     u = (weight[gold] - weight[near]) * norm.weight
     length = (hidden**2).mean(-1, keepdim=True) + norm.variance_epsilon
     formula = u / length.sqrt() - hidden * (hidden * u).sum(-1, keepdim=True) / (48 * length**1.5)
@@ -142,9 +141,9 @@ def test_the_margins_gradient_is_autograds_and_the_formula_of_the_norm(llama):
 def test_kurtosis_is_scipys(n):
     rows = torch.rand(20, n, generator=torch.Generator().manual_seed(0)) ** 8
     expected = scipy.stats.kurtosis(rows.double().numpy(), axis=1)
-    np.testing.assert_allclose(heads.kurtosis(rows).numpy(), expected, rtol=1e-3, atol=1e-3)
-    assert heads.kurtosis(torch.full((1, n), 0.25)).tolist() == [0.0]
-    tiny = heads.kurtosis(rows * 1e-25)  # a head that looks elsewhere: squares of squares would be zero
+    np.testing.assert_allclose(scores.kurtosis(rows).numpy(), expected, rtol=1e-3, atol=1e-3)
+    assert scores.kurtosis(torch.full((1, n), 0.25)).tolist() == [0.0]
+    tiny = scores.kurtosis(rows * 1e-25)  # a head that looks elsewhere: squares of squares would be zero
     np.testing.assert_allclose(tiny.numpy(), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -173,11 +172,11 @@ def test_the_stages_follow_the_cot_and_the_phase_is_their_whole(llama):
     sizes = [end - start for start, end in late.stages(heads.STAGES)]
     assert sum(sizes) == late.cot.end - late.cot.start
     assert max(sizes) - min(sizes) <= 1
-    for name in heads.PHASES[Phase.SHORTLIST]:
+    for name in scores.names(Phase.SHORTLIST):
         values = scored.values[name][0]
         np.testing.assert_allclose(np.average(values[1:], axis=0, weights=sizes), values[0], rtol=1e-6, atol=1e-8)
     told = [any(start <= query < end for query in (*range(26, 30), *range(31, 34))) for start, end in late.stages()]
-    refine = scored.values[heads.REFINE][0]
+    refine = scored.values[scores.REFINE][0]
     assert [not np.isnan(stage).any() for stage in refine[1:]] == told
     assert np.isnan(refine[1]).all()
 
@@ -185,10 +184,10 @@ def test_the_stages_follow_the_cot_and_the_phase_is_their_whole(llama):
 def test_a_document_without_comparisons_has_no_refine_score_and_is_left_out_of_its_mean(llama):
     plain = replace(PASSAGES[1], comparisons=())
     scored = heads.score(llama, [PASSAGES[0], plain])
-    assert np.isnan(scored.values[heads.REFINE][1]).all()
-    mean = scored.mean(heads.REFINE)
-    np.testing.assert_allclose(mean.estimate, scored.values[heads.REFINE][0, 0])
-    assert not np.isnan(scored.values[heads.COARSE][1]).any()
+    assert np.isnan(scored.values[scores.REFINE][1]).all()
+    mean = scored.mean(scores.REFINE)
+    np.testing.assert_allclose(mean.estimate, scored.values[scores.REFINE][0, 0])
+    assert not np.isnan(scored.values[scores.COARSE][1]).any()
 
 
 def made_scores():
@@ -200,30 +199,30 @@ def made_scores():
 
 
 def test_means_rankings_and_their_stability():
-    scores = made_scores()
-    mean = scores.mean("a")
-    np.testing.assert_allclose(mean.estimate, np.nanmean(scores.values["a"][:, 0], axis=0))
+    scored = made_scores()
+    mean = scored.mean("a")
+    np.testing.assert_allclose(mean.estimate, np.nanmean(scored.values["a"][:, 0], axis=0))
     assert (mean.low < mean.estimate).all()
     assert (mean.estimate < mean.high).all()
-    assert scores.ranking("a") == [Head(1, 2), Head(1, 1), Head(1, 0), Head(0, 2), Head(0, 1), Head(0, 0)]
-    firm, loose = scores.stability("a"), scores.stability("b")
+    assert scored.ranking("a") == [Head(1, 2), Head(1, 1), Head(1, 0), Head(0, 2), Head(0, 1), Head(0, 0)]
+    firm, loose = scored.stability("a"), scored.stability("b")
     assert firm.low > 0.95
     assert loose.low < 0.8
     with pytest.raises(ValueError, match="score must be one of a, b, got 'c'"):
-        scores.ranking("c")
-    mute = HeadScores(("d0", "d1"), {heads.REFINE: np.full((2, 6, 2, 3), np.nan)})
+        scored.ranking("c")
+    mute = HeadScores(("d0", "d1"), {scores.REFINE: np.full((2, 6, 2, 3), np.nan)})
     with pytest.raises(ValueError, match="none of the 2 documents tells RefineScore: none weighs a label that is kept"):
-        mute.ranking(heads.REFINE)
+        mute.ranking(scores.REFINE)
 
 
 def test_the_table_holds_every_value_and_comes_back_from_parquet(tmp_path):
-    scores = made_scores()
-    scores.save(tmp_path / "heads.parquet")
+    scored = made_scores()
+    scored.save(tmp_path / "heads.parquet")
     table = pd.read_parquet(tmp_path / "heads.parquet")
     assert len(table) == 30 * 6
     row = table[(table["document"] == "d4") & (table["layer"] == 1) & (table["head"] == 2)].iloc[0]
     assert row["stage"] == 0
-    assert row["b"] == scores.values["b"][4, 0, 1, 2]
+    assert row["b"] == scored.values["b"][4, 0, 1, 2]
     assert table["a"].isna().sum() == 6
 
 
@@ -239,26 +238,26 @@ def test_what_cannot_be_scored_is_refused(llama):
 
 
 def test_the_top_its_depth_and_its_course():
-    scores = made_scores()
-    top = scores.top("a", 2)
+    scored = made_scores()
+    top = scored.top("a", 2)
     assert top[["layer", "head"]].to_numpy().tolist() == [[1, 2], [1, 1]]
     assert (top["low"] < top["value"]).all()
-    depth = scores.depth("a", 3)
+    depth = scored.depth("a", 3)
     assert depth.scalar == (1.0, 1.0, 1.0)
-    assert scores.depth("a", 4).estimate == 0.75
-    loose = scores.depth("b", 3)
+    assert scored.depth("a", 4).estimate == 0.75
+    loose = scored.depth("b", 3)
     assert loose.low < loose.high
 
 
 def test_the_course_is_the_mean_of_a_group_stage_by_stage(llama):
     scored = heads.score(llama, PASSAGES)
     groups = {"two": [Head(0, 1), Head(2, 3)], "all": attention.all_heads(llama)}
-    course = scored.course(heads.COARSE, groups)
+    course = scored.course(scores.COARSE, groups)
     assert list(course["stage"]) == [1, 2, 3, 4, 5] * 2
-    values = scored.values[heads.COARSE][:, 3]
+    values = scored.values[scores.COARSE][:, 3]
     expected = (values[:, 0, 1] + values[:, 2, 3]).mean() / 2
     assert course.iloc[2]["value"] == pytest.approx(expected)
-    late = scored.course(heads.REFINE, groups)
+    late = scored.course(scores.REFINE, groups)
     assert set(late["stage"]) == {3, 4, 5}
 
 

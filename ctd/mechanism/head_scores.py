@@ -1,0 +1,127 @@
+"""Scores of every head on many documents, and what they say: means, rankings, depth, stability, course of the CoT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import kendalltau
+
+from ctd import stats
+from ctd.cache import atomic
+from ctd.mechanism import scores
+from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
+from ctd.stats import Interval
+
+
+@dataclass(frozen=True, eq=False)
+class HeadScores:
+    """Scores of every head, an entry per document.
+
+    uids: of the documents, in order.
+    values: of each score, NaN where a document has no query that it is read at. Entry 0 of the second axis is the
+        whole phase (all queries before the boundary for a Phase-1 score, all comparisons for a Phase-2 score), the
+        others are the stages of the CoT, first to last.
+    """
+
+    uids: tuple[str, ...]
+    values: dict[str, Float[np.ndarray, "n stages layers heads"]]
+
+    def raw(self, name: str) -> Float[np.ndarray, "n stages layers heads"]:
+        """The values of one score. Raises ValueError for an unknown score."""
+        if name not in self.values:
+            raise ValueError(f"score must be one of {', '.join(self.values)}, got {name!r}")
+        return self.values[name]
+
+    def mean(self, name: str, stage: int = 0, draws: int = 1000, seed: int = 0) -> Interval:
+        """Mean over the documents that have the score, with its interval, [layers, heads].
+
+        name: of the score.
+        stage: 0 for the whole phase, else the number of a stage.
+        """
+        return _mean(self.raw(name)[:, stage], draws, seed)
+
+    def ranking(self, name: str) -> list[Head]:
+        """All heads, the highest mean score of the phase first. Raises ValueError where no document has the score."""
+        values = self.raw(name)[:, 0]
+        defined = ~np.isnan(values)
+        if not defined.any():
+            refines = name in scores.SCORES and scores.SCORES[name].phase == Phase.REFINE
+            raise ValueError(
+                f"none of the {len(self.uids)} documents tells {name}"
+                + (": none weighs a label that is kept against one that is not" if refines else "")
+            )
+        with np.errstate(invalid="ignore"):
+            means = np.where(defined, values, 0.0).sum(0) / defined.sum(0)
+        order = np.argsort(-np.nan_to_num(means, nan=-np.inf).ravel(), kind="stable")
+        return [Head(*divmod(int(place), means.shape[1])) for place in order]
+
+    def top(self, name: str, k: int, seed: int = 0) -> pd.DataFrame:
+        """The k highest heads in order: columns layer, head, value, low, high."""
+        mean = self.mean(name, seed=seed)
+        rows = [(*head, *mean[head].scalar) for head in self.ranking(name)[:k]]
+        return pd.DataFrame(rows, columns=["layer", "head", "value", "low", "high"])
+
+    def depth(self, name: str, k: int, draws: int = 1000, seed: int = 0) -> Interval:
+        """Mean depth of the k highest heads, 0 the first layer and 1 the last.
+
+        The interval is over resampled documents; the heads are ranked anew in each resample.
+        """
+        n_layers, n_heads = self.raw(name).shape[2:]
+        depths = [
+            (np.argsort(-means, kind="stable")[:k] // n_heads).mean() / max(n_layers - 1, 1)
+            for means in self._resampled(name, draws, seed)
+        ]
+        return Interval(np.array(depths[0]), *(np.array(end) for end in np.quantile(depths[1:], [0.025, 0.975])))
+
+    def stability(self, name: str, draws: int = 200, seed: int = 0) -> Interval:
+        """Kendall's tau between the ranking of all documents and that of a bootstrap resample: median and 95 %."""
+        whole, *resampled = self._resampled(name, draws, seed)
+        taus = [kendalltau(whole, means).statistic for means in resampled]
+        return Interval(*(np.array(end) for end in np.quantile(taus, [0.5, 0.025, 0.975])))
+
+    def course(self, name: str, groups: Mapping[str, Sequence[Head]], seed: int = 0) -> pd.DataFrame:
+        """Mean score of groups of heads in each stage of the CoT: columns heads, stage, value, low, high.
+
+        name: of the score.
+        groups: heads by the name of their group.
+        """
+        values, rows = self.raw(name), []
+        for group, heads in groups.items():
+            layers, numbers = np.array(heads).T
+            by_stage = values[:, 1:, layers, numbers].mean(-1)
+            mean = _mean(by_stage, seed=seed)
+            rows += [(group, stage + 1, *mean[stage].scalar) for stage in range(by_stage.shape[1])]
+        return pd.DataFrame(rows, columns=["heads", "stage", "value", "low", "high"]).dropna()
+
+    def table(self) -> pd.DataFrame:
+        """Every value: a row per document, stage (0 the phase), layer and head, a column per score."""
+        shape = next(iter(self.values.values())).shape
+        index = pd.MultiIndex.from_product(
+            [self.uids, *(range(n) for n in shape[1:])], names=["document", "stage", "layer", "head"]
+        )
+        return pd.DataFrame({name: values.ravel() for name, values in self.values.items()}, index).reset_index()
+
+    def save(self, path: Path) -> None:
+        """Write the table as Parquet."""
+        with atomic(path) as scratch:
+            self.table().to_parquet(scratch, index=False)
+
+    def _resampled(self, name: str, draws: int, seed: int) -> Iterator[Float[np.ndarray, " heads"]]:
+        """The phase's mean of every head over all documents that have one, then the sums over each resample of them."""
+        values = self.raw(name)[:, 0].reshape(len(self.uids), -1)
+        values = values[~np.isnan(values).any(1)]
+        yield values.mean(0)
+        for chunk in stats.resample_weights(len(values), draws, np.random.default_rng(seed)):
+            yield from chunk @ values
+
+
+def _mean(values: Float[np.ndarray, "n ..."], draws: int = 1000, seed: int = 0) -> Interval:
+    """Mean over documents with its interval, NaN left out."""
+    defined = ~np.isnan(values)
+    return stats.bootstrap_ratio(np.where(defined, values, 0.0), defined.astype(float), draws, seed=seed)

@@ -1,0 +1,160 @@
+"""The scores of attention heads, in one registry: the paper's two, the factors of each, and simpler ones.
+
+Notes: CoarseScore and RefineScore are the paper's (arXiv:2606.06840); where it is silent the form is our definition.
+To add a score, write a function of a `LayerReading` and register it in `SCORES`. h heads of a layer, n queries of the
+CoT, m queries of the comparisons, k keys, d dimensions of the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ctd.mechanism.attention import Attended
+from ctd.mechanism.phases import Phase
+from ctd.mechanism.writes import Writes
+from ctd.reasoning.annotate import AnnotatedTrace
+from ctd.reasoning.traces import Span
+
+
+@dataclass(eq=False)
+class LayerReading:
+    """What the heads of one layer do along one document's trace, read from a forward pass: all that a score sees.
+
+    trace: the document with its trace, as tokens.
+    layer: number of the layer, from 0.
+    attended: queries, keys, values and outputs of the whole batch.
+    row: which row of the batch is this document.
+    shift: tokens of padding before the document.
+    writes: the model's output weights.
+    anchor: direction of the document's topics in the residual stream.
+    gradient: of the margin between gold label and near miss, at each query of the comparisons.
+    """
+
+    trace: AnnotatedTrace
+    layer: int
+    attended: Attended
+    row: int
+    shift: int
+    writes: Writes
+    anchor: Float[Tensor, " d"]
+    gradient: Float[Tensor, "m d"]
+
+    def place(self, span: Span) -> slice:
+        """Where a span of the trace's tokens lies in the row, behind its padding."""
+        return slice(span.start + self.shift, span.end + self.shift)
+
+    @cached_property
+    def pattern(self) -> Float[Tensor, "h n k"]:
+        """Attention of each query of the CoT to every token of the row."""
+        return self.attended.patterns(range(self.writes.n_heads), [self.row], self.place(self.trace.cot))[0]
+
+    @cached_property
+    def on_document(self) -> Float[Tensor, "h n w"]:
+        """Attention of each query of the CoT to each token of the document."""
+        return self.pattern[:, :, self.place(self.trace.document)]
+
+    @cached_property
+    def outputs(self) -> Float[Tensor, "n h c"]:
+        """What each head puts out at each query of the CoT, before W_O."""
+        return self.attended.output[self.row, self.place(self.trace.cot)]
+
+    @cached_property
+    def kurtosis(self) -> Float[Tensor, "n h"]:
+        """Excess kurtosis of attention over the document's tokens: large where a head looks at few of them."""
+        return kurtosis(self.on_document).T
+
+    @cached_property
+    def write_cosine(self) -> Float[Tensor, "n h"]:
+        """Cosine of each head's write with the direction of the document's topics."""
+        return self.writes.cosines(self.layer, self.outputs, self.anchor)
+
+    @cached_property
+    def preference(self) -> Float[Tensor, "m h"]:
+        """Cosine of the query with the mean key of the gold label's mentions, less that with the near miss's."""
+        heads = range(self.writes.n_heads)
+        keys = self.attended.key[self.row][self.attended.key_heads(heads)].float()
+        parts = []
+        for pair in self.trace.comparisons:
+            query = self.attended.query[self.row, :, self.place(pair.queries)].float()
+            gold, near = (
+                torch.nn.functional.cosine_similarity(query, self._mean_key(keys, mentions)[:, None], dim=-1)
+                for mentions in (pair.gold_mentions, pair.near_mentions)
+            )
+            parts.append((gold - near).T)
+        return torch.cat(parts)
+
+    @cached_property
+    def gain(self) -> Float[Tensor, "m h"]:
+        """How far each head's write moves the margin between gold label and near miss, to first order (logits)."""
+        start = self.trace.cot.start
+        compared = [query - start for pair in self.trace.comparisons for query in range(*pair.queries)]
+        return self.writes.along(self.layer, self.outputs[compared], self.gradient)
+
+    @cached_property
+    def on_gold(self) -> Float[Tensor, "m h"]:
+        """Attention to the mentions of the gold label."""
+        parts = []
+        for pair in self.trace.comparisons:
+            start, end = (query - self.trace.cot.start for query in pair.queries)
+            mass = [self.pattern[:, start:end, self.place(mention)].sum(-1) for mention in pair.gold_mentions]
+            parts.append(torch.stack(mass).sum(0).T)
+        return torch.cat(parts)
+
+    def _mean_key(self, keys: Float[Tensor, "h k c"], mentions: Sequence[Span]) -> Float[Tensor, "h c"]:
+        return torch.cat([keys[:, self.place(mention)] for mention in mentions], 1).mean(1)
+
+
+def kurtosis(rows: Float[Tensor, "... k"]) -> Float[Tensor, " ..."]:
+    """Excess (Fisher) kurtosis along the last axis, float32; 0 where all values are alike."""
+    centred = rows.float() - rows.float().mean(-1, keepdim=True)
+    largest = centred.abs().amax(-1, keepdim=True)
+    alike = largest <= torch.finfo(torch.float32).tiny
+    centred = centred / largest.masked_fill(alike, 1.0)  # fourth powers of tiny attention would be zero
+    fourth, second = (centred**4).mean(-1), (centred**2).mean(-1)
+    return torch.where(alike[..., 0], 0.0, fourth / second.masked_fill(alike[..., 0], 1.0) ** 2 - 3.0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of attention heads.
+
+    phase: the phase whose heads it is to find. It decides where the score is read: at all queries of the CoT for
+        Phase 1, at the queries of the comparisons for Phase 2, which are left out where a document has none.
+    measure: the score of each head at each of these queries.
+    meaning: what a large value means, in a few words.
+    """
+
+    phase: Phase
+    measure: Callable[[LayerReading], Float[Tensor, "queries h"]]
+    meaning: str
+
+
+COARSE, KURTOSIS, WRITE_COSINE, ON_DOCUMENT = "CoarseScore", "kurtosis", "write cosine", "mass on the document"
+REFINE, PREFERENCE, GAIN, ON_GOLD = "RefineScore", "preference", "gain", "mass on the gold label"
+
+SCORES: dict[str, Score] = {
+    COARSE: Score(Phase.SHORTLIST, lambda x: x.kurtosis * x.write_cosine, "looks at few words and writes the topics"),
+    KURTOSIS: Score(Phase.SHORTLIST, lambda x: x.kurtosis, "looks at few words of the document"),
+    WRITE_COSINE: Score(Phase.SHORTLIST, lambda x: x.write_cosine, "writes in the direction of the topics"),
+    ON_DOCUMENT: Score(Phase.SHORTLIST, lambda x: x.on_document.sum(-1).T, "looks at the document"),
+    REFINE: Score(Phase.REFINE, lambda x: x.preference * x.gain, "prefers the gold label and writes for it"),
+    PREFERENCE: Score(Phase.REFINE, lambda x: x.preference, "asks for the gold label more than for the near miss"),
+    GAIN: Score(Phase.REFINE, lambda x: x.gain, "writes for the gold label and against the near miss"),
+    ON_GOLD: Score(Phase.REFINE, lambda x: x.on_gold, "looks at the gold label"),
+}
+"""Every score by its name; of each phase, the paper's comes first."""
+
+
+def names(phase: Phase) -> tuple[str, ...]:
+    """The names of a phase's scores, the paper's first."""
+    return tuple(name for name, score in SCORES.items() if score.phase == phase)
+
+
+PAPER = {phase: names(phase)[0] for phase in Phase}
+"""The paper's score of each phase."""

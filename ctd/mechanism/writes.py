@@ -1,0 +1,57 @@
+"""What heads write to the residual stream, and how far that moves a margin between two labels.
+
+Notes: a head's write is W_O z. Its length and direction are told without building it. n queries, h heads, c dimensions
+of a head, d of the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ctd.reasoning import architecture
+
+
+class Writes:
+    """The output weights of a model, and the products of them that lengths and directions of writes need."""
+
+    def __init__(self, model: Any) -> None:
+        self.n_layers, self.n_heads = architecture.shape(model)[:2]
+        self.weights = [architecture.output_weights(model, layer) for layer in range(self.n_layers)]
+        self.grams = [torch.einsum("dhc,dhe->hce", w.float(), w.float()) for w in self.weights]
+
+    def along(self, layer: int, outputs: Float[Tensor, "n h c"], u: Float[Tensor, "n d"]) -> Float[Tensor, "n h"]:
+        """Dot product of each write with a vector of its query."""
+        weight = self.weights[layer]
+        return (torch.einsum("nd,dhc->nhc", u.to(weight.dtype), weight).float() * outputs.float()).sum(-1)
+
+    def lengths(self, layer: int, outputs: Float[Tensor, "n h c"]) -> Float[Tensor, "n h"]:
+        """Euclidean length of each write."""
+        z = outputs.float()
+        return torch.einsum("nhc,hce,nhe->nh", z, self.grams[layer], z).clamp(min=0).sqrt()
+
+    def cosines(self, layer: int, outputs: Float[Tensor, "n h c"], u: Float[Tensor, " d"]) -> Float[Tensor, "n h"]:
+        """Cosine of each write with a vector; 0 where nothing is written."""
+        length = self.lengths(layer, outputs) * u.float().norm()
+        along = self.along(layer, outputs, u.expand(len(outputs), -1))
+        return torch.where(length > 0, along / length.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
+
+
+def margin_gradient(
+    model: Any, hidden: Float[Tensor, "n d"], gold: Sequence[int], near: Sequence[int]
+) -> Float[Tensor, "n d"]:
+    """Gradient of logit(gold) - logit(near) with respect to the residual stream before the final norm, float32.
+
+    hidden: that residual stream, a row per query.
+    gold, near: a token id per query. Their logits are taken before any cap.
+    """
+    weight = model.get_output_embeddings().weight
+    difference = (weight[list(gold)] - weight[list(near)]).float()
+    with torch.enable_grad():
+        leaf = hidden.detach().float().requires_grad_()
+        margin = (model.get_decoder().norm(leaf).float() * difference).sum()
+        return torch.autograd.grad(margin, leaf)[0]
