@@ -1,0 +1,97 @@
+"""What every notebook begins with: checked parameters, a recorder, and the task, index and teacher that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ctd.book import plots
+from ctd.book.parameters import parameters_of_model
+from ctd.book.results import Recorder
+from ctd.book.settings import Settings
+
+if TYPE_CHECKING:  # each chapter loads what it needs, and no more
+    from ctd.data.task import Task
+    from ctd.distill.experiment import Plan
+    from ctd.reasoning.rank_answers import Prediction
+    from ctd.reasoning.teachers import Teacher
+    from ctd.retrieval.index import LabelIndex
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook that is being run; what its parameters name is loaded when it is first asked for.
+
+    settings: the parameters, checked.
+    run: the recorder of its results.
+    """
+
+    settings: Any
+    run: Recorder
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, with its test documents sampled (`n_documents`) and its topics on top (`n_clusters`)."""
+        return self._task_and_index[0]
+
+    @cached_property
+    def index(self) -> LabelIndex:
+        """The index over the labels of `task`."""
+        return self._task_and_index[1]
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The model that reasons."""
+        from ctd.reasoning import teachers
+
+        return teachers.load(self.settings.teacher, self.settings.document_tokens)
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """What the teacher writes about each test document."""
+        from ctd.reasoning import predict
+
+        texts, uids = (list(self.task.documents["test"][column]) for column in ("text", "uid"))
+        options = {"max_tokens": self.settings.max_tokens, "seed": self.settings.seed}
+        return predict.reason(self.teacher, texts, self.index, uids=uids, **options)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the experiment with students that the parameters describe."""
+        from ctd.distill.experiment import Plan
+
+        values = self.settings.model_dump()
+        return Plan(**{field.name: values[field.name] for field in fields(Plan) if field.name in values})
+
+    @cached_property
+    def _task_and_index(self) -> tuple[Task, LabelIndex]:
+        from ctd.reasoning import teachers
+        from ctd.retrieval import encoders
+
+        values = self.settings.model_dump()
+        encoder = encoders.load(self.settings.encoder)
+        return teachers.with_topics(read_task(self.settings), encoder, values.get("n_clusters", 0), values["seed"])
+
+
+def start(model: type[Settings], values: Mapping[str, Any]) -> Chapter:
+    """Begin a notebook: check its parameters, seed the generators, open the recorder, and set the plots' style.
+
+    model: the settings of the chapter.
+    values: the parameters among other names, such as `globals()`; a parameter that is not there has its default.
+    Raises ValueError with one line for a value of another type or out of bounds.
+    """
+    parameters = parameters_of_model(model)
+    settings = model(**{name: known.check(values[name]) for name, known in parameters.items() if name in values})
+    plots.use_style()
+    return Chapter(settings, Recorder.start(seed=settings.seed))
+
+
+def read_task(settings: Any) -> Task:
+    """The task that the settings name, with `n_documents` of its test documents where they limit them."""
+    from ctd.data import readers
+
+    task = readers.load_as_asked(settings.dataset, settings.source, settings.text_column, settings.label_column)
+    limit = getattr(settings, "n_documents", None)
+    return task if limit is None else task.sample("test", limit, settings.seed)

@@ -1,0 +1,48 @@
+"""A notebook begins with checked parameters, and gets what they name."""
+
+import dataclasses
+
+import pytest
+
+from ctd.book import chapters
+from ctd.book.setup import start
+from ctd.distill.experiment import Plan
+
+VALUES = {
+    "dataset": "organism", "teacher": "organism", "encoder": "wordllama", "max_tokens": 60, "n_clusters": 0,
+    "topic_depth": 2, "n_documents": 12, "n_top": 4, "seed": 3, "np": None,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_RUN_DIR", str(tmp_path))
+
+
+def test_a_chapter_has_what_its_parameters_name():
+    chapter = start(chapters.CoarseHeads, VALUES)
+    assert (chapter.settings.n_top, chapter.settings.n_scored) == (4, chapters.CoarseHeads().n_scored)
+    assert len(chapter.task.documents["test"]) == 12
+    assert chapter.index.space is chapter.task.space
+    assert [prediction.trace.uid for prediction in chapter.predictions] == chapter.task.documents["test"]["uid"]
+    assert chapter.run.folder.is_dir()
+
+
+def test_clusters_of_labels_become_the_topics():
+    with_tree = start(chapters.CoarseHeads, VALUES).task.space
+    clustered = start(chapters.CoarseHeads, VALUES | {"n_clusters": 8}).task.space
+    assert len(clustered.ids) == len(with_tree.ids) + 8
+
+
+def test_a_bad_parameter_is_one_line():
+    with pytest.raises(ValueError, match=r"^n_top must be a whole number between 3 and 1000, got 2$"):
+        start(chapters.CoarseHeads, VALUES | {"n_top": 2})
+
+
+def test_a_plan_takes_every_parameter_that_it_has():
+    chapter = start(chapters.Ablations, {"n_steps": 7, "split": "validation", "n_heads": 2})
+    plan = dataclasses.asdict(chapter.plan)
+    assert (plan["n_steps"], plan["split"], plan["n_heads"]) == (7, "validation", 2)
+    shared = {field.name for field in dataclasses.fields(Plan)} & chapters.Ablations.model_fields.keys()
+    assert {name: plan[name] for name in shared} == {name: getattr(chapter.settings, name) for name in shared}
+    assert {"layers", "n_traces", "batch_tokens", "learning_rate", "matching", "topic_depth", "n_test"} <= shared
