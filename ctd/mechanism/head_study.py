@@ -1,0 +1,171 @@
+"""One phase's heads on a task: a teacher reasons, its traces are annotated, its heads are scored. Chapters 04 and 05.
+
+task, index = teachers.with_topics(task, encoders.load(encoder), n_clusters, seed)
+study = head_study.study(teachers.load(teacher), task, index, Settings(Phase.SHORTLIST, direction=direction))
+plots.head_maps(study.maps())
+plots.head_ranking(study.top(), study.n_layers, study.score)
+report.table(study.statistics())
+plots.courses(study.course(), f"mean {study.score}")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from ctd.data.task import Task
+from ctd.mechanism import attention, heads, scores
+from ctd.mechanism.attention import Head
+from ctd.mechanism.head_scores import HeadScores
+from ctd.mechanism.heads import Direction
+from ctd.mechanism.phases import Phase
+from ctd.reasoning import annotate, architecture, predict
+from ctd.reasoning.annotate import AnnotatedTrace
+from ctd.reasoning.teachers import Teacher
+from ctd.retrieval.index import LabelIndex
+from ctd.stats import Interval
+
+SILENT = "anchor never mentioned"
+AT_RANDOM = 0.5  # mean depth of heads chosen at random
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which heads are studied, and on what.
+
+    phase: whose heads.
+    n_scored: documents at most that heads are scored on.
+    max_tokens: what the teacher may write about a document.
+    topic_depth: level of the label tree whose nodes are the topics, 0 the highest.
+    n_topics: topics (anchors) of a document at most.
+    decides: whose labels a comparison is to keep, the teacher's "answer" or "gold".
+    direction: where the anchor direction of CoarseScore comes from (see `heads.score`).
+    n_top: how many of the highest heads are looked at.
+    seed: of the teacher's texts and of bootstrap samples.
+    """
+
+    phase: Phase
+    n_scored: int = 64
+    max_tokens: int = 512
+    topic_depth: int = 0
+    n_topics: int = 2
+    decides: str = "answer"
+    direction: Direction = "unembedding"
+    n_top: int = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class HeadStudy:
+    """The scores of all heads of a teacher.
+
+    settings: what was studied.
+    traces: all annotated traces; heads are scored on the first `n_scored`.
+    left_out: how many documents have no such trace, by the reason.
+    scored: every score of every head.
+    everything: all heads, layer by layer.
+    """
+
+    settings: Settings
+    traces: list[AnnotatedTrace]
+    left_out: dict[str, int]
+    scored: HeadScores
+    everything: list[Head]
+
+    @property
+    def score(self) -> str:
+        """The name of the paper's score of the phase."""
+        return scores.PAPER[self.settings.phase]
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the model has."""
+        return self.everything[-1].layer + 1
+
+    @cached_property
+    def ranking(self) -> list[Head]:
+        """All heads, the highest by the paper's score first."""
+        return self.scored.ranking(self.score)
+
+    def maps(self) -> dict[str, Float[np.ndarray, "layers heads"]]:
+        """Mean of the paper's score and of its two factors for every head."""
+        return {name: self.scored.mean(name).estimate for name in scores.names(self.settings.phase)[:3]}
+
+    def top(self) -> pd.DataFrame:
+        """The highest heads in order: columns layer, head, value, low, high."""
+        return self.scored.top(self.score, self.settings.n_top, self.settings.seed)
+
+    def depth(self, name: str = "") -> Interval:
+        """Mean depth of the highest heads by a score (the paper's if not given), 0 the first layer and 1 the last."""
+        return self.scored.depth(name or self.score, self.settings.n_top, seed=self.settings.seed)
+
+    def statistics(self, names: Sequence[str] = ()) -> pd.DataFrame:
+        """How deep the highest heads of each score lie, and how stable its ranking is.
+
+        names: of the scores; those of the phase when left out.
+        Columns score, depth, depth_low, depth_high, tau, tau_low, tau_high.
+        """
+        rows = [
+            (name, *self.depth(name).scalar, *self.scored.stability(name, seed=self.settings.seed).scalar)
+            for name in names or scores.names(self.settings.phase)
+        ]
+        columns = ["score", "depth", "depth_low", "depth_high", "tau", "tau_low", "tau_high"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def course(self) -> pd.DataFrame:
+        """The paper's score along the CoT, of the highest heads and of all: see `HeadScores.course`."""
+        n_top = self.settings.n_top
+        groups = {f"top {n_top}": self.ranking[:n_top], "all heads": self.everything}
+        return self.scored.course(self.score, groups, self.settings.seed)
+
+
+def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -> HeadStudy:
+    """Let a teacher reason about the test documents, annotate what it wrote, and score its heads.
+
+    task: with topics (see `teachers.with_topics`).
+    index: over its label space.
+    Raises ValueError where no document can be scored (see `heads.score`).
+    """
+    model = teacher.language_model.model
+    traces, left_out = annotated_traces(teacher, task, index, settings)
+    if settings.direction == "mentions":
+        speaking = [trace for trace in traces if trace.anchor_mentions]
+        left_out[SILENT], traces = len(traces) - len(speaking), speaking
+    scored = heads.score(model, traces[: settings.n_scored], settings.direction)
+    return HeadStudy(settings, traces, left_out, scored, attention.all_heads(model))
+
+
+def annotated_traces(
+    teacher: Teacher, task: Task, index: LabelIndex, settings: Settings
+) -> tuple[list[AnnotatedTrace], dict[str, int]]:
+    """What a teacher writes about the test documents, annotated, and how many are left out, by the reason."""
+    tokenizer = teacher.language_model.tokenizer
+    assert tokenizer is not None, "heads are read from a model, not from a server"
+    documents, uids = (list(task.documents["test"][column]) for column in ("text", "uid"))
+    predictions = predict.reason(
+        teacher, documents, index, uids=uids, max_tokens=settings.max_tokens, seed=settings.seed
+    )
+    traces, left_out = annotate.annotate_task(
+        task,
+        predictions,
+        tokenizer,
+        settings.topic_depth,
+        settings.n_topics,
+        settings.decides,
+        architecture.context(teacher.language_model.model),
+    )
+    return traces, dict(left_out)
+
+
+def against_random(depth: Interval) -> str:
+    """Where heads of this depth lie, in words that follow "the top heads lie"."""
+    _, low, high = depth.scalar
+    where = (
+        "earlier than" if high < AT_RANDOM else "later than" if low > AT_RANDOM else "neither earlier nor later than"
+    )
+    return f"{where} heads at random"

@@ -1,0 +1,73 @@
+"""What chapters 04 and 05 share: a phase's heads scored on what a teacher wrote, and what the scores say."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ctd.mechanism import attention, head_study, heads, scores
+from ctd.mechanism.head_study import Settings
+from ctd.mechanism.phases import Phase
+from ctd.stats import Interval
+from tests.mechanism.test_attention import made
+from tests.mechanism.test_heads import PASSAGES
+
+
+@pytest.fixture
+def teacher():
+    return SimpleNamespace(language_model=SimpleNamespace(model=made("llama"), tokenizer=object()))
+
+
+@pytest.fixture
+def task(monkeypatch):
+    """Four test documents, of which one is too long and one never mentions its anchor."""
+    silent = replace(PASSAGES[1], anchor_mentions=())
+    monkeypatch.setattr(head_study.predict, "reason", lambda *_, **__: [])
+    monkeypatch.setattr(
+        head_study.annotate, "annotate_task", lambda *_: ([PASSAGES[0], silent, PASSAGES[2]], {"too long": 1})
+    )
+    return SimpleNamespace(documents={"test": {"text": [], "uid": []}})
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_study_says_what_the_scores_say(teacher, task, phase):
+    study = head_study.study(teacher, task, None, Settings(phase, n_scored=2, n_top=5, seed=3))
+    scored = heads.score(teacher.language_model.model, study.traces[:2])
+    name = scores.PAPER[phase]
+    assert study.score == name
+    assert study.scored.uids == ("d0", "d1")
+    assert study.left_out == {"too long": 1}
+    assert study.ranking == scored.ranking(name)
+    assert study.n_layers == 3
+    assert list(study.maps()) == list(scores.names(phase)[:3])
+    np.testing.assert_array_equal(study.maps()[name], scored.mean(name).estimate)
+    assert study.top().equals(scored.top(name, 5, 3))
+    groups = {"top 5": study.ranking[:5], "all heads": attention.all_heads(teacher.language_model.model)}
+    assert study.course().equals(scored.course(name, groups, 3))
+    table = study.statistics().set_index("score")
+    assert list(table.index) == list(scores.names(phase))
+    assert table.loc[name, "depth"] == scored.depth(name, 5, seed=3).scalar[0]
+    assert table.loc[name, "tau"] == scored.stability(name, seed=3).scalar[0]
+    assert list(study.statistics([scores.GAIN])["score"]) == [scores.GAIN]
+
+
+def test_documents_that_never_mention_their_anchor_are_left_out_where_it_gives_the_direction(teacher, task):
+    study = head_study.study(teacher, task, None, Settings(Phase.SHORTLIST, direction="mentions"))
+    assert study.scored.uids == ("d0", "d2")
+    assert study.left_out == {"too long": 1, head_study.SILENT: 1}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [(0.1, 0.4, "earlier than"), (0.6, 0.9, "later than"), (0.4, 0.6, "neither earlier nor later than")],
+)
+def test_a_depth_is_held_against_heads_at_random(low, high, says):
+    interval = Interval(*(np.array(value) for value in ((low + high) / 2, low, high)))
+    assert head_study.against_random(interval) == f"{says} heads at random"
+
+
+def test_a_study_without_traces_says_so(teacher, task, monkeypatch):
+    monkeypatch.setattr(head_study.annotate, "annotate_task", lambda *_: ([], {}))
+    with pytest.raises(ValueError, match="there is nothing to score heads on"):
+        head_study.study(teacher, task, None, Settings(Phase.SHORTLIST))
