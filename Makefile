@@ -8,16 +8,19 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint clean teacher texts organism
+.PHONY: help setup book test test-all lint clean teacher texts organism
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
 
 book: $(STAMP) ## Set up, prepare the data, run every notebook under PROFILE, build the book
 	@$(BIN)/ctd book --profile $(PROFILE)
 
-test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site
+test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site (15 minutes)
+	@$(BIN)/pytest -m "not slow"
+
+test-all: lint ## What test does, and the proof that every parameter of every notebook moves its results (an hour)
 	@$(BIN)/pytest
 
 lint: $(STAMP) ## Set up, then ruff and mypy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctd.book import plots
 from ctd.book.parameters import parameters_of_model
@@ -14,10 +14,11 @@ from ctd.book.settings import Settings
 
 if TYPE_CHECKING:  # each chapter loads what it needs, and no more
     from ctd.data.task import Task
-    from ctd.distill.experiment import Plan
     from ctd.reasoning.rank_answers import Prediction
     from ctd.reasoning.teachers import Teacher
     from ctd.retrieval.index import LabelIndex
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,14 @@ class Chapter:
         options = {"max_tokens": self.settings.max_tokens, "seed": self.settings.seed}
         return predict.reason(self.teacher, texts, self.index, uids=uids, **options)
 
-    @property
-    def plan(self) -> Plan:
-        """The plan of the experiment with students that the parameters describe."""
-        from ctd.distill.experiment import Plan
+    def fill(self, settings: type[T], **others: Any) -> T:
+        """Settings of the package, such as `experiment.Plan`, with the parameters that have the names of its fields.
 
-        values = self.settings.model_dump()
-        return Plan(**{field.name: values[field.name] for field in fields(Plan) if field.name in values})
+        settings: a dataclass.
+        others: fields that no parameter sets.
+        """
+        values = self.settings.model_dump() | others
+        return settings(**{field.name: values[field.name] for field in fields(settings) if field.name in values})  # type: ignore[arg-type]
 
     @cached_property
     def _task_and_index(self) -> tuple[Task, LabelIndex]:
