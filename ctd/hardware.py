@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether the device multiplies in bfloat16 itself, so that it is faster there than float32."""
+    """Whether the device multiplies in bfloat16 itself, which makes bfloat16 faster than float32 there."""
     import torch
 
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def describe(device: torch.device | None = None) -> str:
@@ -35,24 +35,26 @@ def describe(device: torch.device | None = None) -> str:
 
 
 def on_accelerator(model: Any) -> bool:
-    """Whether it lies on an accelerator, where a step takes as long over few rows as over many."""
+    """Whether a model lies on an accelerator, where a step takes as long for few rows as for many."""
     return bool(model.device.type == "cuda")
 
 
-VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # what sums depend on: its vector instructions, best first
+VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # vector instructions, best first: sums depend on them
 
 
 def machine() -> dict[str, Any]:
-    """{cpu, cores, memory_gib} of this machine; cores are those that this process may use.
+    """What this machine is.
 
-    cpu: with the best of `VECTORS` that it has, where Linux says so.
+    cpu: its name, and the best of `VECTORS` that it has where Linux tells.
+    cores: those that this process may use.
+    memory_gib: its memory.
     """
     import psutil
 
     try:
-        told = Path("/proc/cpuinfo").read_text()
-        named = re.findall(r"model name\s*:\s*(.+)", told)[0]
-        cpu = ", ".join([named, *[vectors for vectors in VECTORS if vectors in told.split()][:1]])
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+        name = re.findall(r"model name\s*:\s*(.+)", cpuinfo)[0]
+        cpu = ", ".join([name, *[vectors for vectors in VECTORS if vectors in cpuinfo.split()][:1]])
     except (OSError, IndexError):
         cpu = platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -12,7 +12,7 @@ import Stemmer
 
 
 def normalise(text: str) -> str:
-    """Case, Unicode form, punctuation and white space folded: what two spellings of a heading share."""
+    """The text in lower case, without punctuation and double spaces: what two spellings of a heading share."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
 
@@ -30,7 +30,12 @@ WORD = re.compile(r"[^\W_]+")
 
 
 class Word(NamedTuple):
-    """A word of a text: its stem, first character, one past the last."""
+    """A word of a text.
+
+    stem: its stem.
+    start: its first character in the text.
+    end: one past its last character.
+    """
 
     stem: str
     start: int
@@ -39,15 +44,18 @@ class Word(NamedTuple):
 
 def words(text: str) -> list[Word]:
     """The words of a text."""
-    return [Word(_stem(found[0].lower()), *found.span()) for found in WORD.finditer(text)]
+    return [Word(_stem(match[0].lower()), *match.span()) for match in WORD.finditer(text)]
 
 
 @lru_cache(maxsize=2**16)
 def stems(text: str) -> frozenset[str]:
-    """The stems of a text, without stop words and single letters (variables of a formula); all where none is left."""
-    spelt = [word.lower() for word in WORD.findall(text)]
-    content = [word for word in spelt if word not in stop_words() and (len(word) > 1 or word.isdigit())]
-    return frozenset(map(_stem, content or spelt or [text]))
+    """The stems of a text's content words; of all its words where it has no content word.
+
+    Stop words and single letters (variables of a formula) are no content words.
+    """
+    lower = [word.lower() for word in WORD.findall(text)]
+    content = [word for word in lower if word not in stop_words() and (len(word) > 1 or word.isdigit())]
+    return frozenset(map(_stem, content or lower or [text]))
 
 
 @cache
@@ -62,15 +70,15 @@ def _stem(word: str) -> str:
 
 @cache
 def stop_words() -> frozenset[str]:
-    """The library's English stop words, lower case."""
+    """The English stop words of bm25s, in lower case."""
     return frozenset(bm25s_library().stopwords.STOPWORDS_EN)
 
 
 def bm25s_library() -> Any:
     """The bm25s package, imported only where it is used.
 
-    bm25s tries out JAX where that is installed. JAX would reserve three quarters of an accelerator's memory, in every
-    student's process too.
+    bm25s tries JAX where that is installed, and JAX would reserve three quarters of an accelerator's memory in every
+    process.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import bm25s

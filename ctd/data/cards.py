@@ -16,7 +16,7 @@ TAIL = 5
 
 
 def facts(task: Task) -> pd.DataFrame:
-    """Counts of a task as a two-column table: documents, labels, labels a document, tail, what was dropped.
+    """The facts about a task as a table of two columns: documents, labels, labels a document, tail, what was dropped.
 
     The tail is the share of used labels that at most 5 documents carry (all splits together). "never seen" is the
     share of the test split's gold occurrences whose label no training document has.
@@ -43,12 +43,12 @@ def facts(task: Task) -> pd.DataFrame:
 
 
 def label_uses(task: Task, splits: tuple[str, ...] = SPLITS) -> Int[np.ndarray, " labels"]:
-    """How many documents of the splits carry each label (check tags included)."""
+    """How many documents of the splits carry each label, unscored labels included."""
     return np.sum([np.asarray(task.gold(split, scored=False).sum(0)).ravel() for split in splits], axis=0)
 
 
 def used_family(task: Task) -> float:
-    """How many used labels of the same family (parent and its children) compete with a gold label, on average."""
+    """How many other used labels of its family (the parent and its children) a gold label has, on average."""
     uses = label_uses(task)
     if task.space.parents is None:
         return float("nan")
@@ -57,46 +57,54 @@ def used_family(task: Task) -> float:
 
 
 def verbatim(task: Task, split: str = "test") -> float:
-    """Share of a split's gold occurrences whose topic stands in the text, case folded.
+    """Share of a split's gold occurrences whose topic stands in the document, whatever the case of its letters.
 
     The topic is the text of the node above (for MeSH the descriptor), or the label's own where there is none.
     """
-    space, part, scored = task.space, task.documents[split], task.gold(split)
-    topic = space.family
-    found = [
-        space.texts[topic[label]].casefold() in text.casefold()
-        for row, text in enumerate(part["text"])
-        for label in scored[row].indices
+    space, gold = task.space, task.gold(split)
+    stands = [
+        space.texts[space.family[label]].casefold() in text.casefold()
+        for row, text in enumerate(task.documents[split]["text"])
+        for label in gold[row].indices
     ]
-    return float(np.mean(found))
+    return float(np.mean(stands))
 
 
 def examples(task: Task, n: int, seed: int, split: str = "test") -> pd.DataFrame:
-    """n documents of a split, drawn by seed: uid, the first words of the text, and some of its labels.
+    """A few documents: uid, the first 12 words (no copy of the text), and some of the labels.
 
-    The excerpt has at most 12 words: enough to see what a document is about, not a copy of it.
+    task: where they come from.
+    n: how many.
+    seed: of the draw.
+    split: to draw from.
     """
     part = task.documents[split]
-    rows = np.sort(np.random.default_rng(seed).permutation(len(part))[:n])
-    return pd.DataFrame(
-        {
-            "document": [part[int(row)]["uid"] for row in rows],
-            "begins": [excerpt(part[int(row)]["text"]) for row in rows],
-            "labels": [headings(task.space, part[int(row)]["labels"]) for row in rows],
-        }
-    )
+    rows = part.select(np.sort(np.random.default_rng(seed).permutation(len(part))[:n]))
+    return pd.DataFrame({
+        "document": rows["uid"][:],
+        "begins": [excerpt(text) for text in rows["text"]],
+        "labels": [headings(task.space, labels) for labels in rows["labels"]],
+    })  # fmt: skip
 
 
 def headings(space: LabelSpace, labels: list[int], most: int = 4) -> str:
-    """The first texts of some labels, each cut to 60 characters, and how many more there are."""
+    """The texts of the first labels, each cut to 60 characters, and how many more there are.
+
+    space: the labels' texts.
+    labels: label numbers.
+    most: how many to show.
+    """
     shown = [space.texts[label][:60] + ("…" if len(space.texts[label]) > 60 else "") for label in labels[:most]]
     return "; ".join(shown) + (f"; and {len(labels) - most} more" if len(labels) > most else "")
 
 
 def with_near_miss(task: Task, seed: int, split: str = "test") -> tuple[dict[str, Any], list[int]]:
-    """The first document, in an order drawn by seed, that has a near miss, and its scored gold labels.
+    """A document that has a near miss, and its scored gold labels.
 
-    Raises ValueError when no document of the split has one.
+    task: where it comes from.
+    seed: of the order in which documents are tried.
+    split: to draw from.
+    Raises ValueError when no document of the split has a near miss.
     """
     part, gold = task.documents[split], task.gold(split)
     for row in np.random.default_rng(seed).permutation(len(part)):
@@ -109,17 +117,27 @@ def with_near_miss(task: Task, seed: int, split: str = "test") -> tuple[dict[str
 def near_miss_table(
     space: LabelSpace, near: Int[np.ndarray, " near"], closeness: Float[np.ndarray, " near"]
 ) -> pd.DataFrame:
-    """Near misses with their place in the tree and their cosine to the document."""
-    above = ["" if space.parents is None or space.parents[n] < 0 else space.texts[space.parents[n]] for n in near]
+    """Near misses with the node above them and their cosine to the document.
+
+    space: the labels.
+    near: label numbers.
+    closeness: their cosines.
+    """
+    parents = [-1 if space.parents is None else space.parents[label] for label in near]
     return pd.DataFrame({
-        "near miss": [space.texts[n] for n in near],
-        "below": above,
+        "near miss": [space.texts[label] for label in near],
+        "below": ["" if parent < 0 else space.texts[parent] for parent in parents],
         "cosine to the document": closeness.astype(float),
     })  # fmt: skip
 
 
 def exclusion_table(space: LabelSpace, most: int) -> pd.DataFrame:
-    """One excluded label for each of the first labels that have exclusion notes: code, note, excluded code."""
+    """The first labels that have exclusion notes, each with one label that its notes exclude.
+
+    space: the labels.
+    most: how many rows.
+    Raises ValueError for a label space without exclusion notes.
+    """
     if space.exclusions is None:
         raise ValueError(f"label space '{space.name}' has no exclusion notes")
     rows = np.flatnonzero(np.diff(space.exclusions.indptr))[:most]
@@ -129,7 +147,7 @@ def exclusion_table(space: LabelSpace, most: int) -> pd.DataFrame:
             "code": [space.ids[row] for row in rows],
             "description": [space.texts[row] for row in rows],
             "note": [f"Excludes{kind}" for kind in space.exclusions.data[first]],
-            "excluded code": [space.ids[named] for named in space.exclusions.indices[first]],
-            "its description": [space.texts[named] for named in space.exclusions.indices[first]],
+            "excluded code": [space.ids[excluded] for excluded in space.exclusions.indices[first]],
+            "its description": [space.texts[excluded] for excluded in space.exclusions.indices[first]],
         }
     )

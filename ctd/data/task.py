@@ -22,10 +22,14 @@ COLUMNS = Features({"uid": Value("string"), "text": Value("string"), "labels": L
 
 @dataclass(frozen=True)
 class Card:
-    """What a reader must know before trusting a dataset: shown in the book for each one.
+    """What a reader of the book must know before trusting a dataset.
 
-    made: how documents and labels came to be, in a sentence or two. dropped: what was left out, counted.
-    generated: True when no human wrote the documents; the book then always calls them generated.
+    title: its name.
+    licence: of documents and labels.
+    source: where they come from.
+    made: how documents and labels came to be, in a sentence or two.
+    dropped: what was left out, counted.
+    generated: whether no human wrote the documents; the book then always calls them generated.
     """
 
     title: str
@@ -41,9 +45,11 @@ class Task:
     """Documents and the label space that their gold labels come from.
 
     documents: splits train, validation, test; columns uid (str), text (str), labels (list of label numbers).
-    unscored: labels kept in the data and left out of the scored task (MeSH check tags), sorted.
-    filtered: per split a [documents, labels] matrix of pairs that may never be predicted (a theorem for its own
-    proof; the repository's filter_labels files).
+    space: the labels to choose from.
+    card: what a reader must know of the dataset.
+    unscored: labels that stay in the data and are left out of the scored task (MeSH check tags), sorted.
+    filtered: for each split a matrix [documents, labels] of pairs that may never be predicted (a theorem for its own
+        proof; the pairs in the repository's filter_labels files).
     """
 
     documents: DatasetDict
@@ -55,34 +61,51 @@ class Task:
     def gold(self, split: str, scored: bool = True) -> csr_matrix:
         """Gold labels of a split as a boolean CSR matrix [documents, labels].
 
-        scored: leave the unscored labels out (their columns are empty).
+        split: "train", "validation" or "test".
+        scored: whether to leave the unscored labels out (their columns are then empty).
         """
         return labels_matrix(self.documents[split]["labels"], len(self.space), self.unscored if scored else ())
 
     def topics(self, split: str, depth: int, most: int) -> list[list[int]]:
-        """The anchors of each document: the nodes of the tree at that depth above most of its gold labels.
+        """The anchors of each document: the nodes of the tree above most of its gold labels; [] without gold labels.
 
-        depth: 0 the highest level. most: anchors of a document at most. None for one without gold labels.
+        split: "train", "validation" or "test".
+        depth: level of the tree, 0 for the highest.
+        most: how many anchors a document has at most.
         """
-        labels = (row.indices.tolist() for row in self.gold(split))
-        return [self.space.anchors(right, depth)[:most].tolist() if right else [] for right in labels]
+        gold = (row.indices.tolist() for row in self.gold(split))
+        return [self.space.anchors(labels, depth)[:most].tolist() if labels else [] for labels in gold]
 
     def sample(self, split: str, n_documents: int, seed: int) -> Task:
-        """The task with n documents of one split, drawn without order; all of them when there are fewer."""
+        """The task with some documents of one split, drawn at random and left in their order.
+
+        split: whose documents to draw.
+        n_documents: how many; all of them when there are fewer.
+        seed: of the draw.
+        """
         n = len(self.documents[split])
         return self.select(split, np.sort(np.random.default_rng(seed).permutation(n)[:n_documents]))
 
     def select(self, split: str, rows: Int[np.ndarray, " n"]) -> Task:
-        """The task with these documents of one split, in this order."""
+        """The task with certain documents of one split.
+
+        split: whose documents to select.
+        rows: their numbers, in the order wanted.
+        """
         part = self.documents[split]
         documents = DatasetDict({**self.documents, split: part.select(rows)})
         filtered = {name: pairs[rows] if name == split else pairs for name, pairs in self.filtered.items()}
         return replace(self, documents=documents, filtered=filtered)
 
     def restrict(self, split: str, n_labels: int, seed: int) -> Task:
-        """The task over a smaller label space: every label that `split` uses, and others at random up to n_labels.
+        """The task over a smaller label space: every label that `split` uses, and others drawn at random.
 
-        It is easier than the whole: fewer distractors. Labels that fall away leave the other splits' documents too.
+        It is easier than the whole task because it has fewer distractors. Documents of the other splits lose the labels
+        that fall away.
+
+        split: whose labels all stay.
+        n_labels: how many labels to keep; more where the split uses more.
+        seed: of the draw.
         """
         used = np.unique(np.concatenate([self.gold(split, scored=False).indices, self.unscored]))
         others = np.setdiff1d(np.arange(len(self.space)), used)
@@ -125,7 +148,10 @@ class Task:
 
 
 def splits_of(rows: Mapping[str, Sequence[Mapping[str, object]]]) -> DatasetDict:
-    """Rows of uid, text and labels, by split, as a DatasetDict whose splits have those columns even when empty."""
+    """A DatasetDict of documents, whose splits have their columns even when empty.
+
+    rows: for each split its documents, with uid, text and labels.
+    """
     return DatasetDict({
         split: Dataset.from_dict({name: [row[name] for row in rows.get(split, ())] for name in COLUMNS}, COLUMNS)
         for split in SPLITS
@@ -135,7 +161,10 @@ def splits_of(rows: Mapping[str, Sequence[Mapping[str, object]]]) -> DatasetDict
 def labels_matrix(labels: list[list[int]], n_labels: int, without: np.ndarray | tuple[int, ...] = ()) -> csr_matrix:
     """Lists of label numbers as a boolean CSR matrix [documents, labels], columns sorted, repeats merged.
 
-    without: labels to leave out. Raises ValueError for a label outside 0 .. n_labels - 1.
+    labels: label numbers of each document.
+    n_labels: how many labels there are.
+    without: labels to leave out.
+    Raises ValueError for a label outside 0 .. n_labels - 1.
     """
     lengths = np.fromiter((len(row) for row in labels), np.int64, len(labels))
     columns = np.fromiter((label for row in labels for label in row), np.int64, lengths.sum())
@@ -154,8 +183,12 @@ def labels_matrix(labels: list[list[int]], n_labels: int, without: np.ndarray | 
 def split_by_hash(key: str, validation: float = 0.08, test: float = 0.12) -> str:
     """The split of a document or patient, from its key alone: the same on every machine and for every file.
 
-    validation, test: their shares; the rest is train. The rule (ours): the first 8 bytes of SHA-256(key) as a
-    fraction of 2**64; below `test` is test, below `test + validation` is validation.
+    The rule (ours): the first 8 bytes of SHA-256(key) as a fraction of 2**64; below `test` is test, below
+    `test + validation` is validation, the rest is train.
+
+    key: of the document or patient.
+    validation: its share.
+    test: its share.
     """
     place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     if place < test:

@@ -22,10 +22,12 @@ POLICIES = ("error", "drop", "keep")
 
 
 def read_lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Where each line stands ("trn.json, line 3", with the file's path) and the line without its end.
+    """Each line of a file: where it stands ("trn.json, line 3", with the file's path), and its text without the end.
 
-    The file is gzip or plain, UTF-8, and never held whole; a bar shows how much of it is read. Raises ValueError,
-    naming file and line, for a truncated or damaged gzip file and for bytes that are not UTF-8.
+    The file is never held whole; a bar shows how much of it is read.
+
+    file: gzip or plain, UTF-8.
+    Raises ValueError, naming file and line, for a truncated or damaged gzip file and for bytes that are not UTF-8.
     """
     number = 0
     try:
@@ -51,7 +53,11 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each line stands and the JSON object on it. Raises ValueError as `read_lines`, or for another line."""
+    """Each line of a file: where it stands, and the JSON object on it.
+
+    file: gzip or plain, UTF-8.
+    Raises ValueError, naming file and line, for a line that holds no JSON object, and what `read_lines` raises.
+    """
     for where, line in read_lines(file):
         if not line.strip():
             raise ValueError(f"{where}: empty line; remove it")
@@ -68,14 +74,14 @@ def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def field(record: Mapping[str, Any], name: str, where: str) -> Any:
-    """The value of a field. Raises ValueError with the fields there are when it is missing."""
+    """The value of a field. Raises ValueError, with the fields that there are, when it is missing."""
     if name not in record:
         raise ValueError(f"{where}: no field {name!r}; it has {', '.join(map(repr, record)) or 'none'}")
     return record[name]
 
 
 def string(record: Mapping[str, Any], name: str, where: str) -> str:
-    """The stripped string of a field, "" for null. Raises ValueError when it is missing or something else."""
+    """The stripped string in a field, "" for null. Raises ValueError when it is missing or no string."""
     value = field(record, name, where)
     if not isinstance(value, str | None):
         raise ValueError(f"{where}: {name!r} must be a string, got {_short(value)}")
@@ -98,10 +104,12 @@ def _short(value: object) -> str:
 
 
 class Documents:
-    """Checks documents one by one and hands them on as Arrow batches of `SCHEMA`, so that few are held.
+    """Checks documents as they come and writes them in Arrow batches of `SCHEMA`, so that few are held.
 
-    sinks: what takes the batches of each split. on_empty: "error" stops at a document without text or without
-    labels, "drop" leaves it out and counts it in `dropped`, "keep" keeps it. Raises ValueError for another policy.
+    sinks: for each split, what takes its batches.
+    on_empty: what to do with a document without text or without labels: "error" stops there, "drop" leaves it out and
+        counts it in `dropped`, "keep" keeps it.
+    Raises ValueError for another policy.
     """
 
     def __init__(self, sinks: Mapping[str, Callable[[pa.RecordBatch], object]], on_empty: str) -> None:
@@ -113,30 +121,38 @@ class Documents:
         self._waiting: dict[str, list[tuple[str, str, list[int]]]] = {split: [] for split in sinks}
 
     def add(self, where: str, split: str, uid: str, text: str, labels: list[int]) -> bool:
-        """Take a document, or leave it out and return False. Raises ValueError for a uid seen before."""
+        """Take a document and return True, or leave it out and return False.
+
+        where: where it stands, for messages.
+        split: the split that it belongs to.
+        uid: its name.
+        text: its text.
+        labels: its label numbers.
+        Raises ValueError for a uid seen before.
+        """
         if uid in self._seen:
             raise ValueError(f"{where}: uid {uid!r} stands more than once; keep one of them")
         self._seen.add(uid)
         if self.on_empty != "keep" and not (text and labels):
-            lack = "labels" if text else "text"
+            missing = "labels" if text else "text"
             if self.on_empty == "error":
                 raise ValueError(
-                    f"{where}: document {uid!r} has no {lack}; pass on_empty='drop' to leave such documents out, "
+                    f"{where}: document {uid!r} has no {missing}; pass on_empty='drop' to leave such documents out, "
                     "or on_empty='keep' to keep them"
                 )
-            self.dropped[f"documents without {lack}"] += 1
+            self.dropped[f"documents without {missing}"] += 1
             return False
         self._waiting[split].append((uid, text, labels))
         if len(self._waiting[split]) == AT_ONCE:
-            self._hand_on(split)
+            self._write(split)
         return True
 
     def finish(self) -> None:
-        """Hand on what still waits."""
+        """Write what still waits."""
         for split in self.sinks:
-            self._hand_on(split)
+            self._write(split)
 
-    def _hand_on(self, split: str) -> None:
+    def _write(self, split: str) -> None:
         if rows := self._waiting[split]:
             columns = [
                 pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), SCHEMA, strict=True)
