@@ -23,7 +23,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.isolation import KINDS
 from ctd.mechanism.patching import Effects
 from ctd.mechanism.phases import Phase
-from ctd.retrieval import metrics
+from ctd.retrieval import metrics, shortlist_tables
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.shortlists import Shortlist
 from ctd.text import excerpt
@@ -224,7 +224,7 @@ def errors_removed(
     """
     document, label = gold.nonzero()
     base, alone_1, alone_2 = (
-        np.asarray(sl.found(pred[:, :cutoff], gold)[document, label]).ravel()
+        np.asarray(shortlist_tables.found_pairs(pred[:, :cutoff], gold)[document, label]).ravel()
         for pred in (sl.as_array(given[absent], cutoff), sl.as_array(given["own"], cutoff), outputs[absent])
     )
     missed = ~base

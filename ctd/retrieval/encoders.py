@@ -1,7 +1,7 @@
 """e(.): text to unit vectors, fast, and cached on disk.
 
-Notes: texts are tokenised first and batched by exact token count, so no position is padding; headings are short
-and pad badly otherwise. n texts, d dimensions.
+Notes: texts are tokenised first and batched by their exact number of tokens, so that no position is padding: headings
+are short, and padding would take most of the time. n texts, d dimensions.
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ PROBE = ("Calcium/metabolism", "A heading.", "How hard is it to shortlist a docu
 
 
 class Encoder(Protocol):
-    """What `encode` and the label index ask of an encoder.
+    """What `encode` and the label index need of an encoder.
 
-    name: how tables call it. key: digest of everything its vectors depend on. book_key: the same whatever the dtype.
-    dim: d. at_once: how many texts are best given together, so that those of one length go side by side.
+    name: its name in tables.
+    key: a digest of everything that its vectors depend on.
+    book_key: a digest of its weights, whatever the dtype.
+    dim: d.
+    at_once: how many texts to pass together, so that those of one length can share a batch.
     """
 
     name: str
@@ -49,7 +52,7 @@ class Encoder(Protocol):
     at_once: int
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Unit-norm float32 vectors, one a text; no cache, no progress bar."""
+        """Unit-norm float32 vectors, one a text, without cache and progress bar."""
         ...
 
 
@@ -57,8 +60,9 @@ class SentenceEncoder:
     """A sentence-transformers model, run without padding, in bfloat16 where that is fast and safe.
 
     name: "minilm" (all-MiniLM-L6-v2 from the package that carries it, no hub), a hub name or a local folder.
-    dtype: "auto" takes bfloat16 when the processor computes in it and the vectors of four probe texts stay within
-    a cosine of 0.999 of float32; "float32" and "bfloat16" force one.
+    dtype: "float32", "bfloat16" or "auto", which takes bfloat16 when the processor computes in it and the vectors of
+        four probe texts stay within a cosine of 0.999 of those in float32.
+    device: such as "cuda"; None takes the accelerator where there is one.
     Raises FileNotFoundError for a folder without weights, ValueError for an unknown dtype.
     """
 
@@ -120,7 +124,7 @@ class SentenceEncoder:
 
 
 class StaticEncoder:
-    """WordLlama's static token vectors, averaged (256-d): a thousandth of the work of a transformer."""
+    """Averages of WordLlama's static token vectors (256-d): a thousandth of the work of a transformer."""
 
     def __init__(self) -> None:
         from wordllama import WordLlama
@@ -137,16 +141,25 @@ class StaticEncoder:
 
 
 def load(name: str = "minilm", dtype: str = "auto", device: str | None = None) -> Encoder:
-    """The encoder of that name: "minilm", "wordllama", or any sentence-transformers model's name or folder."""
+    """An encoder by its name.
+
+    name: "minilm", "wordllama", or the name or folder of any sentence-transformers model.
+    dtype: see `SentenceEncoder`.
+    device: see `SentenceEncoder`.
+    """
     return StaticEncoder() if name == "wordllama" else SentenceEncoder(name, dtype, device)
 
 
 def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Float[np.ndarray, "n d"]:
-    """Unit vectors of the texts, memory-mapped from the cache, where they are made on the first call.
+    """Unit vectors of the texts, memory-mapped from the cache; the first call makes them.
 
-    The cache's key names the encoder (weights, dtype) and the texts. Work is kept in shards of 32,768 texts: a run
-    that was killed goes on after its last whole shard. Raises ValueError for an empty list or an empty text,
-    OSError with one line when the disk is full (whole shards are kept, no half-written file is).
+    Work is saved in shards of 32,768 texts: after a run was killed, the next goes on behind its last whole shard.
+
+    encoder: embeds the texts.
+    texts: what to embed.
+    desc: the words beside the progress bar.
+    Raises ValueError for an empty list or an empty text; OSError with one line when the disk is full (whole shards
+    stay, a half-written file does not).
     """
     if not texts:
         raise ValueError("there are no texts to encode")
@@ -160,7 +173,11 @@ def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Fl
 
 
 def vectors_key(encoder: Encoder, texts: Sequence[str]) -> str:
-    """The key of what `encode` makes: encoder, texts in order, versions of what computes, processor, and code."""
+    """The key of the file that `encode` makes.
+
+    encoder: embeds the texts.
+    texts: in their order.
+    """
     versions = [version(library).partition("+")[0] for library in LIBRARIES]
     return MAKER.key(encoder=encoder, texts=list(texts), versions=versions, processor=platform.machine())
 
@@ -171,7 +188,7 @@ def encode_labels(encoder: Encoder, space: LabelSpace) -> Float[np.ndarray, "lab
 
 
 def _encode(encoder: Encoder, texts: Sequence[str], path: Path, desc: str) -> None:
-    """The vectors as one file, by way of shards in a folder beside it."""
+    """Write the vectors as one file, by way of shards in a folder beside it."""
     folder = path.with_suffix(".shards")
     folder.mkdir(exist_ok=True)
     shards = _encode_shards(encoder, texts, folder, desc)
@@ -191,20 +208,20 @@ def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: s
         for start, shard in zip(range(0, len(texts), SHARD), shards, strict=True):
             part = texts[start : start + SHARD]
             if not shard.exists():
-                made = np.empty((len(part), encoder.dim), np.float32)
-                for low in range(0, len(part), encoder.at_once):
-                    together = part[low : low + encoder.at_once]
-                    made[low : low + len(together)] = encoder.vectors(together)
+                vectors = np.empty((len(part), encoder.dim), np.float32)
+                for first in range(0, len(part), encoder.at_once):
+                    together = part[first : first + encoder.at_once]
+                    vectors[first : first + len(together)] = encoder.vectors(together)
                     bar.update(len(together))
                 with atomic(shard) as scratch, open(scratch, "wb") as stream:
-                    np.save(stream, made)
+                    np.save(stream, vectors)
             else:
                 bar.update(len(part))
     return shards
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[np.ndarray]:
-    """Rows of equal token count, at most batch_tokens tokens a batch (or one row alone)."""
+    """Rows of equal token count, at most batch_tokens tokens a batch (or a single row)."""
     count = np.asarray(lengths)
     order = np.argsort(count, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(count[order])) + 1):

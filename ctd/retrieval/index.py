@@ -1,6 +1,6 @@
 """Shortlists by nearest neighbour: every label's vector in a FAISS index, and free text grounded to a label.
 
-Notes: scores are cosines, for vectors have unit norm. q queries, k places, d dimensions.
+Notes: vectors have unit norm, so scores are cosines. q queries, k places, d dimensions.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ctd.cache import atomic, cache_dir, once
 from ctd.data.label_space import LabelSpace
 from ctd.keys import Maker
 from ctd.retrieval import encoders
+from ctd.retrieval.exclusions import check_k, depth_needed, drop_excluded
 from ctd.text import normalise
 
 MAKER = Maker("label indexes", __name__, ("vectors", "kind", "seed", "faiss"))
@@ -32,7 +33,12 @@ CACHED_FROM = 256  # queries; fewer are embedded anew each time
 
 @dataclass(frozen=True)
 class Grounding:
-    """Where a free text landed: label number, cosine (1.0 when the text is the label's), and by which rule."""
+    """The label that a free text stands for.
+
+    label: its number.
+    score: the cosine of text and label; 1.0 where the label has that text.
+    how: the rule that found it.
+    """
 
     label: int
     score: float
@@ -41,7 +47,13 @@ class Grounding:
 
 @dataclass(frozen=True, eq=False)
 class LabelIndex:
-    """A label space, the encoder that embedded it, and the FAISS index over its vectors."""
+    """A label space and the FAISS index over its vectors.
+
+    space: the labels.
+    encoder: what embedded them.
+    kind: of index; see `build`.
+    index: over the vectors of all labels, by label number.
+    """
 
     space: LabelSpace
     encoder: encoders.Encoder
@@ -52,8 +64,11 @@ class LabelIndex:
     def build(cls, space: LabelSpace, encoder: encoders.Encoder, kind: str = "flat", seed: int = 0) -> LabelIndex:
         """Embed the labels (once: see `encoders.encode`) and index them.
 
-        kind: "flat" is exact; "hnsw" is a graph, fast for small k; "ivfpq" takes at most 48 bytes a label. The last
-        two are built once and then memory-mapped from the cache. seed: of the k-means behind "ivfpq".
+        space: the labels.
+        encoder: embeds them.
+        kind: "flat" is exact; "hnsw" is a graph, fast for small k; "ivfpq" takes at most 48 bytes a label. The last two
+            are built once and then memory-mapped from the cache.
+        seed: of the k-means behind "ivfpq".
         Raises ValueError for another kind, or fewer labels than "ivfpq" can train on (256).
         """
         if kind not in KINDS:
@@ -70,9 +85,9 @@ class LabelIndex:
         path = cache_dir("indexes") / f"{key}.faiss"
         with once(path) as missing:
             if missing:
-                made = _hnsw(vectors) if kind == "hnsw" else _ivfpq(vectors, space.name, seed)
+                index = _hnsw(vectors) if kind == "hnsw" else _ivfpq(vectors, space.name, seed)
                 with atomic(path) as scratch:
-                    faiss.write_index(made, str(scratch))
+                    faiss.write_index(index, str(scratch))
         return cls(space, encoder, kind, _mapped(path))
 
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
@@ -91,24 +106,22 @@ class LabelIndex:
     ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
         """The k nearest labels of each query: cosines and label numbers, best first.
 
-        queries: texts, or unit vectors. exclude: [q, labels]; its pairs are never returned. Where an approximate
-        index finds fewer than k, or exclusions leave fewer, rows end in -1 with a score of -inf.
-        Raises ValueError for k outside 1 .. len(space), or a number of rows of `exclude` other than q.
+        Where an approximate index finds fewer than k, or exclusions leave fewer, rows end in -1 with a score of -inf.
+
+        queries: texts, or unit vectors.
+        k: the places to fill.
+        exclude: [q, labels]; its pairs are never returned.
+        Raises ValueError for k outside 1 .. len(space), or for `exclude` of another shape.
         """
         check_k(k, self.space)
         vectors = queries if isinstance(queries, np.ndarray) else self._embed_queries(queries)
-        wanted = k if exclude is None else deepest(k, exclude, len(vectors), self.space)
-        found = [
-            self._nearest(vectors[start : start + QUERIES_AT_ONCE], wanted)
-            for start in tqdm(
-                range(0, len(vectors), QUERIES_AT_ONCE),
-                desc="searching",
-                unit=" batches",
-                disable=len(vectors) < 512,
-            )
-        ]
-        scores = np.concatenate([score for score, _ in found]) if found else np.empty((0, wanted), np.float32)
-        labels = np.concatenate([label for _, label in found]) if found else np.empty((0, wanted), np.int64)
+        depth = k if exclude is None else depth_needed(k, exclude, len(vectors), self.space)
+        scores = np.empty((len(vectors), depth), np.float32)
+        labels = np.empty((len(vectors), depth), np.int64)
+        starts = range(0, len(vectors), QUERIES_AT_ONCE)
+        for start in tqdm(starts, desc="searching", unit=" batches", disable=len(vectors) < 512):
+            rows = slice(start, start + QUERIES_AT_ONCE)
+            scores[rows], labels[rows] = self._nearest(vectors[rows], depth)
         scores[labels < 0] = -np.inf
         return (scores, labels) if exclude is None else drop_excluded(scores, labels, exclude, k)
 
@@ -126,10 +139,12 @@ class LabelIndex:
         return self.index.search(queries, k)
 
     def ground(self, texts: Sequence[str]) -> list[Grounding]:
-        """Free text to label: the same text, else the same after normalising, else the nearest vector.
+        """The label of each free text: the one of that text, else of that text normalised, else the nearest vector.
 
-        Normalising folds case, Unicode forms, punctuation and white space. Of labels that share a text the first
-        wins. Raises ValueError for an empty text.
+        `ctd.text.normalise` says what normalising is. Of labels that share a text the first wins.
+
+        texts: the free texts.
+        Raises ValueError for an empty text.
         """
         if (empty := next((row for row, text in enumerate(texts) if not text.strip()), None)) is not None:
             raise ValueError(f"text {empty} of {len(texts)} is empty: there is nothing to ground")
@@ -139,10 +154,9 @@ class LabelIndex:
                 grounded[row] = Grounding(label, 1.0, "exact")
             elif (label := self._by_normal_text.get(normalise(text))) is not None:
                 grounded[row] = Grounding(label, 1.0, "normalised")
-        left = [row for row in range(len(texts)) if row not in grounded]
-        if left:
-            scores, labels = self.search([texts[row] for row in left], 1)
-            for row, score, label in zip(left, scores[:, 0], labels[:, 0], strict=True):
+        if others := [row for row in range(len(texts)) if row not in grounded]:
+            scores, labels = self.search([texts[row] for row in others], 1)
+            for row, score, label in zip(others, scores[:, 0], labels[:, 0], strict=True):
                 grounded[row] = Grounding(int(label), float(score), "nearest")
         return [grounded[row] for row in range(len(texts))]
 
@@ -155,7 +169,7 @@ class LabelIndex:
         return {normalise(self.space.texts[label]): label for label in reversed(range(len(self.space)))}
 
     def save(self, folder: Path) -> None:
-        """Write index, label space and encoder identity to a folder, whole or not at all."""
+        """Write the index, the label space and the identity of the encoder to a folder, whole or not at all."""
         with atomic(folder) as scratch:
             scratch.mkdir()
             faiss.write_index(self.index, str(scratch / "index.faiss"))
@@ -165,10 +179,11 @@ class LabelIndex:
 
     @classmethod
     def load(cls, folder: Path, encoder: encoders.Encoder | None = None) -> LabelIndex:
-        """Read what `save` wrote, memory-mapped. encoder: loaded by its saved name when not given.
+        """Read what `save` wrote, memory-mapped.
 
-        Raises FileNotFoundError when the folder holds no index, ValueError when the encoder is another one than the
-        index was built with.
+        folder: that `save` wrote.
+        encoder: the one that the index was built with; None loads it by its saved name.
+        Raises FileNotFoundError when the folder holds no index, ValueError when the index has another encoder.
         """
         if not (folder / "index.json").is_file():
             raise FileNotFoundError(f"{folder} holds no label index; write one with LabelIndex.save")
@@ -181,33 +196,6 @@ class LabelIndex:
             )
         space = LabelSpace.load(folder / "labels.parquet")
         return cls(space, encoder, identity["kind"], _mapped(folder / "index.faiss"))
-
-
-def check_k(k: int, space: LabelSpace) -> None:
-    """Raises ValueError when a shortlist of k labels cannot be had from the label space."""
-    if not 1 <= k <= len(space):
-        raise ValueError(f"k must be between 1 and {len(space)} (labels in '{space.name}'), got {k}")
-
-
-def deepest(k: int, exclude: csr_matrix, queries: int, space: LabelSpace) -> int:
-    """How many labels to fetch so that k are left when a row's exclusions are dropped."""
-    if exclude.shape != (queries, len(space)):
-        raise ValueError(f"exclude must have shape ({queries}, {len(space)}), got {exclude.shape}")
-    return int(min(len(space), k + np.diff(exclude.indptr).max(initial=0)))
-
-
-def drop_excluded(
-    scores: Float[np.ndarray, "q deep"], labels: Int[np.ndarray, "q deep"], exclude: csr_matrix, k: int
-) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
-    """The first k of each row that are not excluded; -1 and -inf where fewer are left."""
-    kept_scores = np.full((len(labels), k), -np.inf, np.float32)
-    kept_labels = np.full((len(labels), k), -1, np.int64)
-    for row in range(len(labels)):
-        barred = exclude.indices[exclude.indptr[row] : exclude.indptr[row + 1]]
-        keep = np.flatnonzero(~np.isin(labels[row], barred))[:k]
-        kept_scores[row, : len(keep)] = scores[row, keep]
-        kept_labels[row, : len(keep)] = labels[row, keep]
-    return kept_scores, kept_labels
 
 
 def _parameters(kind: str, **values: int) -> faiss.SearchParameters:

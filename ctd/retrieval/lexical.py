@@ -1,4 +1,7 @@
-"""Shortlists by shared words: BM25 over the labels' texts (Robertson & Zaragoza, 2009; library bm25s)."""
+"""Shortlists by shared words: BM25 over the labels' texts (Robertson & Zaragoza, 2009; library bm25s).
+
+Notes: q queries, k places.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,17 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from ctd.data.label_space import LabelSpace
-from ctd.retrieval.index import check_k, deepest, drop_excluded
+from ctd.retrieval.exclusions import check_k, depth_needed, drop_excluded
 from ctd.text import bm25s_library
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 class LexicalIndex:
-    """BM25 (Lucene's variant, k1 1.5, b 0.75) over label texts, English stemming and stop words."""
+    """BM25 (Lucene's variant, k1 1.5, b 0.75) over label texts, with English stems and stop words.
+
+    space: the labels.
+    """
 
     def __init__(self, space: LabelSpace) -> None:
         self.space = space
@@ -34,26 +40,34 @@ class LexicalIndex:
     ) -> tuple[Float[np.ndarray, "q k"], Int[np.ndarray, "q k"]]:
         """The k best labels of each query: BM25 scores and label numbers, best first, ties by label number.
 
-        exclude: [q, labels]; its pairs are never returned. A label that shares no word with the query is not
-        returned: such rows end in -1 with a score of -inf.
-        Raises ValueError for k outside 1 .. len(space), or a number of rows of `exclude` other than q.
+        A label that shares no word with the query is not returned: such rows end in -1 with a score of -inf.
+
+        queries: texts.
+        k: the places to fill.
+        exclude: [q, labels]; its pairs are never returned.
+        Raises ValueError for k outside 1 .. len(space), or for `exclude` of another shape.
         """
         check_k(k, self.space)
         bm25s = bm25s_library()
-        wanted = k if exclude is None else deepest(k, exclude, len(queries), self.space)
-        scores = np.full((len(queries), wanted), -np.inf, np.float32)
-        labels = np.full((len(queries), wanted), -1, np.int64)
+        depth = k if exclude is None else depth_needed(k, exclude, len(queries), self.space)
+        scores = np.full((len(queries), depth), -np.inf, np.float32)
+        labels = np.full((len(queries), depth), -1, np.int64)
         for row, query in enumerate(tqdm(queries, desc="searching (bm25)", unit=" queries", delay=2)):
             tokens = bm25s.tokenize(
                 query, stopwords="en", stemmer=self._stemmer, show_progress=False, return_ids=False
             )[0]
             if not tokens:
                 continue
-            every = self._index.get_scores(tokens)
-            candidates = np.flatnonzero(every > 0)
-            if len(candidates) > wanted:
-                cut = np.partition(every[candidates], len(candidates) - wanted)[len(candidates) - wanted]
-                candidates = candidates[every[candidates] >= cut]
-            best = candidates[np.lexsort((candidates, -every[candidates]))][:wanted]
-            scores[row, : len(best)], labels[row, : len(best)] = every[best], best
+            label_scores = self._index.get_scores(tokens)
+            best = _best(label_scores, depth)
+            scores[row, : len(best)], labels[row, : len(best)] = label_scores[best], best
         return (scores, labels) if exclude is None else drop_excluded(scores, labels, exclude, k)
+
+
+def _best(scores: Float[np.ndarray, " labels"], depth: int) -> Int[np.ndarray, " best"]:
+    """The labels with the highest positive scores, best first, ties by label number."""
+    candidates = np.flatnonzero(scores > 0)
+    if len(candidates) > depth:
+        lowest = np.partition(scores[candidates], len(candidates) - depth)[len(candidates) - depth]
+        candidates = candidates[scores[candidates] >= lowest]
+    return candidates[np.lexsort((candidates, -scores[candidates]))][:depth]

@@ -14,8 +14,7 @@ from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
 from ctd import stats
-from ctd.retrieval import metrics
-from ctd.retrieval import shortlists as sl
+from ctd.retrieval import metrics, shortlist_tables
 from ctd.retrieval.shortlists import Shortlist
 
 AT_ONCE = 100  # weightings of the documents that the macro F1 holds together
@@ -43,7 +42,7 @@ def scorecard(
     """
     if reference not in predictions:
         raise ValueError(f"reference must be one of {', '.join(predictions)}, got {reference!r}")
-    table = sl.score_table(predictions, gold, train, cutoff, seed).rename(columns={"retriever": "method"})
+    table = shortlist_tables.score_table(predictions, gold, train, cutoff, seed).rename(columns={"retriever": "method"})
     lengths = (predictions[reference] >= 0).sum(1)
     rows = []
     for name, pred in predictions.items():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers import icd10cm, vignettes
+from ctd.data.readers import icd10cm, vignettes, wording
 from ctd.data.readers.vignettes import Vignette
 from ctd.data.task import split_by_hash
 
@@ -29,7 +29,7 @@ def heart(space) -> list[Vignette]:
 
 def wordings(text: str, n: int = 200) -> set[str]:
     """All ways in which a text may stand in a vignette, by drawing many times; lower case."""
-    return {vignettes.reworded(text, np.random.default_rng(seed)).lower() for seed in range(n)}
+    return {wording.reworded(text, np.random.default_rng(seed)).lower() for seed in range(n)}
 
 
 def test_the_task_is_called_generated_and_splits_by_uid():
@@ -112,10 +112,10 @@ def test_distractor_topics_come_from_other_chapters_than_the_gold_labels(space, 
 
 def test_rewording_never_makes_two_codes_the_same(space):
     rng = np.random.default_rng(0)
-    terms, meanings = vignettes.own_terms(), defaultdict(set)
+    terms, meanings = wording.own_terms(), defaultdict(set)
     for label in range(len(space)):
         for name in (space.texts[label], *terms.get(space.ids[label], [])):
-            meanings[vignettes.reworded(name, rng).lower()].add(space.ids[label])
+            meanings[wording.reworded(name, rng).lower()].add(space.ids[label])
     assert [codes for codes in meanings.values() if len(codes) > 1] == []
 
 
@@ -131,7 +131,7 @@ def test_rewording_never_makes_two_codes_the_same(space):
     ],
 )
 def test_a_description_keeps_its_capital_only_where_it_is_a_name(space, text, start):
-    assert vignettes.reworded(text, np.random.default_rng(0)).startswith(start)
+    assert wording.reworded(text, np.random.default_rng(0)).startswith(start)
 
 
 def test_the_closed_set_is_chosen_from_alone_and_all_of_it_is_used(heart):

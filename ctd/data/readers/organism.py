@@ -1,10 +1,10 @@
 """Vignettes for the model organism: short, over a closed part of the ICD-10-CM list, and hard in both phases.
 
-Notes: no human wrote these texts and no patient is behind them. Each finding stands in words of its own (inclusion
-terms, synonyms, rewordings), so that its category must be known and not copied. Each has a near miss of the same
-category that the text denies, so that a code is told from the other by what is said of it. Topics of other categories
-are told of the family, the past, or denied, so that naming a condition is not enough. Training documents come from
-other seeds than those of the task (`generate`).
+Notes: no human wrote these texts and no patient is behind them. Findings are reworded (inclusion terms, synonyms), so
+that a reader must know their category and cannot copy it. For each finding the text denies a near miss of the same
+category, so that what the text says of a code matters. It also names topics of other categories as family history, past
+problems or denied findings, so that it is not enough to spot a condition. Training documents come from other seeds than
+those of the task (`generate`).
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
 
 import numpy as np
 
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers import icd10cm, vignettes
+from ctd.data.readers import icd10cm, vignettes, wording
 from ctd.data.task import SPLITS, Card, Task, split_by_hash, splits_of
 
-T = TypeVar("T")
+Sentence = tuple[str, str, int]  # its template, the words of the code that it names, and the code
 
 LEAVES = (3, 8)
-"""Fewest and most codes of a category."""
+"""The fewest and the most codes of a category."""
 LONGEST = 9
-"""Words of a code's or category's description at most."""
+"""The most words of a code's or category's description."""
 OTHER_STAGES = ("chapter-15", "chapter-16")
-"""Pregnancy and the newborn: with them a topic could be told from a finding by the patient's age alone."""
+"""Pregnancy and the newborn: the patient's age alone would tell their findings from topics."""
 
-# Words of the list and how else a chart may put them; each is used half the time.
+# Words of the list and how else a chart may put them; each replacement happens half the time.
 SYNONYMS: tuple[tuple[str, str], ...] = (
     (r"malignant neoplasm of", "cancer of"),
     (r"benign neoplasm of", "non-cancerous tumor of"),
@@ -69,10 +68,13 @@ SYNONYMS: tuple[tuple[str, str], ...] = (
 class Case:
     """One generated document and what it is made of.
 
-    labels: gold codes, in the order in which the text names them. denied: for each a code of the same category, which
-    the text names and denies. topics: codes of other categories, in the order in which the text tells of them (of the
-    family, of the past, or denied); some by their category alone. named: of each of these codes the characters
-    start .. end - 1 that name it.
+    uid: its name.
+    text: its text.
+    labels: gold codes, in the order in which the text names them.
+    denied: for each gold code a code of the same category, which the text names and denies.
+    topics: codes of other categories in the order of the text, which mentions them in the family, in the past, or
+        denies them; it names some of them only by their category.
+    named: for each of these codes the characters start .. end - 1 that name it.
     """
 
     uid: str
@@ -89,9 +91,9 @@ class Case:
 
 
 def load(n_documents: int = 2000, seed: int = 0, n_topics: int = 3) -> Task:
-    """The organism's task: one short paragraph to its one or two codes.
+    """The organism's task: from a short paragraph to its one or two codes.
 
-    n_documents, seed, n_topics: as in `generate`. Raises ValueError for a value out of range.
+    n_documents, seed, n_topics: as in `generate`, which says what is raised.
     """
     parts: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
     for case in generate(n_documents, seed, n_topics):
@@ -116,18 +118,17 @@ def load(n_documents: int = 2000, seed: int = 0, n_topics: int = 3) -> Task:
 def label_space() -> LabelSpace:
     """The codes of all categories that the organism can tell apart (rule: ours), with the tree above them.
 
-    A category is taken whole, if it has 3 to 8 codes, no description in it is longer than 9 words or repeated, two at
-    least are definite (not "other" or "unspecified"), and it lies in no chapter on circumstances, pregnancy or
-    newborns.
+    A whole category is in when it has 3 to 8 codes, no description is longer than 9 words or stands twice, at least two
+    codes are definite (not "other" or "unspecified"), and its chapter is not on circumstances, pregnancy or newborns.
     """
     space = icd10cm.label_space()
-    everything = np.arange(len(space))
-    categories = space.ancestor(everything, 2)
-    chapters = np.array(space.ids)[space.ancestor(everything, 0)]
+    labels = np.arange(len(space))
+    categories = space.ancestor(labels, 2)
+    chapters = np.array(space.ids)[space.ancestor(labels, 0)]
     starts = np.flatnonzero(np.diff(categories, prepend=-1))
     kept: list[int] = []
     seen: set[str] = set()
-    for codes in np.split(everything, starts[1:]):
+    for codes in np.split(labels, starts[1:]):
         texts = [space.texts[code] for code in codes]
         words = [frozenset(_words(text)) for text in texts]
         if (
@@ -136,7 +137,7 @@ def label_space() -> LabelSpace:
             and max(len(text.split()) for text in (*texts, space.texts[categories[codes[0]]])) <= LONGEST
             and len(set(words)) == len(words)
             and seen.isdisjoint(texts)
-            and sum(not vignettes.VAGUE.search(text) for text in texts) >= 2
+            and sum(not wording.VAGUE.search(text) for text in texts) >= 2
         ):
             kept += codes.tolist()
             seen.update(texts)
@@ -144,10 +145,12 @@ def label_space() -> LabelSpace:
 
 
 def generate(n_documents: int, seed: int = 0, n_topics: int = 3) -> Iterator[Case]:
-    """Cases over `label_space`, for as long as asked; a case depends on the seed and its number alone.
+    """Cases over `label_space`; a case depends on the seed and its number alone.
 
-    n_topics: other topics of a text with one finding; one with two has one less. Raises ValueError for n_documents
-    below 1, a seed below 0, or n_topics outside 1..6.
+    n_documents: how many.
+    seed: of all draws.
+    n_topics: other topics of a text with one finding; a text with two findings has one less.
+    Raises ValueError for n_documents below 1, a seed below 0, or n_topics outside 1..6.
     """
     if n_documents < 1 or seed < 0:
         raise ValueError(f"n_documents must be at least 1 and seed at least 0, got {n_documents} and {seed}")
@@ -170,46 +173,39 @@ class _Writer:
         self.eligible = [label for label in range(len(space)) if self.rivals[label]]
 
     def _rivals(self, label: int) -> list[int]:
-        """Definite codes of the same category that can be denied without denying the label."""
+        """Definite codes of the same category that a text can deny without denying the label."""
         text = self.space.texts[label]
         return [
             code
             for code in self.codes[int(self.category[label])]
             if code != label
-            and not vignettes.VAGUE.search(self.space.texts[code])
+            and not wording.VAGUE.search(self.space.texts[code])
             and not self.words[code] <= self.words[label]
-            and not vignettes.denies(text, self.space.texts[code])
+            and not wording.denies(text, self.space.texts[code])
         ]
 
     def write(self, uid: str, n_topics: int, rng: np.random.Generator) -> Case:
-        """One case."""
+        """A case."""
         labels = self._gold(int(rng.integers(1, 3)), rng)
-        denied = [_pick(self.rivals[label], rng) for label in labels]
+        denied = [wording.pick(self.rivals[label], rng) for label in labels]
         taken = set(self.category[labels].tolist())
         others = [node for node in self.codes if node not in taken]
-        told = rng.choice(others, n_topics + 1 - len(labels), replace=False).tolist()
-        topics = [_pick(self.codes[node], rng) for node in told]
-        sentences = [(_pick(vignettes.FINDINGS, rng), self._name(one, rng), one) for one in labels]
-        sentences += [(_pick(vignettes.RULED_OUT, rng), self._name(code, rng), code) for code in denied]
-        for node, code in zip(told, topics, strict=True):
-            template = _pick((vignettes.FAMILY, vignettes.PAST, vignettes.RULED_OUT)[rng.integers(3)], rng).replace(
-                "{topic}", "{finding}"
-            )
-            name = self._name(code, rng) if rng.random() < 0.5 else _otherwise(self.space.texts[node], rng)
-            sentences.append((template, name, code))
-        text = _pick(vignettes.OPENINGS["adult"], rng).format(
-            age=rng.integers(*vignettes.AGES["adult"]), place=_pick(vignettes.PLACES, rng)
-        )
-        named: dict[int, tuple[int, int]] = {}
-        for row in rng.permutation(len(sentences)):
-            template, name, code = sentences[row]
-            start = len(text) + 1 + template.index("{finding}")
-            text += f" {template.format(finding=name)}"
-            named[code] = (start, start + len(name))
+        categories = rng.choice(others, n_topics + 1 - len(labels), replace=False).tolist()
+        topics = [wording.pick(self.codes[node], rng) for node in categories]
+        sentences = [(wording.pick(wording.FINDINGS, rng), self._name(label, rng), label) for label in labels]
+        sentences += [(wording.pick(wording.RULED_OUT, rng), self._name(code, rng), code) for code in denied]
+        sentences += [self._topic(node, code, rng) for node, code in zip(categories, topics, strict=True)]
+        text, named = _text(sentences, rng)
         near = dict(zip(labels, denied, strict=True))
         gold = tuple(code for code in named if code in near)
         told_of = tuple(code for code in named if code in topics)
         return Case(uid, text, gold, tuple(near[label] for label in gold), told_of, named)
+
+    def _topic(self, category: int, code: int, rng: np.random.Generator) -> Sentence:
+        """A sentence that mentions a topic, by its code or its category."""
+        template = wording.pick((wording.FAMILY, wording.PAST, wording.RULED_OUT)[rng.integers(3)], rng)
+        name = self._name(code, rng) if rng.random() < 0.5 else _otherwise(self.space.texts[category], rng)
+        return template.replace("{topic}", "{finding}"), name, code
 
     def _gold(self, n: int, rng: np.random.Generator) -> list[int]:
         """Codes of distinct categories, none excluded by another's Excludes1."""
@@ -217,7 +213,7 @@ class _Writer:
         exclusions = self.space.exclusions
         assert exclusions is not None
         while len(gold) < n:
-            label = _pick(self.eligible, rng)
+            label = wording.pick(self.eligible, rng)
             if all(
                 self.category[label] != self.category[other]
                 and exclusions[label, other] != 1
@@ -228,9 +224,23 @@ class _Writer:
         return gold
 
     def _name(self, label: int, rng: np.random.Generator) -> str:
-        """A code in words: one of its own inclusion terms half the time, where it has some, or its description."""
-        terms = [term for term in vignettes.own_terms().get(self.space.ids[label], []) if len(term.split()) <= LONGEST]
-        return _otherwise(_pick(terms, rng) if terms and rng.random() < 0.5 else self.space.texts[label], rng)
+        """A code in words: its description or, half the time, one of its own inclusion terms where it has some."""
+        terms = [term for term in wording.own_terms().get(self.space.ids[label], []) if len(term.split()) <= LONGEST]
+        return _otherwise(wording.pick(terms, rng) if terms and rng.random() < 0.5 else self.space.texts[label], rng)
+
+
+def _text(sentences: Sequence[Sentence], rng: np.random.Generator) -> tuple[str, dict[int, tuple[int, int]]]:
+    """An opening and the sentences in random order, and the characters that name each code."""
+    text = wording.pick(wording.OPENINGS["adult"], rng).format(
+        age=rng.integers(*wording.AGES["adult"]), place=wording.pick(wording.PLACES, rng)
+    )
+    named: dict[int, tuple[int, int]] = {}
+    for row in rng.permutation(len(sentences)):
+        template, name, code = sentences[row]
+        start = len(text) + 1 + template.index("{finding}")
+        text += f" {template.format(finding=name)}"
+        named[code] = (start, start + len(name))
+    return text, named
 
 
 def _otherwise(text: str, rng: np.random.Generator) -> str:
@@ -238,12 +248,8 @@ def _otherwise(text: str, rng: np.random.Generator) -> str:
     for pattern, other in SYNONYMS:
         if rng.random() < 0.5:
             text = re.sub(rf"\b{pattern}", other, text, flags=re.IGNORECASE)
-    return vignettes.reworded(text, rng)
+    return wording.reworded(text, rng)
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
-
-
-def _pick(options: Sequence[T], rng: np.random.Generator) -> T:
-    return options[int(rng.integers(len(options)))]
