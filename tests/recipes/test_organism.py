@@ -99,7 +99,7 @@ def test_a_case_names_its_findings_denies_a_code_of_each_category_and_tells_of_o
 
 
 def test_findings_hold_and_denied_codes_do_not(drawn):
-    heads = {template.split(" {finding}")[0] for template in vignettes.vignettes.FINDINGS}
+    heads = {template.split(" {finding}")[0] for template in vignettes.wording.FINDINGS}
     for case in drawn:
         for start, _ in case.findings:
             assert case.text[: start - 1].rsplit(". ", 1)[-1] in heads
