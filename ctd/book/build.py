@@ -20,28 +20,32 @@ SETUP_SECONDS = ROOT / ".venv" / ".setup-seconds"
 
 @dataclass
 class Stages:
-    """Seconds of each stage in order, and a remark ("unchanged, kept")."""
+    """How long each stage took.
+
+    took: seconds and a remark ("unchanged, kept") by the name of the stage, in order.
+    """
 
     took: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[list[str]]:
-        """Time a block under a name; what the block appends becomes the remark."""
+        """Time a block under a name; what the block appends to the list becomes the remark."""
         typer.echo(f"== {name}", err=True)
         start, remarks = time.perf_counter(), list[str]()
         yield remarks
         self.took[name] = time.perf_counter() - start, ", ".join(remarks)
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """Stage, minutes and seconds, remark; the total last (setup, done before, is not in it)."""
+        """Stage, minutes and seconds, remark. The total is last, without setup, which was done before."""
         total = sum(seconds for name, (seconds, _) in self.took.items() if name != "setup")
         shown = [(name, duration(seconds), remark) for name, (seconds, remark) in self.took.items()]
         return [*shown, ("all but setup", duration(total), "")]
 
 
 def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
-    """Prepare the data and indexes, run every notebook under the profile, and build the site into `out/html`.
+    """Prepare data and indexes, run every notebook under the profile, and build the site.
 
+    out: folder that gets `html/`.
     Returns the path of the first page, and the stages. Raises what the stages raise; what was done before stays.
     """
     from ctd.book import prepare
@@ -50,16 +54,16 @@ def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
     if SETUP_SECONDS.is_file():
         stages.took["setup"] = float(SETUP_SECONDS.read_text()), "when .venv was made"
     with stages.stage("data"):
-        read = prepare.tasks(profile)
+        tasks = prepare.tasks(profile)
     with stages.stage("label index"):
-        prepare.indexes(profile, read)
-    del read
+        prepare.indexes(profile, tasks)
+    del tasks
     with stages.stage("teachers"):
         prepare.teachers(profile)
     for notebook in runs.notebooks():
         with stages.stage(notebook.stem) as remarks:
-            of_other_runs = notebook.stem == claims.STEM  # its key does not see them change
-            if runs.run(notebook, profile, force=of_other_runs).kept:
+            reads_runs = notebook.stem == claims.STEM  # its key does not see them change
+            if runs.run(notebook, profile, force=reads_runs).kept:
                 remarks.append("unchanged, kept")
     with stages.stage("site"):
         page = build(profile, out=out)

