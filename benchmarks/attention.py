@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ctd.book.results import peak_memory_mib
-from ctd.mechanism import attention, patching
+from ctd.mechanism import attention, head_bins
 from ctd.reasoning import architecture, models
 
 
@@ -22,7 +22,7 @@ def contexts(model: Any, rows: int, n_recorded: int) -> dict[str, Callable[[], A
     """What is compared: the ways to run one forward pass, by name."""
     every = attention.all_heads(model)
     recorded = every[:: max(1, len(every) // n_recorded)][:n_recorded]
-    selected = list(patching.selections({"all": every}, patching.bins(len(every))).values())
+    selected = list(head_bins.selections({"all": every}, head_bins.bins(len(every))).values())
     heads = torch.zeros(rows, *architecture.shape(model)[:2], dtype=torch.bool)
     for row in range(2, rows):
         for layer, head in selected[(row - 2) % len(selected)]:

@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 from ctd import stats
 from ctd.cache import DATA
 from ctd.data.label_space import LabelSpace
-from ctd.mechanism import trajectories
+from ctd.mechanism import embed_text
 from ctd.reasoning.read_text import mentions
 from ctd.reasoning.traces import Mention
 from ctd.retrieval.encoders import Encoder
@@ -56,7 +56,7 @@ def features(
 ) -> Float[np.ndarray, "items 10"]:
     """How each candidate label matches its document (columns 0 to 4) and the explanation (5 to 9), by `MATCHES`.
 
-    cosine: of e(label) and e(text), whole texts (`trajectories.embed`), 0 for an empty one. share of words: how many of
+    cosine: of e(label) and e(text), whole texts (`embed_text.embed`), 0 for an empty one. share of words: how many of
     the label's, normalised, are in the text. to the letter: 1 where the text names the label so (`read_text.mentions`:
     whole words, not as part of a longer label). last mention: where it ends, 0 none .. 1 the text's end. mentions:
     ln(1 + their number). Both texts are asked the same: a copy of the document explains nothing (our definition).
@@ -296,8 +296,8 @@ def _matches(
 ) -> Float[np.ndarray, "items 5"]:
     """`MATCHES` of each candidate with its document's text."""
     names = [space.texts[label] for labels in candidates for label in labels]
-    of_labels = trajectories.embed(encoder, names, desc="embedding labels")
-    of_texts = np.repeat(trajectories.embed(encoder, texts), [len(labels) for labels in candidates], axis=0)
+    of_labels = embed_text.embed(encoder, names, desc="embedding labels")
+    of_texts = np.repeat(embed_text.embed(encoder, texts), [len(labels) for labels in candidates], axis=0)
     rows = []
     for text, labels in zip(texts, candidates, strict=True):
         words = set(normalise(text).split())

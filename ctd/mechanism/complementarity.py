@@ -21,7 +21,7 @@ from ctd import stats
 from ctd.data.task import Task
 from ctd.mechanism.attention import Head
 from ctd.mechanism.isolation import KINDS
-from ctd.mechanism.patching import Effects
+from ctd.mechanism.patch_effects import Effects
 from ctd.mechanism.phases import Phase
 from ctd.retrieval import metrics, shortlist_tables
 from ctd.retrieval import shortlists as sl

@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
 from ctd import stats
-from ctd.mechanism import attention, patching
+from ctd.mechanism import attention, head_bins, patching, readouts
 from ctd.mechanism.attention import Attended, Head, Noise
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
@@ -39,7 +39,7 @@ def attribution(
     ValueError for a model without `o_proj`.
     """
     shape = architecture.shape(model)
-    values: dict[str, list[np.ndarray]] = {patching.ANCHOR: [], patching.MARGIN: []}
+    values: dict[str, list[np.ndarray]] = {readouts.ANCHOR: [], readouts.MARGIN: []}
     frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -51,10 +51,10 @@ def attribution(
                 attended.output = attended.output * gates[attended.layer, :, None].to(attended.output.dtype)
 
             ids = torch.tensor([one.ids], device=model.device)
-            kept = torch.tensor(patching.asked(one), device=model.device)
+            kept = torch.tensor(readouts.queries_read(one), device=model.device)
             with torch.enable_grad(), attention.attention_hooks(model, gate):
                 logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[0]
-                told = patching.readouts(logits, one)
+                told = readouts.read_out(logits, one)
             for name, of in values.items():
                 gradient = torch.full(gates.shape, torch.nan)
                 if told[name].requires_grad:
@@ -99,7 +99,7 @@ def needed(
     size, rng = max(map(len, known.values())), np.random.default_rng(seed)
     selected = {(f"planted, {phase}", size): list(heads) for phase, heads in known.items()}
     selected |= {
-        (f"{patching.RANDOM} {n + 1}", size): [others[row] for row in rng.permutation(len(others))[:size]]
+        (f"{head_bins.RANDOM} {n + 1}", size): [others[row] for row in rng.permutation(len(others))[:size]]
         for n in range(n_random)
     }
     return patching.effects(model, documents, selected, noise=noise, desc="planted heads").table(seed)

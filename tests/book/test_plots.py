@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ctd.book import plots
-from ctd.mechanism import trajectories
+from ctd.mechanism import curve_means, trajectories
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def closed():
 @pytest.fixture
 def table():
     """Two series of three metrics over the grid, t = 0 undefined."""
-    grid = trajectories.GRID
+    grid = curve_means.GRID
     parts = []
     for shift, series in enumerate(("teacher", "shuffled")):
         for metric in ("focus", "confusion", "margin"):
@@ -38,7 +38,7 @@ class TestTrajectories:
         for axes in figure.axes:
             teacher = axes.lines[0]
             assert teacher.get_label() == "teacher"
-            np.testing.assert_allclose(teacher.get_ydata()[1:], trajectories.GRID[1:] / 2)
+            np.testing.assert_allclose(teacher.get_ydata()[1:], curve_means.GRID[1:] / 2)
             assert len(axes.collections) == 2
             assert [line.get_xdata()[0] for line in axes.lines[-2:]] == [0.6, 0.31]
         names = [text.get_text() for text in figure.legends[0].get_texts()]

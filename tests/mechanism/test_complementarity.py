@@ -14,7 +14,7 @@ from ctd.data.task import Card, Task
 from ctd.mechanism import complementarity as co
 from ctd.mechanism.attention import Head
 from ctd.mechanism.complementarity import Factorial
-from ctd.mechanism.patching import Effects
+from ctd.mechanism.patch_effects import Effects
 from ctd.mechanism.phases import Phase
 from ctd.retrieval import metrics
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ctd.mechanism import attention, patching
+from ctd.mechanism import attention, head_bins, patch_effects, patching, readouts, trials
 from ctd.mechanism.attention import Head
-from ctd.mechanism.patching import ANCHOR, MARGIN, RANDOM
+from ctd.mechanism.head_bins import RANDOM
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.readouts import ANCHOR, MARGIN
 from ctd.reasoning.traces import Span
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES, passage
@@ -30,28 +31,28 @@ def of_the_trace(passage, rows):
 
 def test_corruption_changes_the_anchors_words_alone_token_for_token():
     one, other = PASSAGES[0], PASSAGES[3]
-    corrupted = patching.corrupt(one, other)
+    corrupted = trials.corrupt(one, other)
     assert len(corrupted.ids) == len(one.ids)
     changed = [place for place, pair in enumerate(zip(one.ids, corrupted.ids, strict=True)) if pair[0] != pair[1]]
     assert set(changed) <= {4, 5, 9}
     foreign = [other.ids[4], other.ids[5], other.ids[9]]
     assert [corrupted.ids[place] for place in (4, 5, 9)] == foreign
     short = replace(other, anchor_mentions=(Span(4, 5),))
-    assert [patching.corrupt(one, short).ids[place] for place in (4, 5, 9)] == [other.ids[4]] * 3
+    assert [trials.corrupt(one, short).ids[place] for place in (4, 5, 9)] == [other.ids[4]] * 3
     with pytest.raises(ValueError, match="document 'd3' never mentions its anchor: there is nothing to corrupt"):
-        patching.corrupt(one, replace(other, anchor_mentions=()))
+        trials.corrupt(one, replace(other, anchor_mentions=()))
 
 
 def test_every_document_is_paired_with_another_and_those_without_mentions_are_counted():
     silent = replace(PASSAGES[1], anchor_mentions=())
-    made_pairs, left_out = patching.pairs([*PASSAGES, silent])
+    made_pairs, left_out = trials.pairs([*PASSAGES, silent])
     assert left_out == 1
     assert [clean.uid for clean, _ in made_pairs] == ["d0", "d1", "d2", "d3"]
     for clean, corrupted in made_pairs:
         assert corrupted.uid == clean.uid
         assert corrupted.ids != clean.ids
     with pytest.raises(ValueError, match="corruption takes words from other documents, got 1 that mention"):
-        patching.pairs([PASSAGES[0], silent])
+        trials.pairs([PASSAGES[0], silent])
 
 
 @torch.no_grad()
@@ -59,7 +60,7 @@ def test_readouts_are_those_of_whole_logits(llama):
     one = PASSAGES[0]
     ids = torch.tensor([one.ids])
     whole = llama(input_ids=ids).logits[0].double()
-    told = patching.readouts(whole[patching.asked(one)], one)
+    told = readouts.read_out(whole[readouts.queries_read(one)], one)
     logs = whole.log_softmax(-1)
     expected = np.mean([logs[query, one.ids[query + 1]].item() for query in range(15, 19)])
     assert told[ANCHOR].item() == pytest.approx(expected, rel=1e-4)
@@ -67,14 +68,14 @@ def test_readouts_are_those_of_whole_logits(llama):
         ((whole[27, 7] - whole[27, 9] + whole[32, 11] - whole[32, 5]) / 2).item()
     )
     mute = replace(one, topics=Span(15, 15), comparisons=())
-    assert all(value.isnan() for value in patching.readouts(whole[:0], mute).values())
+    assert all(value.isnan() for value in readouts.read_out(whole[:0], mute).values())
 
 
 @pytest.mark.parametrize("way", ["noising", "denoising"])
 @pytest.mark.parametrize("what", ["pattern", "output"])
 @torch.no_grad()
 def test_effects_are_those_of_single_runs(llama, way, what):
-    documents, _ = patching.pairs(PASSAGES)
+    documents, _ = trials.pairs(PASSAGES)
     selected = {("top", 2): [Head(0, 1), Head(2, 5)], ("top", 3): [Head(0, 1), Head(2, 5), Head(1, 0)]}
     found = patching.effects(llama, documents, selected, way, what)
     small = patching.effects(llama, documents, selected, way, what, rows=3)
@@ -84,7 +85,7 @@ def test_effects_are_those_of_single_runs(llama, way, what):
         runs = [clean, corrupted]
         for column, one in enumerate(runs):
             logits = llama(input_ids=torch.tensor([one.ids])).logits[0]
-            told = patching.readouts(logits[patching.asked(clean)], clean)
+            told = readouts.read_out(logits[readouts.queries_read(clean)], clean)
             assert found.values[ANCHOR][row, column] == pytest.approx(told[ANCHOR].item(), rel=1e-4)
         into, source = (0, 1) if way == "noising" else (1, 0)
         for column, heads in enumerate(selected.values(), start=2):
@@ -93,7 +94,7 @@ def test_effects_are_those_of_single_runs(llama, way, what):
                 mask[into, head.layer, head.head] = True
             with attention.patch(llama, mask, [source, source], what, queries=of_the_trace(clean, 2)):
                 logits = llama(input_ids=torch.tensor([one.ids for one in runs])).logits[into]
-            told = patching.readouts(logits[patching.asked(clean)], clean)
+            told = readouts.read_out(logits[readouts.queries_read(clean)], clean)
             for readout in (ANCHOR, MARGIN):
                 assert found.values[readout][row, column] == pytest.approx(told[readout].item(), rel=1e-3, abs=1e-4)
 
@@ -102,7 +103,7 @@ def test_effects_are_those_of_single_runs(llama, way, what):
 @torch.no_grad()
 def test_texts_under_an_intervention_are_those_of_a_step_by_step_run(llama, way):
     """Each next token by a whole forward pass over all rows, patched, without a cache or `generate`."""
-    documents, _ = patching.pairs([replace(one, ids=one.ids[:20]) for one in PASSAGES])
+    documents, _ = trials.pairs([replace(one, ids=one.ids[:20]) for one in PASSAGES])
     selected = {("top", 4): [Head(0, 1), Head(2, 5), Head(1, 0), Head(1, 3)], ("top", 1): [Head(0, 1)]}
     written = patching.generated(llama, documents, selected, WordTokens(), way, max_tokens=6)
     assert written == patching.generated(llama, documents, selected, WordTokens(), way, max_tokens=6, rows=3)
@@ -143,8 +144,8 @@ def test_a_run_patched_with_its_own_patterns_is_itself(llama):
 @torch.no_grad()
 def test_random_heads_of_a_random_model_restore_nothing_for_sure():
     model = made("llama")
-    documents, _ = patching.pairs(MANY)
-    selected = patching.selections({Phase.SHORTLIST: attention.all_heads(model)}, [1, 2], n_random=5)
+    documents, _ = trials.pairs(MANY)
+    selected = head_bins.selections({Phase.SHORTLIST: attention.all_heads(model)}, [1, 2], n_random=5)
     found = patching.effects(model, documents, selected)
     table = found.table()
     assert set(table["heads"]) == {"Phase 1, top", "Phase 1, lowest", RANDOM}
@@ -156,10 +157,10 @@ def test_random_heads_of_a_random_model_restore_nothing_for_sure():
 def test_fractions_are_of_what_the_corruption_does():
     values = np.array([[1.0, 0.0, 0.5, 0.9, 0.7], [3.0, 1.0, 2.0, 2.9, 2.7]])
     keys = (("top", 3), ("random 1", 3), ("random 2", 3))
-    noised = patching.Effects("noising", keys, {ANCHOR: values})
+    noised = patch_effects.Effects("noising", keys, {ANCHOR: values})
     assert noised.fraction(ANCHOR, ("top", 3)).estimate == pytest.approx(0.5)
     assert noised.fraction(ANCHOR, (RANDOM, 3)).estimate == pytest.approx((0.2 + 0.2) / 3)
-    denoised = patching.Effects("denoising", keys, {ANCHOR: values})
+    denoised = patch_effects.Effects("denoising", keys, {ANCHOR: values})
     assert denoised.fraction(ANCHOR, ("top", 3)).estimate == pytest.approx(1.5 / 3)
     assert noised.table()["value"].tolist() == pytest.approx([0.75, 0.2])
     assert denoised.table()["value"].tolist() == pytest.approx([0.75, 1.3])
@@ -170,7 +171,7 @@ def test_fractions_are_of_what_the_corruption_does():
 
 def test_documents_without_a_readout_are_left_out():
     values = np.array([[1.0, 0.0, 0.5], [np.nan] * 3, [3.0, 1.0, 2.0]])
-    found = patching.Effects("noising", (("top", 3),), {MARGIN: values})
+    found = patch_effects.Effects("noising", (("top", 3),), {MARGIN: values})
     assert found.moved(MARGIN, ("top", 3)).tolist() == [0.5, 1.0]
     assert found.between(MARGIN).estimate == pytest.approx(1.5)
 
@@ -178,7 +179,7 @@ def test_documents_without_a_readout_are_left_out():
 def test_the_dissociation_is_what_each_phase_loses_beyond_the_control():
     keys = (("Phase 1, top", 3), ("Phase 2, top", 3), ("random 1", 3), ("random 2", 3))
     values = np.array([[1.0, 0.0, 0.2, 0.85, 0.9, 0.8]] * 4)
-    square = patching.dissociation(patching.Effects("noising", keys, {ANCHOR: values}), tuple(Phase), 3)
+    square = patch_effects.dissociation(patch_effects.Effects("noising", keys, {ANCHOR: values}), tuple(Phase), 3)
     assert square["value"].tolist() == pytest.approx([0.65, 0.0])
     assert square["noised"].tolist() == ["Phase 1", "Phase 2"]
 
@@ -188,9 +189,10 @@ def test_the_written_table_starts_at_the_run_that_is_not_patched_and_holds_the_p
     keys += (("random 1", 1), ("random 1", 6))
     values = np.array([[0.9, 0.1, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]] * 3)
     said = {
-        way: patching.Effects(way, keys, {"focus": values, "confusion": values}) for way in ("noising", "denoising")
+        way: patch_effects.Effects(way, keys, {"focus": values, "confusion": values})
+        for way in ("noising", "denoising")
     }
-    table = patching.written_table(said, 36)
+    table = patch_effects.written_table(said, 36)
     lines = table.groupby(["panel", "line"], sort=False)["value"].apply(list).to_dict()
     assert lines["focus, Phase 1, noising", "heads of the phase"] == pytest.approx([0.9, 0.8, 0.7])
     assert lines["confusion, Phase 2, denoising", "heads of the phase"] == pytest.approx([0.1, 0.6, 0.5])
@@ -200,27 +202,27 @@ def test_the_written_table_starts_at_the_run_that_is_not_patched_and_holds_the_p
 
 
 def test_bins_are_the_papers_fractions_or_spread_over_a_small_model():
-    assert patching.bins(5120) == [3, 8, 16, 40, 100]
-    assert patching.bins(10240) == [6, 16, 32, 80, 200]
-    assert patching.bins(270) == [1, 3, 9, 29, 90]
-    assert patching.bins(36) == [1, 2, 3, 6, 12]
-    assert patching.bins(10) == [1, 2, 3, 4, 5]
+    assert head_bins.bins(5120) == [3, 8, 16, 40, 100]
+    assert head_bins.bins(10240) == [6, 16, 32, 80, 200]
+    assert head_bins.bins(270) == [1, 3, 9, 29, 90]
+    assert head_bins.bins(36) == [1, 2, 3, 6, 12]
+    assert head_bins.bins(10) == [1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="5 bins need at least 10 heads, got 9"):
-        patching.bins(9)
+        head_bins.bins(9)
 
 
 def test_selections_are_cumulative_from_either_end_and_at_random():
     ranking = [Head(n, 0) for n in range(10)]
-    chosen = patching.selections({Phase.SHORTLIST: ranking, Phase.REFINE: ranking[::-1]}, [2, 5], n_random=5, seed=1)
+    chosen = head_bins.selections({Phase.SHORTLIST: ranking, Phase.REFINE: ranking[::-1]}, [2, 5], n_random=5, seed=1)
     assert chosen["Phase 1, top", 2] == chosen["Phase 2, lowest", 2] == ranking[:2]
     assert chosen["Phase 1, lowest", 5] == chosen["Phase 2, top", 5] == ranking[:4:-1]
     for n in range(1, 6):
         assert chosen[f"random {n}", 5][:2] == chosen[f"random {n}", 2]
     assert len({tuple(chosen[f"random {n}", 5]) for n in range(1, 6)}) == 5
-    same = patching.selections({Phase.REFINE: ranking[::-1]}, [2, 5], n_random=5, seed=1)
+    same = head_bins.selections({Phase.REFINE: ranking[::-1]}, [2, 5], n_random=5, seed=1)
     assert all(chosen[key] == heads for key, heads in same.items())
     with pytest.raises(ValueError, match=re.escape("bins must be between 1 and 10 heads, got [2, 11]")):
-        patching.selections({Phase.SHORTLIST: ranking}, [2, 11])
+        head_bins.selections({Phase.SHORTLIST: ranking}, [2, 11])
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from ctd.mechanism import trajectories
-from ctd.mechanism.trajectories import GRID, Trajectories
+from ctd.mechanism import breakpoints, cot_prefixes, embed_text, phase_contrasts, targets, trajectories
+from ctd.mechanism.curve_means import GRID
+from ctd.mechanism.trajectories import Trajectories
 from ctd.reasoning import traces
 from ctd.reasoning.traces import Trace
 
@@ -42,25 +43,25 @@ def cosine(a, b):
 
 @pytest.fixture
 def written(encoder, own_cache):
-    return trajectories.embed_prefixes([trace(cot) for cot in COTS], encoder)
+    return cot_prefixes.embed_prefixes([trace(cot) for cot in COTS], encoder)
 
 
 @pytest.fixture
 def goals(encoder, space, own_cache):
-    return trajectories.targets(DOCUMENTS, GOLD, NEAR, ANCHORS, space, encoder)
+    return targets.embed_targets(DOCUMENTS, GOLD, NEAR, ANCHORS, space, encoder)
 
 
 class TestPrefixes:
     def test_end_at_the_last_whole_word_within_each_share_of_the_characters(self):
         cot = "aa bbbb\ncc d"
-        for t, prefix in zip(GRID, trajectories.prefixes(cot), strict=True):
+        for t, prefix in zip(GRID, cot_prefixes.prefixes(cot), strict=True):
             heads = [cot[:end] for end in range(int(t * 12 + 1e-9) + 1)]
             whole = [head for head in heads if head.split() == cot.split()[: len(head.split())]]
             assert prefix.split() == max(whole, key=lambda head: len(head.split())).split(), t
-        assert trajectories.prefixes(cot, [0, 0.5, 1]) == ["", "aa", cot]
+        assert cot_prefixes.prefixes(cot, [0, 0.5, 1]) == ["", "aa", cot]
 
     def test_a_word_that_ends_exactly_at_t_is_whole(self):
-        assert trajectories.prefixes("a b c d e.", np.array([0.1, 0.3, 0.7, 1])) == [
+        assert cot_prefixes.prefixes("a b c d e.", np.array([0.1, 0.3, 0.7, 1])) == [
             "a",
             "a b",
             "a b c d",
@@ -68,7 +69,7 @@ class TestPrefixes:
         ]
 
     def test_of_nothing_are_nothing(self):
-        assert trajectories.prefixes("", [0, 1]) == trajectories.prefixes(" \n", [0, 1]) == ["", ""]
+        assert cot_prefixes.prefixes("", [0, 1]) == cot_prefixes.prefixes(" \n", [0, 1]) == ["", ""]
 
     @pytest.mark.parametrize(
         ("grid", "line"),
@@ -82,21 +83,21 @@ class TestPrefixes:
     )
     def test_grids_that_are_none(self, grid, line):
         with pytest.raises(ValueError, match=line):
-            trajectories.prefixes("a b", np.array(grid))
+            cot_prefixes.prefixes("a b", np.array(grid))
 
 
 class TestPieces:
     def test_hold_every_word_in_order_and_never_too_many_characters(self):
         text = " ".join(COTS) + "\u00a0and\tso on, " + "x" * 95
-        found = trajectories.pieces(text, 30)
+        found = embed_text.pieces(text, 30)
         assert max(map(len, found)) <= 30
         assert "".join("".join(found).split()) == "".join(text.split())
 
     def test_prefixes_share_all_but_their_last_one(self):
         cot = " ".join(COTS)
-        whole = trajectories.pieces(cot, 40)
-        for prefix in trajectories.prefixes(cot)[1:]:
-            *full, _ = trajectories.pieces(prefix, 40)
+        whole = embed_text.pieces(cot, 40)
+        for prefix in cot_prefixes.prefixes(cot)[1:]:
+            *full, _ = embed_text.pieces(prefix, 40)
             assert full == whole[: len(full)]
 
     def test_the_end_of_a_long_text_counts(self, own_cache):
@@ -110,7 +111,7 @@ class TestPieces:
                 return out / np.linalg.norm(out, axis=1, keepdims=True)
 
         text = "a" * 20 + " " + "b" * 20 + " " + "c" * 10
-        whole, pieced = (trajectories.embed(Short(), [text], longest)[0] for longest in (1000, 20))
+        whole, pieced = (embed_text.embed(Short(), [text], longest)[0] for longest in (1000, 20))
         assert np.flatnonzero(whole).tolist() == [0]
         np.testing.assert_allclose(pieced[:3], np.array([2, 2, 1]) / 3, rtol=1e-6)  # weighted by characters, unit norm
 
@@ -119,22 +120,22 @@ class TestPieces:
         plain = encoder.vectors
         monkeypatch.setattr(encoder, "vectors", lambda texts: seen.extend(texts) or plain(texts))
         both = [trace(COTS[0]), trace(COTS[0] + " ")]
-        once = trajectories.embed_prefixes(both, encoder, longest=30)
+        once = cot_prefixes.embed_prefixes(both, encoder, longest=30)
         assert len(seen) == len(set(seen)) > 0
-        again = trajectories.embed_prefixes(both, encoder, longest=30)
+        again = cot_prefixes.embed_prefixes(both, encoder, longest=30)
         np.testing.assert_array_equal(once.vectors, again.vectors)
         assert len(seen) == len(set(seen))
 
     def test_a_piece_of_nothing_is_refused(self):
         with pytest.raises(ValueError, match="longest must be at least 1 character, got 0"):
-            trajectories.pieces("a", 0)
+            embed_text.pieces("a", 0)
 
 
 class TestCosines:
     def test_are_those_by_hand(self, written, goals, encoder, space):
         measured = written.towards(goals)
         for row, t in itertools.product(range(3), range(3, 21)):
-            (prefix,) = encoder.vectors([trajectories.prefixes(COTS[row])[t]])  # all shorter than a piece
+            (prefix,) = encoder.vectors([cot_prefixes.prefixes(COTS[row])[t]])  # all shorter than a piece
             near = encoder.vectors([space.texts[label] for label in NEAR[row]]).mean(axis=0)
             (gold,) = encoder.vectors([space.texts[GOLD[row][0]]])
             (anchor,) = encoder.vectors([space.texts[ANCHORS[row][0]]])
@@ -150,13 +151,13 @@ class TestCosines:
 
     def test_at_the_end_are_the_last_of_the_curve(self, written, goals, encoder):
         measured = written.towards(goals)
-        found = trajectories.at_end([[cot, "", COTS[0]] for cot in COTS], goals, encoder)
+        found = targets.at_end([[cot, "", COTS[0]] for cot in COTS], goals, encoder)
         for metric in ("focus", "confusion"):
             np.testing.assert_allclose(found[metric][:, 0], getattr(measured, metric)[:, -1], atol=1e-6)
             assert np.isnan(found[metric][:, 1]).all()
             assert found[metric][0, 2] == found[metric][0, 0]
         with pytest.raises(ValueError, match="texts"):
-            trajectories.at_end([["a"]], goals, encoder)
+            targets.at_end([["a"]], goals, encoder)
 
     def test_before_the_first_word_are_undefined(self, written, goals):
         measured = written.towards(goals)
@@ -164,7 +165,7 @@ class TestCosines:
         assert not np.isnan(measured.focus[:, 3:]).any()
 
     def test_a_document_without_near_misses_or_anchors_is_left_out_and_counted(self, written, encoder, space):
-        goals = trajectories.targets(DOCUMENTS, GOLD, [[6], [], [4]], [[], [], [3]], space, encoder)
+        goals = targets.embed_targets(DOCUMENTS, GOLD, [[6], [], [4]], [[], [], [3]], space, encoder)
         measured = written.towards(goals)
         assert measured.left_out == {"focus": 2, "focus_document": 0, "confusion": 1, "gold": 0, "margin": 1}
         table = measured.table(draws=50).set_index(["metric", "t"])
@@ -173,7 +174,7 @@ class TestCosines:
         assert table.loc[("focus", 1.0), "estimate"] == pytest.approx(measured.focus[2, -1])
 
     def test_a_trace_without_a_cot_is_left_out_and_counted(self, encoder, goals):
-        written = trajectories.embed_prefixes([trace(COTS[0]), trace(""), trace(COTS[2])], encoder)
+        written = cot_prefixes.embed_prefixes([trace(COTS[0]), trace(""), trace(COTS[2])], encoder)
         assert written.without_cot == 1
         assert written.towards(goals).left_out == dict.fromkeys(trajectories.METRICS, 1)
 
@@ -181,24 +182,24 @@ class TestCosines:
     def test_no_cot_at_all_is_refused(self, encoder, given):
         line = f"at least 1 trace with a CoT, got {len(given)} traces and none has one"
         with pytest.raises(ValueError, match=line):
-            trajectories.embed_prefixes(given, encoder)
+            cot_prefixes.embed_prefixes(given, encoder)
 
     def test_lengths_that_differ_and_labels_outside(self, written, goals, encoder, space):
         with pytest.raises(ValueError, match="got documents 3, gold 2, near_misses 3, anchors 3"):
-            trajectories.targets(DOCUMENTS, GOLD[:2], NEAR, ANCHORS, space, encoder)
+            targets.embed_targets(DOCUMENTS, GOLD[:2], NEAR, ANCHORS, space, encoder)
         with pytest.raises(ValueError, match="labels of 'tiny' run from 0 to 6, got 7"):
-            trajectories.targets(DOCUMENTS, [[7], [2], [3]], NEAR, ANCHORS, space, encoder)
+            targets.embed_targets(DOCUMENTS, [[7], [2], [3]], NEAR, ANCHORS, space, encoder)
         for wrong in (8, -1):
             with pytest.raises(ValueError, match=f"anchors must be nodes of 'tiny', 0 to 7, got {wrong}"):
-                trajectories.targets(DOCUMENTS, GOLD, NEAR, [[7], [wrong], [3]], space, encoder)
-        two = trajectories.targets(DOCUMENTS[:2], GOLD[:2], NEAR[:2], ANCHORS[:2], space, encoder)
+                targets.embed_targets(DOCUMENTS, GOLD, NEAR, [[7], [wrong], [3]], space, encoder)
+        two = targets.embed_targets(DOCUMENTS[:2], GOLD[:2], NEAR[:2], ANCHORS[:2], space, encoder)
         with pytest.raises(ValueError, match="got traces 3, targets 2"):
             written.towards(two)
 
     def test_the_marked_boundary_is_the_traces_own(self, encoder, space, own_cache):
         text = traces.write("organs", ["Liver", "Left heart"], ["[[Liver]], not [[Left heart]]."], ["Liver"])
         marked = traces.parse(text, space)
-        written = trajectories.embed_prefixes([marked, trace(COTS[0])], encoder)
+        written = cot_prefixes.embed_prefixes([marked, trace(COTS[0])], encoder)
         assert written.boundary[0] == marked.boundary
         assert np.isnan(written.boundary[1])
 
@@ -226,7 +227,7 @@ class TestTable:
 class TestBoundary:
     @pytest.mark.parametrize("joint", [0.15, 0.35, 0.523, 0.8])
     def test_is_found_exactly_without_noise(self, joint):
-        assert trajectories.detect(hinge(GRID, 0.4, 1.2, -0.1, joint)) == pytest.approx(joint, abs=1e-6)
+        assert breakpoints.detect(hinge(GRID, 0.4, 1.2, -0.1, joint)) == pytest.approx(joint, abs=1e-6)
 
     @pytest.mark.filterwarnings("ignore:Covariance of the parameters")
     @pytest.mark.parametrize("seed", range(8))
@@ -235,7 +236,7 @@ class TestBoundary:
         joint = rng.uniform(0.2, 0.8)
         curve = hinge(GRID, 0.4, 1, -0.2, joint) + rng.normal(0, 0.02, 21)
         curve[0] = np.nan
-        found = trajectories.detect(curve)
+        found = breakpoints.detect(curve)
         assert found == pytest.approx(joint, abs=0.08)
 
         t, y = GRID[1:], curve[1:]
@@ -250,15 +251,15 @@ class TestBoundary:
         assert found == pytest.approx(best[3], abs=1e-4)
 
     def test_a_straight_line_has_none(self):
-        assert np.isnan(trajectories.detect(0.2 + 0.3 * GRID))
-        assert np.isnan(trajectories.detect(np.full(21, 0.3)))
+        assert np.isnan(breakpoints.detect(0.2 + 0.3 * GRID))
+        assert np.isnan(breakpoints.detect(np.full(21, 0.3)))
 
     def test_too_few_points_and_lengths_that_differ(self):
         curve = np.where(GRID < 0.2, GRID, np.nan)
         with pytest.raises(ValueError, match="at least 5 points, got 4"):
-            trajectories.detect(curve)
+            breakpoints.detect(curve)
         with pytest.raises(ValueError, match="got curve 3, grid 21"):
-            trajectories.detect(np.zeros(3))
+            breakpoints.detect(np.zeros(3))
 
     def test_the_three_side_by_side(self):
         rng = np.random.default_rng(0)
@@ -266,11 +267,11 @@ class TestBoundary:
         curves[:2] = np.nan
         marked = rng.uniform(0.4, 0.6, 60)
         marked[:5] = np.nan
-        table = trajectories.boundaries(made(curves, marked), draws=300)
+        table = breakpoints.boundaries(made(curves, marked), draws=300)
         assert table.index.tolist() == ["marked", "detected", "fixed"]
         assert table["n"].tolist() == [55, 58, 60]
         assert table.loc["marked", "t"] == pytest.approx(np.nanmean(marked))
-        assert table.loc["detected", "t"] == pytest.approx(trajectories.detect(np.nanmean(curves, axis=0)))
+        assert table.loc["detected", "t"] == pytest.approx(breakpoints.detect(np.nanmean(curves, axis=0)))
         assert table.loc["detected", "low"] < 0.4 < table.loc["detected", "high"]
         assert table.loc["detected", "high"] - table.loc["detected", "low"] < 0.15
         assert table.loc["fixed", "t"] == 0.5
@@ -278,52 +279,52 @@ class TestBoundary:
 
     def test_none_marked_is_nan(self):
         curves = hinge(GRID, 0.4, 1, 0, 0.4) + np.random.default_rng(0).normal(0, 0.1, (5, 21))
-        assert np.isnan(trajectories.boundaries(made(curves), draws=20).loc["marked", "t"])
+        assert np.isnan(breakpoints.boundaries(made(curves), draws=20).loc["marked", "t"])
 
     def test_an_unknown_metric(self):
         with pytest.raises(ValueError, match="metric must be one of focus, .*, got 'blur'"):
-            trajectories.boundaries(made(np.zeros((2, 21))), metric="blur")
+            breakpoints.boundaries(made(np.zeros((2, 21))), metric="blur")
 
 
 class TestArea:
     def test_of_a_constant_distance_is_that_distance(self):
         a = np.random.default_rng(0).normal(size=(30, 21))
-        area = trajectories.area_between(a, a - 0.25)
+        area = phase_contrasts.area_between(a, a - 0.25)
         assert area.scalar == pytest.approx((0.25, 0.25, 0.25))  # paired: every draw has it
 
     def test_is_numpys_trapezoid_of_the_mean_curves(self):
         rng = np.random.default_rng(1)
         a, b = rng.normal(size=(2, 9, 21))
         wanted = np.trapezoid(np.abs(a.mean(axis=0) - b.mean(axis=0)), GRID)
-        area = trajectories.area_between(a, b)
+        area = phase_contrasts.area_between(a, b)
         assert float(area.estimate) == pytest.approx(wanted)
         assert float(area.low) < float(area.high)
 
     def test_of_crossing_curves_does_not_cancel(self):
-        assert float(trajectories.area_between(np.tile(GRID, (2, 1)), 1 - GRID).estimate) == pytest.approx(0.5)
+        assert float(phase_contrasts.area_between(np.tile(GRID, (2, 1)), 1 - GRID).estimate) == pytest.approx(0.5)
 
     def test_leaves_out_where_a_curve_is_undefined(self):
         a = np.ones((4, 21))
         a[:, 0] = np.nan
-        assert float(trajectories.area_between(a, np.full(21, 0.4)).estimate) == pytest.approx(0.6)
+        assert float(phase_contrasts.area_between(a, np.full(21, 0.4)).estimate) == pytest.approx(0.6)
 
     def test_pairing_narrows_and_other_numbers_need_apart(self):
         rng = np.random.default_rng(2)
         shared = rng.normal(size=(50, 1))
         a, b = shared + np.zeros(21), shared + 1 + rng.normal(0, 0.01, (50, 21))
-        paired, apart = (trajectories.area_between(a, b, paired=how) for how in (True, False))
+        paired, apart = (phase_contrasts.area_between(a, b, paired=how) for how in (True, False))
         assert paired.high - paired.low < 0.1 * (apart.high - apart.low)
         with pytest.raises(ValueError, match="got documents of a 50, documents of b 20"):
-            trajectories.area_between(a, b[:20])
-        assert trajectories.area_between(a, b[:20], paired=False).low > 0
+            phase_contrasts.area_between(a, b[:20])
+        assert phase_contrasts.area_between(a, b[:20], paired=False).low > 0
 
     def test_bad_input(self):
         with pytest.raises(ValueError, match="got a 21, b 20, grid 21"):
-            trajectories.area_between(np.zeros((2, 21)), np.zeros((2, 20)))
+            phase_contrasts.area_between(np.zeros((2, 21)), np.zeros((2, 20)))
         with pytest.raises(ValueError, match="at least 2 points"):
-            trajectories.area_between(np.full((2, 21), np.nan), np.zeros((2, 21)))
+            phase_contrasts.area_between(np.full((2, 21), np.nan), np.zeros((2, 21)))
         with pytest.raises(ValueError, match="draws must be at least 1"):
-            trajectories.area_between(np.zeros((2, 21)), np.zeros((2, 21)), draws=0)
+            phase_contrasts.area_between(np.zeros((2, 21)), np.zeros((2, 21)), draws=0)
 
 
 class TestControls:
@@ -331,30 +332,30 @@ class TestControls:
         lines = ["Liver", "Left heart", "Right heart", "Calcium"]
         sentences = ["[[Liver]], not [[Left heart]].", "[[Calcium]], not [[Liver]]."]
         marked = traces.parse(traces.write("organs", lines, sentences, ["Liver"]), space)
-        mixed = trajectories.shuffled(marked, np.random.default_rng(0))
+        mixed = cot_prefixes.shuffled(marked, np.random.default_rng(0))
         assert mixed.cot != marked.cot
         assert sorted(mixed.cot.split("\n")) == sorted(marked.cot.split("\n"))
         assert mixed.boundary is None
         assert mixed.comparisons == mixed.mentions == ()
         assert (mixed.uid, mixed.document, mixed.answer) == (marked.uid, marked.document, marked.answer)
-        assert trajectories.shuffled(marked, np.random.default_rng(0)) == mixed
+        assert cot_prefixes.shuffled(marked, np.random.default_rng(0)) == mixed
 
     def test_every_order_of_the_lines_comes_up(self):
         rng = np.random.default_rng(0)
-        assert len({trajectories.shuffled(trace("a\nb\n\nc"), rng).cot for _ in range(100)}) == 6
+        assert len({cot_prefixes.shuffled(trace("a\nb\n\nc"), rng).cot for _ in range(100)}) == 6
 
     def test_a_single_line_is_shuffled_by_sentences(self):
-        found = {trajectories.shuffled(trace("One. Two! Three"), np.random.default_rng(s)).cot for s in range(60)}
+        found = {cot_prefixes.shuffled(trace("One. Two! Three"), np.random.default_rng(s)).cot for s in range(60)}
         assert found == {" ".join(order) for order in itertools.permutations(["One.", "Two!", "Three"])}
 
     def test_without_a_cot_nothing_changes(self):
-        assert trajectories.shuffled(trace(""), np.random.default_rng(0)).cot == ""
+        assert cot_prefixes.shuffled(trace(""), np.random.default_rng(0)).cot == ""
 
     def test_no_document_keeps_its_own_cot_and_each_is_used_once(self):
         rng = np.random.default_rng(0)
         for n in (2, 3, 7):
             given = [trace(f"cot {row}") for row in range(n)]
-            orders = {tuple(trajectories.of_other_documents(given, rng)) for _ in range(60)}
+            orders = {tuple(cot_prefixes.of_other_documents(given, rng)) for _ in range(60)}
             for order in orders:
                 assert sorted(order) == list(range(n))
                 assert all(row != place for place, row in enumerate(order))
@@ -362,7 +363,7 @@ class TestControls:
 
     def test_what_has_no_cot_takes_no_part(self):
         given = [trace("a"), trace(""), trace("b"), trace("c")]
-        order = trajectories.of_other_documents(given, np.random.default_rng(0))
+        order = cot_prefixes.of_other_documents(given, np.random.default_rng(0))
         assert order[1] == 1
         assert sorted(order) == [0, 1, 2, 3]
         assert (order[[0, 2, 3]] != [0, 2, 3]).all()
@@ -370,11 +371,11 @@ class TestControls:
     @pytest.mark.parametrize("given", [[], [trace("a")], [trace("a"), trace("")]])
     def test_one_document_has_no_other(self, given):
         with pytest.raises(ValueError, match=f"at least 2 traces with a CoT, got {min(len(given), 1)}"):
-            trajectories.of_other_documents(given, np.random.default_rng(0))
+            cot_prefixes.of_other_documents(given, np.random.default_rng(0))
 
     def test_anothers_cot_is_scored_without_embedding_it_anew(self, written, goals, encoder, space):
         order = np.array([1, 2, 0])
-        anew = trajectories.embed_prefixes([trace(COTS[row]) for row in order], encoder).towards(goals)
+        anew = cot_prefixes.embed_prefixes([trace(COTS[row]) for row in order], encoder).towards(goals)
         calls = encoder.calls
         swapped = written.swapped(order).towards(goals)
         assert encoder.calls == calls
@@ -397,7 +398,7 @@ class TestPhases:
         rng = np.random.default_rng(4)
         focus, split = rng.normal(size=(6, 21)), rng.uniform(0.2, 0.8, 6)
         focus[:, 0], focus[2, 5] = np.nan, np.nan
-        table = trajectories.phase_contrast(made(focus, split), draws=20).set_index(["metric", "statistic"])
+        table = phase_contrasts.phase_contrast(made(focus, split), draws=20).set_index(["metric", "statistic"])
         before, after = [], []
         for row, t_star in zip(focus, split, strict=True):
             for inside, slopes in ((t_star >= GRID, before), (t_star <= GRID, after)):
@@ -410,9 +411,9 @@ class TestPhases:
     def test_two_phases_show_where_they_are(self):
         measured = self.phased()
         straight = made(np.tile(0.4 + 0.5 * GRID, (30, 1)), confusion=np.tile(0.6 - 0.4 * GRID, (30, 1)))
-        own = trajectories.phase_contrast(measured)
-        against = trajectories.phase_contrast(measured, control=straight)
-        assert trajectories.two_phases(own, against)
+        own = phase_contrasts.phase_contrast(measured)
+        against = phase_contrasts.phase_contrast(measured, control=straight)
+        assert phase_contrasts.two_phases(own, against)
         assert set(against["statistic"]) == {"contrast"}
         estimates = own.set_index(["metric", "statistic"])["estimate"]
         assert estimates["focus", "rise before"] == pytest.approx(1, abs=0.03)
@@ -421,40 +422,40 @@ class TestPhases:
 
     def test_and_not_where_they_are_not(self):
         straight = made(np.tile(0.4 + 0.5 * GRID, (30, 1)) + np.random.default_rng(0).normal(0, 0.05, (30, 21)), 0.5)
-        assert not trajectories.two_phases(trajectories.phase_contrast(straight))
+        assert not phase_contrasts.two_phases(phase_contrasts.phase_contrast(straight))
         levels_off = made(self.phased().focus, 0.5)  # Confusion rises along with Focus and never falls
-        table = trajectories.phase_contrast(levels_off).set_index(["metric", "statistic"])
+        table = phase_contrasts.phase_contrast(levels_off).set_index(["metric", "statistic"])
         assert table.loc[("confusion", "contrast"), "shows"]
         assert not table.loc[("confusion", "fall after"), "shows"]
-        assert not trajectories.two_phases(table.reset_index())
+        assert not phase_contrasts.two_phases(table.reset_index())
 
     def test_nor_where_the_control_does_the_same(self):
         measured, control = self.phased(seed=0), self.phased(seed=1)
-        own, against = (trajectories.phase_contrast(measured, control=other) for other in (None, control))
-        assert trajectories.two_phases(own)
-        assert not trajectories.two_phases(own, against)
+        own, against = (phase_contrasts.phase_contrast(measured, control=other) for other in (None, control))
+        assert phase_contrasts.two_phases(own)
+        assert not phase_contrasts.two_phases(own, against)
 
     def test_a_document_without_a_boundary_is_left_out(self):
         measured = self.phased()
         given = np.where(np.arange(30) < 4, np.nan, 0.5)
-        assert set(trajectories.phase_contrast(measured, given)["n"]) == {26}
-        late = trajectories.phase_contrast(measured, 0.99)  # no two points after it
+        assert set(phase_contrasts.phase_contrast(measured, given)["n"]) == {26}
+        late = phase_contrasts.phase_contrast(measured, 0.99)  # no two points after it
         assert late.set_index("statistic")["n"].to_dict() == {"rise before": 30, "fall after": 0, "contrast": 0}
-        assert not trajectories.two_phases(late)
+        assert not phase_contrasts.two_phases(late)
 
     def test_bad_input(self):
         measured = self.phased()
         with pytest.raises(ValueError, match="none of the 2 traces marks a boundary: give t_star, such as 0.5"):
-            trajectories.phase_contrast(made(np.zeros((2, 21))))
+            phase_contrasts.phase_contrast(made(np.zeros((2, 21))))
         for wrong in (0, 1, 1.2):
             with pytest.raises(ValueError, match=f"t_star must lie between 0 and 1 .*, got {wrong}"):
-                trajectories.phase_contrast(measured, wrong)
+                phase_contrasts.phase_contrast(measured, wrong)
         with pytest.raises(ValueError, match="got documents 30, t_star 2"):
-            trajectories.phase_contrast(measured, np.array([0.5, 0.5]))
+            phase_contrasts.phase_contrast(measured, np.array([0.5, 0.5]))
         with pytest.raises(ValueError, match="got documents 30, documents of the control 2"):
-            trajectories.phase_contrast(measured, control=made(np.zeros((2, 21))))
+            phase_contrasts.phase_contrast(measured, control=made(np.zeros((2, 21))))
         with pytest.raises(ValueError, match="no metric 'blur'"):
-            trajectories.two_phases(trajectories.phase_contrast(measured), metrics=("blur",))
+            phase_contrasts.two_phases(phase_contrasts.phase_contrast(measured), metrics=("blur",))
 
 
 class TestPublished:

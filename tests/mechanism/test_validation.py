@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from ctd.mechanism import attention, patching, validation
+from ctd.mechanism import attention, patching, readouts, trials, validation
 from ctd.mechanism.attention import Head
-from ctd.mechanism.patching import ANCHOR, MARGIN
+from ctd.mechanism.readouts import ANCHOR, MARGIN
 from ctd.reasoning.traces import Span
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES
@@ -39,7 +39,7 @@ def test_attribution_is_the_slope_by_a_head_s_output(family):
 
                 with torch.no_grad(), attention.attention_hooks(model, scale):
                     logits = model(input_ids=torch.tensor([one.ids])).logits[0]
-                told.append(patching.readouts(logits[patching.asked(one)], one))
+                told.append(readouts.read_out(logits[readouts.queries_read(one)], one))
             for name in (ANCHOR, MARGIN):
                 slope = (told[0][name] - told[1][name]).item() / (2 * step)
                 assert found[name][row][head] == pytest.approx(slope, rel=2e-2, abs=2e-4)
@@ -55,7 +55,7 @@ def test_attribution_says_nothing_of_a_readout_that_is_not_there(llama):
 
 
 def test_each_head_alone_is_a_patched_run_of_its_own(llama):
-    documents, _ = patching.pairs(PASSAGES)
+    documents, _ = trials.pairs(PASSAGES)
     found = validation.alone(llama, documents, noise="uniform", rows=7)
     effects = patching.effects(llama, documents, {("top", 1): [Head(1, 4)]}, noise="uniform")
     for name in (ANCHOR, MARGIN):

@@ -1,0 +1,135 @@
+"""What patching heads changed: readouts of all runs, the double dissociation, and text beside the published values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from ctd import stats
+from ctd.cache import DATA
+from ctd.mechanism.head_bins import BINS, OF, RANDOM, TOP
+from ctd.mechanism.phases import Phase
+
+Way = Literal["noising", "denoising"]
+
+PANELS = (
+    ("focus", Phase.SHORTLIST, "noising", "phase1_noising_focus_percent", 100),
+    ("confusion", Phase.REFINE, "denoising", "phase2_denoising_confusion", 1),
+    ("confusion", Phase.REFINE, "noising", "phase2_noising_confusion", 1),
+)
+"""What the paper shows of text written under an intervention, and its name and unit in `data/published.json`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """Readouts of every run of every document.
+
+    way: noising or denoising.
+    keys: kind and number of the heads that each patched run patched.
+    values: of each readout, NaN where it is not defined. The first two runs are the clean and the corrupted one, the
+        others those of `keys`.
+    """
+
+    way: Way
+    keys: tuple[tuple[str, int], ...]
+    values: dict[str, Float[np.ndarray, "n runs"]]
+
+    def runs(self, readout: str, key: tuple[str, int]) -> tuple[Float[np.ndarray, " n"], ...]:
+        """A readout of the clean, the corrupted and the patched run of each document that has one.
+
+        key: kind and number of the heads; the kind "random" stands for the mean of all its draws.
+        Raises ValueError for another key.
+        """
+        patched = [2 + n for n, (kind, size) in enumerate(self.keys) if size == key[1] and kind.startswith(key[0])]
+        if not patched:
+            raise ValueError(f"key must be one of {sorted(set(self.keys))}, got {key}")
+        values = self.values[readout]
+        values = values[~np.isnan(values).any(1)]
+        return values[:, 0], values[:, 1], values[:, patched].mean(1)
+
+    def moved(self, readout: str, key: tuple[str, int]) -> Float[np.ndarray, " n"]:
+        """What a patch takes from each clean run (noising) or gives to each corrupted one (denoising).
+
+        key, errors: as in `runs`.
+        """
+        clean, corrupted, patched = self.runs(readout, key)
+        return clean - patched if self.way == "noising" else patched - corrupted
+
+    def between(self, readout: str, seed: int = 0) -> stats.Interval:
+        """What the corruption takes: mean of clean - corrupted, with its interval."""
+        clean, corrupted, _ = self.runs(readout, self.keys[0])
+        return stats.bootstrap_mean(clean - corrupted, seed=seed)
+
+    def fraction(self, readout: str, key: tuple[str, int], draws: int = 1000, seed: int = 0) -> stats.Interval:
+        """How much of clean - corrupted is lost (noising) or restored (denoising), mean over mean, with its interval.
+
+        It says little where the corruption itself takes nothing (see `between`).
+
+        key, errors: as in `runs`.
+        """
+        clean, corrupted, _ = self.runs(readout, key)
+        return stats.bootstrap_ratio(self.moved(readout, key), clean - corrupted, draws, seed=seed)
+
+    def table(self, seed: int = 0) -> pd.DataFrame:
+        """What each kind and number of heads moves, mean over documents: readout, heads, size, value, low, high."""
+        keys = dict.fromkeys((RANDOM if kind.startswith(RANDOM) else kind, size) for kind, size in self.keys)
+        rows = [
+            (readout, *key, *stats.bootstrap_mean(self.moved(readout, key), seed=seed).scalar)
+            for readout in self.values
+            for key in keys
+        ]
+        return pd.DataFrame(rows, columns=["readout", "heads", "size", "value", "low", "high"])
+
+
+def dissociation(noised: Effects, phases: Sequence[Phase], size: int, seed: int = 0) -> pd.DataFrame:
+    """The double dissociation: what noising a phase's highest heads costs each readout beyond noising random heads.
+
+    noised: with the `selections` of these phases.
+    size: how many heads were noised.
+    Returns columns noised, readout, value, low, high, in the readout's units (paired bootstrap over documents).
+    Raises ValueError for a size that was not run.
+    """
+    rows = []
+    for phase in phases:
+        for readout in noised.values:
+            beyond = noised.moved(readout, (f"{phase}, {TOP}", size)) - noised.moved(readout, (RANDOM, size))
+            rows.append((str(phase), readout, *stats.bootstrap_mean(beyond, seed=seed).scalar))
+    return pd.DataFrame(rows, columns=["noised", "readout", "value", "low", "high"])
+
+
+def written_table(written: Mapping[str, Effects], n_heads: int, seed: int = 0) -> pd.DataFrame:
+    """Focus and Confusion of what was written, beside the published values (arXiv:2606.06840, authors' figure notes).
+
+    written: by way, with the readouts of `targets.at_end` and `selections` of both phases.
+    n_heads: of the model.
+    Returns columns panel, line, share (of all heads; 0 where none is patched), value, low, high (NaN where published).
+    """
+    published = json.loads((DATA / "published.json").read_text())["patching"]
+    rows: list[tuple[str, str, float, float, float, float]] = []
+    for readout, phase, way, name, unit in PANELS:
+        panel = f"{readout}, {phase}, {way}"
+        for line, kind in (("heads of the phase", f"{phase}, {TOP}"), ("random heads", RANDOM)):
+            runs = _runs_by_size(written[way], readout, kind)
+            rows += [
+                (panel, line, size / n_heads, *stats.bootstrap_mean(values, seed=seed).scalar) for size, values in runs
+            ]
+        values = [published[name].get("clean", published[name].get("corrupted")), *published[name]["patched"]]
+        rows += [
+            (panel, "published", size / OF, value / unit, np.nan, np.nan)
+            for size, value in zip((0, *BINS), values, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=["panel", "line", "share", "value", "low", "high"])
+
+
+def _runs_by_size(effects: Effects, readout: str, kind: str) -> list[tuple[int, Float[np.ndarray, " n"]]]:
+    """How many heads were patched, and the readout of these runs, smallest first; the unpatched run has none."""
+    keys = sorted((key for key in effects.keys if key[0].startswith(kind)), key=itemgetter(1))
+    unpatched = effects.runs(readout, keys[0])[0 if effects.way == "noising" else 1]
+    return [(0, unpatched), *((key[1], effects.runs(readout, key)[2]) for key in keys)]
