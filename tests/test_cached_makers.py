@@ -18,6 +18,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from tests.conftest import HashEncoder
 
+DIGESTS = ("0" * LENGTH, "1" * LENGTH)
 FILES = (DATA / "sources.json", DATA / "check_tags.csv")  # two files that differ
 TINY = LabelSpace("tiny", ["a", "b"], ["Liver", "Heart"], 2)
 TREE = LabelSpace("tiny", ["a", "b"], ["Liver", "Heart"], 2, np.array([-1, 0], np.int32))
@@ -50,7 +51,7 @@ SAMPLES = {
         "processor": ("x86_64", "arm64"),
     },
     "label indexes": {
-        "vectors": ("0" * LENGTH, "1" * LENGTH),
+        "vectors": DIGESTS,
         "kind": ("hnsw", "ivfpq"),
         "seed": (0, 1),
         "faiss": ("1.0", "1.1"),
