@@ -11,9 +11,9 @@ from scipy.sparse import csr_matrix
 from ctd import stats
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Card, Task
-from ctd.mechanism import complementarity as co
+from ctd.mechanism import additivity, errors_removed, factorial
 from ctd.mechanism.attention import Head
-from ctd.mechanism.complementarity import Factorial
+from ctd.mechanism.factorial import Factorial
 from ctd.mechanism.patch_effects import Effects
 from ctd.mechanism.phases import Phase
 from ctd.retrieval import metrics
@@ -54,16 +54,16 @@ class TestFactorial:
         for absent in ("retrieved", "corrupted"):
             told = drawn(rng).phases(absent).set_index("name")["value"]
             gain = told["both phases"] - told["neither phase"]
-            assert sum(told[share] for share in co.SHARES) == pytest.approx(gain, abs=1e-12)
+            assert sum(told[share] for share in factorial.SHARES) == pytest.approx(gain, abs=1e-12)
             beyond = gain - sum(told[alone] - told["neither phase"] for alone in ("Phase 1 alone", "Phase 2 alone"))
-            assert told[co.SYNERGY] == pytest.approx(beyond, abs=1e-12)
-            assert told[co.LOST[0]] == pytest.approx(told["both phases"] - told["Phase 2 alone"])
+            assert told[factorial.SYNERGY] == pytest.approx(beyond, abs=1e-12)
+            assert told[factorial.LOST[0]] == pytest.approx(told["both phases"] - told["Phase 2 alone"])
 
     def test_shapley_shares_are_means_over_the_orders(self, rng):
         one = drawn(rng)
         value = {frozenset(): (1, 0), frozenset({1}): (0, 0), frozenset({2}): (1, 1), frozenset({1, 2}): (0, 1)}
         mean = one.gains.mean(0)
-        for phase, share in enumerate(co.SHARES, start=1):
+        for phase, share in enumerate(factorial.SHARES, start=1):
             gains = []
             for order in itertools.permutations((1, 2)):
                 before = frozenset(order[: order.index(phase)])
@@ -73,8 +73,8 @@ class TestFactorial:
     def test_intervals_cover_as_often_as_they_say(self, rng, monkeypatch):
         monkeypatch.setattr(stats, "sign_flip_test", lambda *_, **__: 1.0)
         truth = {
-            co.SHARES[0]: (TRUTH[0, 0] - TRUTH[1, 0] + TRUTH[0, 1] - TRUTH[1, 1]) / 2,
-            co.SYNERGY: TRUTH[0, 1] - TRUTH[0, 0] - TRUTH[1, 1] + TRUTH[1, 0],
+            factorial.SHARES[0]: (TRUTH[0, 0] - TRUTH[1, 0] + TRUTH[0, 1] - TRUTH[1, 1]) / 2,
+            factorial.SYNERGY: TRUTH[0, 1] - TRUTH[0, 0] - TRUTH[1, 1] + TRUTH[1, 0],
             "both phases": TRUTH[0, 1],
         }
         covered = dict.fromkeys(truth, 0)
@@ -132,7 +132,7 @@ OUTPUTS = {name: np.array([[0, 3, 4], [2, -1, -1], [1, -1, -1]], np.int32) for n
 class TestCells:
     @pytest.mark.parametrize("metric", ["nDCG", "PSP"])
     def test_each_cell_is_the_metric_of_its_answer(self, metric):
-        one = co.factorial(LISTS, OUTPUTS, GOLD, PROPENSITY, metric, 2)
+        one = factorial.evaluate(LISTS, OUTPUTS, GOLD, PROPENSITY, metric, 2)
         cells = one.cells().set_index(["shortlist", "refinement"])["value"]
 
         def score(pred):
@@ -153,9 +153,9 @@ class TestCells:
 
     def test_bad_input(self):
         with pytest.raises(ValueError, match="metric must be one of nDCG, PSP, got 'F1'"):
-            co.factorial(LISTS, OUTPUTS, GOLD, PROPENSITY, "F1")
+            factorial.evaluate(LISTS, OUTPUTS, GOLD, PROPENSITY, "F1")
         with pytest.raises(ValueError, match="each shortlist needs an output"):
-            co.factorial(LISTS, {"own": OUTPUTS["own"]}, GOLD, PROPENSITY)
+            factorial.evaluate(LISTS, {"own": OUTPUTS["own"]}, GOLD, PROPENSITY)
 
 
 class TestErrors:
@@ -166,7 +166,7 @@ class TestErrors:
             "label": (np.array([0, 0, 1, 1, 1, 1]), ["low", "high"]),
             "document": (np.array([0, 1, 1]), ["first", "other"]),
         }
-        table = co.errors_removed(LISTS, OUTPUTS, GOLD, 2, groups).set_index(["by", "group"])
+        table = errors_removed.by_group(LISTS, OUTPUTS, GOLD, 2, groups).set_index(["by", "group"])
         told = table[["errors", "phase_1", "phase_2", "both", "jaccard"]]
         assert told.loc["all", "all"].tolist() == [4, 0.5, 0.5, 0.5, 1.0]
         assert told.loc["label", "low"].tolist() == [2, 0.5, 0.5, 0.5, 1.0]
@@ -179,7 +179,7 @@ class TestErrors:
         gold = csr_matrix(rng.random((n, labels)) < 0.1)
         lists = {name: [rng.permutation(labels)[:6].tolist() for _ in range(n)] for name in LISTS}
         outputs = {name: np.array([rng.permutation(labels)[:4] for _ in range(n)], np.int32) for name in LISTS}
-        table = co.errors_removed(lists, outputs, gold, 3, {"label": (np.arange(labels) % 3, list("abc"))})
+        table = errors_removed.by_group(lists, outputs, gold, 3, {"label": (np.arange(labels) % 3, list("abc"))})
         whole, parts = table[table["by"] == "all"].iloc[0], table[table["by"] == "label"]
         assert parts["errors"].sum() == whole["errors"]
         assert (parts["errors"] * parts["both"]).sum() == pytest.approx(whole["errors"] * whole["both"])
@@ -187,9 +187,9 @@ class TestErrors:
 
     def test_overlaps_of_known_tables(self):
         counts = np.array([[[10.0], [0.0], [0.0], [10.0]], [[5.0], [5.0], [5.0], [5.0]], [[0.0], [3.0], [4.0], [0.0]]])
-        np.testing.assert_allclose(co.jaccard(counts)[:, 0], [1, 1 / 3, 0])
-        np.testing.assert_allclose(co.yules_q(counts)[:, 0], [1, 0, -1])
-        assert np.isnan(co.jaccard(np.zeros((1, 4, 1))))
+        np.testing.assert_allclose(errors_removed.jaccard(counts)[:, 0], [1, 1 / 3, 0])
+        np.testing.assert_allclose(errors_removed.yules_q(counts)[:, 0], [1, 0, -1])
+        assert np.isnan(errors_removed.jaccard(np.zeros((1, 4, 1))))
 
     @pytest.mark.parametrize(
         ("counts", "names"),
@@ -201,7 +201,7 @@ class TestErrors:
     )
     def test_documents_fall_into_thirds_by_their_labels(self, counts, names):
         gold = csr_matrix(np.arange(8) < np.array(counts)[:, None])
-        group, called = co.label_counts(gold)
+        group, called = errors_removed.label_counts(gold)
         assert called == names
         assert group.tolist() == sorted(group)
         assert set(group) == set(range(len(names)))
@@ -215,7 +215,7 @@ class TestErrors:
             Card("t", "l", "s", "m"),
         )
         found = pd.DataFrame([(1, "Phase 2", 0.0, 1.0)], columns=["row", "rescuer", "alone", "both"])
-        told = co.in_words(found, task, LISTS, OUTPUTS, 2).iloc[0]
+        told = factorial.in_words(found, task, LISTS, OUTPUTS, 2).iloc[0]
         assert told.tolist() == ["two", "Phase 2", "c", "f; c *", "c *", 0.0, 1.0]
 
 
@@ -224,35 +224,35 @@ RANKINGS = {Phase.SHORTLIST: [Head(0, 0), Head(0, 1), Head(1, 0)], Phase.REFINE:
 
 class TestHeads:
     def test_both_are_all_heads_of_either_once(self):
-        assert co.disturbed(RANKINGS, 2) == {
+        assert additivity.tops_and_both(RANKINGS, 2) == {
             ("Phase 1", 2): [Head(0, 0), Head(0, 1)],
             ("Phase 2", 2): [Head(0, 1), Head(1, 0)],
             ("both", 2): [Head(0, 0), Head(0, 1), Head(1, 0)],
         }
         for rankings, size in ((RANKINGS, 4), ({Phase.SHORTLIST: RANKINGS[Phase.SHORTLIST]}, 1), (RANKINGS, 0)):
             with pytest.raises(ValueError, match="additivity needs two rankings"):
-                co.disturbed(rankings, size)
+                additivity.tops_and_both(rankings, size)
 
     def test_what_both_cost_beyond_the_sum(self, rng):
-        keys = tuple(co.disturbed(RANKINGS, 1))
+        keys = tuple(additivity.tops_and_both(RANKINGS, 1))
         clean = rng.normal(size=40)
         runs = np.stack([clean, clean - 3, clean - 1, clean - 0.5, clean - 2], axis=1)
         runs[:, 2:] += rng.normal(0, 0.1, size=(40, 3))
         lonely = np.full((40, 5), np.nan)
         lonely[0] = 1.0
         found = Effects("noising", keys, {"anchor": runs, "confusion": -runs, "margin": lonely})
-        table = co.additivity(found).set_index(["readout", "noised"])
+        table = additivity.costs(found).set_index(["readout", "noised"])
         assert set(table.index.get_level_values(0)) == {"anchor", "confusion"}, "one document tells no interval"
         for readout in ("anchor", "confusion"):  # Confusion rises where it gets worse
             np.testing.assert_allclose(table.loc[readout, "value"], [1, 0.5, 2, 0.5], atol=0.1)
-        beyond = table.loc[("anchor", co.SYNERGY)]
-        assert co.adds_up(beyond["low"], beyond["high"]) == "super-additive"
+        beyond = table.loc[("anchor", factorial.SYNERGY)]
+        assert additivity.adds_up(beyond["low"], beyond["high"]) == "super-additive"
         assert beyond["p_holm"] < 0.01
 
     def test_verdicts(self):
-        assert co.adds_up(-0.2, -0.1) == "sub-additive"
-        assert co.adds_up(-0.2, 0.1) == "not told apart from additive"
+        assert additivity.adds_up(-0.2, -0.1) == "sub-additive"
+        assert additivity.adds_up(-0.2, 0.1) == "not told apart from additive"
 
     def test_other_selections_are_refused(self):
-        with pytest.raises(ValueError, match="needs the selections of `disturbed`, got random 1"):
-            co.additivity(Effects("noising", (("random 1", 2),), {"anchor": np.zeros((3, 3))}))
+        with pytest.raises(ValueError, match="needs the selections of `tops_and_both`, got random 1"):
+            additivity.costs(Effects("noising", (("random 1", 2),), {"anchor": np.zeros((3, 3))}))
