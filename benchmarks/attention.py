@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from ctd.book.results import peak_memory_mib
-from ctd.mechanism import attention, head_bins
+from ctd.mechanism import attention, attention_patches, head_bins
 from ctd.reasoning import architecture, models
 
 
@@ -32,8 +32,8 @@ def contexts(model: Any, rows: int, n_recorded: int) -> dict[str, Callable[[], A
         "plain": nullcontext,
         f"record {len(recorded)} heads": lambda: attention.record(model, recorded),
         "read every pattern, keep none": lambda: attention.attention_hooks(model, read),
-        "patch patterns, a bin a row": lambda: attention.patch(model, heads, source),
-        "patch outputs, a bin a row": lambda: attention.patch(model, heads, source, "output"),
+        "patch patterns, a bin a row": lambda: attention_patches.patch(model, heads, source),
+        "patch outputs, a bin a row": lambda: attention_patches.patch(model, heads, source, "output"),
     }
 
 

@@ -1,8 +1,8 @@
-"""Attention heads of a Hugging Face model, read and patched while it runs.
+"""Attention heads of a Hugging Face model, read while it runs.
 
 Notes: one attention function is registered with transformers and chosen for as long as a context lasts. All heads are
-computed by the library's scaled dot product, as in a plain run; what is read or patched is computed again, for the
-heads asked for and layer by layer, so that all patterns are never held at once. Queries and keys come after rotation
+computed by the library's scaled dot product, as in a plain run. What is read or patched is computed again, for the
+heads in question and layer by layer, so that all patterns are never held at once. Queries and keys come after rotation
 and normalisation. b rows of a batch, q queries, k keys, h heads, g key heads, c dimensions of a head, d of the residual
 stream.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,8 +27,6 @@ NAME = "ctd"
 
 Rows = Sequence[int] | slice
 ALL = slice(None)
-What = Literal["pattern", "output"]
-Noise = Literal["run", "gaussian", "uniform"]
 
 
 class Head(NamedTuple):
@@ -40,10 +38,15 @@ class Head(NamedTuple):
 
 @dataclass
 class Attended:
-    """What the attention of one layer was given, and what it gives: `output` may be replaced.
+    """What the attention of one layer takes in and puts out.
 
-    mask: what each query sees; None where that is all up to itself (no row is padded). softcap: bound of the scores
-    (Gemma 2), or None.
+    layer: number of the layer, from 0.
+    query: of each head.
+    key, value: of each key head, which several heads may share.
+    mask: what each query sees; None where that is every token up to itself (no row is padded).
+    scaling: factor of the scores.
+    softcap: bound of the scores (Gemma 2), or None.
+    output: of each head; a hook may replace it.
     """
 
     layer: int
@@ -63,12 +66,17 @@ class Attended:
 
     def patterns(self, heads: Sequence[int], rows: Rows = ALL, queries: slice = ALL) -> Float[Tensor, "b h q k"]:
         """Attention patterns of some heads in some rows, in float32; zero where a query is padding."""
-        return _softmax(self.scores(heads, rows, queries), self.visible(rows, queries))
+        return masked_softmax(self.scores(heads, rows, queries), self.visible(rows, queries))
 
     def patterns_at(
         self, heads: Sequence[int], row: Int[Tensor, " n"], query: Int[Tensor, " n"]
     ) -> Float[Tensor, "n h k"]:
-        """Attention patterns of some heads at single queries, as `patterns`. row: of the batch, never falling."""
+        """Attention patterns of some heads at single queries, as `patterns`.
+
+        heads: of the layer.
+        row: of the batch, for each query, in ascending order.
+        query: positions in these rows.
+        """
         counts = row.bincount(minlength=len(self.query))
         place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
         at = query.new_zeros(len(counts), int(counts.max()))
@@ -80,7 +88,7 @@ class Attended:
             visible = torch.arange(self.key.shape[2], device=at.device) <= at[..., None]
         else:
             visible = self.mask[torch.arange(len(at), device=at.device)[:, None], 0, at]
-        return _softmax(scores, visible[:, None])[row, :, place]
+        return masked_softmax(scores, visible[:, None])[row, :, place]
 
     def pair_scores(self, row: Int[Tensor, " p"], head: Int[Tensor, " p"]) -> Float[Tensor, "p q k"]:
         """Scores of one head in one row each, for p pairs of them, as `scores`."""
@@ -101,14 +109,15 @@ class Attended:
         return [head // group for head in heads]
 
     def key_head(self, head: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
-        """As `key_heads`, of a tensor."""
+        """As `key_heads`, for a tensor of heads."""
         return head // (self.query.shape[1] // self.key.shape[1])
 
     def _capped(self, scores: Float[Tensor, "... q k"]) -> Float[Tensor, "... q k"]:
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
 
-def _softmax(scores: Float[Tensor, "... q k"], visible: Bool[Tensor, "... q k"]) -> Float[Tensor, "... q k"]:
+def masked_softmax(scores: Float[Tensor, "... q k"], visible: Bool[Tensor, "... q k"]) -> Float[Tensor, "... q k"]:
+    """Softmax over what each query sees; zero where it sees nothing."""
     return scores.masked_fill(~visible, -torch.inf).softmax(-1).masked_fill(~visible, 0.0)
 
 
@@ -117,7 +126,7 @@ _visits: dict[int, list[Visit]] = {}  # by the attention module they are for
 
 
 def check(model: Any, heads: Iterable[Head]) -> list[Head]:
-    """The heads in order. Raises ValueError for one that the model has not."""
+    """The heads in order. Raises ValueError for one that the model does not have."""
     found = shape(model)
     checked = sorted({Head(*head) for head in heads})
     for layer, head in checked:
@@ -136,9 +145,13 @@ def all_heads(model: Any) -> list[Head]:
 
 @contextmanager
 def attention_hooks(model: Any, visit: Visit, layers: Iterable[int] | None = None) -> Iterator[None]:
-    """The model with `visit` called in each forward pass by the attention of these layers (None: all), first to last.
+    """The model with a function called by the attention of its layers in each forward pass, first layer to last.
 
-    Contexts may be nested: the outermost visits first. Raises ValueError for a model whose attention has no `o_proj`.
+    Contexts may be nested: the outermost is called first.
+
+    visit: called with what the layer's attention takes in and puts out.
+    layers: which ones; None for all.
+    Raises ValueError for a model whose attention has no `o_proj`.
     """
     attentions = attention_modules(model)
     chosen = [id(attentions[layer]) for layer in (range(len(attentions)) if layers is None else sorted(set(layers)))]
@@ -160,10 +173,11 @@ def attention_hooks(model: Any, visit: Visit, layers: Iterable[int] | None = Non
 
 @dataclass
 class Recording:
-    """What some heads did in each forward pass: under each layer a tensor a pass (one of a step of `generate`).
+    """What some heads did: for each layer, a tensor per forward pass (each step of `generate` is one).
 
-    heads: those of each layer, in the order of the tensors. patterns: [b, h, q, k], float32. outputs: [b, q, h, c],
-    before W_O.
+    heads: those of each layer, in the order of the tensors.
+    patterns: attention, float32.
+    outputs: before W_O.
     """
 
     heads: dict[int, list[int]]
@@ -175,11 +189,14 @@ class Recording:
 def record(
     model: Any, heads: Iterable[Head] | None = None, patterns: bool = True, outputs: bool = False
 ) -> Iterator[Recording]:
-    """What heads (None: all) do while the context lasts, in a forward pass or in `generate`.
+    """Record what heads do while the context lasts, in a forward pass or in `generate`.
 
     Patterns are the model's own, outputs those after the patches of contexts around this one. Holding every head's
-    patterns of a long text takes much memory: choose heads, or use `attention_hooks`. Raises ValueError for a head that
-    the model has not.
+    patterns of a long text takes much memory: choose heads, or use `attention_hooks`.
+
+    heads: which ones; None for all.
+    patterns, outputs: whether each is recorded.
+    Raises ValueError for a head that the model does not have.
     """
     wanted = check(model, all_heads(model) if heads is None else heads)
     by_layer: dict[int, list[int]] = {}
@@ -188,120 +205,14 @@ def record(
     recording = Recording(by_layer)
 
     def keep(attended: Attended) -> None:
-        of = by_layer[attended.layer]
+        chosen = by_layer[attended.layer]
         if patterns:
-            recording.patterns.setdefault(attended.layer, []).append(attended.patterns(of))
+            recording.patterns.setdefault(attended.layer, []).append(attended.patterns(chosen))
         if outputs:
-            recording.outputs.setdefault(attended.layer, []).append(attended.output[:, :, of])
+            recording.outputs.setdefault(attended.layer, []).append(attended.output[:, :, chosen])
 
     with attention_hooks(model, keep, by_layer):
         yield recording
-
-
-@contextmanager
-def patch(
-    model: Any,
-    heads: Bool[Tensor, "b layers h"],
-    source: Int[Tensor, " b"] | Sequence[int] = (),
-    what: What = "pattern",
-    noise: Noise = "run",
-    sigma: float = 1.0,
-    seed: int = 0,
-    queries: Bool[Tensor, "b s"] | None = None,
-) -> Iterator[None]:
-    """The model with some heads of some rows of its batch patched; the rows themselves say what is put in.
-
-    heads: which ones in each row. noise: what replaces them: "run", what the same head does in row `source` of the same
-    batch, which must be as long and padded alike; "gaussian", the row's own scores with noise of `sigma` times their
-    standard deviation over what the query sees (drawn by seed); "uniform", an even pattern over it. what: "pattern"
-    mixes the row's own values by the new pattern; "output" takes the source's head output (only with "run").
-    queries: which positions are patched (None: all); what `generate` adds behind them is.
-    Raises ValueError for heads of another model, a source outside the batch, runs of unequal length, or an unknown
-    kind.
-    """
-    found = shape(model)
-    if what not in get_args(What) or noise not in get_args(Noise):
-        raise ValueError(
-            f"what must be one of {', '.join(get_args(What))} and noise one of {', '.join(get_args(Noise))}, "
-            f"got {what!r} and {noise!r}"
-        )
-    if what == "output" and noise != "run":
-        raise ValueError(f"an output is replaced by another run's: noise must be 'run', got {noise!r}")
-    if heads.ndim != 3 or heads.shape[1:] != (found.layers, found.heads):
-        raise ValueError(f"heads must be [rows, {found.layers} layers, {found.heads} heads], got {list(heads.shape)}")
-    sources = [int(row) for row in source] if noise == "run" else list(range(len(heads)))
-    if len(sources) != len(heads) or not all(0 <= row < len(heads) for row in sources):
-        raise ValueError(f"source must name a row of the batch (0 to {len(heads) - 1}) for each row, got {sources}")
-    generator = torch.Generator().manual_seed(seed)
-    came_from = torch.tensor(sources)
-
-    def put_in(attended: Attended) -> None:
-        chosen = heads[:, attended.layer]
-        if len(attended.output) != len(chosen):
-            raise ValueError(f"the batch must have the {len(chosen)} rows of heads, got {len(attended.output)}")
-        row, head = (of.to(attended.output.device) for of in chosen.nonzero().T)
-        come = came_from.to(row.device)[row]
-        _check_length(attended, row, come)
-        if what == "output":
-            new = attended.output[come, :, head]
-        else:
-            pattern = _pattern(attended, come, head, noise, sigma, generator)
-            values = attended.value[row, attended.key_head(head)]
-            new = pattern.to(values.dtype) @ values
-        where = _where(queries, row, attended)
-        output = attended.output.clone()
-        output[row, :, head] = torch.where(where, new, output[row, :, head])
-        attended.output = output
-
-    layers = heads.any(0).any(1).nonzero()[:, 0].tolist()
-    with attention_hooks(model, put_in, layers):
-        yield
-
-
-def _pattern(
-    attended: Attended,
-    row: Int[Tensor, " p"],
-    head: Int[Tensor, " p"],
-    noise: Noise,
-    sigma: float,
-    generator: torch.Generator,
-) -> Float[Tensor, "p q k"]:
-    """What replaces the pattern of a head in a row, for each of p pairs of them."""
-    if noise == "run":  # many rows come from one
-        pairs, place = torch.stack([row, head]).unique(dim=1, return_inverse=True)
-        return _softmax(attended.pair_scores(*pairs), attended.visible()[pairs[0], 0])[place]
-    visible = attended.visible()[row, 0]
-    if noise == "uniform":
-        return _softmax(torch.zeros(visible.shape, device=visible.device), visible)
-    scores = attended.pair_scores(row, head)
-    n = visible.sum(-1, keepdim=True).clamp(min=1)
-    mean = scores.where(visible, 0.0).sum(-1, keepdim=True) / n
-    spread = (((scores - mean) ** 2).where(visible, 0.0).sum(-1, keepdim=True) / n).sqrt()
-    drawn = torch.randn(scores.shape, generator=generator).to(scores.device)
-    return _softmax(scores + sigma * spread * drawn, visible)
-
-
-def _where(queries: Bool[Tensor, "b s"] | None, row: Int[Tensor, " p"], attended: Attended) -> Bool[Tensor, "p q 1"]:
-    """Which of a pass's queries are patched in each row."""
-    n, end = attended.output.shape[1], attended.key.shape[2]
-    patched = torch.ones(len(row), n, dtype=torch.bool, device=row.device)
-    if queries is not None:
-        asked = queries.to(row.device)[row, end - n : end]
-        patched[:, : asked.shape[1]] = asked
-    return patched[..., None]
-
-
-def _check_length(attended: Attended, row: Int[Tensor, " p"], source: Int[Tensor, " p"]) -> None:
-    mask = attended.mask
-    if mask is None or torch.equal(mask[row], mask[source]):
-        return
-    pairs = zip(row.tolist(), source.tolist(), strict=True)
-    one, other = next((one, other) for one, other in pairs if not torch.equal(mask[one], mask[other]))
-    lengths = [int(mask[of, 0].any(0).sum()) for of in (one, other)]
-    raise ValueError(
-        f"runs must be equally long and padded alike to be patched, row {one} has {lengths[0]} tokens and its "
-        f"source, row {other}, {lengths[1]}"
-    )
 
 
 def _attend(

@@ -19,8 +19,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ctd.mechanism import attention
-from ctd.mechanism.attention import Head, Noise, What
+from ctd.mechanism import attention, attention_patches
+from ctd.mechanism.attention import Head
+from ctd.mechanism.attention_patches import Noise, What
 from ctd.mechanism.patch_effects import Effects, Way
 from ctd.mechanism.readouts import ANCHOR, MARGIN, queries_read, read_out
 from ctd.reasoning import architecture
@@ -96,7 +97,7 @@ def generated(
             ids, heads, sources = _side_by_side(model, clean, corrupted, masks[first : first + rows - 2], way)
             queries = torch.zeros(len(ids), start, dtype=torch.bool)
             queries[:, start - 1 :] = True
-            with attention.patch(model, heads, sources, queries=queries):
+            with attention_patches.patch(model, heads, sources, queries=queries):
                 tokens = model.generate(ids[:, :start], generation_config=config)[:, start:]
             batch = [text.partition(CLOSE)[0] for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
             texts += batch if not texts else batch[2:]
@@ -134,7 +135,7 @@ def _run(
     before = model.get_decoder()(input_ids=ids[:2, :start], use_cache=True).past_key_values
     before.batch_select_indices(torch.tensor([0, 1, *[way == "denoising"] * len(masks)], device=model.device).long())
     queries = torch.tensor(queries_read(clean), device=model.device) - start
-    with attention.patch(model, heads, sources, what, noise):
+    with attention_patches.patch(model, heads, sources, what, noise):
         logits = model(input_ids=ids[:, start:], past_key_values=before, logits_to_keep=queries).logits
     return [{name: value.item() for name, value in read_out(run, clean).items()} for run in logits]
 

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 
 from ctd import stats
 from ctd.mechanism import attention, head_bins, patching, readouts
-from ctd.mechanism.attention import Attended, Head, Noise
+from ctd.mechanism.attention import Attended, Head
+from ctd.mechanism.attention_patches import Noise
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace

@@ -9,7 +9,8 @@ import transformers
 from scipy.special import softmax
 
 from ctd.mechanism import attention
-from ctd.mechanism.attention import Head, attention_hooks, patch, record
+from ctd.mechanism.attention import Head, attention_hooks, record
+from ctd.mechanism.attention_patches import patch
 from ctd.reasoning import architecture
 
 VOCABULARY, TOKENS = 61, 14

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctd.mechanism import attention, head_bins, patch_effects, patching, readouts, trials
+from ctd.mechanism import attention, attention_patches, head_bins, patch_effects, patching, readouts, trials
 from ctd.mechanism.attention import Head
 from ctd.mechanism.head_bins import RANDOM
 from ctd.mechanism.phases import Phase
@@ -92,7 +92,7 @@ def test_effects_are_those_of_single_runs(llama, way, what):
             mask = torch.zeros(2, 3, 6, dtype=torch.bool)
             for head in heads:
                 mask[into, head.layer, head.head] = True
-            with attention.patch(llama, mask, [source, source], what, queries=of_the_trace(clean, 2)):
+            with attention_patches.patch(llama, mask, [source, source], what, queries=of_the_trace(clean, 2)):
                 logits = llama(input_ids=torch.tensor([one.ids for one in runs])).logits[into]
             told = readouts.read_out(logits[readouts.queries_read(clean)], clean)
             for readout in (ANCHOR, MARGIN):
@@ -116,7 +116,7 @@ def test_texts_under_an_intervention_are_those_of_a_step_by_step_run(llama, way)
             for head in of:
                 heads[row, head.layer, head.head] = True
         for _ in range(6):
-            with attention.patch(llama, heads, [0, 1, source, source], queries=of_the_trace(clean, 4)):
+            with attention_patches.patch(llama, heads, [0, 1, source, source], queries=of_the_trace(clean, 4)):
                 best = llama(input_ids=ids, use_cache=False).logits[:, -1].argmax(-1)
             ended = (ids[:, 16:] == WordTokens.eos_token_id).any(1)
             ids = torch.cat([ids, best.where(~ended, WordTokens.pad_token_id)[:, None]], 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctd.cache import DATA
-from ctd.mechanism import attention
+from ctd.mechanism import attention, attention_patches
 from ctd.mechanism.attention import Head
 from ctd.reasoning import architecture, models
 
@@ -52,7 +52,7 @@ def test_patched_logits_are_theirs(ours, theirs, ids):
     heads = torch.zeros(2, 6, 6, dtype=torch.bool)
     for layer, head in HEADS:
         heads[0, layer, head] = True
-    with attention.patch(ours, heads, [1, 1]):
+    with attention_patches.patch(ours, heads, [1, 1]):
         patched = ours(input_ids=ids).logits[0]
     _, cache = theirs.run_with_cache(ids[1:])
 
