@@ -19,8 +19,9 @@ from rich.progress import track
 from rich.table import Table
 
 from ctd.data import readers
-from ctd.distill import experiment, students, train
-from ctd.distill.losses import Weights
+from ctd.distill import methods, students, train
+from ctd.distill.experiment import Plan, prepare
+from ctd.distill.methods import METHODS, Arm
 from ctd.distill.train import Example
 from ctd.reasoning import teachers
 from ctd.retrieval import encoders
@@ -38,20 +39,15 @@ def main(
     """Time one step of each way in turn, again and again, and print the ratio of its median to a step on the text."""
     torch.set_num_threads(1)
     task, index = teachers.with_topics(readers.load(dataset), encoders.load("wordllama"), 0)
-    plan = experiment.Plan(layers=layers, n_traces=traces, batch_tokens=batch_tokens, n_heads=heads)
-    of = experiment.school(teachers.load(teacher), task, index, plan)
-    ways = [
-        experiment.Arm("cot", "cot"),
-        experiment.Arm("mechanistic", "mechanistic", Weights()),
-        experiment.Arm("fkl", "fkl"),
-    ]
-    examples = of.examples(ways[0])
+    plan = Plan(layers=layers, n_traces=traces, batch_tokens=batch_tokens, n_heads=heads)
+    experiment = prepare(teachers.load(teacher), task, index, plan)
+    language_model, mixed = experiment.language_model, experiment.mixed
+    examples = methods.trace_examples(experiment)
     batches = train.batches(examples, train.Settings(batch_tokens=batch_tokens))
-    mixed = of.mixed
     prepared = {}
-    for way in ways:
-        student = students.shallower(of.language_model.model, layers).train()
-        prepared[way.name] = train.Taught(student, experiment.loss_of(of, way, student), mixed)
+    for name in ("cot", "mechanistic", "fkl"):
+        student = students.shallower(language_model.model, layers).train()
+        prepared[name] = train.Taught(student, METHODS[name].loss(experiment, Arm(name, name), student), mixed)
     seconds: dict[str, list[float]] = {name: [] for name in prepared}
     for run in track(range(runs + 1), description="timing"):
         for rows in batches:
@@ -64,7 +60,7 @@ def main(
                     seconds[name].append((time.perf_counter() - began) / batch.ids.numel())
     show(f"{teacher}, {layers} layers, {batch_tokens} tokens a step", seconds, "cot")
     if importlib.util.find_spec("trl"):
-        beside_trl(of.language_model, examples, layers, batch_tokens, runs * len(batches), mixed)
+        beside_trl(language_model, examples, layers, batch_tokens, runs * len(batches), mixed)
     else:
         Console().print("TRL is not installed (pip install .[crosscheck]): not compared with its trainer")
 

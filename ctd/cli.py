@@ -49,8 +49,6 @@ app = typer.Typer(
     epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once.",
 )
 Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
-Teaching = Literal["answer", "cot", "fkl", "rkl", "mechanistic"]
-Words = Literal["cot", "fkl", "rkl"]
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
 
 
@@ -204,13 +202,13 @@ def distill(
     source: Annotated[str, typer.Option(help="Your own data (mimic, xmc, records): folder, file or name.")] = "",
     text_column: Annotated[str, typer.Option(help="Column of the text (records).")] = "text",
     label_column: Annotated[str, typer.Option(help="Column of the labels (records).")] = "labels",
-    teaching: Annotated[Teaching, typer.Option(help="What the student is taught.")] = "mechanistic",
+    method: Annotated[str, typer.Option(help="answer, cot, fkl, rkl or mechanistic.")] = "mechanistic",
     layers: Annotated[int, typer.Option(help="Of the student, taken evenly from the teacher's.")] = 3,
     student_heads: Annotated[int, typer.Option(help="In a layer, for a student from random weights.")] = 0,
     student: Annotated[str, typer.Option(help="A model with the teacher's tokenizer to begin with instead.")] = "",
     traces: Annotated[int, typer.Option(help="Training documents that the teacher reasons about.")] = 256,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 120,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 2048,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 110,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
     max_tokens: Annotated[int, typer.Option(help="What the teacher may write about a document.")] = 320,
     heads: Annotated[int, typer.Option(help="The teacher's of each phase; 0 for those planted in it.")] = 4,
@@ -219,8 +217,10 @@ def distill(
         tuple[float, float, float, float, float, float],
         typer.Option(help="Of attention, write and interaction in Phase 1, then in 2, against a loss of one token."),
     ] = (1.0, 0.1, 0.1, 1.0, 0.1, 0.1),
-    words: Annotated[Words, typer.Option(help="What these terms are added to: the text, or a divergence.")] = "cot",
-    fade: Annotated[float, typer.Option(help="Fraction of the steps over which these fall to 0; 0 never.")] = 0.0,
+    base_loss: Annotated[str, typer.Option(help="What these terms are added to: cot, fkl or rkl.")] = "cot",
+    anneal_fraction: Annotated[
+        float, typer.Option(help="Fraction of the steps over which these weights fall to 0; 0 for never.")
+    ] = 0.0,
     live: Annotated[
         bool, typer.Option("--live", help="Read the teacher's heads in every step, not once for all to disk.")
     ] = False,
@@ -228,23 +228,31 @@ def distill(
     topic_depth: Annotated[int, typer.Option(help="Level of the tree whose nodes are the topics.")] = 2,
     encoder: Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = "wordllama",
     seed: Annotated[int, typer.Option(help="Draws traces and their order.")] = 0,
+    teaching: Annotated[str | None, typer.Option("--teaching", hidden=True)] = None,
+    words: Annotated[str | None, typer.Option("--words", hidden=True)] = None,
+    fade: Annotated[float | None, typer.Option("--fade", hidden=True)] = None,
 ) -> None:
     """Teach one student what a teacher says or what its heads compute, and keep it as a folder that transformers loads.
 
     The folder is a teacher's name for every notebook: ctd run 02 -p teacher=OUT.
     """
-    from ctd.distill import experiment, export
+    from ctd.distill import export
+    from ctd.distill.experiment import Plan
     from ctd.distill.losses import Weights
+    from ctd.distill.methods import Arm
     from ctd.distill.train import processes
 
-    arm = experiment.Arm(out.name, teaching, Weights.of(weights), fade, words=words)
-    plan = experiment.Plan(
+    method = _renamed("--teaching", teaching, "--method", method)
+    base_loss = _renamed("--words", words, "--base-loss", base_loss)
+    anneal_fraction = _renamed("--fade", fade, "--anneal-fraction", anneal_fraction)
+    arm = Arm(out.name, method, Weights.of(weights), anneal_fraction, base_loss=base_loss)
+    plan = Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
         batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,
         max_tokens=max_tokens, topic_depth=topic_depth,
     )  # fmt: skip
-    columns = {"source": source, "text": text_column, "labels": label_column}
-    made = export.teach(teacher, dataset, out, arm, plan, seed, encoder, clusters, live, **columns)
+    lesson = export.Lesson(teacher, dataset, source, text_column, label_column, encoder, clusters)
+    made = export.teach(lesson, out, arm, plan, seed, live)
     if processes().is_main_process:
         typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
 
@@ -303,6 +311,14 @@ def book(
     page, stages = make_book(profile, out)
     show_table(("stage", "took", ""), stages.rows())
     typer.echo(f"the book ({profile} profile): {page}")
+
+
+def _renamed(old: str, value: Any, new: str, default: Any) -> Any:
+    """The value of an option by its old name, with a warning, or by its new one."""
+    if value is None:
+        return default
+    typer.echo(f"warning: {old} is now {new}; the old name goes with the next version", err=True)
+    return value
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

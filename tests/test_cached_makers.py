@@ -73,7 +73,8 @@ SAMPLES = {
         "annotated_traces": ("0" * LENGTH, None),
         "student": ("", "0" * LENGTH),
         "plan": ({"n_steps": 3}, {"n_steps": 4}),
-        "method": (("cot", "cot", 1.0, 0.0, None), ("fkl", "cot", 1.0, 0.0, None)),
+        "arm": ({"method": "cot", "step_multiplier": 1.0}, {"method": "fkl", "step_multiplier": 1.0}),
+        "method_source": (["", ""], ["def loss(): ...", ""]),
         "seed": (0, 1),
     },
 }

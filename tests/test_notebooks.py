@@ -192,7 +192,8 @@ MECHANISM = {
 CHANGES["09_standard_distillation"] = STUDENTS
 CHANGES["10_mechanistic_distillation"] = {
     **MECHANISM, "n_traces": {"n_traces": [8, 6]}, "time_factors": {"time_factors": [2.0]},
-    "words": {"words": ["rkl"]}, "baselines": {"baselines": ["cot"]}, "fade": {"fade": 0.5},
+    "base_losses": {"base_losses": ["rkl"]}, "baselines": {"baselines": ["cot"]},
+    "anneal_fraction": {"anneal_fraction": 0.5},
 }  # fmt: skip
 CHANGES["11_ablations"] = {**MECHANISM, "tried": {"tried": ["without loop2"]}, "split": {"split": "validation"}}
 CHANGES["12_simulatability"] = {

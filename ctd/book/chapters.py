@@ -187,13 +187,13 @@ class MechanisticDistillation(MechanismSettings):
         list[Annotated[int, Field(ge=2, le=MANY)]],
         Field(description="traces to learn from; all but the first for the learning curve"),
     ] = [256]  # type: ignore[assignment]
-    fade: Annotated[
+    anneal_fraction: Annotated[
         float, Field(ge=0, le=1, description="share of the steps over which the terms fall to 0, 0 for never")
     ] = 0.0
     baselines: Annotated[list[Baseline], Field(description="compared with, beside cot")] = [
         "answer", "fkl", "rkl",
     ]  # fmt: skip
-    words: Annotated[
+    base_losses: Annotated[
         list[Literal["cot", "fkl", "rkl"]], Field(description="losses that the terms are added to, one arm each")
     ] = ["cot"]
     time_factors: Annotated[

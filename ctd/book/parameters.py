@@ -12,6 +12,7 @@ import ast
 import difflib
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -33,6 +34,7 @@ from ctd.book.settings import ExistingPath, PathOrName
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+RENAMED = {"words": "base_losses", "fade": "anneal_fraction"}  # old names, for one version
 TAG = "parameters"
 SETTINGS = "Settings"  # the name under which a notebook imports its model
 TYPES = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
@@ -318,6 +320,15 @@ def check_all(
     return checked, problems
 
 
+def _renamed(name: str, parameters: Mapping[str, Parameter]) -> str:
+    """The name that a parameter has now. A warning on stderr says so where it was given by its old one."""
+    new = RENAMED.get(name, name)
+    if name in parameters or new not in parameters or new == name:
+        return name
+    print(f"warning: -p {name} is now -p {new}; the old name goes with the next version", file=sys.stderr)
+    return new
+
+
 def parse_assignments(parameters: Mapping[str, Parameter], assignments: Sequence[str]) -> dict[str, Any]:
     """Values of `name=value` texts. An unknown name is kept, for `check_all` to complain of with the others.
 
@@ -329,6 +340,7 @@ def parse_assignments(parameters: Mapping[str, Parameter], assignments: Sequence
         name = name.strip()
         if not equals or not name:
             raise ValueError(f"-p takes name=value, got {assignment!r}")
+        name = _renamed(name, parameters)
         if name in values:
             raise ValueError(f"-p {name} is given twice")
         values[name] = parameters[name].parse(text) if name in parameters else text

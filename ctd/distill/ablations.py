@@ -6,43 +6,50 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ctd.distill.experiment import Arm, Plan
+from ctd.distill.experiment import Plan
 from ctd.distill.losses import Weights
+from ctd.distill.methods import Arm
 
 
 def ablated(weights: Weights, terms: Sequence[str]) -> list[Arm]:
-    """An arm for each phase ("1", "2"), term or kind of term, named after what it leaves out of the loss; none for one
-    that has no weight anyway. Raises ValueError as `Weights.without` does.
+    """An arm for each term, named after what it leaves out of the loss; none for a term whose weight is 0 anyway.
+
+    weights: of the full loss.
+    terms: a phase ("1", "2"), a term, or a kind of term, as in `Weights.without`.
+    Raises ValueError as `Weights.without` does.
     """
     names = {term: f"without phase {term}" if term.isdigit() else f"without {term}" for term in terms}
-    left = [Arm(name, "mechanistic", weights.without(term)) for term, name in names.items()]
-    return [arm for arm in left if arm.weights != weights]
+    arms = [Arm(name, "mechanistic", weights.without(term)) for term, name in names.items()]
+    return [arm for arm in arms if arm.weights != weights]
 
 
 def changed(full: Arm, plan: Plan, changes: Sequence[str]) -> list[tuple[Arm, Plan]]:
-    """For each change the arm and the plan that it makes of the full ones; none for one that changes nothing.
+    """The arm and the plan that each change makes of the full ones; none for a change that changes nothing.
 
-    changes: "without TERM" (see `ablated`), "weights X" (all of them times X), "fade X" (see `Arm`),
-    "heads N" and "matching RULE" (see `Plan`). Raises ValueError for another change, or a value out of range.
+    full: the arm with the full loss.
+    plan: its plan.
+    changes: "without TERM" (see `ablated`), "weights X" (all of them times X), "fade X" (anneal_fraction of `Arm`),
+        "heads N" or "matching RULE" (see `Plan`).
+    Raises ValueError for another change, or a value out of range.
     """
-    made = [one for change in changes for one in _changed(full, plan, change)]
-    return [(arm, of) for arm, of in made if (replace(arm, name=full.name), of) != (full, plan)]
+    pairs = [pair for change in changes for pair in _changed(full, plan, change)]
+    return [(arm, its_plan) for arm, its_plan in pairs if (replace(arm, name=full.name), its_plan) != (full, plan)]
 
 
 def _changed(full: Arm, plan: Plan, change: str) -> list[tuple[Arm, Plan]]:
-    way, _, value = change.partition(" ")
-    if way == "without":
+    kind, _, value = change.partition(" ")
+    if kind == "without":
         return [(replace(full, name=arm.name, weights=arm.weights), plan) for arm in ablated(full.weights, [value])]
-    if way == "weights":
+    if kind == "weights":
         factor = _number(change, value)
         return [(replace(full, name=f"weights times {factor:g}", weights=full.weights.times(factor)), plan)]
-    if way == "fade":
-        share = _number(change, value)
-        return [(replace(full, name=f"fading over {share:g}", fade=share), plan)]
-    if way == "heads":
+    if kind == "fade":
+        fraction = _number(change, value)
+        return [(replace(full, name=f"fading over {fraction:g}", anneal_fraction=fraction), plan)]
+    if kind == "heads":
         n = _number(change, value, int)
         return [(replace(full, name=f"{n} heads"), replace(plan, n_heads=n))]
-    if way == "matching":
+    if kind == "matching":
         rule: Any = value
         return [(replace(full, name=f"matched by {rule}"), replace(plan, matching=rule))]
     raise ValueError(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +17,82 @@ import torch
 from ctd import hardware
 from ctd.cache import atomic, cache_dir
 from ctd.data import readers
-from ctd.distill import checkpoint, experiment, train
-from ctd.distill.experiment import Arm, Plan
+from ctd.distill import checkpoint, train
+from ctd.distill.experiment import Experiment, Plan, prepare
+from ctd.distill.methods import Arm
+from ctd.distill.teach import key, train_student
 from ctd.reasoning import teachers
 from ctd.retrieval import encoders
 
 
-def teach(
-    teacher: str,
-    dataset: str,
-    out: Path,
-    arm: Arm,
-    plan: Plan,
-    seed: int = 0,
-    encoder: str = "wordllama",
-    n_clusters: int = 0,
-    live: bool = False,
-    **columns: str,
-) -> dict[str, Any]:
-    """Teach one student; `out` gets weights (bfloat16), tokenizer, loss curve and manifest, which is returned.
+@dataclass(frozen=True)
+class Lesson:
+    """Who teaches, and about what.
 
-    columns: `source`, `text` and `labels` of `datasets.load_as_asked`. live: as in `arms.loss_of`. A killed run goes on
-    where its last checkpoint stands. Raises FileExistsError where `out` is, and what `arms.school` and `arms.taught`
-    raise.
+    teacher: a teacher's name, or the folder or id of a model.
+    dataset: name of the task.
+    source: folder, file or name of your own data; empty for the task's own.
+    text_column: the column with the text.
+    label_column: the column with the labels.
+    encoder: what labels are embedded with.
+    n_clusters: clusters of labels that serve as topics; 0 for the label space's own tree.
+    """
+
+    teacher: str
+    dataset: str = "organism"
+    source: str = ""
+    text_column: str = "text"
+    label_column: str = "labels"
+    encoder: str = "wordllama"
+    n_clusters: int = 0
+
+    def prepare(self, plan: Plan, seed: int = 0, live: bool = False) -> Experiment:
+        """Load the task and the teacher, and let the teacher write (see `ctd.distill.experiment.prepare`)."""
+        task = readers.load_as_asked(self.dataset, self.source, self.text_column, self.label_column)
+        task, index = teachers.with_topics(task, encoders.load(self.encoder), self.n_clusters, seed)
+        return prepare(teachers.load(self.teacher), task, index, plan, seed, live)
+
+
+def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: bool = False) -> dict[str, Any]:
+    """Teach one student. A killed run goes on where its last checkpoint stands.
+
+    out: folder to be made: weights in bfloat16, tokenizer, loss curve and manifest.
+    arm: how the student is taught.
+    seed: draws the traces and their order.
+    live: read the teacher's heads in every step instead of once to disk.
+    Returns the manifest.
+    Raises FileExistsError where `out` exists, and what `prepare` and `train_student` raise.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: a student is not written over, name another folder")
     processes = train.processes()
     with processes.main_process_first():
-        task = readers.load_as_asked(dataset, **columns)
-        task, index = teachers.with_topics(task, encoders.load(encoder), n_clusters, seed)
-        of = experiment.school(teachers.load(teacher), task, index, plan, seed)
-    work = cache_dir("training", f"student-{experiment.key(of, arm, seed)}")
-    student, log = experiment.taught(of, arm, seed, work, live)
-    manifest = {
-        "name": out.name,
-        "teacher": of.language_model.name,
+        experiment = lesson.prepare(plan, seed, live)
+    work = cache_dir("training", f"student-{key(experiment, arm, seed)}")
+    student, log = train_student(experiment, arm, seed, work)
+    manifest = _manifest(out.name, experiment, arm, seed, student, log)
+    if processes.is_main_process:
+        with atomic(out) as scratch:
+            student.to(torch.bfloat16).save_pretrained(scratch)
+            experiment.language_model.tokenizer.save_pretrained(scratch)
+            shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
+            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        (work / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # another run may teach the same student
+    processes.wait_for_everyone()
+    return manifest
+
+
+def _manifest(
+    name: str, experiment: Experiment, arm: Arm, seed: int, student: Any, log: Sequence[dict[str, float]]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "teacher": experiment.language_model.name,
         "arm": asdict(arm),
-        "plan": asdict(plan),
-        "recipe": {"document_tokens": of.teacher.document_tokens},
+        "plan": asdict(experiment.plan),
+        "recipe": {"document_tokens": experiment.teacher.document_tokens},
         "seed": seed,
-        "traces": len(of.passages),
+        "traces": len(experiment.traces),
         "parameters": student.num_parameters(),
         "steps": len(log),
         "tokens": int(sum(row["tokens"] for row in log)),
@@ -64,12 +100,3 @@ def teach(
         "hardware": hardware.describe(student.device),
         "loss": log[-1]["loss"],
     }
-    if processes.is_main_process:
-        with atomic(out) as scratch:
-            student.to(torch.bfloat16).save_pretrained(scratch)
-            of.language_model.tokenizer.save_pretrained(scratch)
-            shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
-            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-        (work / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # another run may teach the same student
-    processes.wait_for_everyone()
-    return manifest

@@ -77,11 +77,11 @@ class Weights:
     """The weight of each term, against a loss of one token; 0 leaves it out. The names end in their phase."""
 
     attention1: float = 1.0
-    write1: float = 1.0
-    interaction1: float = 1.0
+    write1: float = 0.1
+    interaction1: float = 0.1
     loop2: float = 1.0
-    write2: float = 1.0
-    interaction2: float = 1.0
+    write2: float = 0.1
+    interaction2: float = 0.1
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

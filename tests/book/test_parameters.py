@@ -3,7 +3,7 @@
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ctd.book import chapters
+from ctd.book import chapters, runs
 from ctd.book.parameters import cell_source, check_all, parameters_of_model, parse_assignments, read_parameters
 from ctd.data.readers import READERS
 
@@ -240,3 +240,17 @@ def test_what_is_no_assignment_is_refused(parameters, texts):
 def test_a_dataset_is_a_reader():
     known = parameters_of_model(chapters.CoarseHeads)["dataset"]
     assert known.bound == f"one of: {', '.join(READERS)}"
+
+
+def test_a_parameter_by_its_old_name_is_taken_with_a_warning(capsys):
+    parameters = runs.parameters_of(runs.find_notebook("10"))
+    assert parse_assignments(parameters, ["words=[fkl]", "fade=0.5"]) == {
+        "base_losses": ["fkl"],
+        "anneal_fraction": 0.5,
+    }
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: -p words is now -p base_losses; the old name goes with the next version",
+        "warning: -p fade is now -p anneal_fraction; the old name goes with the next version",
+    ]
+    with pytest.raises(ValueError, match="-p anneal_fraction is given twice"):
+        parse_assignments(parameters, ["fade=0.5", "anneal_fraction=0.5"])

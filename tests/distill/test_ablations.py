@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from ctd.distill.ablations import ablated, changed
-from ctd.distill.experiment import Arm, Plan
+from ctd.distill.experiment import Plan
 from ctd.distill.losses import Weights
+from ctd.distill.methods import Arm
 
-FULL = Arm("full", "mechanistic", Weights(1, 0.5, 0.25, 2, 1, 0.5), words="fkl")
+FULL = Arm("full", "mechanistic", Weights(1, 0.5, 0.25, 2, 1, 0.5), base_loss="fkl")
 PLAN = Plan(n_heads=4, matching="depth")
 
 
@@ -28,7 +29,7 @@ def test_an_arm_leaves_out_what_its_name_says_and_there_is_none_for_what_has_no_
         ("without 1", "without phase 1", {"weights": Weights(0, 0, 0, 2, 1, 0.5)}, {}),
         ("without loop2", "without loop2", {"weights": Weights(1, 0.5, 0.25, 0, 1, 0.5)}, {}),
         ("weights 3", "weights times 3", {"weights": Weights(3, 1.5, 0.75, 6, 3, 1.5)}, {}),
-        ("fade 0.5", "fading over 0.5", {"fade": 0.5}, {}),
+        ("fade 0.5", "fading over 0.5", {"anneal_fraction": 0.5}, {}),
         ("heads 8", "8 heads", {}, {"n_heads": 8}),
         ("matching score", "matched by score", {}, {"matching": "score"}),
     ],
@@ -48,7 +49,7 @@ def test_what_changes_nothing_is_no_arm():
         ("weights", "a change of weights needs a number, got 'weights'"),
         ("heads 2.5", "a change of heads needs a whole number, got 'heads 2.5'"),
         ("heads -1", "n_heads must be at least 0, got -1"),
-        ("fade 2", "fade must be between 0 and 1, got 2.0"),
+        ("fade 2", "anneal_fraction must be between 0 and 1, got 2.0"),
         ("weights -1", "weight attention1 must be at least 0, got -1.0"),
         ("matching width", "matching must be depth or score, got 'width'"),
         ("more heads", "a change must be one of without TERM, weights NUMBER, .* got 'more heads'"),

@@ -2,20 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from typing import get_args
 
 import pandas as pd
 import pytest
 import torch
 import transformers
+import typer
 from typer.testing import CliRunner
 
 from ctd import cli
 from ctd.cache import ROOT, cache_dir
 from ctd.cli import app
-from ctd.distill import experiment
+from ctd.distill import methods
 from ctd.reasoning import models, teachers
 
 SHORT = ("--traces", "6", "--steps", "2", "--max-tokens", "200")
@@ -50,7 +51,7 @@ def test_the_folder_is_a_model_and_a_teacher(student):
 
 
 def test_another_student_goes_on_from_it(student, tmp_path):
-    distill("organism", tmp_path / "more", "--student", student, "--teaching", "cot", *SHORT)
+    distill("organism", tmp_path / "more", "--student", student, "--method", "cot", *SHORT)
     more = pd.read_csv(tmp_path / "more" / "loss.csv")
     first = pd.read_csv(student / "loss.csv")
     assert json.loads((tmp_path / "more" / "config.json").read_text())["num_hidden_layers"] == 5
@@ -78,10 +79,10 @@ def test_a_teacher_read_in_every_step_teaches_the_same(student, tmp_path):
         (("--student", "smollm2"), "student 'smollm2' has another tokenizer than its teacher"),
         (("--layers", "9"), "layers must be between 1 and 6"),
         (
-            ("--teaching", "rkl", "--words", "fkl"),
-            "words says what the mechanistic terms are added to, and rkl has none",
+            ("--method", "rkl", "--base-loss", "fkl"),
+            "base_loss is what the mechanistic terms are added to, and rkl has none",
         ),
-        (("--fade", "2"), "fade must be between 0 and 1, got 2.0"),
+        (("--anneal-fraction", "2"), "anneal_fraction must be between 0 and 1, got 2.0"),
         (("--steps", "0"), "n_steps must be at least 1, got 0"),
         (("--dataset", "xmc"), "dataset 'xmc' needs source="),
         (("--heads", "40"), "k must be between 1 and 36"),
@@ -95,10 +96,22 @@ def test_bad_input_is_one_line_and_makes_nothing(words, complaint, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_knows_every_way_of_teaching():
+def test_options_by_their_old_names_are_taken_with_a_warning(tmp_path):
+    words = ("organism", tmp_path / "out", "--teaching", "mechanistic", "--words", "fkl", "--fade", "2", *SHORT)
+    *warnings, error = distill(*words, code=2).strip().splitlines()
+    assert error == "error: anneal_fraction must be between 0 and 1, got 2.0"
+    assert [line.partition(";")[0] for line in warnings] == [
+        "warning: --teaching is now --method", "warning: --words is now --base-loss",
+        "warning: --fade is now --anneal-fraction",
+    ]  # fmt: skip
+    assert "--teaching" not in distill("--help")
+
+
+def test_the_commands_help_names_every_method():
     """It writes them out itself, so that `--help` needs no torch."""
-    assert get_args(cli.Teaching) == get_args(experiment.Teaching)
-    assert get_args(cli.Words) == get_args(experiment.Words)
+    options = {parameter.name: parameter for parameter in typer.main.get_command(cli.app).commands["distill"].params}
+    for name, known in (("method", methods.METHODS), ("base_loss", methods.base_losses())):
+        assert re.findall(r"\b(answer|cot|fkl|rkl|mechanistic)\b", options[name].help) == list(known)
 
 
 def test_a_folder_that_is_there_is_left_alone(student):

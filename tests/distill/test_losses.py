@@ -154,8 +154,8 @@ class TestMechanistic:
         assert added(none) == pytest.approx(0, abs=1e-6)
         parts = [added(replace(none, **{name: 1.0})) for name in none.__dataclass_fields__]
         assert min(parts) > 1e-5
-        assert added(Weights()) == pytest.approx(sum(parts), rel=1e-4)
-        assert added(Weights().without("1")) == pytest.approx(sum(parts[3:]), rel=1e-4)
+        assert added(Weights(1, 1, 1, 1, 1, 1)) == pytest.approx(sum(parts), rel=1e-4)
+        assert added(Weights(1, 1, 1, 1, 1, 1).without("1")) == pytest.approx(sum(parts[3:]), rel=1e-4)
 
     def test_terms_fade_over_their_part_of_the_training(self):
         teacher, student = made("llama"), stranger().train()

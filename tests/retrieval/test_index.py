@@ -112,7 +112,7 @@ def test_bm25_is_the_library_own_ranking(labels):
 
 
 def test_students_do_not_import_bm25_which_may_set_memory_aside_for_jax():
-    asked = "import sys, ctd.distill.experiment; print('bm25s' in sys.modules)"
+    asked = "import sys, ctd.distill.pool; print('bm25s' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
     assert told == "False\n"
 

@@ -1,0 +1,142 @@
+"""Ways to teach a student: what it learns from, what it minimises, and how it answers.
+
+Notes: all arms of an experiment begin with the same student and see the same traces, in the order of the seed, for the
+same number of steps. They differ in their method alone. A new method is a function that makes its loss and a line in
+`METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctd.distill import losses, students, train
+from ctd.distill.experiment import Experiment
+from ctd.distill.losses import Weights
+from ctd.reasoning import architecture, predict
+from ctd.reasoning.traces import ANSWER, OPEN
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One group of students of an experiment: a method with its settings.
+
+    name: what tables call it.
+    method: a name in `METHODS`.
+    weights: weights of the mechanistic terms.
+    anneal_fraction: fraction of the steps over which these weights fall to zero; 0 for never.
+    step_multiplier: how many times the plan's steps this arm takes.
+    base_loss: the method whose loss the mechanistic terms are added to.
+    Raises ValueError for an unknown method, a number out of range, or a base loss without mechanistic terms.
+    """
+
+    name: str
+    method: str
+    weights: Weights = field(default_factory=Weights)
+    anneal_fraction: float = 0.0
+    step_multiplier: float = 1.0
+    base_loss: str = "cot"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if not 0 <= self.anneal_fraction <= 1:
+            raise ValueError(f"anneal_fraction must be between 0 and 1, got {self.anneal_fraction}")
+        if not self.step_multiplier > 0:
+            raise ValueError(f"step_multiplier must be above 0, got {self.step_multiplier}")
+        if self.base_loss not in base_losses():
+            raise ValueError(f"base_loss must be one of {', '.join(base_losses())}, got {self.base_loss!r}")
+        if self.base_loss != "cot" and not METHODS[self.method].reads_heads:
+            raise ValueError(
+                f"base_loss is what the mechanistic terms are added to, and {self.method} has none: leave it out, or "
+                "use method mechanistic"
+            )
+
+
+def trace_examples(experiment: Experiment) -> list[train.Example]:
+    """Every trace: the prompt is read, the reasoning and the answer are learned."""
+    end = [experiment.language_model.tokenizer.eos_token_id]
+    return [train.Example([*trace.ids, *end], trace.cot.start + 1) for trace in experiment.annotated_traces]
+
+
+def answer_examples(experiment: Experiment) -> list[train.Example]:
+    """Every trace without its reasoning: the prompt is read, the answer is learned."""
+    tokenizer: Any = experiment.language_model.tokenizer
+    learned = []
+    for annotated, trace in zip(experiment.annotated_traces, experiment.traces, strict=True):
+        text = tokenizer.decode(annotated.ids)
+        prompt = text[: text.index(OPEN)] + ANSWER
+        answer = "".join(f"- {label}\n" for label in trace.answer)
+        n_prompt = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        ids = tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
+        learned.append(train.Example([*ids, tokenizer.eos_token_id], n_prompt))
+    return learned
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to teach a student.
+
+    loss: makes the loss of one student from the experiment, the arm and the student's model.
+    examples: what the student learns from.
+    mode: how the student is asked about the test documents (see `ctd.reasoning.predict`).
+    reads_heads: whether the loss compares heads, and so depends on anchors, comparisons and the arm's weights.
+    """
+
+    loss: Callable[[Experiment, Arm, Any], train.Loss]
+    examples: Callable[[Experiment], list[train.Example]] = trace_examples
+    mode: predict.Mode = "trace"
+    reads_heads: bool = False
+
+
+def cross_entropy(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+    """Cross-entropy of the text."""
+    return train.token_loss
+
+
+def forward_kl(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+    """KL(teacher || student) over the next token."""
+    return losses.TokenDistillation(experiment.language_model.model, "fkl")
+
+
+def reverse_kl(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+    """KL(student || teacher) over the next token."""
+    return losses.TokenDistillation(experiment.language_model.model, "rkl")
+
+
+def mechanistic(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+    """The base loss, and what the teacher's heads of both phases compute."""
+    teacher_heads = experiment.teacher_heads
+    if experiment.plan.matching == "score":
+        rankings = experiment.rankings(student)
+        student_heads = {phase: rankings[phase][: len(chosen)] for phase, chosen in teacher_heads.items()}
+    else:
+        model = experiment.language_model.model
+        student_heads = {phase: students.by_depth(model, student, chosen) for phase, chosen in teacher_heads.items()}
+    return losses.Mechanistic(
+        experiment.annotated_traces,
+        experiment.teacher_signals,
+        student_heads,
+        arm.weights,
+        architecture.shape(student).width,
+        arm.anneal_fraction,
+        METHODS[arm.base_loss].loss(experiment, arm, student),
+    )
+
+
+METHODS = {
+    "answer": Method(cross_entropy, answer_examples, mode="answer"),
+    "cot": Method(cross_entropy),
+    "fkl": Method(forward_kl),
+    "rkl": Method(reverse_kl),
+    "mechanistic": Method(mechanistic, reads_heads=True),
+}
+
+
+def base_losses() -> list[str]:
+    """The methods whose loss the mechanistic terms can be added to: those that learn whole traces."""
+    return [name for name, one in METHODS.items() if one.examples is trace_examples and not one.reads_heads]
+
+
+STANDARD = tuple(Arm(name, name) for name, method in METHODS.items() if not method.reads_heads)

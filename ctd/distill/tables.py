@@ -1,0 +1,94 @@
+"""Tables over the students of an experiment: means, gains over a baseline, learning curves, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from ctd import stats
+from ctd.distill.measures import MEASURES, Outcome
+
+
+def by_document(outcomes: Sequence[Outcome], measure: str) -> dict[str, Float[np.ndarray, " n"]]:
+    """A measure of each document, mean over seeds, by arm."""
+    arms = dict.fromkeys(outcome.arm for outcome in outcomes)
+    return {
+        arm: np.mean([outcome.values[measure] for outcome in outcomes if outcome.arm == arm], axis=0) for arm in arms
+    }
+
+
+def table(outcomes: Sequence[Outcome], seed: int = 0) -> pd.DataFrame:
+    """Every measure of every arm.
+
+    seed: draws the bootstrap's samples.
+    Returns columns arm and measure; value, the mean over documents and seeds; low and high, its interval over
+    documents; sd, the standard deviation from seed to seed of the mean over documents.
+    """
+    rows = []
+    for measure in MEASURES:
+        for arm, values in by_document(outcomes, measure).items():
+            means = [outcome.values[measure].mean() for outcome in outcomes if outcome.arm == arm]
+            sd = float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+            rows.append((arm, measure, *stats.bootstrap_mean(values, seed=seed).scalar, sd))
+    return pd.DataFrame(rows, columns=["arm", "measure", "value", "low", "high", "sd"])
+
+
+def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact_match", seed: int = 0) -> pd.DataFrame:
+    """Each arm less the baseline, paired over documents.
+
+    Another draw of documents and another order of training are two questions, so there are two intervals.
+    baseline: name of the arm that the others are held against.
+    measure: one of `MEASURES`.
+    seed: draws the bootstrap's samples.
+    Returns the columns of `stats.compared` (value, low, high: over documents; Holm's correction over the rows);
+    seeds, the number of seeds with which the arm is above the baseline; seed_low and seed_high, Student's interval for
+    the mean over seeds.
+    Raises ValueError for an unknown baseline.
+    """
+    values = by_document(outcomes, measure)
+    if baseline not in values:
+        raise ValueError(f"baseline must be one of {', '.join(values)}, got {baseline!r}")
+    differences = {arm: scores - values[baseline] for arm, scores in values.items() if arm != baseline}
+    compared = stats.compared(differences, seed)
+    means = {(outcome.arm, outcome.seed): outcome.values[measure].mean() for outcome in outcomes}
+    by_seed = {
+        arm: np.array([mean - means[baseline, number] for (name, number), mean in means.items() if name == arm])
+        for arm in compared["name"]
+    }
+    low, high = np.array([stats.t_interval(by_seed[arm]).scalar[1:] for arm in compared["name"]]).T
+    above = [int((by_seed[arm] > 0).sum()) for arm in compared["name"]]
+    return compared.assign(seeds=above, seed_low=low, seed_high=high)
+
+
+def learning_curve(recorded: pd.DataFrame) -> pd.DataFrame:
+    """nDCG@5 over numbers of traces, as chapter 10 recorded it.
+
+    recorded: rows of `published_runs.table`.
+    Returns columns traces, arm, value, low and high. The gain of an arm over another is one of the arms, named
+    "arm - other".
+    """
+    traces = recorded["metric"].str.extract(r"^(?:gain in )?nDCG with (\d+) traces$", expand=False)
+    rows = recorded.assign(traces=pd.to_numeric(traces), arm=recorded["of"])
+    return rows.dropna(subset="traces").astype({"traces": int})
+
+
+def final_loss(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The loss at the end of training, its terms included (nats a token), by arm, mean over seeds."""
+    arms = dict.fromkeys(outcome.arm for outcome in outcomes)
+    return {arm: float(np.mean([outcome.loss for outcome in outcomes if outcome.arm == arm])) for arm in arms}
+
+
+def costs(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """What each arm took, mean over seeds: steps, tokens, seconds of training, of a step (median) and of an answer."""
+    rows = [
+        {
+            "arm": outcome.arm, "steps": outcome.steps, "tokens": outcome.tokens, "training s": outcome.seconds,
+            "step s": outcome.step_seconds, "answer s": outcome.answer_seconds,
+        }
+        for outcome in outcomes
+    ]  # fmt: skip
+    means = pd.DataFrame(rows).groupby("arm", sort=False).mean().reset_index()
+    return means.round({"steps": 0, "tokens": 0}).astype({"steps": int, "tokens": int})

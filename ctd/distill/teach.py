@@ -1,0 +1,177 @@
+"""One student: trained as an arm says, asked about the test documents, measured, and kept in the cache.
+
+Notes: a student is kept under a key of all that it depends on, the code that trains it included, so that chapters share
+students and a killed run goes on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctd import hardware
+from ctd.cache import atomic, once
+from ctd.distill import checkpoint, measures, signals, students, train
+from ctd.distill.experiment import Experiment
+from ctd.distill.methods import METHODS, Arm
+from ctd.keys import Maker
+from ctd.reasoning import predict
+from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.rank_answers import Prediction
+
+OUTCOME = "outcome.json"
+NO_HEADS = {"n_heads": 0, "matching": "depth", "topic_depth": 0, "n_topics": 1}  # of a plan, where none are read
+STUDENTS = Maker(
+    "students",
+    "ctd.distill.teach",
+    (
+        "teacher", "label_space", "index", "test_documents", "gold", "teacher_answers", "traces", "student", "examples",
+        "annotated_traces", "plan", "arm", "method_source", "seed",
+    ),
+)  # fmt: skip
+
+
+def key(experiment: Experiment, arm: Arm, seed: int) -> str:
+    """The key of a student: a digest of all that it and its answers depend on."""
+    method, settings = METHODS[arm.method], asdict(arm)
+    del settings["name"]
+    if not method.reads_heads:
+        del settings["weights"], settings["anneal_fraction"]
+    return STUDENTS.key(
+        **experiment.fingerprints,
+        examples=_examples_fingerprint(experiment, arm),
+        annotated_traces=experiment.annotated_fingerprint if method.reads_heads else None,
+        plan=asdict(experiment.plan) | ({} if method.reads_heads else NO_HEADS),
+        arm=settings,
+        method_source=[_source_outside(part) for part in (method.loss, method.examples)],
+        seed=seed,
+    )
+
+
+def _examples_fingerprint(experiment: Experiment, arm: Arm) -> str:
+    """What an arm learns from, by content; computed once an experiment for all arms that learn from the same."""
+    known, examples = experiment.example_fingerprints, METHODS[arm.method].examples
+    name = f"{examples.__module__}.{examples.__qualname__}"
+    if name not in known:
+        known[name] = signals.content(examples(experiment))
+    return known[name]
+
+
+def _source_outside(function: Any) -> str:
+    """The source of a function that is not part of ctd, whose code the key would not see otherwise."""
+    return "" if function.__module__.startswith("ctd.") else inspect.getsource(function)
+
+
+def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tuple[Any, list[dict[str, float]]]:
+    """Train a student as an arm says.
+
+    home: folder that gets the log and the checkpoint.
+    Returns the student and the log.
+    """
+    student = _untrained(experiment, seed)
+    method, n_steps = METHODS[arm.method], round(experiment.plan.n_steps * arm.step_multiplier)
+    examples = method.examples(experiment)
+    log = train.train(
+        student,
+        examples,
+        _settings(experiment, examples, n_steps, seed),
+        home,
+        loss=method.loss(experiment, arm, student),
+        n_steps=n_steps,
+        desc=f"{arm.name}, seed {seed}",
+    )
+    return student, log
+
+
+def _untrained(experiment: Experiment, seed: int) -> Any:
+    """The student before it is taught, on the device of its teacher."""
+    plan, teacher = experiment.plan, experiment.language_model.model
+    if plan.student:
+        return students.load(plan.student, experiment.language_model.tokenizer)
+    if plan.student_heads:
+        return students.narrower(teacher, plan.layers, plan.student_heads, seed).to(teacher.device)
+    return students.shallower(teacher, plan.layers).to(teacher.device)
+
+
+def _settings(experiment: Experiment, examples: Sequence[train.Example], n_steps: int, seed: int) -> train.Settings:
+    settings = train.Settings(
+        batch_tokens=experiment.plan.batch_tokens,
+        learning_rate=experiment.plan.learning_rate,
+        decay=0.5,
+        weight_decay=0.05,
+        seed=seed,
+        save_every=100,
+        mixed=experiment.mixed,
+    )
+    epoch = len(train.batches(examples, settings))
+    return replace(settings, epochs=-(-n_steps // epoch))
+
+
+def teach(experiment: Experiment, arm: Arm, seed: int, folder: Path) -> None:
+    """Train one student and let it answer, where that was not done before.
+
+    folder: gets a folder of the student's own with its weights and its outcome.
+    """
+    home = folder / key(experiment, arm, seed)
+    with once(home / OUTCOME) as missing:
+        if missing:
+            student, log = train_student(experiment, arm, seed, home)
+            outcome = _outcome(experiment, arm, seed, student, log, home.name)
+            student.bfloat16().save_pretrained(home)
+            (home / checkpoint.CHECKPOINT).unlink()
+            with atomic(home / OUTCOME) as scratch:
+                scratch.write_text(json.dumps(outcome))
+
+
+def _outcome(
+    experiment: Experiment, arm: Arm, seed: int, student: Any, log: Sequence[dict[str, float]], name: str
+) -> dict[str, Any]:
+    """What a trained student answers, what that is worth, and what it took."""
+    began = time.perf_counter()
+    answers = _answers(experiment, arm, student, f"{arm.name}, seed {seed}, answers", name)
+    values = measures.of_answers(answers, experiment.gold)
+    values["token_probability"] = measures.token_probability(student, experiment.teacher_examples, experiment.mixed)
+    return {
+        "arm": asdict(arm),
+        "seed": seed,
+        "plan": asdict(experiment.plan),
+        "hardware": hardware.describe(student.device),
+        "values": {measure: scores.tolist() for measure, scores in values.items()},
+        "answers": [list(answer.ranking) for answer in answers],
+        "cots": [answer.trace.cot for answer in answers],
+        "steps": len(log),
+        "tokens": int(sum(row["tokens"] for row in log)),
+        "seconds": sum(row["seconds"] for row in log),
+        "step_seconds": float(
+            np.median([row["seconds"] / row["tokens"] for row in log]) * experiment.plan.batch_tokens
+        ),
+        "answer_seconds": (time.perf_counter() - began) / len(answers),
+        "loss": float(np.mean([row["loss"] for row in log[-10:]])),
+    }
+
+
+def _answers(experiment: Experiment, arm: Arm, student: Any, desc: str, name: str) -> list[Prediction]:
+    model = LanguageModel(arm.name, student, experiment.language_model.tokenizer, name)
+    return predict.reason(
+        replace(experiment.teacher, language_model=model),
+        experiment.test_documents,
+        experiment.index,
+        mode=METHODS[arm.method].mode,
+        max_tokens=experiment.plan.max_tokens,
+        desc=desc,
+    )
+
+
+def read(home: Path, arm: str, seed: int) -> measures.Outcome:
+    """The outcome of a student that `teach` kept."""
+    stored = json.loads((home / OUTCOME).read_text())
+    names = ("answers", "cots", "steps", "tokens", "seconds", "step_seconds", "answer_seconds", "loss")
+    values = {measure: np.array(scores) for measure, scores in stored["values"].items()}
+    return measures.Outcome(arm, seed, values, **{name: stored[name] for name in names})

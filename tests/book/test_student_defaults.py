@@ -1,0 +1,50 @@
+"""A default stands once: settings of students mean the same in code, on the command line and in the notebooks."""
+
+from dataclasses import astuple, fields
+
+import pytest
+import typer
+
+from ctd import cli
+from ctd.book.runs import find_notebook, parameters_of
+from ctd.distill.experiment import Plan
+from ctd.distill.losses import Weights
+from ctd.distill.methods import Arm
+
+OPTIONS = {"n_traces": "traces", "n_steps": "steps", "n_heads": "heads"}  # of the command line, where named otherwise
+CHAPTERS = ("09", "10", "11", "12")
+
+
+def command():
+    options = typer.main.get_command(cli.app).commands["distill"].params
+    return {option.name: option.default for option in options}
+
+
+def plan():
+    return {field.name: field.default for field in fields(Plan)}
+
+
+def test_the_command_line_has_the_defaults_of_a_plan_and_of_an_arm():
+    given, arm = command(), Arm("", "mechanistic")
+    named = {name: given[OPTIONS.get(name, name)] for name in plan() if OPTIONS.get(name, name) in given}
+    assert len(named) == 11
+    assert named == {name: plan()[name] for name in named}
+    assert tuple(given["weights"]) == astuple(Weights()) == astuple(arm.weights)
+    assert (given["base_loss"], given["anneal_fraction"]) == (arm.base_loss, arm.anneal_fraction)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_notebooks_have_the_defaults_of_a_plan_and_of_the_command_line(chapter):
+    cell = {name: parameter.default for name, parameter in parameters_of(find_notebook(chapter)).items()}
+    if chapter == "10":
+        cell["n_traces"] = cell["n_traces"][0]
+        assert (cell["base_losses"], cell["anneal_fraction"]) == ([command()["base_loss"]], 0.0)
+    shared = {name: value for name, value in cell.items() if name in plan()}
+    assert len(shared) >= 7
+    assert shared == {name: plan()[name] for name in shared}
+    if "weights" in cell:
+        assert tuple(cell["weights"]) == astuple(Weights())
+    given = command()
+    for name, option in {"dataset": "dataset", "encoder": "encoder", "n_clusters": "clusters"}.items():
+        if name in cell:
+            assert cell[name] == given[option]

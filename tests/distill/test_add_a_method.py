@@ -1,0 +1,49 @@
+"""A method of your own: one function that makes its loss, and one line in `METHODS`."""
+
+from typing import Any
+
+import pytest
+
+from ctd.distill import losses, measures, methods, pool, tables, teach, train
+from ctd.distill.experiment import Experiment
+from ctd.distill.methods import METHODS, Arm, Method
+
+
+def jensen_shannon(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+    """Generalised Jensen-Shannon divergence from the teacher's distribution over the next token."""
+    return losses.TokenDistillation(experiment.language_model.model, "jsd", beta=0.5)
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setitem(METHODS, "jsd", Method(jensen_shannon))
+
+
+def test_a_new_method_is_taught_measured_and_compared_like_the_others(registered, experiment, tmp_path):
+    arms = [Arm("cot", "cot"), Arm("jsd", "jsd")]
+    outcomes = pool.run(experiment, arms, [0], tmp_path, workers=1)
+    table = tables.table(outcomes).set_index(["arm", "measure"])
+    assert set(table.index) == {(arm.name, measure) for arm in arms for measure in measures.MEASURES}
+    assert outcomes[0].loss != outcomes[1].loss
+    assert list(tables.gains(outcomes, "cot", "token_probability")["name"]) == ["jsd"]
+
+
+def test_the_mechanistic_terms_can_be_added_to_it(registered, experiment):
+    assert "jsd" in methods.base_losses()
+    loss = METHODS["mechanistic"].loss(experiment, Arm("both", "mechanistic", base_loss="jsd"), student(experiment))
+    assert (loss.words.divergence, loss.words.beta) == ("jsd", 0.5)
+
+
+def student(experiment):
+    return teach._untrained(experiment, 0)
+
+
+def test_its_code_is_in_the_key_of_its_students(registered, experiment, monkeypatch):
+    arm = Arm("jsd", "jsd")
+    before = teach.key(experiment, arm, 0)
+
+    def jensen_shannon(experiment, arm, student):
+        return losses.TokenDistillation(experiment.language_model.model, "jsd", beta=0.25)
+
+    monkeypatch.setitem(METHODS, "jsd", Method(jensen_shannon))
+    assert teach.key(experiment, arm, 0) != before

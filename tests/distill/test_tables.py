@@ -1,0 +1,60 @@
+"""Tables over students, against hand counts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from ctd.distill import tables
+from ctd.distill.measures import Outcome
+
+
+def outcome(arm, seed, exact, tokens=10.0):
+    values = {
+        "exact_match": np.array(exact, float),
+        "ndcg@5": np.array(exact) / 2,
+        "shortlist_recall": np.ones(len(exact)),
+    }
+    values["token_probability"] = np.full(len(exact), 0.5)
+    values["tokens"] = np.full(len(exact), tokens)
+    return Outcome(arm, seed, values, [], [], 5, 100, 2.0 + seed, 0.4, 0.1, 1.0 + seed)
+
+
+OUTCOMES = [
+    outcome("cot", 0, [0, 0, 1, 0]),
+    outcome("cot", 1, [0, 1, 0, 0]),
+    outcome("other", 0, [1, 0, 1, 1], 20.0),
+    outcome("other", 1, [0, 1, 0, 0], 20.0),
+]
+
+
+class TestTables:
+    def test_means_over_seeds_and_documents(self):
+        table = tables.table(OUTCOMES).set_index(["arm", "measure"])
+        assert table.loc[("cot", "exact_match"), "value"] == 0.25
+        assert table.loc[("other", "exact_match"), "value"] == 0.5
+        assert table.loc[("other", "exact_match"), "sd"] == pytest.approx(np.std([0.75, 0.25], ddof=1))
+        assert table.loc[("other", "tokens"), "value"] == 20
+
+    def test_gains_are_paired_over_documents_and_counted_over_seeds(self):
+        (row,) = tables.gains(OUTCOMES, "cot").to_dict("records")
+        assert (row["name"], row["value"], row["seeds"]) == ("other", 0.25, 1)
+        over = scipy_stats.ttest_1samp([0.5, 0.0], 0).confidence_interval()
+        assert (row["seed_low"], row["seed_high"]) == pytest.approx((over.low, over.high))
+        (alone,) = tables.gains([one for one in OUTCOMES if one.seed == 0], "cot").to_dict("records")
+        assert np.isnan([alone["seed_low"], alone["seed_high"]]).all()
+        with pytest.raises(ValueError, match="baseline must be one of cot, other, got 'none'"):
+            tables.gains(OUTCOMES, "none")
+
+    def test_the_learning_curve_of_a_run_that_is_kept(self):
+        rows = [("nDCG with 64 traces", "cot", 0.2), ("nDCG with 1024 traces", "cot, x", 0.3), ("nDCG", "cot", 0.1)]
+        rows += [("gain in nDCG with 64 traces", "a - cot", 0.4)]
+        found = pd.DataFrame(rows, columns=["metric", "of", "value"]).assign(low=0.0, high=1.0)
+        curve = tables.learning_curve(found)[["traces", "arm", "value"]].to_numpy().tolist()
+        assert curve == [[64, "cot", 0.2], [1024, "cot, x", 0.3], [64, "a - cot", 0.4]]
+        assert tables.learning_curve(found[2:3]).empty
+
+    def test_costs(self):
+        costs = tables.costs(OUTCOMES).set_index("arm")
+        assert costs.loc["cot", "training s"] == 2.5
+        assert tables.final_loss(OUTCOMES) == {"cot": 1.5, "other": 1.5}
