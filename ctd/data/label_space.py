@@ -37,10 +37,11 @@ class Neighbours(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LabelSpace:
-    """Labels with ids and texts, and where the data has them a tree and exclusion notes.
+    """Labels with ids and texts and, where the data has them, a tree and exclusion notes.
 
     name: how messages call it, such as "mesh".
-    ids, texts: one string a node, labels first; ids are unique.
+    ids: a unique string for each node, labels first.
+    texts: a text for each node.
     n_labels: how many of the nodes may be chosen; `len(space)`.
     parents: parent node of each node, -1 for a root; None without a tree.
     exclusions: [labels, labels]; 1 (Excludes1) or 2 (Excludes2) where the row's notes name the column.
@@ -97,8 +98,8 @@ class LabelSpace:
     @cached_property
     def family(self) -> Int[np.ndarray, " labels"]:
         """The node that stands for each label's family: its parent, or the label itself where it has none."""
-        own = np.arange(len(self), dtype=np.int32)
-        return own if self.parents is None else np.where(self.parents[own] < 0, own, self.parents[own])
+        labels = np.arange(len(self), dtype=np.int32)
+        return labels if self.parents is None else np.where(self.parents[labels] < 0, labels, self.parents[labels])
 
     @cached_property
     def _children(self) -> tuple[Int[np.ndarray, " nodes"], Int[np.ndarray, " starts"]]:
@@ -126,17 +127,17 @@ class LabelSpace:
         return order[starts[node] : starts[node + 1]]
 
     def descend(self, node: int) -> Int[np.ndarray, " labels"]:
-        """All labels below `node` (itself left out), sorted."""
+        """All labels below `node` (without itself), sorted."""
         self._tree()
-        found, frontier = [], self.children(node)
+        levels, frontier = [np.empty(0, np.int32)], self.children(node)
         while len(frontier):
-            found.append(frontier)
+            levels.append(frontier)
             frontier = np.concatenate([self.children(child) for child in frontier])
-        below = np.concatenate(found) if found else np.empty(0, np.int32)
+        below = np.concatenate(levels)
         return np.sort(below[below < len(self)])
 
     def siblings(self, label: int) -> Int[np.ndarray, " labels"]:
-        """The labels that share a parent with `label`, itself left out. A root has none."""
+        """The labels that share a parent with `label` (without itself). A root has none."""
         parent = self._tree()[self.check([label])[0]]
         if parent < 0:
             return np.empty(0, np.int32)
@@ -144,7 +145,11 @@ class LabelSpace:
         return family[(family != label) & (family < len(self))]
 
     def ancestor(self, nodes: Int[np.ndarray, " nodes"], depth: int) -> Int[np.ndarray, " nodes"]:
-        """The ancestor of each node at `depth` (0 is a root); a node that is shallower stands for itself."""
+        """The ancestor of each node at a depth; a node that is shallower stands for itself.
+
+        nodes: node numbers.
+        depth: level of the tree, 0 for the roots.
+        """
         parents, climb = self._tree(), np.asarray(nodes, np.int32).copy()
         while (deep := self.depth[climb] > depth).any():
             climb[deep] = parents[climb[deep]]
@@ -153,7 +158,8 @@ class LabelSpace:
     def anchors(self, labels: Iterable[int], depth: int) -> Int[np.ndarray, " anchors"]:
         """c(x): the coarse topics of a document, most frequent first (our definition; method in the book).
 
-        labels: its gold labels. depth: level of the tree that counts as coarse, 0 for the roots.
+        labels: its gold labels.
+        depth: level of the tree that counts as coarse, 0 for the roots.
         Raises ValueError without a tree, or for a depth below 0 or deeper than the tree.
         """
         deepest = int(self.depth.max())
@@ -167,12 +173,15 @@ class LabelSpace:
     ) -> Int[np.ndarray, " found"]:
         """N(x): up to m plausible but wrong labels, best first (idea: arXiv:2606.06840; form: our definition).
 
-        Candidates are each gold label's exclusion notes and family: siblings and, where they may be chosen, its
-        parent and its children (`Calcium` beside `Calcium/metabolism`). Without tree and notes they are the
-        index's neighbours of the gold labels. Gold labels are removed.
+        Candidates are the labels that a gold label's exclusion notes name, and its family: its siblings and, where they
+        may be chosen, its parent and its children (`Calcium` beside `Calcium/metabolism`). Without tree and notes they
+        are the index's neighbours of the gold labels. Gold labels are removed.
 
-        labels: the gold labels. m: how many at most. query: the document's text; with it (and `index`) the
-        candidates are ranked by their cosine to the document, else exclusion notes come first, then family.
+        labels: the gold labels.
+        m: how many near misses at most.
+        query: the document's text; with it candidates are ranked by their cosine to the document. Without it exclusion
+            notes come first, then the family.
+        index: a LabelIndex of this label space.
         Raises ValueError for m < 1, a query without an index, or neither tree, notes nor index.
         """
         gold = self.check(labels)
@@ -180,32 +189,40 @@ class LabelSpace:
             raise ValueError(f"m must be at least 1, got {m}")
         if query is not None and index is None:
             raise ValueError("ranking near misses by a query needs index=, a LabelIndex of this label space")
+        if self.parents is None and self.exclusions is None and index is not None:
+            _, neighbours = index.search([self.texts[label] for label in gold], min(m + len(gold), len(self)))
+            candidates = neighbours.T.ravel().tolist()
+        else:
+            candidates = self._named_or_related(gold)
+        right = set(gold.tolist())
+        wrong = np.array([label for label in dict.fromkeys(candidates) if label >= 0 and label not in right], np.int32)
+        if query is not None and index is not None and len(wrong):
+            cosine = index.vectors(wrong) @ index.embed([query])[0]
+            wrong = wrong[np.argsort(-cosine, kind="stable")]
+        return wrong[:m]
+
+    def _named_or_related(self, gold: Int[np.ndarray, " labels"]) -> list[int]:
+        """The labels that exclusion notes name, then the families; raises ValueError without notes and tree."""
         candidates: list[int] = []
-        if self.exclusions is not None:
+        if self.exclusions is None:
+            self._tree()
+        else:
             candidates += [int(label) for row in gold for label in self.exclusions[row].indices]
         if self.parents is not None:
             for label in gold:
-                parent = self.parents[label]
-                family = [self.siblings(label), np.array([parent]), self.children(label)]
-                candidates += [int(n) for n in np.concatenate(family) if 0 <= n < len(self)]
-        elif self.exclusions is None:
-            if index is None:
-                self._tree()
-            else:
-                _, found = index.search([self.texts[label] for label in gold], min(m + len(gold), len(self)))
-                candidates += found.T.ravel().tolist()
-        barred = set(gold.tolist())
-        unique = np.array([c for c in dict.fromkeys(candidates) if c not in barred and c >= 0], np.int32)
-        if query is not None and index is not None and len(unique):
-            cosine = index.vectors(unique) @ index.embed([query])[0]
-            unique = unique[np.argsort(-cosine, kind="stable")]
-        return unique[:m]
+                family = [self.siblings(label), self.parents[[label]], self.children(label)]
+                candidates += [int(node) for node in np.concatenate(family) if 0 <= node < len(self)]
+        return candidates
 
     def with_clusters(self, vectors: Float[np.ndarray, "roots dim"], n_clusters: int, seed: int = 0) -> LabelSpace:
         """The same labels under a new top level: spherical k-means clusters of the roots (our definition).
 
-        vectors: unit-norm embeddings of the roots, in node order. A cluster is named by its three most central
-        members. Raises ValueError when n_clusters is not between 1 and the number of roots.
+        A cluster is named by its three most central members.
+
+        vectors: unit-norm embeddings of the roots, in node order.
+        n_clusters: how many.
+        seed: of the k-means.
+        Raises ValueError when n_clusters is not between 1 and the number of roots.
         """
         parents = np.full(len(self.ids), -1, np.int32) if self.parents is None else self.parents
         roots = np.flatnonzero(parents < 0)
@@ -214,29 +231,24 @@ class LabelSpace:
                 f"n_clusters must be between 1 and {len(roots)} (roots of '{self.name}', one vector each), "
                 f"got {n_clusters} clusters and {len(vectors)} vectors"
             )
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        kmeans = faiss.Kmeans(
-            vectors.shape[1], n_clusters, niter=20, seed=seed, spherical=True, min_points_per_centroid=1
-        )
-        kmeans.train(vectors)
-        cosine, cluster = kmeans.index.search(vectors, 1)
-        order = np.lexsort((-cosine[:, 0], cluster[:, 0]))
-        names = []
-        for c in range(n_clusters):
-            members = order[cluster[order, 0] == c][:3]
-            names.append(" · ".join(self.texts[roots[row]] for row in members) or f"empty cluster {c}")
+        cluster, central = _clusters(vectors, n_clusters, seed)
+        names = [" · ".join(self.texts[roots[row]] for row in members[:3]) for members in central]
         grafted = np.concatenate([parents, np.full(n_clusters, -1)]).astype(np.int32)
-        grafted[roots] = cluster[:, 0] + len(self.ids)
+        grafted[roots] = cluster + len(self.ids)
         return replace(
             self,
-            ids=self.ids + [f"cluster-{c}" for c in range(n_clusters)],
-            texts=self.texts + names,
+            ids=self.ids + [f"cluster-{number}" for number in range(n_clusters)],
+            texts=self.texts + [name or f"empty cluster {number}" for number, name in enumerate(names)],
             parents=grafted,
         )
 
     def subset(self, labels: Iterable[int], name: str) -> LabelSpace:
-        """The label space of some labels, sorted, with the nodes above them (a label not kept becomes inner).
+        """The label space of some labels, sorted, with the nodes above them.
 
+        A label above a kept one becomes an inner node where it is not kept itself.
+
+        labels: those to keep.
+        name: of the new label space.
         Raises ValueError for a label outside 0 .. len(space) - 1, or none at all.
         """
         kept = np.unique(self.check(labels))
@@ -263,12 +275,9 @@ class LabelSpace:
         if self.parents is not None:
             columns["parent"] = pa.array(self.parents, pa.int32())
         if self.exclusions is not None:
-            tail = np.full(len(self.ids) - len(self), self.exclusions.nnz)
-            offsets = pa.array(np.concatenate([self.exclusions.indptr, tail]), pa.int32())
-            for column, values in (
-                ("excludes", self.exclusions.indices),
-                ("exclude_kind", self.exclusions.data),
-            ):
+            inner_nodes = np.full(len(self.ids) - len(self), self.exclusions.nnz)
+            offsets = pa.array(np.concatenate([self.exclusions.indptr, inner_nodes]), pa.int32())
+            for column, values in (("excludes", self.exclusions.indices), ("exclude_kind", self.exclusions.data)):
                 columns[column] = pa.ListArray.from_arrays(offsets, pa.array(values, pa.int32()))
         note = {"ctd": json.dumps({"name": self.name, "n_labels": self.n_labels})}
         with atomic(path) as scratch:
@@ -286,8 +295,8 @@ class LabelSpace:
         if "excludes" in columns:
             n = note["n_labels"]
             indptr = columns["excludes"].offsets.to_numpy()[: n + 1]
-            kinds, named = columns["exclude_kind"].values.to_numpy(), columns["excludes"].values.to_numpy()
-            exclusions = csr_matrix((kinds, named, indptr), shape=(n, n))
+            kinds, excluded = columns["exclude_kind"].values.to_numpy(), columns["excludes"].values.to_numpy()
+            exclusions = csr_matrix((kinds, excluded, indptr), shape=(n, n))
         return cls(
             name=note["name"],
             ids=columns["id"].to_pylist(),
@@ -296,3 +305,15 @@ class LabelSpace:
             parents=columns["parent"].to_numpy().copy() if "parent" in columns else None,
             exclusions=exclusions,
         )
+
+
+def _clusters(
+    vectors: Float[np.ndarray, "n dim"], n_clusters: int, seed: int
+) -> tuple[Int[np.ndarray, " n"], list[Int[np.ndarray, " members"]]]:
+    """The spherical k-means cluster of each vector, and the members of each cluster, the most central first."""
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    kmeans = faiss.Kmeans(vectors.shape[1], n_clusters, niter=20, seed=seed, spherical=True, min_points_per_centroid=1)
+    kmeans.train(vectors)
+    cosine, cluster = (nearest[:, 0] for nearest in kmeans.index.search(vectors, 1))
+    order = np.lexsort((-cosine, cluster))
+    return cluster, [order[cluster[order] == number] for number in range(n_clusters)]

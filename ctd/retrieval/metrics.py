@@ -1,9 +1,12 @@
 """How good a ranking is: precision, recall, nDCG, propensity-scored precision and F1 over large label spaces.
 
-Notes: `pred` [n, m] holds label numbers, best first, -1 for "none"; `gold` and `train` are boolean or 0/1 CSR
-matrices [documents, labels]. A document without gold labels scores 0 and stays in every mean. Every metric raises
-ValueError for k outside 1 .. m; a pred that is not a signed integer array, has a label outside -1 .. labels - 1
-or the same label twice in a row, or has other rows than gold; a gold that is not 0/1. Stored zeros are not gold.
+Notes: every metric takes
+pred: label numbers [n, m], best first, -1 for "none".
+gold: a boolean or 0/1 CSR matrix [n, labels]; stored zeros are not gold. A document without gold labels scores 0.
+k: how many places of pred count.
+average: whether to return the mean over documents (True) or the values of the documents (False).
+Every metric raises ValueError for k outside 1 .. m; for a pred that is not a signed integer array, has a label outside
+-1 .. labels - 1 or the same label twice in a row, or has other rows than gold; and for a gold that is not 0/1.
 """
 
 from __future__ import annotations
@@ -24,7 +27,14 @@ CHUNK = 2**20  # predictions looked at together: bounds the working memory, not 
 
 @dataclass(frozen=True)
 class F1:
-    """F1 of set predictions, over all decisions and averaged over labels: `n_all`, of them `n_present` in gold."""
+    """F1 of set predictions.
+
+    micro: over all decisions together.
+    macro_all: the mean over all labels.
+    macro_present: the mean over the labels that some document has.
+    n_all: how many labels there are.
+    n_present: how many of them some document has.
+    """
 
     micro: float
     macro_all: float
@@ -44,10 +54,7 @@ def precision_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: Literal[Tru
 @overload
 def precision_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: Literal[False]) -> PerDocument: ...
 def precision_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: bool = True) -> float | PerDocument:
-    """P@k: hits among the first k, over k (also where fewer than k labels are predicted or gold).
-
-    average: the mean over documents; False gives the documents' values.
-    """
+    """P@k: hits among the first k, over k (also where fewer than k labels are predicted or gold)."""
     pred, gold = _checked(pred, gold, k)
     return _mean(_found(pred[:, :k], gold).sum(axis=1) / k, average)
 
@@ -57,10 +64,7 @@ def recall_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: Literal[True] 
 @overload
 def recall_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: Literal[False]) -> PerDocument: ...
 def recall_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: bool = True) -> float | PerDocument:
-    """R@k: hits among the first k, over the document's gold labels; 0 for a document without any.
-
-    average: the mean over documents; False gives the documents' values.
-    """
+    """R@k: hits among the first k, over the document's gold labels; 0 for a document without any."""
     pred, gold = _checked(pred, gold, k)
     return _mean(_over(_found(pred[:, :k], gold).sum(axis=1), np.diff(gold.indptr)), average)
 
@@ -70,10 +74,7 @@ def ndcg_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: Literal[True] = 
 @overload
 def ndcg_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: Literal[False]) -> PerDocument: ...
 def ndcg_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: bool = True) -> float | PerDocument:
-    """nDCG@k: sum over hits of 1 / log2(rank + 1), over its largest possible value (min(k, gold labels) hits).
-
-    A document without gold labels scores 0. average: the mean over documents; False gives the documents' values.
-    """
+    """nDCG@k: sum over hits of 1 / log2(rank + 1), over its largest possible value (min(k, gold labels) hits)."""
     pred, gold = _checked(pred, gold, k)
     rows, ranks = np.nonzero(_found(pred[:, :k], gold))
     gain = np.bincount(rows, weights=_discounts(k)[ranks], minlength=len(pred))
@@ -87,7 +88,7 @@ def oracle_ndcg_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: Literal[F
 def oracle_ndcg_at_k(pred: Pred, gold: csr_matrix, k: int, *, average: bool = True) -> float | PerDocument:
     """nDCG@k of a perfect refiner that may only reorder the shortlist: all m predictions, hits first (ours).
 
-    No reordering of `pred` scores higher. average: the mean over documents; False gives the documents' values.
+    No reordering of `pred` scores higher.
     """
     pred, gold = _checked(pred, gold, k)
     reachable = np.minimum(_found(pred, gold).sum(axis=1), k)
@@ -114,8 +115,8 @@ def psp_at_k(
 
     A ratio of sums over documents, not a mean of ratios (Jain et al., 2016); NaN when no document has gold.
     inv_prop: from `inverse_propensity` on the training labels.
-    average: the ratio; False gives numerators and denominators by document (0 and 0 without gold), to be
-    bootstrapped with `ctd.stats.bootstrap_ratio`.
+    average: whether to return the ratio (True) or each document's numerator and denominator (False; 0 and 0 without
+        gold), for `ctd.stats.bootstrap_ratio`.
     Raises ValueError also unless inv_prop is one positive number a label.
     """
     pred, gold = _checked(pred, gold, k)
@@ -142,7 +143,7 @@ def inverse_propensity(train: csr_matrix, a: float = 0.55, b: float = 1.5) -> Fl
     """Inverse propensity of each label: 1 + C (N_l + b)^-a, C = (ln N - 1)(b + 1)^a (Jain et al., 2016).
 
     train: the **training** labels; N documents, N_l of them with label l.
-    a, b: 0.6, 2.6 for the Amazon sets; 0.5, 0.4 for Wikipedia-500K and WikiLSHTC; 0.55, 1.5 for all else.
+    a, b: of the model: 0.6, 2.6 for the Amazon sets; 0.5, 0.4 for Wikipedia-500K and WikiLSHTC; 0.55, 1.5 for all else.
     Raises ValueError for a or b not above 0, or fewer than 3 documents (propensities would exceed 1).
     """
     train = _binary(train, "train")
@@ -158,9 +159,10 @@ def inverse_propensity(train: csr_matrix, a: float = 0.55, b: float = 1.5) -> Fl
 def f1_scores(pred: Pred, gold: csr_matrix, labels: Int[np.ndarray, " labels"] | None = None) -> F1:
     """Micro and macro F1 of predicted sets: every label in a row of `pred`, whatever its rank.
 
-    labels: the label set that micro and macro are over; None for all columns of gold. A label neither gold nor
-    predicted has F1 0 (as in scikit-learn) and pulls `macro_all` down; `macro_present` is over the labels of the
-    set that some document has, NaN when there are none.
+    A label neither gold nor predicted has F1 0 (as in scikit-learn) and pulls `macro_all` down. `macro_present` is NaN
+    when no document has a label of the set.
+
+    labels: the label set that micro and macro are over; None for all columns of gold.
     Raises ValueError also for an empty label set, a label in it twice, or one outside 0 .. columns - 1.
     """
     pred, gold = _checked(pred, gold)
@@ -190,6 +192,8 @@ def f1_scores(pred: Pred, gold: csr_matrix, labels: Int[np.ndarray, " labels"] |
 def frequency_prior(train: csr_matrix, m: int) -> Int[np.ndarray, " m"]:
     """The m most frequent training labels, best first, ties by label number: the baseline that reads nothing.
 
+    train: the training labels.
+    m: how many labels.
     Raises ValueError for m outside 1 .. labels.
     """
     train = _binary(train, "train")

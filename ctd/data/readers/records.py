@@ -1,7 +1,7 @@
 """Any Hugging Face dataset, or a JSON Lines file, with a column of texts and a column of labels.
 
-Notes: a file is read line by line; what is kept of it stands in memory as Arrow. Labels are numbered in the order
-in which they first appear: in train, then validation, then test, or down the one part that is still to be split.
+Notes: a file is read line by line; its documents stand in memory as Arrow. Labels are numbered in the order of their
+first appearance in train, then validation, then test, or in the one part that is still to be split.
 """
 
 from __future__ import annotations
@@ -39,17 +39,20 @@ def load(
 ) -> Task:
     """The task in a dataset of which two columns are named.
 
+    The source's splits train, validation (also dev, val, valid) and test stay; a missing one is a share of train by a
+    hash of the uid (`split_by_hash`): 8% validation, 12% test.
+
     source: a JSON Lines file (.jsonl or .json, plain or .gz), a folder that `save_to_disk` wrote or that
-    `datasets.load_dataset` understands, or a dataset's id on the Hugging Face hub (`owner/name` or
-    `owner/name:config`). What exists on disk comes first.
-    text, labels: the columns. Labels are a list or a single one; strings, ClassLabel numbers (which go by their
-    names) or other whole numbers (which go by their digits). Null, a blank string and a ClassLabel of -1 are none.
+        `datasets.load_dataset` understands, or a dataset's id on the Hugging Face hub (`owner/name` or
+        `owner/name:config`). What exists on disk comes first.
+    text: the column with the documents.
+    labels: the column with their labels, a list or a single one: strings, ClassLabel numbers (which go by their names)
+        or other whole numbers (which go by their digits). Null, a blank string and a ClassLabel of -1 are none.
     uid: the column with the documents' names; by default the part and the row from 0, such as "train-17".
-    on_empty: what to do with a document without text or without labels: "error", "drop" (leave out, count in the
-    card) or "keep". space: the labels to choose from; a label is looked up by id, then by text, and left out and
-    counted in the card when it is neither. By default the labels that occur, each its own id and text.
-    Splits train, validation (also dev, val, valid) and test are kept; a missing one is a share of train by a hash
-    of the uid (`split_by_hash`): 8% validation, 12% test.
+    on_empty: what to do with a document without text or without labels: "error", "drop" (leave it out and count it in
+        the card) or "keep".
+    space: the labels to choose from. A label is looked up by id, then by text; one that is neither is left out and
+        counted in the card. By default the labels that occur, each its own id and text.
     Raises FileNotFoundError when the source is nowhere, and ValueError, naming file and line or split and row, for
     a truncated gzip file, a line that is not JSON, a missing column, a text or label of another type, a uid that
     repeats, an unknown split, or a source without any label.
@@ -63,16 +66,13 @@ def load(
         for row, (where, record) in enumerate(rows):
             name = f"{part}-{row}" if uid is None else identifier(record, uid, where)
             names = _names(field(record, labels, where), where, labels)
-            if space is None:
-                gold = {known.setdefault(label, len(known)) for label in names}
-            else:
-                gold = {known[label] for label in names if label in known}
-                if unknown := sum(label not in known for label in names):
-                    documents.dropped[f"label occurrences outside '{space.name}'"] += unknown
-                if names and not gold:
-                    where += f" (none of its labels is in '{space.name}')"
+            gold, unknown = _numbers(names, known, grow=space is None)
+            if space is not None and unknown:
+                documents.dropped[f"label occurrences outside '{space.name}'"] += unknown
+            if space is not None and names and not gold:
+                where += f" (none of its labels is in '{space.name}')"
             split = split_by_hash(name, **shares) if part == "train" else part
-            documents.add(where, split, name, string(record, text, where), sorted(gold))
+            documents.add(where, split, name, string(record, text, where), gold)
     documents.finish()
     if not known:
         raise ValueError(f"{source}: no document has a label in {labels!r}; name another column with labels=")
@@ -85,15 +85,26 @@ def load(
             title=_title(source),
             licence=licence or "as the dataset's maker states it; fetched by each user, never vendored",
             source=str(source),
-            made=f"Texts from the column {text!r}, labels from {labels!r}. "
-            + ", ".join(
-                f"{split}: {f'{shares[split]:.0%} of train by a hash of the uid' if shares[split] else 'as given'}"
-                for split in SHARES
-            )
-            + ".",
+            made=f"Texts from the column {text!r}, labels from {labels!r}. {_described(shares)}.",
             dropped=dict(documents.dropped),
         ),
     )
+
+
+def _described(shares: Mapping[str, float]) -> str:
+    """Where the splits came from, in words."""
+    return ", ".join(
+        f"{split}: {f'{share:.0%} of train by a hash of the uid' if share else 'as given'}"
+        for split, share in shares.items()
+    )
+
+
+def _numbers(names: list[str], known: dict[str, int], grow: bool) -> tuple[list[int], int]:
+    """The numbers of a document's labels, sorted, and how many occurrences are unknown; grow: number new labels."""
+    if grow:
+        for name in names:
+            known.setdefault(name, len(known))
+    return sorted({known[name] for name in names if name in known}), sum(name not in known for name in names)
 
 
 def _title(source: str | Path) -> str:
@@ -103,9 +114,9 @@ def _title(source: str | Path) -> str:
 
 
 def _lookup(space: LabelSpace) -> dict[str, int]:
-    """Label number by text (the first that has it) and, before that, by id."""
-    chosen = range(len(space) - 1, -1, -1)
-    return {space.texts[label]: label for label in chosen} | {space.ids[label]: label for label in chosen}
+    """Label number by id, and by text where no id is the same; of labels that share a text the first counts."""
+    backwards = range(len(space) - 1, -1, -1)
+    return {space.texts[label]: label for label in backwards} | {space.ids[label]: label for label in backwards}
 
 
 def _names(value: Any, where: str, column: str) -> list[str]:
@@ -130,20 +141,20 @@ def _parts(source: str, columns: list[str], labels: str) -> tuple[dict[str, Loca
             raise ValueError(f"{source}: a file must end in one of {', '.join(SUFFIXES)} (one JSON object a line)")
         return {"train": read_json_lines(path)}, ""
     opened = _open_folder(path) if path.is_dir() else _open_hub(source)
-    found = {"train": opened} if isinstance(opened, Dataset) else dict(opened)
-    if unknown := [split for split in found if split not in SPLIT_OF]:
+    splits = {"train": opened} if isinstance(opened, Dataset) else dict(opened)
+    if unknown := [split for split in splits if split not in SPLIT_OF]:
         raise ValueError(f"{source}: unknown split {unknown[0]!r}; splits must be among {', '.join(SPLIT_OF)}")
     parts: dict[str, Located] = {}
-    for split, dataset in sorted(found.items(), key=lambda item: SPLITS.index(SPLIT_OF[item[0]])):
+    for split, dataset in sorted(splits.items(), key=lambda item: SPLITS.index(SPLIT_OF[item[0]])):
         if SPLIT_OF[split] in parts:
-            raise ValueError(f"{source}: more than one split is '{SPLIT_OF[split]}' ({', '.join(found)}); keep one")
+            raise ValueError(f"{source}: more than one split is '{SPLIT_OF[split]}' ({', '.join(splits)}); keep one")
         where = f"{source}, split {split!r}"
         for column in columns:
             field(dataset.features, column, where)
         parts[SPLIT_OF[split]] = _rows(dataset.select_columns(list(dict.fromkeys(columns))), where, labels)
     if "train" not in parts:
-        raise ValueError(f"{source}: no split 'train' (found {', '.join(found) or 'none'}); rename or add one")
-    return parts, next(iter(found.values())).info.license or ""
+        raise ValueError(f"{source}: no split 'train' (found {', '.join(splits) or 'none'}); rename or add one")
+    return parts, next(iter(splits.values())).info.license or ""
 
 
 def _open_folder(folder: Path) -> Dataset | DatasetDict:

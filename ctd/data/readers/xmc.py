@@ -1,7 +1,7 @@
 """The Extreme Classification Repository's raw format: `lbl`, `trn` and `tst` as JSON Lines, and its filters.
 
 Notes: a label's number is its row in `lbl`. Files are read line by line into Arrow files in the cache, which are
-memory-mapped: neither the source nor the prepared documents are ever held whole (titles of labels and uids are).
+memory-mapped: neither the source nor the prepared documents are ever held whole (only labels' titles and uids are).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
-from jaxtyping import Bool
 from scipy.sparse import csr_matrix, load_npz, save_npz
 
 from ctd.cache import atomic, cache_dir, once
@@ -36,15 +35,18 @@ PAIR = re.compile(r"\s*(-?\d+)\s+(-?\d+)\s*", re.ASCII)
 def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", validation: float = 0.05) -> Task:
     """The task in a folder of the repository's raw data, such as LF-AmazonTitles-131K.
 
-    folder: holds `lbl.json`, `trn.json` and `tst.json` and, where the data has them, `filter_labels_train.txt` and
-    `filter_labels_test.txt`, each plain or as `.gz` (plain is taken when both are there). Its name is the label
-    space's name. title_only: a document is its title alone; else its content, where it has some, follows the title.
-    None: title alone when the folder's name has the word Titles in it.
-    on_empty: what to do with a document without text or without labels: "error", "drop" (leave out, count in the
-    card) or "keep". validation: share of `trn` that becomes the validation split, by a hash of the uid
-    (`split_by_hash`); `tst` is the test split.
     Labels of relevance (`target_rel`) 0 are not gold. A label without a title goes by its uid and is counted in the
     card. Filter pairs follow their documents into the splits; those of documents left out fall away.
+
+    folder: holds `lbl.json`, `trn.json` and `tst.json` and, where the data has them, `filter_labels_train.txt` and
+        `filter_labels_test.txt`, each plain or as `.gz` (plain wins when both are there). It gives the label space its
+        name. The files are read once for the key of the cache: seconds for gigabytes.
+    title_only: whether a document is its title alone; else its content, where it has some, follows the title. None:
+        title alone when the folder's name has the word Titles in it.
+    on_empty: what to do with a document without text or without labels: "error", "drop" (leave it out and count it in
+        the card) or "keep".
+    validation: share of `trn` that becomes the validation split, by a hash of the uid (`split_by_hash`); `tst` is the
+        test split.
     Raises FileNotFoundError for a missing folder or file, and ValueError, naming file and line, for a truncated
     gzip file, a line that is not UTF-8 or not JSON, a missing field or one of another type, a label or row out of
     range, and a uid that repeats within `lbl` or within `trn` and `tst`. Nothing of a failed read is kept.
@@ -102,9 +104,7 @@ def _prepare(
         space = _label_space(files["lbl"], name, documents.dropped)
         for part in n_rows:
             for where, record in read_json_lines(files[part]):
-                uid, text = identifier(record, "uid", where), string(record, "title", where)
-                if not title_only and "content" in record:
-                    text = f"{text} {string(record, 'content', where)}".strip()
+                uid, text = identifier(record, "uid", where), _text(record, title_only, where)
                 split = "test" if part == "tst" else split_by_hash(uid, validation, test=0)
                 if documents.add(where, split, uid, text, _gold(record, where, len(space), files["lbl"])):
                     rows_of[split].append(n_rows[part])
@@ -119,16 +119,20 @@ def _prepare(
             pairs = _filter_pairs(file, n_rows[part], files[part], space)
             for split in splits:
                 save_npz(folder / f"filtered-{split}.npz", pairs[np.array(rows_of[split], np.int64)])
-    card = Card(
+    card = _card(files, name, title_only, validation, documents.dropped)
+    (folder / "card.json").write_text(json.dumps(asdict(card)))
+
+
+def _card(files: Mapping[str, Path], name: str, title_only: bool, validation: float, dropped: Counter[str]) -> Card:
+    return Card(
         title=name,
         licence="that of the data set, as its maker states it; fetched by each user, never vendored",
         source=f"{', '.join(file.name for file in files.values())}, from the reader's own folder",
         made="The Extreme Classification Repository's raw data: "
         + ("titles alone" if title_only else "title and, where there is one, content")
         + f"; validation is {validation:.3g} of trn by a hash of the uid, test is tst.",
-        dropped={what: count for what, count in documents.dropped.items() if count},
+        dropped={what: count for what, count in dropped.items() if count},
     )
-    (folder / "card.json").write_text(json.dumps(asdict(card)))
 
 
 def _label_space(file: Path, name: str, dropped: Counter[str]) -> LabelSpace:
@@ -144,25 +148,32 @@ def _label_space(file: Path, name: str, dropped: Counter[str]) -> LabelSpace:
     return LabelSpace(name, list(texts), list(texts.values()), len(texts))
 
 
+def _text(record: Mapping[str, Any], title_only: bool, where: str) -> str:
+    title = string(record, "title", where)
+    if title_only or "content" not in record:
+        return title
+    return f"{title} {string(record, 'content', where)}".strip()
+
+
 def _gold(record: Mapping[str, Any], where: str, n_labels: int, labels_file: Path) -> list[int]:
-    found, relevance = (field(record, name, where) for name in ("target_ind", "target_rel"))
+    labels, relevance = (field(record, name, where) for name in ("target_ind", "target_rel"))
     if not (
-        isinstance(found, list)
+        isinstance(labels, list)
         and isinstance(relevance, list)
-        and len(found) == len(relevance)
-        and set(map(type, found)) <= {int}
+        and len(labels) == len(relevance)
+        and set(map(type, labels)) <= {int}
         and set(map(type, relevance)) <= {int, float}
     ):
         raise ValueError(
             f"{where}: target_ind must be a list of label numbers and target_rel one of as many relevances"
         )
-    if found and not (min(found) >= 0 and max(found) < n_labels):
-        bad = next(label for label in found if not 0 <= label < n_labels)
+    bad = next((label for label in labels if not 0 <= label < n_labels), None)
+    if bad is not None:
         raise ValueError(
             f"{where}: target_ind must be between 0 and {n_labels - 1} (rows of {labels_file.name}), got {bad}; "
             "do the files belong to the same data set?"
         )
-    return sorted({label for label, weight in zip(found, relevance, strict=True) if weight > 0})
+    return sorted({label for label, weight in zip(labels, relevance, strict=True) if weight > 0})
 
 
 def _filter_pairs(file: Path, n_rows: int, documents: Path, space: LabelSpace) -> csr_matrix:
@@ -177,6 +188,5 @@ def _filter_pairs(file: Path, n_rows: int, documents: Path, space: LabelSpace) -
             if not 0 <= value < bound:
                 raise ValueError(f"{where}: {what} must be between 0 and {bound - 1} ({source}), got {value}")
             pairs.append(value)
-    found = np.array(pairs, np.int64).reshape(-1, 2)
-    ones: Bool[np.ndarray, " pairs"] = np.ones(len(found), bool)
-    return csr_matrix((ones, (found[:, 0], found[:, 1])), shape=(n_rows, len(space)))
+    rows, labels = np.array(pairs, np.int64).reshape(-1, 2).T
+    return csr_matrix((np.ones(len(rows), bool), (rows, labels)), shape=(n_rows, len(space)))
