@@ -9,7 +9,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from ctd.distill import train
-from ctd.reasoning import prompts, traces
+from ctd.reasoning import prompts
+from ctd.reasoning.token_spans import Span
 
 
 def example(
@@ -17,7 +18,7 @@ def example(
     text: str,
     tokenizer: PreTrainedTokenizerBase,
     candidates: Sequence[str] = (),
-    only_read: Sequence[traces.Span] = (),
+    only_read: Sequence[Span] = (),
 ) -> train.Example:
     """Prompt and text as tokens, the end of the text marked.
 

@@ -17,9 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
-from ctd.reasoning import prompts, traces
+from ctd.reasoning import prompts
 from ctd.reasoning.rank_answers import Prediction
-from ctd.reasoning.traces import Span, Trace
+from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
+from ctd.reasoning.traces import Trace
 from ctd.text import stems, words
 
 TOPICS = "Topics: "
@@ -28,10 +29,13 @@ NO_ANCHOR, NO_COT, TOO_LONG = "no anchor", "no CoT", "longer than the model's co
 
 
 class Compared(NamedTuple):
-    """A comparison: its queries, a gold label and a near miss, and where the text before it mentions each of them.
+    """A comparison of a gold label with a near miss.
 
-    gold, near: label numbers. gold_token, near_token: the first tokens in which their texts differ. decided: the
-    queries that predict gold_token where the comparison or the answer names the gold label.
+    queries: those of its sentence.
+    gold, near: the two labels' numbers.
+    gold_token, near_token: the first tokens in which the labels' texts differ.
+    decided: the queries that predict gold_token where the comparison or the answer names the gold label.
+    gold_mentions, near_mentions: where the text before the comparison names each of them.
     """
 
     queries: Span
@@ -46,13 +50,17 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class AnnotatedTrace:
-    """Prompt and trace of one document as token ids.
+    """Prompt and trace of one document as tokens.
 
-    document: its words. cot: the queries of the CoT. topics: those of its line of topics, empty where it has none.
-    boundary: the first query of Phase 2, at the marked end of the
-    shortlist, or at t* where none is marked. anchors: tokens of the anchors' texts. anchor_mentions: the document's
-    words that share a stem with an anchor (not stop words). comparisons: those that weigh a gold label against another
-    and come after both were mentioned.
+    uid: of the document.
+    ids: the token ids.
+    document: tokens of the document.
+    cot: the queries of the CoT.
+    topics: the queries of its line of topics, none where it has no such line.
+    boundary: the first query of Phase 2: at the marked end of the shortlist, or at t* where none is marked.
+    anchors: tokens of the anchors' texts.
+    anchor_mentions: the document's words that share a stem with an anchor (not stop words).
+    comparisons: those that weigh a gold label against another and come after both were mentioned.
     """
 
     uid: str
@@ -79,73 +87,76 @@ class AnnotatedTrace:
 def annotate_trace(
     trace: Trace, gold: Sequence[int], anchors: Sequence[int], space: LabelSpace, tokenizer: PreTrainedTokenizerBase
 ) -> AnnotatedTrace:
-    """One document's passage, in the prompt on which the teachers are tuned.
+    """Prompt and trace of one document as the model read and wrote them.
 
-    gold: the labels that comparisons are to keep, such as the document's gold labels. anchors: nodes of the label
-    space. Raises ValueError for a trace without a CoT, or without anchors.
+    trace: without tokens of its own, such as a constructed one, it is tokenised behind the plain prompt.
+    gold: labels; comparisons of one of them with another label are kept.
+    anchors: nodes of the label space.
+    tokenizer: that of the model that wrote the trace.
+    Raises ValueError for a trace without a CoT, or without anchors.
     """
     if not trace.cot:
         raise ValueError(f"document {trace.uid!r} has {NO_COT}: a passage needs one")
     if not len(anchors):
         raise ValueError(f"document {trace.uid!r} has {NO_ANCHOR}: a passage needs one")
-    prompt, text = prompts.plain(trace.document), traces.format(trace)
-    encoded: Any = tokenizer(prompt + text, return_offsets_mapping=True, add_special_tokens=False)
-    starts, ends = np.array(encoded["offset_mapping"]).T
-
-    def tokens(start: int, end: int, shift: int = len(prompt)) -> Span:
-        return Span(
-            int(np.searchsorted(ends, start + shift, "right")), int(np.searchsorted(starts, end + shift, "left"))
-        )
-
-    def queries(start: int, end: int) -> Span:
-        span = tokens(start, end)
-        return Span(span.start - 1, span.end - 1)
-
-    cot = queries(*trace.cot_span)
-    if trace.shortlist is not None:
-        boundary = queries(trace.shortlist.start, trace.shortlist.end).end
-    else:
-        boundary = cot.start + round(T_STAR * (cot.end - cot.start))
-    line = " ".join(trace.document.split())
-    begin = prompt.index(line)
+    prompt = trace.prompt or prompts.plain(trace.document)
+    tokens = trace.tokens or tokenize(prompt + trace.text, tokenizer)
+    text = _Text(tokens, len(prompt))
+    cot = text.queries(trace.cot_span)
+    middle = cot.start + round(T_STAR * (cot.end - cot.start))
+    document = prompts.document_span(prompt, trace.document)
     anchor_stems = {stem for anchor in anchors for stem in stems(space.texts[anchor])}
-    anchored = [word for word in words(line) if word.stem in anchor_stems]
+    anchored = [word for word in words(prompt[slice(*document)]) if word.stem in anchor_stems]
     return AnnotatedTrace(
         trace.uid,
-        tuple(encoded["input_ids"]),
-        tokens(begin, begin + len(line), 0),
+        tokens.ids,
+        tokens.span(*document) if document.start < document.end else Span(0, 0),
         cot,
-        queries(*_topics(trace)),
-        boundary,
+        text.queries(_topics(trace)),
+        text.queries(trace.shortlist).end if trace.shortlist else middle,
         tuple(token for anchor in anchors for token in _ids(f" {space.texts[anchor]}", tokenizer)),
-        tuple(tokens(begin + word.start, begin + word.end, 0) for word in anchored),
-        tuple(_compared(trace, set(gold), space, tokenizer, tokens, encoded["input_ids"])),
+        tuple(tokens.span(document.start + word.start, document.start + word.end) for word in anchored),
+        tuple(_compared(trace, set(gold), space, tokenizer, text)),
     )
 
 
+class _Text(NamedTuple):
+    """A trace's text within the tokens of prompt and text; spans are characters of the trace's text."""
+
+    tokens: TokenizedText
+    prompt_length: int
+
+    def span(self, span: tuple[int, int]) -> Span:
+        return self.tokens.span(span[0] + self.prompt_length, span[1] + self.prompt_length)
+
+    def queries(self, span: tuple[int, int]) -> Span:
+        return self.tokens.queries(span[0] + self.prompt_length, span[1] + self.prompt_length)
+
+
 def annotate_traces(
-    found: Sequence[Trace],
+    traces: Sequence[Trace],
     gold: Sequence[Sequence[int]],
     anchors: Sequence[Sequence[int]],
     space: LabelSpace,
     tokenizer: PreTrainedTokenizerBase,
     longest: int | None = None,
 ) -> tuple[list[AnnotatedTrace], Mapping[str, int]]:
-    """Passages of the documents that have one, and how many were left out, by the reason.
+    """The traces that can be annotated, and how many were left out, by the reason.
 
+    gold, anchors: of each trace, as in `annotate_trace`.
     longest: tokens at most, such as the model's context.
     """
-    made, left_out = [], Counter[str]()
-    for trace, right, above in zip(found, gold, anchors, strict=True):
-        if not trace.cot or not len(above):
+    annotated, left_out = [], Counter[str]()
+    for trace, labels, nodes in zip(traces, gold, anchors, strict=True):
+        if not trace.cot or not len(nodes):
             left_out[NO_ANCHOR if trace.cot else NO_COT] += 1
             continue
-        one = annotate_trace(trace, right, above, space, tokenizer)
-        if longest and len(one.ids) > longest:
+        whole = annotate_trace(trace, labels, nodes, space, tokenizer)
+        if longest and len(whole.ids) > longest:
             left_out[TOO_LONG] += 1
         else:
-            made.append(one)
-    return made, left_out
+            annotated.append(whole)
+    return annotated, left_out
 
 
 def annotate_task(
@@ -157,18 +168,19 @@ def annotate_task(
     decides: str = "answer",
     longest: int | None = None,
 ) -> tuple[list[AnnotatedTrace], Mapping[str, int]]:
-    """Passages of what a teacher reasoned about the test documents, in their order, and how many were left out.
+    """What a teacher wrote about the test documents, annotated in their order, and how many were left out.
 
-    topic_depth, n_topics: the anchors of a document, which are the nodes at that depth above most of its gold labels.
+    topic_depth, n_topics: the anchors of a document are the nodes at that depth above most of its gold labels.
     decides: "answer" keeps the comparisons of a label that the teacher answers with one that it does not, "gold" those
-    of a gold label. longest: as in `annotate_traces`.
+        of a gold label.
+    longest: as in `annotate_traces`.
     """
-    right = [
-        one.ranking if decides == "answer" else gold.indices.tolist()
-        for one, gold in zip(predictions, task.gold("test"), strict=True)
+    labels = [
+        prediction.ranking if decides == "answer" else gold.indices.tolist()
+        for prediction, gold in zip(predictions, task.gold("test"), strict=True)
     ]
-    anchors = task.topics("test", topic_depth, n_topics)
-    return annotate_traces([one.trace for one in predictions], right, anchors, task.space, tokenizer, longest)
+    traces = [prediction.trace for prediction in predictions]
+    return annotate_traces(traces, labels, task.topics("test", topic_depth, n_topics), task.space, tokenizer, longest)
 
 
 def _topics(trace: Trace) -> Span:
@@ -180,30 +192,25 @@ def _topics(trace: Trace) -> Span:
 
 
 def _compared(
-    trace: Trace, gold: set[int], space: LabelSpace, tokenizer: Any, tokens: Any, ids: Sequence[int]
+    trace: Trace, gold: set[int], space: LabelSpace, tokenizer: PreTrainedTokenizerBase, text: _Text
 ) -> list[Compared]:
-    found = []
+    compared = []
     for start, end, labels, _ in trace.comparisons:
         right = [label for label in labels if label in gold]
         if len(right) != 1:
             continue
         near = next(label for label in labels if label not in gold)
-        mentions = {label: [m for m in trace.mentions if m.label == label] for label in labels}
-        before = {label: tuple(tokens(m.start, m.end) for m in mentions[label] if m.end <= start) for label in labels}
+        mentions = {label: [mention for mention in trace.mentions if mention.label == label] for label in labels}
+        before = {label: tuple(text.span(m[1:]) for m in mentions[label] if m.end <= start) for label in labels}
         pair = _distinguishing(space.texts[right[0]], space.texts[near], tokenizer)
         if pair is None or not all(before.values()):
             continue
         inside = [m for m in mentions[right[0]] if start <= m.start < end or m.start >= trace.answer_span.start]
-        spans = [tokens(m.start, m.end) for m in inside]
-        decided = [
-            next(place for place in range(*span) if ids[place] == pair[0]) - 1
-            for span in spans
-            if pair[0] in ids[slice(*span)]
-        ]
-        span = tokens(start, end)
-        queries = Span(span.start - 1, span.end - 1)
-        found.append(Compared(queries, right[0], near, *pair, tuple(decided), before[right[0]], before[near]))
-    return found
+        places = [[place for place in range(*text.span(m[1:])) if text.tokens.ids[place] == pair[0]] for m in inside]
+        decided = tuple(place[0] - 1 for place in places if place)
+        queries = text.queries((start, end))
+        compared.append(Compared(queries, right[0], near, *pair, decided, before[right[0]], before[near]))
+    return compared
 
 
 def _distinguishing(gold: str, near: str, tokenizer: Any) -> tuple[int, int] | None:

@@ -30,11 +30,15 @@ USES = ("read", "ignore", "keep")
 class Completion:
     """What was written after a prompt, without special tokens, end token or stop string.
 
-    finished: it ended by itself, with an end token or a stop string. n_tokens: tokens of the text, without the end
-    token; of a server that gives no log-probabilities, as the server counts them (0 where it does not).
+    text: what was written.
+    finished: it ended by itself, with an end token or a stop string.
+    n_tokens: tokens of the text, without the end token; as the server counts them (0 where it does not) where it gives
+        no log-probabilities.
     offsets: the characters start .. end - 1 of the text that each token wrote a part of; a character of several tokens
-    is each one's, a special token in mid-text has none. logprobs: of each token, given all before it (nats), by the
-    model's own distribution (temperature 1, nothing cut off). Both are empty where a server does not give them.
+        is each one's, a special token in mid-text has none.
+    logprobs: of each token, given all before it (nats), by the model's own distribution (temperature 1, nothing cut
+        off). Like the offsets, empty where a server does not give them.
+    ids: the token ids; empty for a server's text, and for one that was kept without them.
     """
 
     text: str
@@ -42,6 +46,7 @@ class Completion:
     n_tokens: int
     offsets: tuple[tuple[int, int], ...] = ()
     logprobs: tuple[float, ...] = ()
+    ids: tuple[int, ...] = ()
 
     def logprob(self, start: int, end: int) -> float:
         """Summed log-probability (nats) of the tokens that touch the characters start .. end - 1.

@@ -253,7 +253,7 @@ def _write(
     completions = []
     for row, tokens in enumerate(texts):
         text, offsets = _spell(tokenizer, rows[row], tokens)
-        whole = Completion(text, row in finished, len(tokens), offsets, tuple(logprobs[row]))
+        whole = Completion(text, row in finished, len(tokens), offsets, tuple(logprobs[row]), tuple(tokens))
         completions.append(_cut(whole, sampling.stop))
     return completions
 
@@ -352,7 +352,8 @@ def _cut(completion: Completion, stop: Sequence[str]) -> Completion:
     text = completion.text[: min(found)]
     kept = [place for place, (start, _) in enumerate(completion.offsets) if start < len(text)]
     offsets = tuple((start, min(end, len(text))) for start, end in (completion.offsets[place] for place in kept))
-    return Completion(text, True, len(kept), offsets, tuple(completion.logprobs[place] for place in kept))
+    logprobs = tuple(completion.logprobs[place] for place in kept)
+    return Completion(text, True, len(kept), offsets, logprobs, tuple(completion.ids[place] for place in kept))
 
 
 def _ask_all(

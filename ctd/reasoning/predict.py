@@ -95,7 +95,7 @@ def reason(
         seed=seed,
         desc=desc,
     )
-    return rank_answers.rank(written, begun, seen, index, uids or [""] * len(documents))
+    return rank_answers.rank(written, asked, begun, seen, index, uids or [""] * len(documents), tokenizer)
 
 
 def _wider(language_model: LanguageModel | Server) -> int:

@@ -7,6 +7,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ctd.reasoning.token_spans import Span
+
+DOCUMENT = "Document: "
 INSTRUCTION = """Choose from the label space "{space}" the labels that describe the document.
 Reason in two steps: first write a shortlist of candidate labels, then compare those that are easily confused.
 Then answer. Use exactly this form:
@@ -34,7 +37,17 @@ def plain(document: str, candidates: Sequence[str] = ()) -> str:
     What follows the prompt is a text in the format of `ctd.reasoning.traces`, or its answer alone.
     """
     listed = "Candidates:\n" + "".join(f"- {label}\n" for label in candidates) if candidates else ""
-    return f"Document: {' '.join(document.split())}\n{listed}"
+    return f"{DOCUMENT}{' '.join(document.split())}\n{listed}"
+
+
+def document_span(prompt: str, document: str) -> Span:
+    """Where a prompt of `plain` or `instruction` holds the document: characters of the prompt.
+
+    Raises ValueError for a prompt that does not hold it.
+    """
+    line = " ".join(document.split())
+    start = prompt.index(DOCUMENT + line) + len(DOCUMENT)
+    return Span(start, start + len(line))
 
 
 def cut(document: str, tokenizer: PreTrainedTokenizerBase, n_tokens: int) -> str:

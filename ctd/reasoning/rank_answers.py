@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
 from ctd.reasoning import read_text, traces
 from ctd.reasoning.completions import Completion
+from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
 from ctd.reasoning.traces import Trace
-from ctd.retrieval.index import LabelIndex
+from ctd.retrieval.index import Grounding, LabelIndex
 from ctd.retrieval.shortlists import as_array
 
 ITEM = re.compile(r"^- (.*\S.*)$", re.MULTILINE)
@@ -20,14 +22,17 @@ ITEM = re.compile(r"^- (.*\S.*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What came of one document.
+    """What a teacher wrote about one document, and its answer as a ranking.
 
+    trace: what it wrote.
     ranking: labels of the answer, the one it was surest of first: those that it shortlisted before others, by the
-    log-probability with which shortlist and answer were written of the label, each given all before it (our
-    definition); as written where a server gives none. refined: the same by the answer alone, which is all that a model
-    writes when a shortlist is handed to it.
-    n_tokens: how many were written. finished: it ended by itself. n_items: lines of the answer. n_exact: those that
-    are a label to the letter; the others were grounded.
+        log-probability with which shortlist and answer were written of the label, each given all before it (our
+        definition); as written where a server gives none.
+    refined: the same by the answer alone, which is all that a model writes when a shortlist is handed to it.
+    n_tokens: how many were written.
+    finished: it ended by itself.
+    n_items: lines of the answer.
+    n_exact: those that are a label to the letter; the others were grounded.
     """
 
     trace: Trace
@@ -40,46 +45,77 @@ class Prediction:
 
 
 def rank(
-    written: Sequence[Completion],
-    begun: Sequence[str],
+    completions: Sequence[Completion],
+    prompts: Sequence[str],
+    beginnings: Sequence[str],
     documents: Sequence[str],
     index: LabelIndex,
     uids: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> list[Prediction]:
     """Completions as traces and rankings; whatever was written, each document is kept.
 
-    begun: the text that each completion goes on from.
+    completions: what was written after prompt and beginning.
+    prompts: what the model was given, without the beginning of its text.
+    beginnings: the text that each completion goes on from.
+    documents, uids: kept with the traces.
+    index: places what is written and is no label.
+    tokenizer: the model's; None for a server without one, whose traces have no tokens.
     """
-    texts = [start + completion.text for start, completion in zip(begun, written, strict=True)]
+    texts = [beginning + completion.text for beginning, completion in zip(beginnings, completions, strict=True)]
+    drafts = [read_text.read_draft(text, index.space) for text in texts]
+    items = [_answer_items(draft.text, len(beginning)) for draft, beginning in zip(drafts, beginnings, strict=True)]
     unknown: dict[str, None] = {}
-    for text, start in zip(texts, begun, strict=True):
-        read_text.read(text, index.space, _Asked(unknown))
-        unknown.update(dict.fromkeys(text[first:last] for first, last in _answer_items(text, len(start))))
-    grounded = dict(zip(unknown, index.ground(list(unknown)), strict=True)) if unknown else {}
+    for draft, spans in zip(drafts, items, strict=True):
+        unknown.update(dict.fromkeys([*draft.questions, *(draft.text[slice(*span)] for span in spans)]))
+    groundings = dict(zip(unknown, index.ground(list(unknown)), strict=True)) if unknown else {}
     predictions = []
-    for text, start, completion, document, uid in zip(texts, begun, written, documents, uids, strict=True):
-        scores: dict[int, float] = {}
-        spans = _answer_items(text, len(start))
-        for first, last in spans:
-            label = grounded[text[first:last]].label
-            place = float(-len(scores))
-            certainty = completion.logprob(first - len(start), last - len(start)) if completion.logprobs else place
-            scores.setdefault(label, certainty)
-        exact = sum(grounded[text[first:last]].how == "exact" for first, last in spans)
-        trace = read_text.read(text, index.space, lambda asked: [grounded[item] for item in asked], uid, document)
-        refined = tuple(sorted(scores, key=scores.__getitem__, reverse=True))
-        listed = _shortlisted(trace, text, completion, len(start))
-        sums = {label: (label in listed, score + listed.get(label, 0.0)) for label, score in scores.items()}
-        ranking = tuple(sorted(refined, key=sums.__getitem__, reverse=True))
-        predictions.append(
-            Prediction(trace, ranking, refined, completion.n_tokens, completion.finished, len(spans), exact)
-        )
+    rows = zip(drafts, items, completions, prompts, beginnings, documents, uids, strict=True)
+    for draft, spans, completion, prompt, beginning, document, uid in rows:
+        trace = draft.trace({text: groundings[text].label for text in draft.questions}, uid, document)
+        tokens = _tokens(trace, prompt, beginning, completion, tokenizer) if tokenizer else None
+        trace = replace(trace, prompt=prompt, tokens=tokens)
+        answers = [groundings[draft.text[slice(*span)]] for span in spans]
+        places = [Span(start - len(beginning), end - len(beginning)) for start, end in spans]
+        predictions.append(_prediction(trace, answers, places, completion, len(beginning)))
     return predictions
 
 
-def _shortlisted(trace: Trace, text: str, completion: Completion, n_begun: int) -> dict[int, float]:
+def _prediction(
+    trace: Trace, answers: Sequence[Grounding], places: Sequence[Span], completion: Completion, n_begun: int
+) -> Prediction:
+    """The answer's labels by their log-probability.
+
+    answers, places: the items of the answer as labels, and where they stand in the completion.
+    n_begun: characters of the trace's text before the completion.
+    """
+    scores: dict[int, float] = {}
+    for answer, place in zip(answers, places, strict=True):
+        score = completion.logprob(*place) if completion.logprobs else float(-len(scores))
+        scores.setdefault(answer.label, score)
+    refined = tuple(sorted(scores, key=scores.__getitem__, reverse=True))
+    shortlisted = _shortlisted(trace, completion, n_begun)
+    sums = {label: (label in shortlisted, score + shortlisted.get(label, 0.0)) for label, score in scores.items()}
+    ranking = tuple(sorted(refined, key=sums.__getitem__, reverse=True))
+    n_exact = sum(answer.how == "exact" for answer in answers)
+    return Prediction(trace, ranking, refined, completion.n_tokens, completion.finished, len(answers), n_exact)
+
+
+def _tokens(
+    trace: Trace, prompt: str, beginning: str, completion: Completion, tokenizer: PreTrainedTokenizerBase
+) -> TokenizedText:
+    """Prompt and text as tokens: a text in the format as the tokenizer has it, any other as the model wrote it.
+
+    A completion that was kept without its token ids is tokenised again.
+    """
+    if not trace.error or not completion.ids:
+        return tokenize(prompt + trace.text, tokenizer)
+    return tokenize(prompt + beginning, tokenizer).followed_by(completion.text, completion.ids, completion.offsets)
+
+
+def _shortlisted(trace: Trace, completion: Completion, n_begun: int) -> dict[int, float]:
     """The log-probability with which each label of the shortlist was written; of a text out of format, nothing."""
-    if trace.shortlist is None or not completion.logprobs or traces.format(trace) != text:
+    if trace.shortlist is None or not completion.logprobs or traces.format(trace) != trace.text:
         return {}
     written: dict[int, float] = {}
     for label, start, end in trace.mentions:
@@ -88,54 +124,37 @@ def _shortlisted(trace: Trace, text: str, completion: Completion, n_begun: int) 
     return written
 
 
-class _Asked:
-    """Notes what a trace would have grounded, so that all traces' questions go to the index at once."""
-
-    def __init__(self, texts: dict[str, None]) -> None:
-        self.texts = texts
-
-    def __call__(self, asked: Sequence[str]) -> list[_Nowhere]:
-        self.texts.update(dict.fromkeys(asked))
-        return [_Nowhere()] * len(asked)
-
-
-class _Nowhere:
-    label = 0
-
-
-def _answer_items(text: str, n_begun: int) -> list[tuple[int, int]]:
+def _answer_items(text: str, n_begun: int) -> list[Span]:
     """Where the items of the last answer stand, but for those that were handed over with the text's beginning."""
     start = text.rfind(traces.ANSWER)
-    found = [item.span(1) for item in ITEM.finditer(text, start)] if start >= 0 else []
-    return [span for span in found if span[0] >= n_begun]
+    items = [Span(*item.span(1)) for item in ITEM.finditer(text, start)] if start >= 0 else []
+    return [item for item in items if item.start >= n_begun]
 
 
 def rankings(predictions: Sequence[Prediction], places: int, refined: bool = False) -> np.ndarray:
     """The rankings as a shortlist [documents, places], -1 where the answer was shorter.
 
-    refined: those by the answer alone.
+    places: how many labels to keep.
+    refined: rank by the answer alone.
     """
-    return as_array([(one.refined if refined else one.ranking)[:places] for one in predictions], places)
+    labels = [prediction.refined if refined else prediction.ranking for prediction in predictions]
+    return as_array([ranking[:places] for ranking in labels], places)
 
 
 def summary(predictions: Sequence[Prediction]) -> pd.DataFrame:
     """What was written, counted: one row a fact, columns fact, value and unit."""
     n = len(predictions)
-    items = sum(one.n_items for one in predictions)
-    errors = [one.trace.error for one in predictions]
+    errors = [prediction.trace.error for prediction in predictions]
+    n_items, n_exact = (sum(getattr(p, name) for p in predictions) for name in ("n_items", "n_exact"))
     facts = [
         ("documents", n, "documents"),
-        ("ended by itself", sum(one.finished for one in predictions) / n, "fraction"),
+        ("ended by itself", sum(p.finished for p in predictions) / n, "fraction"),
         ("in the format to the letter", errors.count("") / n, "fraction"),
-        ("rank with an error, kept", sum(bool(error) for error in errors), "documents"),
-        ("without an answer", sum(not one.ranking for one in predictions), "documents"),
-        (
-            "answer lines that are a label to the letter",
-            sum(one.n_exact for one in predictions) / max(items, 1),
-            "fraction",
-        ),
-        ("tokens written, mean", sum(one.n_tokens for one in predictions) / n, "tokens"),
-        ("labels shortlisted, mean", sum(len(one.trace.shortlisted) for one in predictions) / n, "labels"),
-        ("labels answered, mean", sum(len(one.ranking) for one in predictions) / n, "labels"),
+        ("read with an error, kept", sum(map(bool, errors)), "documents"),
+        ("without an answer", sum(not p.ranking for p in predictions), "documents"),
+        ("answer lines that are a label to the letter", n_exact / max(n_items, 1), "fraction"),
+        ("tokens written, mean", sum(p.n_tokens for p in predictions) / n, "tokens"),
+        ("labels shortlisted, mean", sum(len(p.trace.shortlisted) for p in predictions) / n, "labels"),
+        ("labels answered, mean", sum(len(p.ranking) for p in predictions) / n, "labels"),
     ]
     return pd.DataFrame(facts, columns=["fact", "value", "unit"])

@@ -14,21 +14,22 @@ another, and `]` (93) before another or at the end; `&` (38) before such an esca
 has one text.
 
 Phase 1 (shortlisting) ends with the last item of the shortlist: the marked phase boundary t*. The prompt, the document
-in it, is no part of the text. Positions are characters of `format(trace)`;
-`ctd.reasoning.token_spans` maps them to tokens.
+in it, is no part of the text. `ctd.reasoning.token_spans` maps characters of the
+text to tokens.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pydantic import ConfigDict
 
 from ctd.data.label_space import LabelSpace
+from ctd.reasoning.token_spans import Span, TokenizedText
 
 if TYPE_CHECKING:
     pass
@@ -42,15 +43,12 @@ IN_QUOTE = IN_LINE + '|"'
 MARKED = re.compile(r'\[\[(?P<label>(?:(?!\[\[|\]\]).)+)\]\]|"(?P<quote>[^"\n]+)"')
 
 
-class Span(NamedTuple):
-    """Characters start .. end - 1 of a trace's text."""
-
-    start: int
-    end: int
-
-
 class Mention(NamedTuple):
-    """Where a label is named: its number in the label space, first character, one past the last."""
+    """Where a label is named.
+
+    label: its number in the label space.
+    start, end: characters start .. end - 1 of the text.
+    """
 
     label: int
     start: int
@@ -58,7 +56,12 @@ class Mention(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A sentence that weighs two labels, in the order in which it names them, and the words it quotes."""
+    """A sentence that weighs two labels.
+
+    start, end: characters start .. end - 1 of the text.
+    labels: in the order in which the sentence names them.
+    quotes: words of the document, without their quotation marks.
+    """
 
     start: int
     end: int
@@ -66,14 +69,32 @@ class Comparison(NamedTuple):
     quotes: tuple[str, ...] = ()
 
 
+class FreeForm(NamedTuple):
+    """A text out of the format, as it was written, and where in it CoT and answer stand."""
+
+    text: str
+    cot: Span
+    answer: Span
+
+
 @dataclass(frozen=True)
 class Trace:
-    """A document, the CoT about it, the answer, and what is marked in them; positions are those in `format(trace)`.
+    """A document, the CoT about it, the answer, and what is marked in them.
 
-    answer: label texts, in the order given. shortlist: the shortlist with its heading, None where none is marked.
-    mentions: every label named in CoT and answer, by position. Of labels that share a text the first is meant.
-    error: why `parse` refused the text that the trace was read from, "" for a text in the format. A trace with an
-    error may still hold an answer: what could not be read at all has an error and no answer.
+    Positions are characters of `text`. Of labels that share a text the first is meant. What could not be read at all
+    has an error and no answer.
+
+    uid: of the document.
+    document: as much of it as the model saw.
+    cot: the reasoning, without the tags around it.
+    answer: label texts, in the order given.
+    shortlist: where the shortlist stands, its heading included; None where none is marked.
+    comparisons: those of two labels.
+    mentions: every label named in CoT and answer, by position.
+    error: why `parse` refused the text, "" for a text in the format.
+    free_form: the text itself where it is not in the format, else None.
+    prompt: what the model was given before the text, "" where that is not known.
+    tokens: prompt and text as the model read and wrote them, None where they are not known.
     Raises ValueError for a position outside the text.
     """
 
@@ -87,12 +108,15 @@ class Trace:
     comparisons: tuple[Comparison, ...] = ()
     mentions: tuple[Mention, ...] = ()
     error: str = ""
+    free_form: FreeForm | None = None
+    prompt: str = ""
+    tokens: TokenizedText | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         marked: list[Span | Comparison | Mention] = [*self.comparisons, *self.mentions]
         if self.shortlist is not None:
             marked.append(self.shortlist)
-        length = len(format(self))
+        length = len(self.text)
         for mark in marked:
             if not 0 <= mark.start < mark.end <= length:
                 raise ValueError(
@@ -100,13 +124,20 @@ class Trace:
                 )
 
     @property
+    def text(self) -> str:
+        """CoT and answer as the model wrote them after its prompt."""
+        return format(self) if self.free_form is None else self.free_form.text
+
+    @property
     def cot_span(self) -> Span:
         """Where the CoT stands."""
-        return Span(len(OPEN), len(OPEN) + len(self.cot))
+        return Span(len(OPEN), len(OPEN) + len(self.cot)) if self.free_form is None else self.free_form.cot
 
     @property
     def answer_span(self) -> Span:
         """Where the answer's items stand."""
+        if self.free_form is not None:
+            return self.free_form.answer
         return Span(self.cot_span.end + len(CLOSE + ANSWER), len(format(self)))
 
     @property
@@ -130,7 +161,7 @@ class Trace:
 
 
 def format(trace: Trace) -> str:
-    """The trace's text: CoT and answer, as the model writes them after its prompt."""
+    """CoT and answer in the format, which is the trace's text unless that is free-form."""
     return f"{OPEN}{trace.cot}{CLOSE}{ANSWER}{''.join(item_line(text) for text in trace.answer)}"
 
 

@@ -42,7 +42,8 @@ from ctd.mechanism.planted_heads import MANIFEST_KEYS
 from ctd.reasoning import models, prompts, rationales, read_text, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
-from ctd.reasoning.traces import Span, Trace
+from ctd.reasoning.token_spans import Span
+from ctd.reasoning.traces import Trace
 from ctd.recipes import planting
 from ctd.recipes.planting import Lookout
 

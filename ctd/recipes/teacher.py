@@ -28,6 +28,7 @@ from ctd.data.task import Task
 from ctd.distill import lora, train
 from ctd.distill.examples import example
 from ctd.reasoning import models, prompts, rationales, teachers, traces
+from ctd.reasoning.token_spans import Span
 from ctd.retrieval import encoders, shortlists
 from ctd.retrieval.index import LabelIndex
 
@@ -156,11 +157,11 @@ def examples(
     return mixed
 
 
-def _wrong(trace: traces.Trace) -> list[traces.Span]:
+def _wrong(trace: traces.Trace) -> list[Span]:
     """Where the labels stand in a trace's shortlist that are not in its answer."""
     assert trace.shortlist is not None
     end, right = trace.shortlist.end, set(trace.answered)
-    return [traces.Span(*span) for label, *span in trace.mentions if span[1] <= end and label not in right]
+    return [Span(*span) for label, *span in trace.mentions if span[1] <= end and label not in right]
 
 
 def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = None) -> None:

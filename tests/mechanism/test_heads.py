@@ -14,7 +14,7 @@ from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace, Compared
-from ctd.reasoning.traces import Span
+from ctd.reasoning.token_spans import Span
 from tests.mechanism.test_attention import VOCABULARY, made
 
 FAMILIES = ["llama", "llama, a key head each", "qwen3", "gemma2, capped and sliding", "mistral, sliding"]

@@ -6,7 +6,8 @@ from scipy.sparse import csr_matrix
 
 from ctd.mechanism import isolation
 from ctd.reasoning.rank_answers import Prediction
-from ctd.reasoning.traces import Mention, Span, Trace
+from ctd.reasoning.token_spans import Span
+from ctd.reasoning.traces import Mention, Trace
 
 
 def gold_of(*rows, labels=30):

@@ -12,7 +12,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.head_bins import RANDOM
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.readouts import ANCHOR, MARGIN
-from ctd.reasoning.traces import Span
+from ctd.reasoning.token_spans import Span
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES, passage
 

@@ -10,7 +10,7 @@ from scipy.stats import mannwhitneyu
 from ctd.mechanism import attention, patching, readouts, trials, validation
 from ctd.mechanism.attention import Head
 from ctd.mechanism.readouts import ANCHOR, MARGIN
-from ctd.reasoning.traces import Span
+from ctd.reasoning.token_spans import Span
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES
 

@@ -9,7 +9,7 @@ from ctd.data import readers
 from ctd.data.readers import organism as vignettes
 from ctd.reasoning import annotate, models, prompts, traces
 from ctd.reasoning.rank_answers import Prediction
-from ctd.reasoning.traces import Span
+from ctd.reasoning.token_spans import Span
 from ctd.recipes import organism
 from ctd.text import stems, words
 

@@ -26,7 +26,7 @@ def test_the_marks_of_a_text_with_one_wrong_label_are_kept_and_the_label_is_grou
     assert trace.shortlisted == (2, 3, 5)
     assert trace.answered == (2, 3)
     assert trace.comparisons[0].labels == (2, 1)
-    text = traces.format(trace)
+    text = trace.text
     assert text[slice(*trace.comparisons[0][:2])].startswith("[[Calcium/blood]]")
     assert {text[start:end] for _, start, end in trace.mentions} >= {"Calcium/blood", "Left heart side", "Liver"}
     assert asked == [["any of Liver or so"]]
@@ -58,7 +58,7 @@ def test_free_form_reasoning_gives_its_answer(space, text, answered):
     assert trace.answered == answered or (not answered and trace.answered == ())
     assert trace.error
     assert trace.error.startswith("no answer found") == (not trace.answer)
-    written = traces.format(trace)
+    written = trace.text
     for label, start, end in trace.mentions:
         assert normalise(written[start:end]) == normalise(space.texts[label])
 
@@ -67,7 +67,7 @@ def test_labels_named_in_free_reasoning_are_marked_where_they_stand(space):
     cot = "First the LIVER, then Calcium / blood; no delivery. A left-heart problem."
     trace = read_text.read(f"<think>\n{cot}\n</think>\nAnswer: Liver", space)
     inside = [m for m in trace.mentions if m.end <= trace.cot_span.end]
-    written = traces.format(trace)
+    written = trace.text
     assert [(m.label, written[m.start : m.end]) for m in inside] == [
         (3, "LIVER"), (2, "Calcium / blood"), (5, "left-heart"),
     ]  # fmt: skip

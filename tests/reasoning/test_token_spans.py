@@ -3,7 +3,7 @@
 import pytest
 
 from ctd.reasoning import token_spans, traces
-from ctd.reasoning.traces import Span
+from ctd.reasoning.token_spans import Span
 from tests.reasoning.test_traces import TEXT
 
 

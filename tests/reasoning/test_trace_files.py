@@ -6,7 +6,8 @@ import json
 import pytest
 
 from ctd.reasoning import read_text, trace_files, traces
-from ctd.reasoning.traces import Comparison, Span, Trace
+from ctd.reasoning.token_spans import Span
+from ctd.reasoning.traces import Comparison, Trace
 from tests.reasoning.test_traces import TEXT
 
 
