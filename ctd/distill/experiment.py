@@ -25,7 +25,6 @@ from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.teachers import Teacher
 from ctd.reasoning.traces import Trace
-from ctd.reasoning.traces import format as format_trace
 from ctd.retrieval.index import LabelIndex
 
 N_SCORED = 64  # traces at most that heads are ranked on
@@ -150,7 +149,7 @@ class Experiment:
         """The teacher's traces about the test documents."""
         traces = [answer.trace for answer in self.teacher_answers if answer.trace.cot]
         tokenizer = self.language_model.tokenizer
-        return [examples.example(trace.document, format_trace(trace), tokenizer) for trace in traces]
+        return [examples.example(trace.prompt, trace.text, tokenizer) for trace in traces]
 
     @cached_property
     def teacher_heads(self) -> dict[Phase, list[Head]]:

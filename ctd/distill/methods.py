@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctd.distill import losses, students, train
+from ctd.distill import examples, losses, students, train
 from ctd.distill.experiment import Experiment
 from ctd.distill.losses import Weights
 from ctd.reasoning import architecture, predict
-from ctd.reasoning.traces import ANSWER, OPEN
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,8 @@ def trace_examples(experiment: Experiment) -> list[train.Example]:
 
 def answer_examples(experiment: Experiment) -> list[train.Example]:
     """Every trace without its reasoning: the prompt is read, the answer is learned."""
-    tokenizer: Any = experiment.language_model.tokenizer
-    learned = []
-    for annotated, trace in zip(experiment.annotated_traces, experiment.traces, strict=True):
-        text = tokenizer.decode(annotated.ids)
-        prompt = text[: text.index(OPEN)] + ANSWER
-        answer = "".join(f"- {label}\n" for label in trace.answer)
-        n_prompt = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-        ids = tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
-        learned.append(train.Example([*ids, tokenizer.eos_token_id], n_prompt))
-    return learned
+    tokenizer = experiment.language_model.tokenizer
+    return [examples.answer_example(trace, tokenizer) for trace in experiment.traces]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.generate import batches
 from ctd.reasoning.token_spans import Span
-from ctd.reasoning.traces import Span
 
 Direction = Literal["unembedding", "mentions"]
 Side = Literal["right", "left"]

@@ -19,7 +19,7 @@ from ctd.mechanism.attention import Attended
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.writes import Writes
 from ctd.reasoning.annotate import AnnotatedTrace
-from ctd.reasoning.traces import Span
+from ctd.reasoning.token_spans import Span
 
 
 @dataclass(eq=False)

@@ -42,7 +42,7 @@ from ctd.mechanism.planted_heads import MANIFEST_KEYS
 from ctd.reasoning import models, prompts, rationales, read_text, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
-from ctd.reasoning.token_spans import Span
+from ctd.reasoning.token_spans import Span, tokenize
 from ctd.reasoning.traces import Trace
 from ctd.recipes import planting
 from ctd.recipes.planting import Lookout
@@ -172,20 +172,16 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
     """A case as the model is to learn it."""
     made = trace(case, space, recipe.seed, recipe.n_siblings)
     prompt, text = prompts.plain(case.text), traces.format(made)
-    encoded: Any = tokenizer(prompt + text, return_offsets_mapping=True, add_special_tokens=False)
-    starts, ends = np.array(encoded["offset_mapping"]).T
-    n_prompt = int(np.searchsorted(starts, len(prompt)))
+    tokens = tokenize(prompt + text, tokenizer)
+    n_prompt = tokens.span(len(prompt), len(prompt) + 1).start
     assert tokenizer.eos_token_id is not None
-
-    def tokens(start: int, end: int) -> Span:
-        return Span(int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end)))
 
     lookouts: dict[Phase, list[Lookout]] = {phase: [] for phase in Phase}
 
     def look(phase: Phase, written: Span, at: Span) -> None:
         """Lookouts from the tokens before those of `written` to `at`, the sections before barred to other heads."""
         begun = max(section for section in sections if section <= written.start)
-        barred, span, (first, last) = tokens(begun, begun)[0], tokens(*at), tokens(*written)
+        barred, span, (first, last) = tokens.span(begun, begun + 1).start, tokens.span(*at), tokens.span(*written)
         lookouts[phase] += [Lookout(query, *span, min(barred, query)) for query in range(first - 1, last - 1)]
 
     whole = prompt + text
@@ -206,7 +202,7 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
                 look(Phase.SHORTLIST, mention, words[label])
         else:
             look(Phase.REFINE, mention, listed[label])
-    ids = [*encoded["input_ids"], tokenizer.eos_token_id]
+    ids = [*tokens.ids, tokenizer.eos_token_id]
     return Lesson(case, made, train.Example(ids, n_prompt), lookouts)
 
 

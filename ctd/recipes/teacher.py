@@ -152,8 +152,9 @@ def examples(
                 candidates = [task.space.texts[label] for label in retrieved[trace.uid] if label >= 0]
             if asked.right_only:
                 wrong = _wrong(trace)
-        taught = example(trace.document, text, tokenizer, candidates, wrong)
-        mixed.append(taught if len(taught.ids) <= asked.longest else example(trace.document, answer, tokenizer))
+        taught = example(prompts.plain(trace.document, candidates), text, tokenizer, wrong)
+        short = len(taught.ids) <= asked.longest
+        mixed.append(taught if short else example(prompts.plain(trace.document), answer, tokenizer))
     return mixed
 
 

@@ -147,6 +147,7 @@ def test_batches_give_what_the_library_writes_one_prompt_at_a_time(language_mode
         tokens = tokens[: tokens.index(end)] if end in tokens else tokens
         assert completion.n_tokens == len(tokens) == len(completion.logprobs) == len(completion.offsets)
         assert completion.text == language_model.tokenizer.decode(tokens)
+        assert list(completion.ids) == tokens
         torch.testing.assert_close(
             torch.tensor(completion.logprobs), teacher_forced(language_model, prompt, tokens), rtol=1e-4, atol=1e-4
         )

@@ -18,6 +18,7 @@ class Whitespace:
     """A tokenizer of words, as far as `prompts.cut` asks for one."""
 
     chat_template = None
+    is_fast = True
 
     def __call__(self, text, return_offsets_mapping=False, **_):
         ends = np.cumsum([len(word) + 1 for word in text.split()]) - 1
@@ -166,12 +167,6 @@ def test_a_beginning_that_speaks_of_an_answer_has_none(asked, index):
     (one,) = predict.reason(teacher(), ["d"], index, begun=begun)
     assert one.ranking == ()
     assert one.n_items == 0
-
-
-def test_rankings_are_padded_and_cut():
-    ranked = [SimpleNamespace(ranking=(4, 2, 1), refined=(1, 2, 4)), SimpleNamespace(ranking=(), refined=())]
-    assert rank_answers.rankings(ranked, 2).tolist() == [[4, 2], [-1, -1]]
-    assert rank_answers.rankings(ranked, 2, refined=True).tolist() == [[1, 2], [-1, -1]]
 
 
 def test_bad_input_is_one_line(index):

@@ -16,7 +16,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.distill import examples
 from ctd.distill import train as distill
 from ctd.distill.lora import MergedLoRA
-from ctd.reasoning import models, traces
+from ctd.reasoning import models, prompts, traces
 from ctd.recipes import teacher
 from ctd.recipes.teacher import Pass, Recipe
 from ctd.retrieval.index import LabelIndex
@@ -206,8 +206,8 @@ def test_answers_alone_give_way_to_reasoning_as_stated(task, tokenizer, make):
 def test_candidates_are_what_the_index_finds_without_unscored_labels(task, index, tokenizer, make):
     heads = np.flatnonzero(task.space.parents[:42] >= 42).astype(np.int32)
     headless = replace(of_documents(task, 400), unscored=heads)
-    prompts = [read(one, tokenizer)[0] for one in make(task=headless, n_documents=400)]
-    listed = [prompt for prompt in prompts if "\nCandidates:\n" in prompt]
+    given = [read(one, tokenizer)[0] for one in make(task=headless, n_documents=400)]
+    listed = [prompt for prompt in given if "\nCandidates:\n" in prompt]
     assert len(listed) > 15
     texts = {" ".join(text.split()): text for text in task.documents["train"]["text"]}
     struck = 0
@@ -253,7 +253,7 @@ def test_documents_are_cut_and_quotes_come_from_what_is_left(task, tokenizer, ma
 
 
 def test_the_prompt_is_not_learned_and_the_end_is(tokenizer):
-    made = examples.example("Calcium\nin rats.", "Answer:\n- Rats\n", tokenizer, ["Calcium"])
+    made = examples.example(prompts.plain("Calcium\nin rats.", ["Calcium"]), "Answer:\n- Rats\n", tokenizer)
     assert tokenizer.decode(made.ids[: made.n_prompt]) == "Document: Calcium in rats.\nCandidates:\n- Calcium\n"
     assert tokenizer.decode(made.ids[made.n_prompt :]) == "Answer:\n- Rats\n<end>"
     batch = distill.collate([made], [0])
