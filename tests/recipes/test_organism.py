@@ -243,7 +243,7 @@ def test_lookouts_point_to_the_document_s_words_and_to_the_shortlist(lessons, to
         text = [tokenizer.decode(token) for token in one.example.ids]
 
         def words(start, end, text=text):
-            return traces._unescape("".join(text[start:end])).strip().rstrip(".;,")  # ")." is one token
+            return traces.unescape("".join(text[start:end])).strip().rstrip(".;,")  # ")." is one token
 
         texts = {code: space.texts[code] for code in one.trace.shortlisted}
         named = {code: words(0, 0) or one.case.text[start:end] for code, (start, end) in one.case.named.items()}
