@@ -202,9 +202,14 @@ def _sparse(value: csr_matrix) -> str:
 @fingerprint.register(list)
 @fingerprint.register(tuple)
 def _sequence(value: Sequence[Any]) -> str:
-    if all(type(part) in (str, int, float) for part in value):  # label texts by the hundred thousand
+    if _is_plain(value):  # label texts by the hundred thousand, token ids by the million
         return digest(["sequence", hashlib.sha256(json.dumps(value).encode()).digest()])
     return digest(["sequence", *map(fingerprint, value)])
+
+
+def _is_plain(value: Sequence[Any]) -> bool:
+    """Whether JSON tells a sequence from any other one."""
+    return all(type(part) in (str, int, float) or (type(part) in (list, tuple) and _is_plain(part)) for part in value)
 
 
 @fingerprint.register(set)

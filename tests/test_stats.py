@@ -8,7 +8,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from ctd import stats
-from ctd.stats import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio
+from ctd.stats import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio, resampling
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_same_seed_same_interval_whatever_the_chunk(rng, monkeypatch):
     above, below = rng.random((40, 3)), 1 + rng.random((40, 3))
     whole = bootstrap_ratio(above, below, draws=50, seed=5)
     for cells in (1, 130, 2000):
-        monkeypatch.setattr(stats, "CELLS", cells)
+        monkeypatch.setattr(resampling, "CELLS", cells)
         parts = bootstrap_ratio(above, below, draws=50, seed=5)
         np.testing.assert_allclose([parts.low, parts.high], [whole.low, whole.high], rtol=1e-12)
     other = bootstrap_ratio(above, below, draws=50, seed=6)
@@ -177,9 +177,9 @@ def test_a_statistic_of_several_sums(rng):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("cells", [100, stats.CELLS])
+@pytest.mark.parametrize("cells", [100, resampling.CELLS])
 def test_a_statistic_of_weights_has_the_interval_of_the_same_one_of_sums(rng, monkeypatch, method, cells):
-    monkeypatch.setattr(stats, "CELLS", cells)
+    monkeypatch.setattr(resampling, "CELLS", cells)
     values, strata = rng.gamma(0.5, size=(30, 2, 3)), np.repeat([0, 1, 2], [19, 10, 1])
     sums = stats.bootstrap(values, stats.ratio, 200, strata=strata, method=method)
     weighted = stats.bootstrap_weighted(
