@@ -25,8 +25,8 @@ class Settings:
 
 
 VALUES = [
-    None, True, 1, 1.0, "1", b"1", "", (), [1], [1, 2], [2, 1], ["12"], ["1", "2"], [[1], [2]], [[1, 2]], [[1, "2"]], [[1], []],
-    [[1], None], {"a": 1},
+    None, True, 1, 1.0, "1", b"1", "", (), [1], [1, 2], [2, 1], ["12"], ["1", "2"], [[1], [2]], [[1, 2]],
+    [[1, "2"]], [[1], []], [[1], None], {"a": 1},
     {"a": 2}, {"b": 1}, {1, 2}, np.array([1, 2]), np.array([1.0, 2.0]), np.array([[1, 2]]), csr_matrix([[0, 1]]),
     csr_matrix([[1, 0]]), csr_matrix([[0, 2]]), Settings(), Settings(4), Settings(name="b"), Space(["a", "b"]),
     Space(["a", "c"]), Space(["a", "b"], np.array([-1, 0])), Dataset.from_dict({"text": ["a"]}),
