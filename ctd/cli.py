@@ -113,7 +113,7 @@ def list_() -> None:
                     found.path.name,
                     made["start"].replace("T", " ").removesuffix("+00:00"),
                     f"{made['duration_s']:.1f} s",
-                    str(len(found.results)),
+                    str(len(found.rows)),
                     found.stale() or "current",
                 )
             )
@@ -136,7 +136,10 @@ def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> N
         entries = value.items() if isinstance(value, dict) else [("", value)]
         rows += [(f"{name} {entry}".strip(), str(inner)) for entry, inner in entries]
     show_table(("made", "value"), rows)
-    show_table(("result", "value"), [(name, say(result)) for name, result in found.results.items()])
+    show_table(
+        ("result", "value", "interval over", "n"),
+        [(row.label, say(row), row.interval_over or "", "" if row.n is None else str(row.n)) for row in found.rows],
+    )
 
 
 @app.command(epilog="Example:  ctd compare 01_retrieval_shortlists/smoke 01_retrieval_shortlists/default")
@@ -145,7 +148,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run.")],
 ) -> None:
     """Show what differs between two runs: parameters, code, versions, hardware, and results with their units."""
-    from ctd.book.compare import differences
+    from ctd.book.compare import differences, joined
 
     one, two = runs.find_run(first), runs.find_run(second)
     found = differences(one, two)
@@ -153,7 +156,7 @@ def compare(
         part = [each for each in found if each.section == section]
         show_table((section, one.name, two.name, "change"), [(d.what, d.first, d.second, d.note) for d in part])
     differing = sum(difference.section == "results" for difference in found)
-    total = len(one.results.keys() | two.results.keys())
+    total = len(list(joined(one, two)))
     typer.echo(f"{total - differing} of {total} results are the same" if total else "neither run has results")
 
 

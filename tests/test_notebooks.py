@@ -350,8 +350,8 @@ def results(tmp_path_factory):
                         continue  # seconds differ anyway
                     shown += [one.data.get(kind) for one in captured.outputs for kind in ("text/html", "text/markdown")]
             pyplot.close("all")
-            found = json.loads((at / RESULTS).read_text())["results"]
-            made[key] = json.dumps([[one for one in found if not MACHINE_UNITS.search(one["unit"])], shown])
+            found = json.loads((at / RESULTS).read_text())["rows"]
+            made[key] = json.dumps([[row for row in found if not MACHINE_UNITS.search(row["unit"])], shown])
         return made[key]
 
     yield outcome

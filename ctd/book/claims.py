@@ -2,15 +2,13 @@
 
 Notes: the claims are the paper's, the rules our definition. A rule sees nothing but the recorded results of one run
 with their 95 % intervals; "above 0" is said of a whole interval. Without the run, or without one of the results, the
-verdict is "not run". Runs of a chapter that are kept with the book (`ctd.book.published_runs`) are judged by the same
-rule, in rows of their own. In a result's name `{dataset}` and `{teacher}` stand for those of the run, a final `*` for
-the largest number that ends such names: the largest bin of heads, whatever was found there.
+verdict is "not run". Runs of a chapter that are published with the book (`ctd.book.published_runs`) are judged by the
+same rule, in rows of their own.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -19,9 +17,10 @@ from typing import Any, NamedTuple
 
 from ctd.book import published_runs, runs
 from ctd.book.compare import say
-from ctd.book.results import RESULTS
+from ctd.book.results import DIMENSIONS, RESULTS, Row
 from ctd.book.runs import RunFolder
 from ctd.cache import DATA, ROOT
+from ctd.mechanism.phases import Phase
 
 STEM = "13_claims"
 REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_RUN = VERDICTS = ("reproduced", "partly", "not reproduced", "not run")
@@ -40,12 +39,55 @@ class Number(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Filter:
+    """Which result of a run a claim reads: a filter over its rows.
+
+    metric: what is measured.
+    dimensions: what else the row says. It says nothing but this, except that it may name the run's own dataset and
+        teacher.
+    largest: a dimension that is free: of the rows that are left, the one with the largest value there is read.
+    """
+
+    metric: str
+    dimensions: Mapping[str, Any]
+    largest: str = ""
+
+    def read(self, rows: Sequence[Row], parameters: Mapping[str, Any]) -> Row | None:
+        """The row, whose interval is over documents; None where the run has none.
+
+        parameters: those of the run.
+        """
+        own = {name: (None, parameters.get(name)) for name in ("dataset", "teacher")}
+        wanted = {name: own.get(name, (self.dimensions.get(name),)) for name in DIMENSIONS if name != self.largest}
+        matching = [
+            row
+            for row in rows
+            if row.metric == self.metric
+            and row.interval_over == "documents"
+            and all(getattr(row, name) in values for name, values in wanted.items())
+        ]
+        if self.largest:
+            matching = [row for row in matching if getattr(row, self.largest) is not None]
+        return max(matching, key=lambda row: getattr(row, self.largest) if self.largest else 0, default=None)
+
+
+def reads(metric: str, largest: str = "", **dimensions: Any) -> Filter:
+    return Filter(metric, dimensions, largest)
+
+
+@dataclass(frozen=True)
 class Claim:
     """One claim, and how it is judged.
 
-    published: its number, from `data/published.json`. chapter: the number of its notebook, place: an anchor on that
-    page. reads: names of recorded results, by what the ledger calls them. rule: in words; judge: the same, as a
-    function of the results in that order.
+    id: its name in the ledger.
+    statement: what is claimed.
+    published: its number, from `data/published.json`.
+    chapter: the number of its notebook.
+    place: an anchor on that chapter's page.
+    reads: the results that the rule sees, by what the ledger calls them; "{largest}" in that text stands for the
+        largest value that was found (see `Filter`).
+    rule: in words.
+    judge: the same, as a function of the results in that order.
     """
 
     id: str
@@ -53,16 +95,22 @@ class Claim:
     published: str
     chapter: str
     place: str
-    reads: Mapping[str, str]
+    reads: Mapping[str, Filter]
     rule: str
     judge: Callable[..., str]
 
 
 @dataclass(frozen=True)
-class Row:
-    """A claim with its verdict. stem: the notebook whose run was read, "" for none. ours: its numbers in words.
+class LedgerRow:
+    """A claim with its verdict.
 
-    kept: the name of a run that is kept with the book, "" for the reader's own; made: how that was made.
+    claim: the claim.
+    verdict: one of `VERDICTS`.
+    stem: the notebook whose run was read, "" for none.
+    data: the dataset and the teacher of that run.
+    ours: its numbers in words.
+    published_run: the name of a run that is published with the book, "" for the reader's own.
+    made: how a published run was made.
     """
 
     claim: Claim
@@ -70,19 +118,19 @@ class Row:
     stem: str = ""
     data: str = NONE
     ours: tuple[str, ...] = (NONE,)
-    kept: str = ""
+    published_run: str = ""
     made: str = ""
 
     @property
-    def key(self) -> str:
-        """The name under which its verdict is recorded."""
-        return "/".join(["verdict", self.claim.id, *filter(None, [self.kept])])
+    def key(self) -> tuple[str, str | None]:
+        """Under what claim and what published run its verdict is recorded."""
+        return self.claim.id, self.published_run or None
 
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, by `COLUMNS`."""
         of = self.claim
-        where = f"data/results/{self.kept} ({self.made})" if self.kept else self.stem or of.chapter
+        where = f"data/results/{self.published_run} ({self.made})" if self.published_run else self.stem or of.chapter
         return of.statement, of.rule, of.published, "; ".join(self.ours), self.verdict, self.data, where
 
     @property
@@ -93,9 +141,9 @@ class Row:
         """
         claim, rule, published, _, verdict, data, where = (escape(cell, quote=False) for cell in self.cells)
         ours = "<br>".join(escape(number, quote=False) for number in self.ours)
-        if self.kept:
+        if self.published_run:
             return (
-                f'<tr><td colspan="2"><em>the same, by the kept run {escape(self.kept)}:</em> '
+                f'<tr><td colspan="2"><em>the same, by the kept run {escape(self.published_run)}:</em> '
                 f"{escape(self.made, quote=False)}</td>"
                 f"<td>{ours}</td><td><strong>{verdict}</strong></td>"
                 f'<td><a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}</td></tr>'
@@ -150,13 +198,20 @@ def _las(*arms: str) -> str:
     return "LAS " + "; ".join(f"{one['full']:.2f} against {against[name]} ({name})" for name, one in of.items())
 
 
+def _moved(way: str, readout: str, heads: str, phase: Phase | None = None, baseline: str | None = None) -> Filter:
+    """What patching a set of heads moves, in the largest bin."""
+    patched = {"intervention": way, "readout": readout, "heads": heads, "phase": phase, "baseline": baseline}
+    return Filter("patching_effect", patched, "n_heads")
+
+
 def _patched(statement: str, metric: str, phase: int, way: str, readout: str, falls: bool) -> Claim:
     """A claim about patching a phase's heads, read from the forced readout and from what is written."""
     unit, side, moved = " %" if metric == "focus" else "", "below" if falls else "above", f"{way[:-3]}ed"
     series = PUBLISHED["patching"][f"phase{phase}_{way}_{metric}" + ("_percent" if unit else "")]
     before, after = series.get("clean") or series["corrupted"], series["patched"][-1]
     change, done = f"{100 * (after / before - 1):+.0f} %", "lost" if way == "noising" else "restored"
-    panel, named = f"{metric}, Phase {phase}, {way}/heads of the phase", metric.capitalize()
+    named, patched = metric.capitalize(), {"phase": Phase(phase), "intervention": way, "heads": "top"}
+    none_moved, most_moved = Filter(metric, {**patched, "n_heads": 0}), Filter(metric, patched, "n_heads")
 
     def judge(forced: Number, start: Number, end: Number) -> str:
         return graded(forced.low > 0, end.high < start.low if falls else end.low > start.high)
@@ -164,91 +219,102 @@ def _patched(statement: str, metric: str, phase: int, way: str, readout: str, fa
     return Claim(
         f"{way}-phase-{phase}", statement, f"{named} {before:g}{unit} to {after:g}{unit} ({change})",
         "06", "fig-patched",
-        {f"{readout} {done}, top *": f"{way}/{readout}/Phase {phase}, top/*",
-         f"{named}, none {moved}": f"{panel}/0.0000", f"{named}, share * {moved}": f"{panel}/*"},
+        {f"{readout} {done}, top {{largest}}": _moved(way, readout, "top", Phase(phase)),
+         f"{named}, none {moved}": none_moved, f"{named}, top {{largest}} {moved}": most_moved},
         f"in the largest bin what is {done} of the {readout} is above 0, and {named} as written {side} {named} with no "
         f"head {moved}, the intervals apart; partly: one of the two",
         judge,
     )  # fmt: skip
 
 
-CONTROLS = (  # the highest heads, and what is held against them
-    "noising/anchor/Phase 1, top", "noising/margin/Phase 2, top", "noising/anchor/random", "noising/margin/random",
-    "denoising/anchor/random", "denoising/margin/random", "noising/anchor/Phase 1, lowest",
-    "noising/margin/Phase 2, lowest",
-)  # fmt: skip
+CONTROLS = {  # the highest heads, and what is held against them
+    f"{way}, {readout}, {f'{phase}, ' if phase else ''}{heads} {{largest}}": _moved(way, readout, heads, phase)
+    for way, readout, heads, phase in (
+        ("noising", "anchor", "top", Phase.SHORTLIST), ("noising", "margin", "top", Phase.REFINE),
+        ("noising", "anchor", "random", None), ("noising", "margin", "random", None),
+        ("denoising", "anchor", "random", None), ("denoising", "margin", "random", None),
+        ("noising", "anchor", "lowest", Phase.SHORTLIST), ("noising", "margin", "lowest", Phase.REFINE),
+    )
+}  # fmt: skip
 CLAIMS = (
     Claim("focus-rises-early", "Phase 1 shows in the text: Focus rises early, then stays", _curve("focus", 0.0, 0.3),
           "02", "where-one-phase-ends-and-whether-two-show",
-          {"contrast": "contrast/focus", "beyond shuffled lines": "contrast above shuffled/focus"},
+          {"contrast": reads("phase_contrast", readout="focus"),
+           "beyond shuffled lines": reads("phase_contrast", readout="focus", baseline="lines shuffled")},
           "the contrast (slope before t* less slope after) is above 0, and above that of the same lines shuffled; "
           "partly: above the shuffled lines only", bends),
     Claim("confusion-falls-late", "Phase 2 shows in the text: Confusion stays, then falls late",
           _curve("confusion", 0.5, 1.0), "02", "where-one-phase-ends-and-whether-two-show",
-          {"contrast": "contrast/confusion", "beyond shuffled lines": "contrast above shuffled/confusion",
-           "at t = 0.5": "confusion/0.5/{teacher}", "at the end": "confusion/1.0/{teacher}"},
+          {"contrast": reads("phase_contrast", readout="confusion"),
+           "beyond shuffled lines": reads("phase_contrast", readout="confusion", baseline="lines shuffled"),
+           "at t = 0.5": reads("confusion", t=0.5), "at the end": reads("confusion", t=1.0)},
           "the contrast is above 0, and above that of the same lines shuffled, and Confusion ends below where it was "
           "at t = 0.5, the intervals apart; partly: it bends so and does not fall", bends_and_falls),
     Claim("shortlisting-heads-early", "Shortlisting heads lie in early layers", NONE, "04", "fig-coarse-ranking",
-          {"mean depth": "depth of the top/CoarseScore"},
+          {"mean depth": reads("mean_depth", score="CoarseScore", heads="top")},
           "the mean depth of the top heads by CoarseScore is below 0.5 (0 the first layer, 1 the last)",
           lambda depth: graded(depth.high < HALF)),
     Claim("refining-heads-late", "Refining heads lie in middle to late layers", NONE, "05", "fig-refine-ranking",
-          {"mean depth": "depth of the top/RefineScore", "of shortlisting heads": "depth of the top/CoarseScore"},
+          {"mean depth": reads("mean_depth", score="RefineScore", heads="top"),
+           "of shortlisting heads": reads("mean_depth", score="CoarseScore", heads="top")},
           "the mean depth of the top heads by RefineScore is above 0.5, and above that by CoarseScore, the intervals "
           "apart; partly: one of the two", lambda depth, coarse: graded(depth.low > HALF, depth.low > coarse.high)),
     _patched("Noising Phase-1 heads loses the topic", "focus", 1, "noising", "anchor", falls=True),
     # of this number the authors' notes have no array
     Claim("denoising-phase-1", "Restoring Phase-1 heads brings the topic back", "Focus restored up to 85 %",
           "06", "fig-patched",
-          {"anchor restored, top *": "denoising/anchor/Phase 1, top/*", "taken by the corruption": "corruption/anchor"},
+          {"anchor restored, top {largest}": _moved("denoising", "anchor", "top", Phase.SHORTLIST),
+           "taken by the corruption": reads("corruption_effect", readout="anchor")},
           "what the largest bin restores of the anchor is above 0 and at least half of what the corruption takes, "
           "itself above 0; partly: above 0 and less than half", restored),
     _patched("Restoring Phase-2 heads keeps near misses out", "confusion", 2, "denoising", "margin", falls=True),
     _patched("Noising Phase-2 heads lets near misses in", "confusion", 2, "noising", "margin", falls=False),
     Claim("controls-do-nothing", "Random and lowest-ranked heads do nothing", NONE, "06", "fig-patched",
-          {f"{name} *": f"{name}/*" for name in CONTROLS},
+          CONTROLS,
           "in the largest bin at most one of six controls excludes 0 (one in twenty does by chance), and the highest "
           "heads of a phase cost its readout something (above 0); partly: the highest heads do nothing either",
           only_the_highest),
     Claim("double-dissociation", "The phases can be isolated: a double dissociation", NONE, "06", "fig-square",
-          {f"Phase {phase} heads, {of}": f"beyond random/Phase {phase}/{of}" for phase in (1, 2) for of in
-           ("anchor", "margin")},
+          {f"{phase} heads, {readout}": _moved("noising", readout, "top", phase, baseline="random")
+           for phase in Phase for readout in ("anchor", "margin")},
           "beyond random heads, noising Phase-1 heads costs the anchor and Phase-2 heads the margin (both above 0), "
           "and neither the other (not above 0); partly: both, and another too", dissociated),
     Claim("complementary", "The phases are complementary", NONE, "08", "fig-shapley",
-          {f"{what} Phase {phase}": f"{{dataset}}, {{teacher}}/{what} Phase {phase}" for phase in (1, 2) for what in
-           ("Shapley share of", "lost without")},
+          {f"{what} {phase}": reads("ndcg", "k", effect=effect, phase=phase) for phase in Phase for what, effect in
+           (("Shapley share of", "shapley_share"), ("lost without", "lost"))},
           "each phase's Shapley share is above 0, and so is what is lost without it; partly: both, of one phase",
           lambda one, lost_1, two, lost_2: graded(min(one.low, lost_1.low) > 0, min(two.low, lost_2.low) > 0)),
     Claim("scores-find-known-heads", "The head scores find heads known by construction (our check, not the paper's)",
           NONE, "07", "what-we-see-who-finds-the-planted-heads",
-          {f"AUROC, {name}": f"{phase}/{name}/AUROC" for phase, name in (("phase1", "CoarseScore"), ("phase2",
-           "RefineScore"))},
+          {f"AUROC, {name}": reads("auroc", phase=phase, score=name) for phase, name in
+           ((Phase.SHORTLIST, "CoarseScore"), (Phase.REFINE, "RefineScore"))},
           "each phase's score has an AUROC above 0.5; partly: one of them",
           lambda coarse, refine: graded(coarse.low > HALF, refine.low > HALF)),
     Claim("mechanistic-beats-cot", "Mechanistic distillation beats vanilla CoT distillation in its answers", NONE,
           "10", "what-it-means",
-          {f"exact answers, {equal}": f"{equal}/mechanistic - cot/exact" for equal in ("equal steps", "equal time")},
+          {f"exact answers, {equal}": reads("exact_match", arm="mechanistic", baseline="cot", budget=budget) for
+           equal, budget in (("equal steps", "equal_steps"), ("equal time", "equal_time"))},
           "the gain in exact answers is above 0 at equal steps and at equal time; partly: at one of the two",
           lambda steps, time: graded(steps.low > 0, time.low > 0)),
     Claim("each-phase-matters", "Supervising each phase matters to the answers (our check: the paper says it of LAS)",
           NONE, "11", "what-it-means",
-          {f"exact answers, without Phase {phase}": f"without phase {phase} - full/exact" for phase in (1, 2)},
+          {f"exact answers, without {phase}": reads("exact_match", arm=f"without phase {phase:d}", baseline="full") for
+           phase in Phase},
           "without Phase 1 exact answers fall (below 0), and without Phase 2; partly: without one of the two",
           lambda one, two: graded(one.high < 0, two.high < 0)),
     Claim("las", "Mechanistic distillation gives explanations that foretell the answer better", _las("vanilla_cot"),
-          "12", "what-it-means", {"LAS, mechanistic less CoT": "LAS/mechanistic - cot"},
+          "12", "what-it-means", {"LAS, mechanistic less CoT": reads("las", arm="mechanistic", baseline="cot")},
           "the difference in leakage-adjusted simulatability is above 0", lambda gain: graded(gain.low > 0)),
     Claim("las-each-phase", "Supervising each phase makes explanations foretell the answer better",
           _las("without_phase1", "without_phase2"), "12", "what-it-means",
-          {f"LAS, without Phase {phase}": f"LAS/without phase {phase} - mechanistic" for phase in (1, 2)},
+          {f"LAS, without {phase}": reads("las", arm=f"without phase {phase:d}", baseline="mechanistic") for phase in
+           Phase},
           "without Phase 1 leakage-adjusted simulatability falls (below 0), and without Phase 2; partly: without one "
           "of the two", lambda one, two: graded(one.high < 0, two.high < 0)),
 )  # fmt: skip
 
 
-def ledger(profile: str, folder: Path | None = None) -> list[Row]:
+def ledger(profile: str, folder: Path | None = None) -> list[LedgerRow]:
     """Every claim with its verdict, by the runs `<stem>/<profile>` of a folder (`runs/`), then by those kept.
 
     A kept run that did not record what a rule reads has no row. Raises ValueError with one line for a run that cannot
@@ -258,60 +324,53 @@ def ledger(profile: str, folder: Path | None = None) -> list[Row]:
     for claim in CLAIMS:
         rows.append(own(claim, profile, folder or runs.RUNS))
         others = [
-            replace(judged(claim, run), kept=run.path.name, made=published_runs.made(run))
+            replace(judged(claim, run), published_run=run.path.name, made=published_runs.made(run))
             for run in published_runs.of(claim.chapter)
         ]
         rows += [row for row in others if row.verdict != NOT_RUN]
     return rows
 
 
-def own(claim: Claim, profile: str, folder: Path) -> Row:
+def own(claim: Claim, profile: str, folder: Path) -> LedgerRow:
     """A claim with its verdict by the run under a profile. Raises ValueError as `ledger` does."""
     found = sorted(folder.glob(f"{claim.chapter}_*/{profile}/{RESULTS}"))
     if len(found) > 1:
         stems = ", ".join(path.parent.parent.name for path in found)
         raise ValueError(f"chapter {claim.chapter} must be one notebook; {folder} has runs of {stems}: remove one")
-    return judged(claim, RunFolder(found[0].parent)) if found else Row(claim, NOT_RUN)
+    return judged(claim, RunFolder(found[0].parent)) if found else LedgerRow(claim, NOT_RUN)
 
 
-def judged(claim: Claim, run: RunFolder) -> Row:
+def judged(claim: Claim, run: RunFolder) -> LedgerRow:
     """A claim with its verdict by one run. Raises ValueError where it cannot be read."""
     try:
-        given, results = run.manifest["parameters"], run.results
-        numbers, ours = zip(*(_read(called, name, given, results) for called, name in claim.reads.items()), strict=True)
+        parameters, rows = run.manifest["parameters"], run.rows
+        numbers, ours = zip(*(_read(name, part, parameters, rows) for name, part in claim.reads.items()), strict=True)
         verdict = NOT_RUN if None in numbers else claim.judge(*numbers)
-        data = ", ".join(given[name] for name in ("dataset", "teacher") if name in given)
-        return Row(claim, verdict, run.stem, data, ours)
+        data = ", ".join(parameters[name] for name in ("dataset", "teacher") if name in parameters)
+        return LedgerRow(claim, verdict, run.stem, data, ours)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{run.path} is not a whole run ({error!r}); run the notebook again with --force") from None
 
 
-def _read(
-    called: str, name: str, given: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]]
-) -> tuple[Number | None, str]:
-    """A result, None where it has no interval or is not there, and how the ledger says it."""
-    for parameter in ("dataset", "teacher"):
-        name = name.replace(f"{{{parameter}}}", str(given.get(parameter)))
-    if name.endswith("*"):
-        ends = [one[len(name) - 1 :] for one in results if re.fullmatch(re.escape(name[:-1]) + r"\d+(\.\d+)?", one)]
-        end = max(ends, key=float, default="*")
-        called, name = called.replace("*", end), name[:-1] + end
-    result = results.get(name)
-    if result is None or result["interval"] is None:
-        return None, f"{called}: none"
-    shown = say({**result, "unit": f"({result['unit']})"})
-    return Number(result["value"], *result["interval"]), f"{called}: {shown}"
+def _read(name: str, part: Filter, parameters: Mapping[str, Any], rows: Sequence[Row]) -> tuple[Number | None, str]:
+    """The number that a claim reads, None where there is none, and how the ledger says it."""
+    row = part.read(rows, parameters)
+    name = name.format(largest="*" if row is None else getattr(row, part.largest or "metric"))
+    if row is None or row.interval is None or not isinstance(row.value, int | float):
+        return None, f"{name}: none"
+    shown = say(row.model_copy(update={"unit": f"({row.unit})"}))
+    return Number(row.value, *row.interval), f"{name}: {shown}"
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[LedgerRow]) -> str:
     """The ledger as an HTML table, for a page beside the chapters."""
     heads = '<tr><th>claim</th><th>published</th><th style="width: 45%">ours</th><th>verdict</th><th>chapter</th></tr>'
     return "\n".join(['<table class="dataframe">', heads, *(row.html for row in rows), "</table>"])
 
 
-def counts(rows: Sequence[Row]) -> dict[str, int]:
+def counts(rows: Sequence[LedgerRow]) -> dict[str, int]:
     """How many claims have each verdict, of `VERDICTS`, by the reader's own runs."""
-    return {verdict: sum(row.verdict == verdict and not row.kept for row in rows) for verdict in VERDICTS}
+    return {verdict: sum(row.verdict == verdict and not row.published_run for row in rows) for verdict in VERDICTS}
 
 
 def runs_beside(folder: Path) -> Path:
@@ -328,14 +387,15 @@ def check(profile: str, folder: Path | None = None) -> list[str]:
     folder = folder or runs.RUNS
     made = runs.find_run(str(folder / STEM / profile))
     now = {row.key: row for row in ledger(profile, folder)}
-    said = {name: result["value"] for name, result in made.results.items() if name.startswith("verdict/")}
+    recorded = {(row.claim or "", row.published_run): row.value for row in made.rows if row.metric == "verdict"}
     outputs = [output for cell in runs.read_notebook(made.notebook).cells for output in cell.get("outputs", ())]
     page = "\n".join(str(shown) for output in outputs for shown in output.get("data", {}).values())
     problems = []
-    for name in dict.fromkeys([*now, *said]):
-        was, follows = said.get(name, "not recorded"), now[name].verdict if name in now else "no claim of the ledger"
+    for key in dict.fromkeys([*now, *recorded]):
+        name = "verdict on " + " by ".join(filter(None, key))
+        was, follows = recorded.get(key, "not recorded"), now[key].verdict if key in now else "no claim of the ledger"
         if was != follows:
             problems.append(f"{name} is {was!r} in {made.name}, and {follows!r} by the stored results")
-        elif now[name].html not in page:
+        elif now[key].html not in page:
             problems.append(f"{name}: the page of {made.name} shows other numbers than the stored results")
     return [f"{problem}; mend: ctd run {STEM} --profile {profile} --force" for problem in problems]

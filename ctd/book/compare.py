@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ctd.book.results import Row
 from ctd.book.runs import KEY_PARTS, RunFolder
 
 ABSENT = "-"
@@ -30,11 +31,18 @@ def differences(first: RunFolder, second: RunFolder) -> list[Difference]:
     found += _between("code", {name: one[name] for name in CODE}, {name: two[name] for name in CODE})
     for section in ("versions", "hardware"):
         found += _between(section, one[section], two[section])
-    for name in [*first.results, *(name for name in second.results if name not in first.results)]:
-        sides = first.results.get(name), second.results.get(name)
-        if sides[0] != sides[1]:
-            found.append(Difference("results", name, say(sides[0]), say(sides[1]), _apart(*sides)))
+    for row, other in joined(first, second):
+        if row != other:
+            label = (row or other).label  # type: ignore[union-attr]
+            found.append(Difference("results", label, say(row), say(other), _apart(row, other)))
     return found
+
+
+def joined(first: RunFolder, second: RunFolder) -> Iterator[tuple[Row | None, Row | None]]:
+    """The results of two runs, side by side by identity; None where one of them lacks a result."""
+    sides = [{row.identity: row for row in run.rows} for run in (first, second)]
+    for identity in sides[0] | sides[1]:
+        yield sides[0].get(identity), sides[1].get(identity)
 
 
 def _between(section: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Difference]:
@@ -48,27 +56,27 @@ def _short(name: str, value: Any) -> str:
     return str(value)[:12] if name == "commit" or name.endswith("_hash") else str(value)
 
 
-def say(result: Mapping[str, Any] | None) -> str:
+def say(row: Row | None) -> str:
     """A result as text: value, interval when it has one, unit."""
-    if result is None:
+    if row is None:
         return ABSENT
-    interval = f" [{_digits(result['interval'][0])}, {_digits(result['interval'][1])}]" if result["interval"] else ""
-    return f"{_digits(result['value'])}{interval} {result['unit']}"
+    interval = f" [{_digits(row.interval[0])}, {_digits(row.interval[1])}]" if row.interval else ""
+    return f"{_digits(row.value)}{interval} {row.unit}"
 
 
 def _digits(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _apart(one: Mapping[str, Any] | None, two: Mapping[str, Any] | None) -> str:
-    """The difference of two numbers of one unit, and whether their intervals are apart; "" where there is none."""
-    if one is None or two is None or one["unit"] != two["unit"]:
+def _apart(row: Row | None, other: Row | None) -> str:
+    """The difference of two numbers, and whether their intervals are apart; "" where there is none."""
+    if row is None or other is None:
         return ""
-    if not all(isinstance(side["value"], int | float) for side in (one, two)):
+    if not isinstance(row.value, int | float) or not isinstance(other.value, int | float):
         return ""
-    change = two["value"] - one["value"]
+    change = other.value - row.value
     note = ("+" if change > 0 else "") + _digits(change)
-    if one["interval"] and two["interval"]:
-        apart = one["interval"][1] < two["interval"][0] or two["interval"][1] < one["interval"][0]
+    if row.interval and other.interval:
+        apart = row.interval[1] < other.interval[0] or other.interval[1] < row.interval[0]
         note += ", intervals apart" if apart else ", intervals overlap"
     return note

@@ -1,14 +1,14 @@
-"""Runs that are kept with the book: `data/results/<name>/` has what one found, and how it was made."""
+"""Runs that are published with the book: `data/results/<name>/` has what one found, and how it was made."""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
+from typing import Any
 
 import pandas as pd
 
-from ctd.book import report
+from ctd.book import report, results
 from ctd.book.results import RESULTS
 from ctd.book.runs import MANIFEST, RunFolder
 from ctd.cache import DATA, atomic
@@ -21,9 +21,9 @@ def keep(run: RunFolder, name: str) -> RunFolder:
 
     Raises ValueError for a name that is none of a folder, or a run whose results or manifest cannot be read.
     """
-    if not re.fullmatch(r"\w[\w.-]*", name):
+    if not name[:1].isalnum() or not all(char.isalnum() or char in "._-" for char in name):
         raise ValueError(f"the name is that of a folder: letters, digits, dots, - and _; got {name!r}")
-    _ = run.manifest, run.results
+    _ = run.manifest, run.rows
     with atomic(FOLDER / name) as scratch:
         scratch.mkdir(parents=True)
         for file in (RESULTS, MANIFEST):
@@ -50,21 +50,22 @@ def made(run: RunFolder) -> str:
 
 
 def title(run: RunFolder) -> str:
-    """What it is, as a sentence of Markdown; with the parameters that were asked for instead of its profile's."""
-    asked = run.manifest["parameters"]
-    counts = report.counts({one: run.results[one]["value"] for one in ("traces", "documents") if one in run.results})
+    """What it is, as a sentence of Markdown; with the parameters that differ from those of its profile."""
+    parameters = run.manifest["parameters"]
+    sizes: dict[str, Any] = {row.label: row.value for row in run.rows}
+    counts = report.counts({name: sizes[name] for name in ("traces", "documents") if name in sizes})
     instead = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in run.manifest["overrides"].items())
     return (
-        f"By a run that is kept with the book in `data/results/{run.path.name}`: **{asked['teacher']}, "
-        f"{asked['dataset']}**, {counts} ({made(run)})" + (f", with {instead}." if instead else ".")
+        f"By a run that is kept with the book in `data/results/{run.path.name}`: **{parameters['teacher']}, "
+        f"{parameters['dataset']}**, {counts} ({made(run)})" + (f", with {instead}." if instead else ".")
     )
 
 
-def table(run: RunFolder) -> pd.DataFrame:
-    """Its results that have an interval and are named metric/method: columns metric, of (the method), value, low, high.
+def learning_curve(run: RunFolder) -> pd.DataFrame:
+    """The nDCG that chapter 10 found over numbers of traces: columns traces, arm, value, low, high.
 
-    A method may have a stroke in its name, a metric has none.
+    The gain of an arm over another is one of the arms, named "arm - baseline".
     """
-    named = [one for name, one in run.results.items() if one["interval"] and "/" in name]
-    rows = [(*one["name"].split("/", 1), one["value"], *one["interval"]) for one in named]
-    return pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"])
+    table = results.select(run.frame(), metric="ndcg").dropna(subset="traces")
+    arms = results.named(table, "arm", "baseline", by=" - ")
+    return table.assign(arm=arms)[["traces", "arm", "value", "low", "high"]].infer_objects().reset_index(drop=True)

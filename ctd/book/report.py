@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from ctd.book import results
+
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-RECORDED_GAIN = r"^(?P<difference>.+ - .+)/(?P<measure>[^/]+?)(?P<over_seeds>, over seeds)?$"
 
 
 def say(text: str) -> None:
@@ -71,22 +72,28 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     return shown
 
 
-def recorded_gains(found: pd.DataFrame) -> pd.DataFrame:
-    """What chapter 10 recorded of gains, from `kept.table`: a row a pair of arms, a column each measure; a cell has the
-    gain with its interval over documents, then that over seeds where there is one.
+def recorded_gains(table: pd.DataFrame) -> pd.DataFrame:
+    """The gains that a run recorded: a row a pair of arms, a column a metric.
+
+    A cell has the gain with its interval over documents, then that over seeds where there is one.
+    table: the results of the run (`RunFolder.frame`).
     """
-    told = found.join(found["of"].str.extract(RECORDED_GAIN)).dropna(subset="measure")
-    numbers = told[["over_seeds", "value", "low", "high"]].itertuples(index=False)
-    cells = [bounds(*number[1:]) if isinstance(over, str) else estimate(*number) for over, *number in numbers]
-    told = told.assign(gain=told["difference"] + ", " + told["metric"], cell=cells)
-    told = told.groupby(["gain", "measure"], sort=False)["cell"].agg(" ".join).unstack(sort=False)
-    return told.reset_index().rename_axis(None, axis=1)
+    gains = table[table["baseline"].notna() & table["budget"].notna() & table["low"].notna()]
+    over_seeds = gains["interval_over"] == "seeds"
+    numbers = zip(over_seeds, gains["value"], gains["low"], gains["high"], strict=True)
+    cells = [bounds(low, high) if seeds else estimate(value, low, high) for seeds, value, low, high in numbers]
+    budgets = gains["budget"].map({"equal_steps": "equal steps", "equal_time": "equal time"})
+    pairs = results.named(gains, "arm", "baseline", by=" - ") + ", " + budgets
+    shown = gains.assign(gain=pairs, measure=results.measures(gains), cell=cells)
+    shown = shown.groupby(["gain", "measure"], sort=False)["cell"].agg(" ".join).unstack(sort=False)
+    return shown.reset_index().rename_axis(None, axis=1)
 
 
-def over_seeds_beside(found: pd.DataFrame) -> pd.DataFrame:
-    """A table of `kept.table` in which intervals over seeds are of a metric of their own, "<metric>, over seeds"."""
-    over_seeds = found["of"].str.extract("(, over seeds)$", expand=False).fillna("")
-    return found.assign(metric=found["metric"] + over_seeds, of=found["of"].str.removesuffix(", over seeds"))
+def over_seeds_beside(table: pd.DataFrame) -> pd.DataFrame:
+    """A run's results that have an interval, those over seeds as a metric of their own, "<metric>, over seeds"."""
+    table = table[table["low"].notna()]
+    over_seeds = (table["interval_over"] == "seeds").map({True: ", over seeds", False: ""})
+    return table.assign(metric=results.measures(table) + over_seeds)
 
 
 def bounds(low: float, high: float, digits: int = 3) -> str:

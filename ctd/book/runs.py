@@ -22,13 +22,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctd.book import results
 from ctd.book.parameters import Parameter, check_all, near, read_parameters, read_yaml, table
-from ctd.book.results import RESULTS
-from ctd.book.results import Recorder as Recorder
+from ctd.book.recorder import Recorder as Recorder
+from ctd.book.results import RESULTS, Row, read_json
 from ctd.cache import DATA, ROOT, atomic, digest, file_digest
 from ctd.hardware import machine
 
-if TYPE_CHECKING:  # nbformat takes a second to import
+if TYPE_CHECKING:  # these take a second to import
+    import pandas as pd
     from nbformat import NotebookNode
 
 RUNS = Path("runs")
@@ -57,9 +59,13 @@ class RunFolder:
         return read_json(self.path / MANIFEST)
 
     @functools.cached_property
-    def results(self) -> dict[str, Mapping[str, Any]]:
-        """{name: {name, value, unit, interval}} in the order of recording."""
-        return {result["name"]: result for result in read_json(self.path / RESULTS)["results"]}
+    def rows(self) -> list[Row]:
+        """The results, in the order of recording."""
+        return results.read(self.path / RESULTS)
+
+    def frame(self) -> pd.DataFrame:
+        """The results as a table; see `ctd.book.results.frame`."""
+        return results.frame(self.rows)
 
     @property
     def stem(self) -> str:
@@ -463,11 +469,3 @@ def versions() -> dict[str, str]:
 
 def _relative(notebook: Path) -> str:
     return str(notebook.relative_to(ROOT) if notebook.is_relative_to(ROOT) else notebook)
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises ValueError with one line when it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); run the notebook again with --force") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 import math
 import os
 import re
@@ -24,8 +23,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctd.book.results import FIGURES, RESULTS
-from ctd.book.runs import CELL_TIMEOUT, RunFolder, kernel_environment, read_json, read_notebook
+from pydantic import Field, ValidationError
+
+from ctd.book import results
+from ctd.book.recorder import FIGURES
+from ctd.book.results import RESULTS, ResultKey, Row, Value
+from ctd.book.runs import CELL_TIMEOUT, RunFolder, kernel_environment, read_notebook
 from ctd.cache import DATA, atomic
 
 if TYPE_CHECKING:
@@ -42,7 +45,16 @@ OTHER_TOLERANCE = 0.05  # relative
 MACHINE_UNITS = re.compile(r"second|minute|hour|[KMG]i?B\b")
 UNCOMPARED = re.compile(r"^\s*#\s*(NBVAL_SKIP|NBVAL_IGNORE_OUTPUT)\s*$", re.MULTILINE)
 
-Result = Mapping[str, Any]
+
+class GoldenRow(ResultKey):
+    """A number that every run under a profile must find.
+
+    value: the number, or a text.
+    tolerance: how far a run may be from it, in its own unit.
+    """
+
+    value: Value
+    tolerance: float = Field(ge=0)
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ def validate(run: RunFolder, golden: Path | None = None) -> Report:
     bound = not run.manifest["overrides"] and golden_path(run, golden or GOLDEN).is_file()
     if bound:
         problems += golden_problems(run, golden or GOLDEN)
-    return Report(compared, len(comparable(run.results)), bound, problems)
+    return Report(compared, len(comparable(run.rows)), bound, problems)
 
 
 def is_compared(cell: NotebookNode) -> bool:
@@ -151,7 +163,7 @@ def executed_again(run: RunFolder) -> list[str]:
             return problems or [f"nbval ended with exit code {done.returncode}: {done.stdout.strip()[-200:]}"]
         if not (again / RESULTS).is_file():
             return [f"run again, it wrote no {RESULTS}"]
-        return differences(run.results, RunFolder(again).results)
+        return differences(run.rows, RunFolder(again).rows)
 
 
 def _complaint(cell: ElementTree.Element) -> str:
@@ -169,28 +181,37 @@ def _complaint(cell: ElementTree.Element) -> str:
     return f"cell [{number}]: {what[1] if what else 'nbval failed'}: {detail[-1][:300] if detail else 'no detail'}"
 
 
-def comparable(results: Mapping[str, Result]) -> dict[str, Result]:
-    """The results that must not depend on the machine's speed or memory."""
-    return {name: result for name, result in results.items() if not MACHINE_UNITS.search(result["unit"])}
+def comparable(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
+    """The results that must not depend on the machine's speed or memory, by identity."""
+    return {row.identity: row for row in rows if not MACHINE_UNITS.search(row.unit)}
 
 
-def differences(stored: Mapping[str, Result], again: Mapping[str, Result]) -> list[str]:
-    """Results that are on one side only or differ in unit, value or interval, one line each."""
-    stored, again = comparable(stored), comparable(again)
-    problems = [f"{RESULTS} has {name!r}; run again, it is not recorded" for name in stored if name not in again]
-    problems += [f"run again, {name!r} is recorded; {RESULTS} lacks it" for name in again if name not in stored]
-    for name in stored.keys() & again.keys():
-        was, now = stored[name], again[name]
-        ends = [(was["value"], now["value"]), *zip(was["interval"] or (), now["interval"] or (), strict=False)]
-        same = all(close(one, other, SAME * abs(one) if _is_number(one) else 0) for one, other in ends)
-        if not same or was["unit"] != now["unit"] or (was["interval"] is None) != (now["interval"] is None):
-            problems.append(f"{name!r} is {_say(was)} in {RESULTS}; run again, it is {_say(now)}")
+def differences(first: Iterable[Row], second: Iterable[Row]) -> list[str]:
+    """Results that are on one side only or differ in value or interval, one line each."""
+    stored, again = comparable(first), comparable(second)
+    problems = [
+        f"{RESULTS} has {row.label}; run again, it is not recorded" for key, row in stored.items() if key not in again
+    ]
+    problems += [
+        f"run again, {row.label} is recorded; {RESULTS} lacks it" for key, row in again.items() if key not in stored
+    ]
+    for key in stored.keys() & again.keys():
+        row, other = stored[key], again[key]
+        ends = [(row.value, other.value), *zip(row.interval or (), other.interval or (), strict=False)]
+        same = all(close(one, two, SAME * abs(one) if isinstance(one, int | float) else 0) for one, two in ends)
+        if not same or (row.interval_method, row.n) != (other.interval_method, other.n):
+            problems.append(f"{row.label} is {_say(row)} in {RESULTS}; run again, it is {_say(other)}")
     return sorted(problems)
+
+
+def _only_in(rows: Mapping[tuple[Any, ...], ResultKey], others: Mapping[tuple[Any, ...], ResultKey]) -> list[str]:
+    """The labels of results that the others lack."""
+    return [row.label for key, row in rows.items() if key not in others]
 
 
 def close(value: Any, other: Any, tolerance: float) -> bool:
     """Two numbers within an absolute tolerance, or two equal texts or Nones."""
-    if _is_number(value) and _is_number(other):
+    if isinstance(value, int | float) and isinstance(other, int | float):
         return math.isclose(value, other, rel_tol=0, abs_tol=tolerance)
     return value == other
 
@@ -199,25 +220,36 @@ def golden_path(run: RunFolder, folder: Path) -> Path:
     return folder / f"{run.stem}.{run.manifest['profile']}.json"
 
 
-def read_golden(path: Path) -> dict[str, dict[str, Any]]:
-    """{name: {value, tolerance}}. Raises ValueError when the file has another shape."""
-    golden = read_json(path)
-    entries = golden.values() if isinstance(golden, dict) else [golden]
-    if not all(isinstance(entry, dict) and {"value", "tolerance"} <= entry.keys() for entry in entries):
-        raise ValueError(f"{path} must map each name to a value and a tolerance")
-    return golden
+def read_golden(path: Path) -> dict[tuple[Any, ...], GoldenRow]:
+    """The golden results of a file, by identity. Raises ValueError when the file has another shape."""
+    entries = results.read_json(path)
+    try:
+        if not isinstance(entries, list):
+            raise TypeError(f"it is no list, but {type(entries).__name__}")
+        rows = [GoldenRow.model_validate(entry) for entry in entries]
+    except (TypeError, ValidationError) as error:
+        raise ValueError(
+            f"{path} must be a list of results, each with a value and a tolerance ({results.one_line(error)})"
+        ) from None
+    return {row.identity: row for row in rows}
 
 
 def golden_problems(run: RunFolder, folder: Path) -> list[str]:
-    """Numbers outside the stated tolerance of golden ones, and names that are on one side only, one line each."""
+    """Numbers outside the stated tolerance of golden ones, and results that are on one side only, one line each."""
     path, mend = golden_path(run, folder), "if it is right, run: ctd validate --write-golden"
-    golden, results = read_golden(path), comparable(run.results)
-    problems = [f"golden {name!r} is not among the results; {mend}" for name in golden if name not in results]
-    problems += [f"{name!r} has no golden result in {path.name}; {mend}" for name in results if name not in golden]
-    for name in [name for name in results if name in golden]:
-        value, wanted, tolerance = results[name]["value"], golden[name]["value"], golden[name]["tolerance"]
-        if not close(value, wanted, tolerance):
-            problems.append(f"{name!r} must be {wanted!r} within {tolerance:g} (golden), got {_say(results[name])}")
+    golden, rows = read_golden(path), comparable(run.rows)
+    problems = [
+        f"golden {row.label} is not among the results; {mend}" for key, row in golden.items() if key not in rows
+    ]
+    problems += [
+        f"{row.label} has no golden result in {path.name}; {mend}" for key, row in rows.items() if key not in golden
+    ]
+    for key, row in rows.items():
+        wanted = golden.get(key)
+        if wanted is not None and not close(row.value, wanted.value, wanted.tolerance):
+            problems.append(
+                f"{row.label} must be {wanted.value!r} within {wanted.tolerance:g} (golden), got {_say(row)}"
+            )
     return problems
 
 
@@ -232,29 +264,24 @@ def write_golden(run: RunFolder, folder: Path | None = None) -> Path:
         )
     path = golden_path(run, folder or GOLDEN)
     stated = read_golden(path) if path.is_file() else {}
-    golden = {
-        name: {"value": result["value"]}
-        | {"tolerance": stated.get(name, {}).get("tolerance", default_tolerance(result))}
-        for name, result in comparable(run.results).items()
-    }
+    entries = []
+    for key, row in comparable(run.rows).items():
+        plain = row.plain()
+        tolerance = stated[key].tolerance if key in stated else default_tolerance(row)
+        said = {name: plain[name] for name in results.IDENTITY if name in plain}
+        entries.append(said | {"value": row.value, "tolerance": tolerance})
     with atomic(path) as scratch:
-        scratch.write_text(json.dumps(golden, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        scratch.write_text(results.lines(entries) + "\n")
     return path
 
 
-def default_tolerance(result: Result) -> float:
+def default_tolerance(row: Row) -> float:
     """How far a number may be from its golden one: 0 for counts and texts, 0.01 for fractions, else 5 %."""
-    if not isinstance(result["value"], float):
+    if not isinstance(row.value, float):
         return 0
-    return (
-        FRACTION_TOLERANCE if result["unit"] == "fraction" else float(f"{OTHER_TOLERANCE * abs(result['value']):.3g}")
-    )
+    return FRACTION_TOLERANCE if row.unit == "fraction" else float(f"{OTHER_TOLERANCE * abs(row.value):.3g}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
-def _say(result: Result) -> str:
-    interval = f" [{result['interval'][0]}, {result['interval'][1]}]" if result["interval"] else ""
-    return f"{result['value']!r}{interval} {result['unit']}"
+def _say(row: Row) -> str:
+    interval = f" [{row.interval[0]}, {row.interval[1]}]" if row.interval else ""
+    return f"{row.value!r}{interval} {row.unit}"

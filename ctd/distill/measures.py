@@ -18,10 +18,6 @@ from ctd.retrieval import metrics
 from ctd.retrieval import shortlists as sl
 
 MEASURES = ("exact_match", "ndcg@5", "shortlist_recall", "token_probability", "tokens")
-RECORDED = {
-    "exact_match": "exact", "ndcg@5": "nDCG", "shortlist_recall": "shortlist recall",
-    "token_probability": "word probability", "tokens": "tokens",
-}  # fmt: skip  # each measure's name in results.json
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,18 +63,6 @@ def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact_matc
     return compared.assign(seeds=above, seed_low=low, seed_high=high)
 
 
-def learning_curve(recorded: pd.DataFrame) -> pd.DataFrame:
-    """nDCG@5 over numbers of traces, as chapter 10 recorded it.
-
-    recorded: rows of `published_runs.table`.
-    Returns columns traces, arm, value, low and high. The gain of an arm over another is one of the arms, named
-    "arm - other".
-    """
-    traces = recorded["metric"].str.extract(r"^(?:gain in )?nDCG with (\d+) traces$", expand=False)
-    rows = recorded.assign(traces=pd.to_numeric(traces), arm=recorded["of"])
-    return rows.dropna(subset="traces").astype({"traces": int})
-
-
 def final_loss(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The loss at the end of training, its terms included (nats a token), by arm, mean over seeds."""
     arms = dict.fromkeys(outcome.arm for outcome in outcomes)

@@ -38,7 +38,7 @@ def costs(noised: Effects, seed: int = 0) -> pd.DataFrame:
     super-additive: one phase had stood in for the other.
 
     noised: with the selections of `tops_and_both`. A readout that fewer than two documents have is left out.
-    Returns columns readout, noised, and those of `stats.compared`.
+    Returns columns readout, noised, n (documents), and those of `stats.compared`.
     Raises ValueError for other selections.
     """
     if len(noised.keys) != 3 or noised.keys[2][0] != BOTH:
@@ -52,7 +52,7 @@ def costs(noised: Effects, seed: int = 0) -> pd.DataFrame:
         first, second, both = by_kind.values()
         if len(both) > 1:
             table = stats.compared({**by_kind, SYNERGY: both - first - second}, seed)
-            tables.append(table.rename(columns={"name": "noised"}).assign(readout=readout))
+            tables.append(table.rename(columns={"name": "noised"}).assign(readout=readout, n=len(both)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -8,119 +8,146 @@ import pytest
 from nbformat import v4
 from typer.testing import CliRunner
 
-from ctd.book import claims, published_runs, runs
+from ctd.book import claims, published_runs, results, runs, validate
 from ctd.book.claims import CLAIMS, NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
+from ctd.book.results import DIMENSIONS, Row
 from ctd.cache import DATA, ROOT
 from ctd.cli import app
 
 E = 1e-9
 UP, DOWN, MIDDLE = (1.0, E, 2.0), (-1.0, -2.0, -E), (0.5, 0.4, 0.6)
 ABOVE, BELOW, QUIET = (0.7, 0.6 + E, 0.8), (0.3, 0.2, 0.4 - E), (0.1, -0.1, 0.2)
-# Recorded results under which every claim holds, each just inside its bound; "9" and "90" are bins.
+
+
+def key(metric, **dimensions):
+    """A result's metric and dimensions, to look it up by."""
+    return metric, *sorted((name, value) for name, value in dimensions.items() if value is not None)
+
+
+def moved(way, readout, heads, phase=None, n_heads=90, baseline=None):
+    dimensions = {"intervention": way, "readout": readout, "heads": heads, "phase": phase, "baseline": baseline}
+    return key("patching_effect", n_heads=n_heads, **dimensions)
+
+
+def written(metric, phase, way, n_heads=90):
+    return key(metric, phase=phase, intervention=way, heads="top", n_heads=n_heads)
+
+
+def beyond_random(phase, readout):
+    return moved("noising", readout, "top", phase, 40, "random")
+
+
+def phases(effect, phase, **where):
+    return key("ndcg", k=5, effect=effect, phase=phase, **({"dataset": "some", "teacher": "who"} | where))
+
+
+def gain(metric, arm, baseline, budget=None):
+    return key(metric, arm=arm, baseline=baseline, budget=budget)
+
+
+CONTRAST, SHUFFLED = (
+    {metric: key("phase_contrast", readout=metric, **beside) for metric in ("focus", "confusion")}
+    for beside in ({}, {"baseline": "lines shuffled"})
+)
+DEPTH = {name: key("mean_depth", score=f"{name}Score", heads="top") for name in ("Coarse", "Refine")}
+ANCHOR, MARGIN = moved("noising", "anchor", "top", 1), moved("noising", "margin", "top", 2)
+RANDOM = {readout: moved("noising", readout, "random") for readout in ("anchor", "margin")}
+FOCUS, RESTORED, NOISED = (
+    written("focus", 1, "noising"), written("confusion", 2, "denoising"), written("confusion", 2, "noising"),
+)  # fmt: skip
+AUROC = {name: key("auroc", phase=phase, score=f"{name}Score") for phase, name in ((1, "Coarse"), (2, "Refine"))}
+STEPS, TIME = (gain("exact_match", "mechanistic", "cot", budget) for budget in ("equal_steps", "equal_time"))
+WITHOUT = [gain("exact_match", f"without phase {phase}", "full") for phase in (1, 2)]
+LAS, *LAS_WITHOUT = (
+    gain("las", "mechanistic", "cot"), *(gain("las", f"without phase {phase}", "mechanistic") for phase in (1, 2)),
+)  # fmt: skip
+# Recorded results under which every claim holds, each just inside its bound; 9 and 90 are bins.
 HELD = {
     "02_text": {
-        "contrast/focus": UP, "contrast above shuffled/focus": UP,
-        "contrast/confusion": UP, "contrast above shuffled/confusion": UP,
-        "confusion/0.5/who": MIDDLE, "confusion/1.0/who": BELOW,
+        **dict.fromkeys([*CONTRAST.values(), *SHUFFLED.values()], UP),
+        key("confusion", t=0.5): MIDDLE, key("confusion", t=1.0): BELOW,
     },
-    "04_coarse": {"depth of the top/CoarseScore": (0.4, 0.3, 0.5 - E)},
-    "05_refine": {
-        "depth of the top/CoarseScore": (0.4, 0.3, 0.5), "depth of the top/RefineScore": (0.6, 0.5 + E, 0.7),
-    },
+    "04_coarse": {DEPTH["Coarse"]: (0.4, 0.3, 0.5 - E)},
+    "05_refine": {DEPTH["Coarse"]: (0.4, 0.3, 0.5), DEPTH["Refine"]: (0.6, 0.5 + E, 0.7)},
     "06_patching": {
-        "noising/anchor/Phase 1, top/90": UP, "noising/anchor/Phase 1, top/9": DOWN,
-        "focus, Phase 1, noising/heads of the phase/0.0000": MIDDLE,
-        "focus, Phase 1, noising/heads of the phase/0.3333": BELOW,
-        "denoising/anchor/Phase 1, top/90": UP, "corruption/anchor": (2.0, E, 3.0),
-        "denoising/margin/Phase 2, top/90": UP,
-        "confusion, Phase 2, denoising/heads of the phase/0.0000": MIDDLE,
-        "confusion, Phase 2, denoising/heads of the phase/0.3333": BELOW,
-        "noising/margin/Phase 2, top/90": UP,
-        "confusion, Phase 2, noising/heads of the phase/0.0000": MIDDLE,
-        "confusion, Phase 2, noising/heads of the phase/0.3333": ABOVE,
-        "noising/anchor/random/90": (0.1, 0.0, 0.2), "noising/margin/random/90": (-0.1, -0.2, 0.0),
-        "denoising/anchor/random/90": QUIET, "denoising/margin/random/90": QUIET,
-        "noising/anchor/Phase 1, lowest/90": QUIET, "noising/margin/Phase 2, lowest/90": QUIET,
-        "beyond random/Phase 1/anchor": UP, "beyond random/Phase 1/margin": (0.1, 0.0, 0.2),
-        "beyond random/Phase 2/anchor": (0.1, 0.0, 0.2), "beyond random/Phase 2/margin": UP,
+        ANCHOR: UP, moved("noising", "anchor", "top", 1, n_heads=9): DOWN,
+        written("focus", 1, "noising", 0): MIDDLE, FOCUS: BELOW,
+        moved("denoising", "anchor", "top", 1): UP, key("corruption_effect", readout="anchor"): (2.0, E, 3.0),
+        moved("denoising", "margin", "top", 2): UP,
+        written("confusion", 2, "denoising", 0): MIDDLE, RESTORED: BELOW,
+        MARGIN: UP,
+        written("confusion", 2, "noising", 0): MIDDLE, NOISED: ABOVE,
+        RANDOM["anchor"]: (0.1, 0.0, 0.2), RANDOM["margin"]: (-0.1, -0.2, 0.0),
+        moved("denoising", "anchor", "random"): QUIET, moved("denoising", "margin", "random"): QUIET,
+        moved("noising", "anchor", "lowest", 1): QUIET, moved("noising", "margin", "lowest", 2): QUIET,
+        beyond_random(1, "anchor"): UP, beyond_random(1, "margin"): (0.1, 0.0, 0.2),
+        beyond_random(2, "anchor"): (0.1, 0.0, 0.2), beyond_random(2, "margin"): UP,
     },
-    "07_instruments": {
-        "phase1/CoarseScore/AUROC": (0.9, 0.5 + E, 1.0), "phase2/RefineScore/AUROC": (0.9, 0.5 + E, 1.0),
-    },
-    "08_together": {
-        f"some, who/{what} Phase {phase}": UP for what in ("Shapley share of", "lost without") for phase in (1, 2)
-    },
-    "10_teaching": {"equal steps/mechanistic - cot/exact": UP, "equal time/mechanistic - cot/exact": UP},
-    "11_ablations": {"without phase 1 - full/exact": DOWN, "without phase 2 - full/exact": DOWN},
-    "12_las": {
-        "LAS/mechanistic - cot": UP,
-        "LAS/without phase 1 - mechanistic": DOWN, "LAS/without phase 2 - mechanistic": DOWN,
-    },
+    "07_instruments": dict.fromkeys(AUROC.values(), (0.9, 0.5 + E, 1.0)),
+    "08_together": {phases(effect, phase): UP for effect in ("shapley_share", "lost") for phase in (1, 2)},
+    "10_teaching": {STEPS: UP, TIME: UP},
+    "11_ablations": dict.fromkeys(WITHOUT, DOWN),
+    "12_las": {LAS: UP, **dict.fromkeys(LAS_WITHOUT, DOWN)},
 }  # fmt: skip
 ZERO, NEVER = (1.0, 0.0, 2.0), (-1.0, -2.0, 0.0)
-FOCUS, RESTORED, NOISED = (
-    f"{panel}/heads of the phase/0.3333"
-    for panel in ("focus, Phase 1, noising", "confusion, Phase 2, denoising", "confusion, Phase 2, noising")
-)
 # On the other side of a bound: claim, results that change, verdict.
 DECIDED = [
-    ("focus-rises-early", {"contrast/focus": ZERO}, PARTLY),
-    ("focus-rises-early", {"contrast above shuffled/focus": ZERO}, NOT_REPRODUCED),
-    ("confusion-falls-late", {"confusion/1.0/who": (0.3, 0.2, 0.4)}, PARTLY),
-    ("confusion-falls-late", {"contrast/confusion": ZERO}, NOT_REPRODUCED),
-    ("confusion-falls-late", {"contrast above shuffled/confusion": ZERO}, NOT_REPRODUCED),
-    ("shortlisting-heads-early", {"depth of the top/CoarseScore": (0.4, 0.3, 0.5)}, NOT_REPRODUCED),
-    ("refining-heads-late", {"depth of the top/CoarseScore": (0.5, 0.4, 0.5 + E)}, PARTLY),
-    ("refining-heads-late", {"depth of the top/RefineScore": (0.6, 0.5, 0.7)}, NOT_REPRODUCED),
-    ("noising-phase-1", {"noising/anchor/Phase 1, top/90": ZERO}, PARTLY),
+    ("focus-rises-early", {CONTRAST["focus"]: ZERO}, PARTLY),
+    ("focus-rises-early", {SHUFFLED["focus"]: ZERO}, NOT_REPRODUCED),
+    ("confusion-falls-late", {key("confusion", t=1.0): (0.3, 0.2, 0.4)}, PARTLY),
+    ("confusion-falls-late", {CONTRAST["confusion"]: ZERO}, NOT_REPRODUCED),
+    ("confusion-falls-late", {SHUFFLED["confusion"]: ZERO}, NOT_REPRODUCED),
+    ("shortlisting-heads-early", {DEPTH["Coarse"]: (0.4, 0.3, 0.5)}, NOT_REPRODUCED),
+    ("refining-heads-late", {DEPTH["Coarse"]: (0.5, 0.4, 0.5 + E)}, PARTLY),
+    ("refining-heads-late", {DEPTH["Refine"]: (0.6, 0.5, 0.7)}, NOT_REPRODUCED),
+    ("noising-phase-1", {ANCHOR: ZERO}, PARTLY),
     ("noising-phase-1", {FOCUS: (0.3, 0.2, 0.4)}, PARTLY),
-    ("noising-phase-1", {"noising/anchor/Phase 1, top/90": ZERO, FOCUS: ABOVE}, NOT_REPRODUCED),
-    ("denoising-phase-1", {"corruption/anchor": (2 + E, 1.0, 3.0)}, PARTLY),
-    ("denoising-phase-1", {"corruption/anchor": (2.0, 0.0, 3.0)}, NOT_REPRODUCED),
-    ("denoising-phase-1", {"denoising/anchor/Phase 1, top/90": ZERO}, NOT_REPRODUCED),
-    ("denoising-phase-2", {"denoising/margin/Phase 2, top/90": ZERO}, PARTLY),
+    ("noising-phase-1", {ANCHOR: ZERO, FOCUS: ABOVE}, NOT_REPRODUCED),
+    ("denoising-phase-1", {key("corruption_effect", readout="anchor"): (2 + E, 1.0, 3.0)}, PARTLY),
+    ("denoising-phase-1", {key("corruption_effect", readout="anchor"): (2.0, 0.0, 3.0)}, NOT_REPRODUCED),
+    ("denoising-phase-1", {moved("denoising", "anchor", "top", 1): ZERO}, NOT_REPRODUCED),
+    ("denoising-phase-2", {moved("denoising", "margin", "top", 2): ZERO}, PARTLY),
     ("denoising-phase-2", {RESTORED: (0.3, 0.2, 0.4)}, PARTLY),
-    ("denoising-phase-2", {"denoising/margin/Phase 2, top/90": ZERO, RESTORED: ABOVE}, NOT_REPRODUCED),
-    ("noising-phase-2", {"noising/margin/Phase 2, top/90": ZERO}, PARTLY),
+    ("denoising-phase-2", {moved("denoising", "margin", "top", 2): ZERO, RESTORED: ABOVE}, NOT_REPRODUCED),
+    ("noising-phase-2", {MARGIN: ZERO}, PARTLY),
     ("noising-phase-2", {NOISED: (0.7, 0.6, 0.8)}, PARTLY),
-    ("noising-phase-2", {"noising/margin/Phase 2, top/90": ZERO, NOISED: BELOW}, NOT_REPRODUCED),
-    ("controls-do-nothing", {"noising/anchor/random/90": UP}, REPRODUCED),
-    ("controls-do-nothing", {"noising/anchor/random/90": UP, "noising/margin/random/90": DOWN}, NOT_REPRODUCED),
-    ("controls-do-nothing", {"noising/anchor/Phase 1, top/90": ZERO}, REPRODUCED),
-    ("controls-do-nothing", {f"noising/{of}, top/90": ZERO for of in ("anchor/Phase 1", "margin/Phase 2")}, PARTLY),
-    ("double-dissociation", {"beyond random/Phase 1/margin": UP}, PARTLY),
-    ("double-dissociation", {"beyond random/Phase 2/anchor": UP}, PARTLY),
-    ("double-dissociation", {"beyond random/Phase 1/anchor": ZERO}, NOT_REPRODUCED),
-    ("double-dissociation", {"beyond random/Phase 2/margin": ZERO}, NOT_REPRODUCED),
-    ("complementary", {"some, who/lost without Phase 2": ZERO}, PARTLY),
-    ("complementary", {"some, who/Shapley share of Phase 1": ZERO}, PARTLY),
-    ("complementary", {f"some, who/lost without Phase {phase}": ZERO for phase in (1, 2)}, NOT_REPRODUCED),
-    ("scores-find-known-heads", {"phase1/CoarseScore/AUROC": (0.9, 0.5, 1.0)}, PARTLY),
-    ("scores-find-known-heads", {f"phase{of}/AUROC": MIDDLE for of in ("1/CoarseScore", "2/RefineScore")},
-     NOT_REPRODUCED),
-    ("mechanistic-beats-cot", {"equal time/mechanistic - cot/exact": ZERO}, PARTLY),
-    ("mechanistic-beats-cot", {"equal steps/mechanistic - cot/exact": ZERO}, PARTLY),
-    ("mechanistic-beats-cot", {f"equal {of}/mechanistic - cot/exact": ZERO for of in ("steps", "time")},
-     NOT_REPRODUCED),
-    ("each-phase-matters", {"without phase 1 - full/exact": NEVER}, PARTLY),
-    ("each-phase-matters", {f"without phase {phase} - full/exact": NEVER for phase in (1, 2)}, NOT_REPRODUCED),
-    ("las", {"LAS/mechanistic - cot": ZERO}, NOT_REPRODUCED),
-    ("las-each-phase", {"LAS/without phase 1 - mechanistic": NEVER}, PARTLY),
-    ("las-each-phase", {f"LAS/without phase {phase} - mechanistic": NEVER for phase in (1, 2)}, NOT_REPRODUCED),
+    ("noising-phase-2", {MARGIN: ZERO, NOISED: BELOW}, NOT_REPRODUCED),
+    ("controls-do-nothing", {RANDOM["anchor"]: UP}, REPRODUCED),
+    ("controls-do-nothing", {RANDOM["anchor"]: UP, RANDOM["margin"]: DOWN}, NOT_REPRODUCED),
+    ("controls-do-nothing", {ANCHOR: ZERO}, REPRODUCED),
+    ("controls-do-nothing", {ANCHOR: ZERO, MARGIN: ZERO}, PARTLY),
+    ("double-dissociation", {beyond_random(1, "margin"): UP}, PARTLY),
+    ("double-dissociation", {beyond_random(2, "anchor"): UP}, PARTLY),
+    ("double-dissociation", {beyond_random(1, "anchor"): ZERO}, NOT_REPRODUCED),
+    ("double-dissociation", {beyond_random(2, "margin"): ZERO}, NOT_REPRODUCED),
+    ("complementary", {phases("lost", 2): ZERO}, PARTLY),
+    ("complementary", {phases("shapley_share", 1): ZERO}, PARTLY),
+    ("complementary", {phases("lost", phase): ZERO for phase in (1, 2)}, NOT_REPRODUCED),
+    ("scores-find-known-heads", {AUROC["Coarse"]: (0.9, 0.5, 1.0)}, PARTLY),
+    ("scores-find-known-heads", dict.fromkeys(AUROC.values(), MIDDLE), NOT_REPRODUCED),
+    ("mechanistic-beats-cot", {TIME: ZERO}, PARTLY),
+    ("mechanistic-beats-cot", {STEPS: ZERO}, PARTLY),
+    ("mechanistic-beats-cot", {STEPS: ZERO, TIME: ZERO}, NOT_REPRODUCED),
+    ("each-phase-matters", {WITHOUT[0]: NEVER}, PARTLY),
+    ("each-phase-matters", dict.fromkeys(WITHOUT, NEVER), NOT_REPRODUCED),
+    ("las", {LAS: ZERO}, NOT_REPRODUCED),
+    ("las-each-phase", {LAS_WITHOUT[0]: NEVER}, PARTLY),
+    ("las-each-phase", dict.fromkeys(LAS_WITHOUT, NEVER), NOT_REPRODUCED),
 ]  # fmt: skip
 
 
-def write(folder, stem, results, profile="smoke", page="", **parameters):
-    """A run folder: results of value, low and high, or of a text."""
+def write(folder, stem, found, profile="smoke", page="", **parameters):
+    """A run folder: results by `key`, each of value, low and high, or a text."""
     at = folder / stem / profile
     at.mkdir(parents=True, exist_ok=True)
-    entries = [
-        {"name": name, "value": of, "unit": "verdict", "interval": None}
-        if isinstance(of, str) or of is None
-        else {"name": name, "value": of[0], "unit": "units", "interval": list(of[1:])}
-        for name, of in results.items()
-    ]
-    (at / "results.json").write_text(json.dumps({"results": entries}))
+    rows = []
+    for (metric, *dimensions), value in found.items():
+        number = {"unit": "verdict", "value": value}
+        if isinstance(value, tuple):
+            number = {"unit": "units", "value": value[0], "interval": value[1:], "n": 9}
+            number |= {"interval_over": "documents", "interval_method": "BCa"}
+        rows.append(Row(metric=metric, **number, **dict(dimensions)))
+    results.write(rows, at / "results.json")
     manifest = {"notebook": f"notebooks/{stem}.ipynb", "profile": profile, "parameters": parameters}
     (at / "manifest.json").write_text(json.dumps(manifest))
     cell = v4.new_code_cell("", outputs=[v4.new_output("display_data", {"text/markdown": page})])
@@ -133,9 +160,14 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTD_DEBUG", raising=False)
     monkeypatch.setattr(published_runs, "FOLDER", tmp_path / "results")
-    for stem, results in HELD.items():
-        write(tmp_path / "runs", stem, results, dataset="some", teacher="who")
+    for stem, held in HELD.items():
+        write(tmp_path / "runs", stem, held, dataset="some", teacher="who")
     return tmp_path / "runs"
+
+
+def verdicts_of(rows):
+    """The verdicts of a ledger as its notebook records them."""
+    return {key("verdict", claim=row.key[0], published_run=row.key[1]): row.verdict for row in rows}
 
 
 def of(folder, name):
@@ -145,8 +177,7 @@ def of(folder, name):
 def keep_ledger(folder):
     """A run of the ledger, as its notebook would have left it."""
     rows = claims.ledger("smoke", folder)
-    verdicts = {row.key: row.verdict for row in rows}
-    write(folder, claims.STEM, verdicts, page=claims.table(rows))
+    write(folder, claims.STEM, verdicts_of(rows), page=claims.table(rows))
 
 
 def test_every_claim_is_reproduced_just_inside_its_bounds(folder):
@@ -173,16 +204,18 @@ def test_without_one_of_its_results_a_claim_is_not_run(folder, missing):
     claim, called = missing
     row = of(folder, claim)
     place = list(row.claim.reads).index(called)
-    name = row.claim.reads[called].replace("{dataset}", "some").replace("{teacher}", "who").rstrip("*")
-    rest = {one: value for one, value in HELD[row.stem].items() if not one.startswith(name)}
-    assert len(rest) < len(HELD[row.stem])
+    part, held = row.claim.reads[called], HELD[row.stem]
+    wanted = key(part.metric, **part.dimensions)
+    free = {part.largest, "dataset", "teacher"}
+    rest = {one: value for one, value in held.items() if (one[0], *(x for x in one[1:] if x[0] not in free)) != wanted}
+    assert len(rest) < len(held)
     write(folder, row.stem, rest, dataset="some", teacher="who")
     assert of(folder, claim).verdict == NOT_RUN
     assert of(folder, claim).ours[place].endswith(": none")
 
 
 def test_without_a_run_or_a_value_a_claim_is_not_run(folder):
-    write(folder, "12_las", {"LAS/mechanistic - cot": None})
+    write(folder, "12_las", {LAS: None})
     assert of(folder, "las").verdict == NOT_RUN
     assert claims.counts(claims.ledger("default", folder))[NOT_RUN] == len(CLAIMS)
     assert claims.ledger("smoke", folder / "nowhere")[0].cells[3:] == ("-", NOT_RUN, "-", "02")
@@ -190,7 +223,7 @@ def test_without_a_run_or_a_value_a_claim_is_not_run(folder):
 
 def test_the_largest_bin_is_the_largest_number_and_the_row_says_which(folder):
     assert of(folder, "noising-phase-1").ours[0] == "anchor lost, top 90: 1 [1e-09, 2] (units)"
-    bins = {"noising/anchor/Phase 1, top/100": DOWN}
+    bins = {moved("noising", "anchor", "top", 1, n_heads=100): DOWN}
     write(folder, "06_patching", HELD["06_patching"] | bins, dataset="some", teacher="who")
     assert of(folder, "noising-phase-1").verdict == PARTLY
     assert of(folder, "noising-phase-1").ours[0].startswith("anchor lost, top 100: -1 ")
@@ -198,10 +231,12 @@ def test_the_largest_bin_is_the_largest_number_and_the_row_says_which(folder):
 
 def test_results_of_another_study_or_model_are_not_read(folder):
     write(folder, "08_together", HELD["08_together"], dataset="other", teacher="who")
-    write(folder, "02_text", HELD["02_text"], dataset="some", teacher="other (1)*")
+    second = {(metric, *dimensions, ("study", "second")): UP for metric, *dimensions in HELD["08_together"]}
     assert of(folder, "complementary").verdict == NOT_RUN
-    assert of(folder, "confusion-falls-late").verdict == NOT_RUN
-    assert of(folder, "focus-rises-early").data == "some, other (1)*"
+    write(folder, "08_together", second, dataset="some", teacher="who")
+    assert of(folder, "complementary").verdict == NOT_RUN
+    write(folder, "08_together", HELD["08_together"] | second, dataset="some", teacher="who")
+    assert of(folder, "complementary").verdict == REPRODUCED
 
 
 def test_published_numbers_are_those_of_the_authors_notes():
@@ -230,9 +265,10 @@ def test_a_claim_reads_what_its_chapter_records_and_points_to_a_place_in_it(clai
     assert claim.place in figures | headings
     golden = DATA / "golden" / f"{notebook.stem}.smoke.json"
     if golden.is_file():
-        results = {name: (one["value"], -1.0, 1.0) for name, one in json.loads(golden.read_text()).items()}
-        usable = {name: one for name, one in results.items() if isinstance(one[0], int | float)}
-        write(tmp_path, notebook.stem, usable, **runs.plan(notebook, "smoke").parameters)
+        rows = [row for row in validate.read_golden(golden).values() if row.interval_over == "documents"]
+        usable = {key(row.metric, **{name: getattr(row, name) for name in DIMENSIONS}): row for row in rows}
+        found = {name: (row.value, -1.0, 1.0) for name, row in usable.items()}
+        write(tmp_path, notebook.stem, found, **runs.plan(notebook, "smoke").parameters)
         assert of(tmp_path, claim.id).verdict != NOT_RUN
 
 
@@ -240,8 +276,9 @@ def test_a_claim_reads_what_its_chapter_records_and_points_to_a_place_in_it(clai
     ("file", "content", "complaint"),
     [
         ("results.json", "{", r"results\.json is not JSON"),
-        ("results.json", "[]", r"02_text/smoke is not a whole run \(TypeError"),
-        ("results.json", '{"results": [{"name": "contrast/focus"}]}', r"not a whole run \(KeyError\('interval'\)\)"),
+        ("results.json", "[]", r"has results of schema 1, and this ctd reads schema 2: run the notebook again"),
+        ("results.json", '{"schema": 2, "rows": [{"metric": "focus"}]}', r"is not whole \(unit: Field required\)"),
+        ("results.json", '{"schema": 2}', r"is not whole \(KeyError\('rows'\)\)"),
         ("manifest.json", "{}", r"not a whole run \(KeyError\('parameters'\)\)"),
         ("manifest.json", None, r"02_text/smoke/manifest\.json"),
     ],
@@ -280,18 +317,18 @@ def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
 def test_check_passes_where_all_follows_and_names_what_does_not(folder):
     keep_ledger(folder)
     assert claims.check("smoke", folder) == []
-    write(folder, "12_las", HELD["12_las"] | {"LAS/mechanistic - cot": ZERO}, dataset="some", teacher="who")
-    write(folder, "04_coarse", {"depth of the top/CoarseScore": (0.2, 0.1, 0.3)}, dataset="some", teacher="who")
+    write(folder, "12_las", HELD["12_las"] | {LAS: ZERO}, dataset="some", teacher="who")
+    write(folder, "04_coarse", {DEPTH["Coarse"]: (0.2, 0.1, 0.3)}, dataset="some", teacher="who")
     first, second = claims.check("smoke", folder)
-    assert first.startswith("verdict/shortlisting-heads-early: the page of ")
+    assert first.startswith("verdict on shortlisting-heads-early: the page of ")
     assert "shows other numbers than the stored results; mend: ctd run 13_claims --profile smoke --force" in first
-    assert second.startswith("verdict/las is 'reproduced' in ")
+    assert second.startswith("verdict on las is 'reproduced' in ")
     assert "and 'not reproduced' by the stored results" in second
 
 
-def keep(folder, name, stem, results):
+def keep(folder, name, stem, found):
     """A run kept with the book, besides those in the folder."""
-    write(folder.parent / "elsewhere", stem, results, profile=name, dataset="some", teacher="who")
+    write(folder.parent / "elsewhere", stem, found, profile=name, dataset="some", teacher="who")
     at = folder.parent / "elsewhere" / stem / name
     told = json.loads((at / "manifest.json").read_text())
     machine = {"hardware": {"gpu": "a GPU", "cores": 1}, "commit": "0123456789"}
@@ -301,38 +338,40 @@ def keep(folder, name, stem, results):
 
 def test_golden_results_have_the_verdict_of_every_run_kept_with_the_book():
     """Without the smoke run that ends with the same question, half an hour later."""
-    golden = json.loads((DATA / "golden" / f"{claims.STEM}.smoke.json").read_text())
-    said = {name: one["value"] for name, one in golden.items()}
-    assert {row.key: row.verdict for row in claims.ledger("smoke") if row.kept}.items() <= said.items()
+    golden = validate.read_golden(DATA / "golden" / f"{claims.STEM}.smoke.json").values()
+    said = {(row.claim, row.published_run): row.value for row in golden if row.metric == "verdict"}
+    published = {row.key: row.verdict for row in claims.ledger("smoke") if row.published_run}
+    assert len(published) > 10
+    assert published.items() <= said.items()
 
 
 def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
     keep_ledger(folder)
-    keep(folder, "big", "12_las", {"LAS/mechanistic - cot": ZERO})
-    keep(folder, "without-it", "12_las", {"other": UP})
+    keep(folder, "big", "12_las", {LAS: ZERO})
+    keep(folder, "without-it", "12_las", {key("other"): UP})
     rows = claims.ledger("smoke", folder)
     mine, big, last = rows[-3:]
-    assert (mine.key, mine.verdict) == ("verdict/las", REPRODUCED)
-    assert (big.key, big.verdict) == ("verdict/las/big", NOT_REPRODUCED)
-    assert last.key == "verdict/las-each-phase", "of what it reads the kept run has nothing"
+    assert (mine.key, mine.verdict) == (("las", None), REPRODUCED)
+    assert (big.key, big.verdict) == (("las", "big"), NOT_REPRODUCED)
+    assert last.key == ("las-each-phase", None), "of what it reads the kept run has nothing"
     assert claims.counts(rows)[NOT_REPRODUCED] == 0
     assert big.cells[-1] == "data/results/big (a GPU, commit 01234567)"
     assert "<em>the same, by the kept run big:</em> a GPU, commit 01234567</td>" in big.html
     (problem,) = claims.check("smoke", folder)
-    assert problem.startswith("verdict/las/big is 'not recorded' in ")
+    assert problem.startswith("verdict on las by big is 'not recorded' in ")
     keep_ledger(folder)
     assert claims.check("smoke", folder) == []
-    keep(folder, "big", "12_las", {"LAS/mechanistic - cot": UP})
-    assert "verdict/las/big is 'not reproduced' in " in claims.check("smoke", folder)[0]
+    keep(folder, "big", "12_las", {LAS: UP})
+    assert "verdict on las by big is 'not reproduced' in " in claims.check("smoke", folder)[0]
 
 
 def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
     keep_ledger(folder)
     rows = claims.ledger("smoke", folder)
-    verdicts = {f"verdict/{row.claim.id}": row.verdict for row in rows[1:]} | {"verdict/gone": REPRODUCED}
+    verdicts = verdicts_of(rows[1:]) | {key("verdict", claim="gone"): REPRODUCED}
     write(folder, claims.STEM, verdicts, page=claims.table(rows))
     first, second = claims.check("smoke", folder)
-    assert first.startswith("verdict/focus-rises-early is 'not recorded' in ")
+    assert first.startswith("verdict on focus-rises-early is 'not recorded' in ")
     assert "'no claim of the ledger'" in second
 
 
@@ -352,7 +391,7 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
     failed = call("--profile", "smoke", "--check")
     assert failed.exit_code == 1
     assert failed.stderr.startswith(
-        "verdict/each-phase-matters is 'reproduced' in 13_claims/smoke, and 'not run' by the stored results"
+        "verdict on each-phase-matters is 'reproduced' in 13_claims/smoke, and 'not run' by the stored results"
     )
     assert failed.stderr.count("\n") == 1
 
@@ -365,10 +404,10 @@ def test_the_notebook_records_what_the_ledger_says(folder, monkeypatch, capsys):
         if cell.cell_type == "code":
             exec(cell.source, names)
             names["profile"] = "smoke"
-    made = json.loads((folder / claims.STEM / ".smoke.1.partial" / "results.json").read_text())["results"]
-    recorded = {one["name"]: one["value"] for one in made}
-    assert [recorded[f"verdict/{claim.id}"] for claim in CLAIMS] == [REPRODUCED] * len(CLAIMS)
-    assert recorded["claims/reproduced"] == len(CLAIMS)
+    rows = results.read(folder / claims.STEM / ".smoke.1.partial" / "results.json")
+    recorded = {(row.metric, row.claim or row.item): row.value for row in rows}
+    assert [recorded["verdict", claim.id] for claim in CLAIMS] == [REPRODUCED] * len(CLAIMS)
+    assert recorded["claims", REPRODUCED] == len(CLAIMS)
 
 
 def test_runs_are_looked_for_beside_the_ledgers_own(tmp_path):

@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from ctd.book import published_runs
-from ctd.book.results import Recorder
+from ctd.book import published_runs, results
+from ctd.book.recorder import Recorder
 from ctd.book.runs import RunFolder
 from ctd.cli import app
 
@@ -24,10 +24,12 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(published_runs, "FOLDER", tmp_path / "results")
     monkeypatch.delenv("CTD_DEBUG", raising=False)
     made = Recorder(tmp_path / "mine")
+    over = {"interval_over": "documents", "n": 1007}
     made.record("documents", 1007, "documents")
-    made.record("nDCG@5/a/b", 0.25, "fraction", (0.125, 0.5))
-    made.record("all", 0.5, "fraction", (0.25, 0.75))
-    made.record("written/tokens", 3.5, "tokens")
+    made.record("documents", 5, "documents", dataset="other")
+    made.record("ndcg@5", 0.25, "fraction", (0.125, 0.5), **over, arm="cot", traces=64)
+    made.record("ndcg@5", 0.5, "fraction", (0.25, 0.75), **over, arm="a", baseline="cot", traces=1024)
+    made.record("ndcg@5", 0.75, "fraction", (0.5, 1.0), **over, arm="cot")
     made.close()
     (tmp_path / "mine" / "manifest.json").write_text(json.dumps(MANIFEST))
     return RunFolder(tmp_path / "mine")
@@ -36,18 +38,15 @@ def run(tmp_path, monkeypatch):
 def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
     one = published_runs.keep(run, "one")
     assert one.path == published_runs.FOLDER / "one"
-    assert one.results == run.results
+    assert one.rows == run.rows
+    assert len(one.rows) == 5
     assert one.manifest == MANIFEST
-    assert published_runs.table(one).to_dict("records") == [
-        {"metric": "nDCG@5", "of": "a/b", "value": 0.25, "low": 0.125, "high": 0.5}
-    ]
     assert published_runs.title(one) == (
         "By a run that is kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
         '(2 cores (a chip), commit 01234567), with `weights=[1.0, 0.0]`, `note="a"`.'
     )
-    record = json.loads((run.path / "results.json").read_text())
-    record["results"].append({"name": "traces", "value": 1591, "unit": "traces", "interval": None})
-    (run.path / "results.json").write_text(json.dumps(record))
+    traces = results.Row(metric="traces", value=1591, unit="traces")
+    results.write([*run.rows, traces], run.path / "results.json")
     (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"overrides": {}}))
     assert published_runs.title(RunFolder(run.path)).endswith(
         "1,591 traces, 1,007 documents (2 cores (a chip), commit 01234567)."
@@ -58,6 +57,15 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
     ):
         (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"hardware": machine}))
         assert published_runs.made(RunFolder(run.path)).startswith(words)
+
+
+def test_the_learning_curve_is_what_was_found_over_numbers_of_traces(run):
+    assert published_runs.learning_curve(run).to_dict("records") == [
+        {"traces": 64, "arm": "cot", "value": 0.25, "low": 0.125, "high": 0.5},
+        {"traces": 1024, "arm": "a - cot", "value": 0.5, "low": 0.25, "high": 0.75},
+    ]
+    results.write([row for row in run.rows if row.traces is None], run.path / "results.json")
+    assert published_runs.learning_curve(RunFolder(run.path)).empty
 
 
 def test_runs_are_found_by_chapter_and_parameters_and_those_of_a_killed_copy_are_not(run):
@@ -72,12 +80,12 @@ def test_runs_are_found_by_chapter_and_parameters_and_those_of_a_killed_copy_are
 
 def test_keeping_replaces_what_had_the_name_and_a_run_that_is_not_whole_replaces_nothing(run):
     published_runs.keep(run, "one")
-    (run.path / "results.json").write_text('{"results": []}')
-    assert published_runs.keep(RunFolder(run.path), "one").results == {}
+    results.write([], run.path / "results.json")
+    assert published_runs.keep(RunFolder(run.path), "one").rows == []
     (run.path / "results.json").unlink()
     with pytest.raises(FileNotFoundError):
         published_runs.keep(RunFolder(run.path), "one")
-    assert published_runs.of("10")[0].results == {}
+    assert published_runs.of("10")[0].rows == []
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "/a"])

@@ -5,7 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from ctd.book import report
+from ctd.book import report, results
+from ctd.book.results import Row
 
 
 @pytest.fixture
@@ -48,26 +49,44 @@ def test_a_gain_stands_in_one_cell_and_one_seed_has_no_interval():
     ]
 
 
+def table(*rows):
+    """Results as a run's table: metric, value, low and high, what else they say."""
+    how = {"unit": "fraction", "interval_method": "BCa", "n": 9}
+    return results.frame(
+        Row(metric=metric, value=value, interval=ends, **({"interval_over": "documents"} | how | said))
+        for metric, value, ends, said in rows
+    )
+
+
 def test_intervals_over_seeds_stand_beside_those_over_documents():
-    rows = [("LAS", "a - b", 0.1, 0.0, 0.2), ("LAS", "a - b, over seeds", 0.1, 0.05, 0.15), ("LAS", "a", 0.3, 0.2, 0.4)]
-    shown = report.over_seeds_beside(pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"]))
-    assert shown["of"].tolist() == ["a - b", "a - b", "a"]
-    assert shown["metric"].tolist() == ["LAS", "LAS, over seeds", "LAS"]
+    gain = {"arm": "a", "baseline": "b"}
+    found = table(
+        ("las", 0.1, (0.0, 0.2), gain),
+        ("las", 0.1, (0.05, 0.15), {**gain, "interval_over": "seeds"}),
+        ("las", 0.3, (0.2, 0.4), {"arm": "a"}),
+    )
+    extra = results.frame([Row(metric="documents", value=9, unit="documents")])
+    shown = report.over_seeds_beside(pd.concat([found, extra], ignore_index=True))
+    assert shown["arm"].tolist() == ["a", "a", "a"]
+    assert shown["metric"].tolist() == ["las", "las, over seeds", "las"]
     assert shown["low"].tolist() == [0.0, 0.05, 0.2]
 
 
-def test_gains_of_a_kept_run_stand_in_a_cell_each():
-    rows = [
-        ("exact", "cot", 0.5, 0.4, 0.6),
-        ("equal steps", "mechanistic - cot/exact", 0.05, 0.01, 0.09),
-        ("equal steps", "mechanistic - cot/exact, over seeds", 0.05, -0.01, 0.11),
-        ("equal steps", "mechanistic - cot/nDCG", 0.02, 0.0, 0.04),
-        ("equal time", "mechanistic - cot/exact", 0.03, 0.02, 0.04),
-        ("equal steps", "fkl + mechanistic - fkl/exact", 0.01, -0.02, 0.04),
-        ("gain in nDCG with 64 traces", "mechanistic - cot", 0.1, 0.0, 0.2),
-    ]
-    shown = report.recorded_gains(pd.DataFrame(rows, columns=["metric", "of", "value", "low", "high"]))
-    assert list(shown) == ["gain", "exact", "nDCG"]
+def test_gains_of_a_published_run_stand_in_a_cell_each():
+    steps, time = (
+        {"budget": budget, "arm": "mechanistic", "baseline": "cot"} for budget in ("equal_steps", "equal_time")
+    )
+    found = table(
+        ("exact_match", 0.5, (0.4, 0.6), {"arm": "cot", "budget": "equal_steps"}),
+        ("exact_match", 0.05, (0.01, 0.09), steps),
+        ("exact_match", 0.05, (-0.01, 0.11), {**steps, "interval_over": "seeds"}),
+        ("ndcg", 0.02, (0.0, 0.04), {**steps, "k": 5}),
+        ("exact_match", 0.03, (0.02, 0.04), time),
+        ("exact_match", 0.01, (-0.02, 0.04), {"arm": "fkl + mechanistic", "baseline": "fkl", "budget": "equal_steps"}),
+        ("ndcg", 0.1, (0.0, 0.2), {"arm": "mechanistic", "baseline": "cot", "traces": 64, "k": 5}),
+    )
+    shown = report.recorded_gains(found)
+    assert list(shown) == ["gain", "exact_match", "ndcg@5"]
     cells = shown.fillna("").map(lambda cell: cell.replace(report.NO_BREAK_SPACE, " ")).to_numpy().tolist()
     assert cells == [
         ["mechanistic - cot, equal steps", "0.050 [0.010, 0.090] [-0.010, 0.110]", "0.020 [0.000, 0.040]"],

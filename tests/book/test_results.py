@@ -1,115 +1,120 @@
-"""Results are finite, named once and written whole; figures are opaque; memory is this process's own."""
+"""Rows: one schema, found again by their identity, filtered and read back as they were written."""
 
 import json
-import subprocess
-import sys
 
-import numpy as np
+import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from PIL import Image
+from pydantic import ValidationError
 
-from ctd.book.results import RESULTS, Recorder
+from ctd.book import results
+from ctd.book.results import Row
+from ctd.mechanism.phases import Phase
 
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setenv("CTD_RUN_DIR", str(tmp_path / "run"))
-    return Recorder.start()
+OVER = {"interval_over": "documents", "interval_method": "BCa", "n": 80}
 
 
-def test_results_keep_their_order_and_are_plain_json(run):
-    run.record("z", np.float32(0.5), "fraction", (np.float64(0.25), 1))
-    run.record("a", np.int64(3), "labels")
-    run.record("none", None, "fraction")
-    run.record("best", "bm25", "retriever")
-    run.close()
-    written = json.loads((run.folder / "results.json").read_text())
-    assert [(r["name"], r["value"], r["interval"]) for r in written["results"]] == [
-        ("z", 0.5, [0.25, 1.0]), ("a", 3, None), ("none", None, None), ("best", "bm25", None),
-    ]  # fmt: skip
-    assert written["peak_memory_mib"] > 10
+def row(metric="recall", value=0.5, unit="fraction", **fields):
+    return Row(metric=metric, value=value, unit=unit, **fields)
 
 
-def test_an_interval_over_seeds_is_a_result_of_its_own_and_one_seed_has_none(run):
-    run.record("gain", 0.5, "fraction", (0.25, 0.75), (-1.0, 2.0))
-    run.record("one seed", 0.5, "fraction", (0.25, 0.75), (float("nan"), float("nan")))
-    run.close()
-    written = json.loads((run.folder / "results.json").read_text())["results"]
-    assert [(r["name"], r["value"], r["interval"]) for r in written] == [
-        ("gain", 0.5, [0.25, 0.75]), ("gain, over seeds", 0.5, [-1.0, 2.0]), ("one seed", 0.5, [0.25, 0.75]),
-    ]  # fmt: skip
+ROWS = [
+    row(k=5, method="BM25", interval=(0.25, 0.75), **OVER),
+    row(k=5, method="BM25", interval=(0.4, 0.6), **{**OVER, "interval_over": "seeds", "n": 3}),
+    row(k=100, method="minilm"),
+    row("patching_effect", -1.0, "nats", phase=Phase.REFINE, heads="top", n_heads=3),
+    row("best_score", "gain", "name"),
+    row("yules_q", None, "Q", interval_over="documents"),
+]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("fields", "complaint"),
     [
-        (("x", float("inf"), "fraction"), "finite"),
-        (("x", np.inf, "fraction"), "finite"),
-        (("x", True, "fraction"), "number, text or None"),
-        (("x", [1], "labels"), "number, text or None"),
-        (("x", 1, ""), "a name and a unit"),
-        (("", 1, "labels"), "a name and a unit"),
-        (("x", 0.5, "fraction", (0.6, 0.4)), "in order"),
-        (("x", 0.5, "fraction", (0.1, float("nan"))), "finite"),
-        (("x", 0.5, "fraction", (0.1, 0.2, 0.3)), "low, high"),
-        (("x", 0.5, "fraction", (0.1, 0.9), (0.6, 0.4)), "'x, over seeds' must be finite"),
-        (("again", 2, "labels"), "recorded already"),
+        ({"value": float("inf")}, "finite"),
+        ({"value": True}, "number, text or None"),
+        ({"value": [1]}, "number, text or None"),
+        ({"metric": ""}, "at least 1 character"),
+        ({"unit": ""}, "at least 1 character"),
+        ({"phase": 3}, "phase"),
+        ({"budget": "time"}, "'equal_steps' or 'equal_time'"),
+        ({"temperature": 1}, "Extra inputs"),
+        ({"interval": (0.6, 0.4), **OVER}, "in order"),
+        ({"interval": (0.1, float("nan")), **OVER}, "finite"),
+        ({"interval": (0.1, 0.2, 0.3), **OVER}, "at most 2"),
+        ({"interval": (0.1, 0.9)}, "needs interval_over, interval_method and n"),
+        ({"interval": (0.1, 0.9), **OVER, "n": None}, "needs interval_over, interval_method and n"),
+        ({"interval": (0.1, 0.9), **OVER, "n": 0}, "greater than or equal to 1"),
+        ({"interval": (0.1, 0.9), **OVER, "interval_over": "days"}, "interval_over"),
+        ({"interval_over": "documents"}, "there is none"),
+        ({"interval_method": "BCa"}, "there is none"),
     ],
 )
-def test_a_bad_result_is_refused(run, arguments, complaint):
-    run.record("again", 1, "labels")
-    with pytest.raises(ValueError, match=complaint):
-        run.record(*arguments)
+def test_a_row_that_is_not_whole_is_refused(fields, complaint):
+    with pytest.raises(ValidationError, match=complaint):
+        row(**fields)
 
 
-def test_nothing_is_recorded_after_the_end(run):
-    run.close()
-    with pytest.raises(ValueError, match="closed"):
-        run.record("late", 1, "labels")
+def test_identity_is_all_but_the_number():
+    one, seeds, other = ROWS[:3]
+    assert one.identity == row(value=0.1, k=5, method="BM25", interval=(0, 1), **{**OVER, "n": 7}).identity
+    assert (
+        len({one.identity, seeds.identity, other.identity, row(unit="percent", k=100, method="minilm").identity}) == 4
+    )
 
 
-def test_a_figure_has_an_opaque_white_face(run):
-    figure = Figure(figsize=(2, 1), facecolor="none")
-    assert run.figure("line", figure) is None
-    with Image.open(run.folder / "figures" / "line.png") as image:
-        assert image.size == (320, 160)
-        assert image.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
-    for name in ("line", "../line", ""):
-        with pytest.raises(ValueError, match="figure's name"):
-            run.figure(name, figure)
+def test_labels_say_what_a_row_says():
+    assert [one.label for one in ROWS] == [
+        "recall@5 (method=BM25)", "recall@5 (method=BM25, over seeds)", "recall@100 (method=minilm)",
+        "patching_effect (phase=2, heads=top, n_heads=3)", "best_score", "yules_q",
+    ]  # fmt: skip
 
 
-def test_a_seed_fixes_python_numpy_and_torch(run):
-    import random
-
-    import torch
-
-    draws = []
-    for _ in range(2):
-        Recorder.start(seed=7)
-        draws.append((random.random(), np.random.rand(), torch.rand(()).item()))  # noqa: NPY002
-    assert draws[0] == draws[1]
+def test_rows_are_read_as_they_were_written_a_line_each(tmp_path):
+    path = tmp_path / "results.json"
+    results.write(ROWS, path, figures=["a"], gpu=None)
+    assert results.read(path) == ROWS
+    assert json.loads(path.read_text())["figures"] == ["a"]
+    assert sum('"metric"' in line for line in path.read_text().splitlines()) == len(ROWS)
+    results.write([], path)
+    assert results.read(path) == []
 
 
-def test_without_a_runner_the_folder_is_interactive(tmp_path, monkeypatch):
-    monkeypatch.delenv("CTD_RUN_DIR", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert Recorder.start().folder == tmp_path / "runs" / "interactive"
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("{", r"is not JSON .*; run the notebook again with --force"),
+        (
+            '{"results": []}',
+            r"has results of schema 1, and this ctd reads schema 2: run the notebook again with --force",
+        ),
+        ('{"schema": 3, "rows": []}', r"has results of schema 3, and this ctd reads schema 2"),
+        ('{"schema": 2, "rows": [{"metric": "a"}]}', r"is not whole \(unit: Field required\); run the notebook again"),
+        ('{"schema": 2, "rows": 5}', r"is not whole \(TypeError"),
+    ],
+)
+def test_another_file_is_refused_in_one_line_that_says_how_to_mend_it(tmp_path, content, complaint):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=complaint) as raised:
+        results.read(tmp_path / "results.json")
+    assert "\n" not in str(raised.value)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux passes the parent's peak on to its children")
-def test_peak_memory_does_not_count_the_parent():
-    asked = [sys.executable, "-c", "from ctd.book.results import peak_memory_mib; print(peak_memory_mib())"]
-    ballast = np.ones(400 * 2**20, np.uint8)
-    peak = float(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
-    assert peak < ballast.nbytes / 2**20
+def test_a_table_of_rows_is_filtered_by_what_they_say():
+    table = results.frame(ROWS)
+    assert list(table) == list(results.COLUMNS)
+    assert table["low"].tolist() == [0.25, 0.4, None, None, None, None]
+    assert results.select(table, metric="recall", k=[5, 7])["n"].tolist() == [80, 3]
+    assert results.select(table, k=5, interval_over="seeds")["value"].tolist() == [0.5]
+    assert results.select(table, k=None)["metric"].tolist() == ["patching_effect", "best_score", "yules_q"]
+    assert results.select(table, phase=2).index.tolist() == [3]
+    assert results.measures(table).tolist()[:4] == ["recall@5", "recall@5", "recall@100", "patching_effect"]
+    assert results.named(table, "metric", "method", by="/").tolist()[2:4] == ["recall/minilm", "patching_effect"]
+    assert results.frame([]).empty
+    assert results.select(results.frame([]), k=5).empty
 
 
-def test_what_is_not_a_number_is_no_value(tmp_path, monkeypatch):
-    monkeypatch.setenv("CTD_RUN_DIR", str(tmp_path))
-    run = Recorder.start()
-    run.record("recall", float("nan"), "fraction", (float("nan"), float("nan")))
-    run.close()
-    [result] = json.loads((tmp_path / RESULTS).read_text())["results"]
-    assert result == {"name": "recall", "value": None, "unit": "fraction", "interval": None}
+def test_a_table_is_a_pivot_of_rows():
+    wide = results.select(results.frame(ROWS), metric="recall", interval_over=["documents", None])
+    shaped = wide.dropna(subset="k").pivot(index="method", columns="k", values="value")
+    assert isinstance(shaped, pd.DataFrame)
+    assert shaped.loc["minilm", 100] == 0.5

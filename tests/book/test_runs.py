@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from ctd import hardware
 from ctd.book import runs
-from ctd.book.results import Recorder
+from ctd.book.recorder import Recorder
 
 SEED = 'Annotated[int, Field(ge=0, le=1000, description="draws")]'
 PARAMETERS = f"""\
@@ -110,7 +110,8 @@ def test_a_processor_is_named_with_its_best_vector_instructions(monkeypatch, tol
 
 def test_a_run_says_how_it_was_made(project):
     run = runs.find_run("01_first/default")
-    assert run.results["double"]["value"] == 10
+    assert [(row.metric, row.value) for row in run.rows] == [("double", 10)]
+    assert run.frame()["unit"].tolist() == ["labels"]
     made = run.manifest
     assert made["parameters"] == {"n": 5, "note": "a=b", "folder": "", "seed": 3}
     assert (made["profile"], made["overrides"], made["seed"], made["code_cells"]) == ("default", {}, 3, 4)

@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from ctd.book import runs
+from ctd.book.results import Row
 from ctd.book.validate import default_tolerance, differences, is_compared, validate, write_golden
 from tests.book.test_runs import write_notebook
 
@@ -25,7 +26,7 @@ _ = axes.plot([1, n])
 run.figure("line", figure)""",
     """\
 run.record("labels", n, "labels")
-run.record("recall", 0.3721, "fraction", (0.35, 0.39))
+run.record("recall", 0.3721, "fraction", (0.35, 0.39), interval_over="documents", n=9, k=5)
 run.record("norm", 8.0, "L2 norm")
 run.record("pace", time.time(), "texts a second")
 run.close()""",
@@ -65,6 +66,9 @@ def again(monkeypatch):
     monkeypatch.setattr("ctd.book.validate.executed_again", lambda run: [])
 
 
+GONE = {"metric": "gone", "unit": "labels", "arm": "cot", "value": 1, "tolerance": 0}
+
+
 def edit_json(path, change):
     content = json.loads(path.read_text())
     change(content)
@@ -93,10 +97,10 @@ def test_a_corrupted_output_fails(run, golden):
 
 
 def test_an_edited_number_within_the_golden_tolerance_fails(run, golden):
-    edit_json(run.path / "results.json", lambda content: content["results"][1].update(value=0.3731))
+    edit_json(run.path / "results.json", lambda content: content["rows"][1].update(value=0.3731))
     (problem,) = validate(run, golden).problems
     assert problem == (
-        "'recall' is 0.3731 [0.35, 0.39] fraction in results.json; run again, it is 0.3721 [0.35, 0.39] fraction"
+        "recall@5 is 0.3731 [0.35, 0.39] fraction in results.json; run again, it is 0.3721 [0.35, 0.39] fraction"
     )
 
 
@@ -143,14 +147,14 @@ def test_a_damaged_picture_fails(run, golden, again, place):
 @pytest.mark.parametrize(
     ("edit", "complaint"),
     [
-        (lambda golden: golden.pop("recall"), "'recall' has no golden result in 01_first.default.json"),
-        (lambda golden: golden.update(gone={"value": 1, "tolerance": 0}), "golden 'gone' is not among the results"),
+        (lambda golden: golden.pop(1), "recall@5 has no golden result in 01_first.default.json"),
+        (lambda golden: golden.append(GONE), "golden gone (arm=cot) is not among the results"),
         (
-            lambda golden: golden["recall"].update(value=0.3822),
-            "'recall' must be 0.3822 within 0.01 (golden), got 0.3721 [0.35, 0.39] fraction",
+            lambda golden: golden[1].update(value=0.3822),
+            "recall@5 must be 0.3822 within 0.01 (golden), got 0.3721 [0.35, 0.39] fraction",
         ),
-        (lambda golden: golden["labels"].update(value=6), "'labels' must be 6 within 0 (golden), got 5 labels"),
-        (lambda golden: golden["norm"].update(value=8.5), "'norm' must be 8.5 within 0.4 (golden), got 8.0 L2 norm"),
+        (lambda golden: golden[0].update(value=6), "labels must be 6 within 0 (golden), got 5 labels"),
+        (lambda golden: golden[2].update(value=8.5), "norm must be 8.5 within 0.4 (golden), got 8.0 L2 norm"),
     ],
 )
 def test_golden_results_bind(run, golden, again, edit, complaint):
@@ -160,8 +164,8 @@ def test_golden_results_bind(run, golden, again, edit, complaint):
 
 
 def test_golden_results_allow_what_their_tolerance_says(run, golden, again):
-    edit_json(golden / "01_first.default.json", lambda golden: golden["recall"].update(value=0.3819))
-    edit_json(golden / "01_first.default.json", lambda golden: golden["norm"].update(value=8.39))
+    edit_json(golden / "01_first.default.json", lambda golden: golden[1].update(value=0.3819))
+    edit_json(golden / "01_first.default.json", lambda golden: golden[2].update(value=8.39))
     assert validate(run, golden).problems == []
 
 
@@ -181,55 +185,59 @@ def test_golden_results_are_not_made_of_a_run_with_overrides(run, golden, again)
 
 
 def test_golden_results_of_another_shape_are_refused(run, golden, again):
-    (golden / "01_first.default.json").write_text('{"recall": 0.3}')
-    with pytest.raises(ValueError, match="must map each name to a value and a tolerance"):
-        validate(run, golden)
+    for content in ('{"recall": 0.3}', '[{"metric": "recall", "unit": "fraction", "value": 0.3}]', "[5]"):
+        (golden / "01_first.default.json").write_text(content)
+        with pytest.raises(ValueError, match=r"must be a list of results, each with a value and a tolerance \("):
+            validate(run, golden)
 
 
 def test_golden_results_are_written_without_times_and_keep_stated_tolerances(run, golden):
     path = golden / "01_first.default.json"
-    assert json.loads(path.read_text()) == {
-        "labels": {"value": 5, "tolerance": 0},
-        "recall": {"value": 0.3721, "tolerance": 0.01},
-        "norm": {"value": 8.0, "tolerance": 0.4},
-    }
-    edit_json(path, lambda golden: golden["recall"].update(value=0, tolerance=0.002))
+    recall = {"metric": "recall", "k": 5, "unit": "fraction", "interval_over": "documents", "value": 0.3721}
+    assert json.loads(path.read_text()) == [
+        {"metric": "labels", "unit": "labels", "value": 5, "tolerance": 0},
+        {**recall, "tolerance": 0.01},
+        {"metric": "norm", "unit": "L2 norm", "value": 8.0, "tolerance": 0.4},
+    ]
+    edit_json(path, lambda golden: golden[1].update(value=0, tolerance=0.002))
     write_golden(run, golden)
-    assert json.loads(path.read_text())["recall"] == {"value": 0.3721, "tolerance": 0.002}
+    assert json.loads(path.read_text())[1] == {**recall, "tolerance": 0.002}
 
 
 def test_tolerances_follow_the_kind_of_number():
     def tolerance(value, unit):
-        return default_tolerance({"value": value, "unit": unit})
+        return default_tolerance(Row(metric="a", value=value, unit=unit))
 
     assert tolerance(3, "labels") == tolerance("bm25", "retriever") == tolerance(None, "fraction") == 0
     assert tolerance(0.9, "fraction") == 0.01
     assert tolerance(-3.1416, "cosine") == 0.157
 
 
-def results(*rows):
-    return {name: {"name": name, "value": value, "unit": unit, "interval": ends} for name, value, unit, ends in rows}
+def rows(*given):
+    how = {"interval_over": "documents", "interval_method": "BCa", "n": 9}
+    return [
+        Row(metric=metric, value=value, unit=unit, interval=ends, **(how if ends else {}))
+        for metric, value, unit, ends in given
+    ]
 
 
 @pytest.mark.parametrize(
     ("stored", "again", "complaint"),
     [
         (("a", 1.0, "x", None), ("a", 1.0 + 1e-9, "x", None), None),
-        (("a", 1.0, "x", None), ("a", 1.0 + 1e-5, "x", None), "'a' is 1.0 x in results.json; run again"),
-        (("a", 1, "x", None), ("a", 2, "x", None), "'a' is 1 x"),
-        (("a", None, "x", None), ("a", 0.0, "x", None), "'a' is None x"),
-        (("a", "b", "x", None), ("a", "c", "x", None), "'a' is 'b' x"),
-        (("a", 1, "x", None), ("a", 1, "y", None), "run again, it is 1 y"),
-        (("a", 1.0, "x", [0, 2]), ("a", 1.0, "x", [0, 3]), "run again, it is 1.0 [0, 3] x"),
-        (("a", 1.0, "x", [0, 2]), ("a", 1.0, "x", None), "run again, it is 1.0 x"),
+        (("a", 1.0, "x", None), ("a", 1.0 + 1e-5, "x", None), "a is 1.0 x in results.json; run again"),
+        (("a", 1, "x", None), ("a", 2, "x", None), "a is 1 x"),
+        (("a", None, "x", None), ("a", 0.0, "x", None), "a is None x"),
+        (("a", "b", "x", None), ("a", "c", "x", None), "a is 'b' x"),
+        (("a", 1.0, "x", [0, 2]), ("a", 1.0, "x", [0, 3]), "run again, it is 1.0 [0.0, 3.0] x"),
         (("a", 1.0, "seconds", None), ("a", 9.0, "seconds", None), None),
         (("a", 1.0, "MiB", None), ("a", 9.0, "MiB", None), None),
-        (("a", 1, "x", None), ("b", 1, "seconds", None), "results.json has 'a'; run again, it is not recorded"),
-        (("a", 1, "seconds", None), ("b", 1, "x", None), "run again, 'b' is recorded; results.json lacks it"),
+        (("a", 1, "x", None), ("b", 1, "seconds", None), "results.json has a; run again, it is not recorded"),
+        (("a", 1, "seconds", None), ("b", 1, "x", None), "run again, b is recorded; results.json lacks it"),
     ],
 )
 def test_a_second_execution_must_record_the_same(stored, again, complaint):
-    problems = differences(results(stored), results(again))
+    problems = differences(rows(stored), rows(again))
     assert [complaint in problem for problem in problems] == ([True] if complaint else [])
 
 

@@ -1,7 +1,6 @@
 """Tables over students, against hand counts."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
@@ -45,14 +44,6 @@ class TestTables:
         assert np.isnan([alone["seed_low"], alone["seed_high"]]).all()
         with pytest.raises(ValueError, match="baseline must be one of cot, other, got 'none'"):
             tables.gains(OUTCOMES, "none")
-
-    def test_the_learning_curve_of_a_run_that_is_kept(self):
-        rows = [("nDCG with 64 traces", "cot", 0.2), ("nDCG with 1024 traces", "cot, x", 0.3), ("nDCG", "cot", 0.1)]
-        rows += [("gain in nDCG with 64 traces", "a - cot", 0.4)]
-        found = pd.DataFrame(rows, columns=["metric", "of", "value"]).assign(low=0.0, high=1.0)
-        curve = tables.learning_curve(found)[["traces", "arm", "value"]].to_numpy().tolist()
-        assert curve == [[64, "cot", 0.2], [1024, "cot, x", 0.3], [64, "a - cot", 0.4]]
-        assert tables.learning_curve(found[2:3]).empty
 
     def test_costs(self):
         costs = tables.costs(OUTCOMES).set_index("arm")
