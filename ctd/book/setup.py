@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctd.book import plots
 from ctd.book.parameters import parameters_of_model
-from ctd.book.results import Recorder
+from ctd.book.recorder import Recorder
 from ctd.book.settings import Settings
 
 if TYPE_CHECKING:  # each chapter loads what it needs, and no more
