@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict
 
 from ctd.cache import ROOT
 from ctd.data.label_space import LabelSpace
+from ctd.data.task import Card, Task
 
 BIN = Path(sys.executable).parent
 SITE = ROOT / "book" / "_build" / "test" / "html"
@@ -64,3 +66,23 @@ def space():
         "Heart",
     ]  # fmt: skip
     return LabelSpace("tiny", ids, texts, 7, np.array([-1, 0, 0, -1, 3, 7, 7, -1], np.int32))
+
+
+def documents(*labels):
+    """A split whose documents have these labels."""
+    return Dataset.from_list([
+        {"uid": f"d{i}", "text": "calcium in the liver", "labels": list(row)} for i, row in enumerate(labels)
+    ])  # fmt: skip
+
+
+@pytest.fixture
+def task(space):
+    """Seven documents over `space`, of which the scored task leaves the first label out."""
+    return Task(
+        documents=DatasetDict(
+            train=documents([0, 1], [0, 4], [0]), validation=documents([0]), test=documents([0, 2], [6], [1, 4])
+        ),
+        space=space,
+        card=Card("Tiny", "none", "made up", "by hand"),
+        unscored=np.array([0], np.int32),
+    )

@@ -1,7 +1,6 @@
 """Generated vignettes: what each text must hold, and that the seed alone decides it."""
 
 import re
-from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -108,30 +107,6 @@ def test_distractor_topics_come_from_other_chapters_than_the_gold_labels(space, 
         topics = np.array([space.lookup[id] for id in vignette.topics], np.int32)
         gold = set(space.ancestor(np.array(vignette.labels), 0))
         assert not gold & set(space.ancestor(topics, 0))
-
-
-def test_rewording_never_makes_two_codes_the_same(space):
-    rng = np.random.default_rng(0)
-    terms, meanings = wording.own_terms(), defaultdict(set)
-    for label in range(len(space)):
-        for name in (space.texts[label], *terms.get(space.ids[label], [])):
-            meanings[wording.reworded(name, rng).lower()].add(space.ids[label])
-    assert [codes for codes in meanings.values() if len(codes) > 1] == []
-
-
-@pytest.mark.parametrize(
-    ("text", "start"),
-    [
-        ("Heart failure, unspecified", "heart failure"),
-        ("Parkinson's disease without dyskinesia", "Parkinson's disease"),
-        ("Crohn's disease of large intestine", "Crohn's disease"),
-        ("COVID-19", "COVID-19"),
-        ("Vogt disease", "Vogt disease"),
-        ("Ascariasis", "ascariasis"),
-    ],
-)
-def test_a_description_keeps_its_capital_only_where_it_is_a_name(space, text, start):
-    assert wording.reworded(text, np.random.default_rng(0)).startswith(start)
 
 
 def test_the_closed_set_is_chosen_from_alone_and_all_of_it_is_used(heart):

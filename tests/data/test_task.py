@@ -1,0 +1,31 @@
+"""A task drawn from, made smaller, saved and read again."""
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from ctd.data.label_space import LabelSpace
+from ctd.data.task import Task
+
+
+def test_sampling_and_restricting_keep_gold_and_filters(task):
+    one = task.sample("test", 1, seed=0)
+    assert one.documents.num_rows == {"train": 3, "validation": 1, "test": 1}
+    small = task.restrict("test", 0, seed=0)
+    assert small.space.texts[: len(small.space)] == [task.space.texts[label] for label in (0, 1, 2, 4, 6)]
+    before = [[task.space.texts[label] for label in row] for row in task.documents["test"]["labels"]]
+    after = [[small.space.texts[label] for label in row] for row in small.documents["test"]["labels"]]
+    assert before == after
+    assert small.space.texts[small.unscored[0]] == "Calcium"
+    assert len(task.restrict("test", 6, seed=0).space) == 6
+
+
+def test_a_saved_task_is_the_same_task(task, tmp_path):
+    filtered = {"test": csr_matrix((np.ones(1, bool), ([1], [0])), shape=(3, 7))}
+    before = Task(task.documents, task.space, task.card, task.unscored, filtered)
+    before.save(tmp_path / "task")
+    after = Task.load(tmp_path / "task")
+    assert after.documents["test"].to_list() == before.documents["test"].to_list()
+    assert after.card == before.card
+    assert after.unscored.tolist() == [0]
+    assert after.filtered["test"].nonzero()[1].tolist() == [0]
+    assert isinstance(after.space, LabelSpace)
