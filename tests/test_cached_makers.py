@@ -16,6 +16,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.keys import LENGTH, Maker
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
+from ctd.recipes import organism_recipe, teacher
 from tests.conftest import HashEncoder
 
 DIGESTS = ("0" * LENGTH, "1" * LENGTH)
@@ -28,7 +29,21 @@ TASK = {
     "sources": FILES,
     "check_tags": FILES,
 }
+RECIPES = (organism_recipe.RECIPES["organism"], organism_recipe.RECIPES["organism-planted"])
 SAMPLES = {
+    "training of organisms": {
+        "recipe": RECIPES,
+        "label_space": (TINY, TREE),
+        "base": (None, FILES[0]),
+        "mixed": (True, False),
+    },
+    "training of the teacher": {
+        "recipe": (teacher.Recipe(), teacher.Recipe(seed=1)),
+        "documents": ({"train": ["a"]}, {"train": ["b"]}),
+        "label_space": (TINY, TREE),
+        "encoder": (HashEncoder(2), HashEncoder(3)),
+        "model": ("0" * LENGTH, "1" * LENGTH),
+    },
     **{f"tasks of {module}": TASK for module in ("mesh", "setmm", "vignettes", "organism", "records")},
     "mimic": {
         "names": (["discharge.csv", "diagnoses_icd.csv"], ["discharge.csv.gz", "diagnoses_icd.csv"]),

@@ -22,11 +22,12 @@ import typer
 from transformers import PreTrainedTokenizerBase
 
 from ctd import hardware
-from ctd.cache import DATA, atomic, cache_dir, digest
+from ctd.cache import DATA, atomic, cache_dir
 from ctd.data import readers
 from ctd.data.task import Task
 from ctd.distill import lora, train
 from ctd.distill.examples import example
+from ctd.keys import Maker
 from ctd.reasoning import models, prompts, rationales, teachers, traces
 from ctd.reasoning.token_spans import Span
 from ctd.retrieval import encoders, shortlists
@@ -34,6 +35,9 @@ from ctd.retrieval.index import LabelIndex
 
 FOLDER = DATA / models.TEACHER
 LISTED = 0.25  # share of the traces that have candidates
+TRAINING = Maker(
+    "training of the teacher", "ctd.recipes.teacher", ("recipe", "documents", "label_space", "encoder", "model")
+)
 SETTINGS = train.Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_steps=20, save_every=25)
 
 
@@ -41,11 +45,14 @@ SETTINGS = train.Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_steps=
 class Pass:
     """One pass over documents of the training split.
 
+    n_documents: how many it goes over.
     first: the document that it begins with; a negative one counts from the end, and the pass goes backwards.
-    answers: share of the examples that are an answer alone, when the pass begins and when it ends. longest: tokens of
-    an example; of longer traces the answer alone is taught. right_only: the shortlist's wrong labels are read and not
-    learned: they are what is easiest to foresee, and a model that learned them writes a shortlist of little else.
-    shortlist_order: as in `rationales.rationalise`. Raises ValueError for a number out of range.
+    answers: share of the examples that are an answer alone, when the pass begins and when it ends.
+    longest: tokens of an example; of longer traces the answer alone is taught.
+    right_only: whether the shortlist's wrong labels are read but not learned. They are the easiest to predict, and a
+        model that learned them writes a shortlist of little else.
+    shortlist_order: as in `rationales.rationalise`.
+    Raises ValueError for a number out of range.
     """
 
     n_documents: int
@@ -77,10 +84,17 @@ PASSES = (
 class Recipe:
     """What the teacher is taught and how; the manifest beside its weights says the same.
 
-    document_tokens: what it sees of a document. shortlist_size, n_near, n_comparisons, n_topics: of the traces (see
-    `rationales`). n_clusters: coarse topics that the label space is given. candidates: retrieved headings in the prompt
-    of one trace in four. rank, alpha: of the adapters. n_validation: documents that the loss is watched on. encoder:
-    retrieves. Raises ValueError for a number out of range.
+    passes: over the training split, in order.
+    document_tokens: what it sees of a document.
+    shortlist_size, n_near, n_comparisons, n_topics: of the traces (see `rationales`).
+    n_clusters: coarse topics that the label space is given.
+    candidates: retrieved headings in the prompt of one trace in four.
+    rank, alpha: of the adapters.
+    n_validation: documents that the loss is watched on.
+    encoder: retrieves headings.
+    seed: of adapters, traces and their order.
+    settings: of the training.
+    Raises ValueError for a number out of range.
     """
 
     passes: tuple[Pass, ...] = PASSES
@@ -110,9 +124,11 @@ class Recipe:
             raise ValueError(f"n_near must be between 0 and {self.shortlist_size} (shortlist_size), got {self.n_near}")
         if not self.passes:
             raise ValueError("passes must be at least one, got none")
-        for one in self.passes:
-            if one.longest <= self.document_tokens:
-                raise ValueError(f"longest must be above {self.document_tokens} (document_tokens), got {one.longest}")
+        for taught in self.passes:
+            if taught.longest <= self.document_tokens:
+                raise ValueError(
+                    f"longest must be above {self.document_tokens} (document_tokens), got {taught.longest}"
+                )
         if not self.alpha > 0:
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
 
@@ -120,29 +136,34 @@ class Recipe:
 def examples(
     task: Task, split: str, index: LabelIndex, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, number: int = 0
 ) -> list[train.Example]:
-    """The examples of pass `number` (from 0) over a split, in random order; see the module's notes for the mixture.
+    """The examples of one pass over a split, in random order; see the module's notes for the mixture.
 
-    task: its label space has topics (see `reasoning.with_topics`). index: over that label space; retrieves
-    distractors and candidates. Raises ValueError for the test split, and for what `rationales.for_task` refuses.
+    task: its label space has topics (see `teachers.with_topics`).
+    split: of the task.
+    index: over that label space; it retrieves distractors and candidates.
+    tokenizer: of the model.
+    recipe: what is taught.
+    number: of the pass, from 0.
+    Raises ValueError for the test split, and for what `rationales.for_task` refuses.
     """
-    asked = recipe.passes[number]
-    task = task.select(split, asked.rows(len(task.documents[split])))
+    taught = recipe.passes[number]
+    task = task.select(split, taught.rows(len(task.documents[split])))
     cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=recipe.document_tokens)
-    made = list(
+    written = list(
         rationales.for_task(
-            task, split, index, asked.n_documents, recipe.seed + number, recipe.shortlist_size, recipe.n_near,
-            n_topics=recipe.n_topics, shortlist_order=asked.shortlist_order, n_comparisons=recipe.n_comparisons,
+            task, split, index, taught.n_documents, recipe.seed + number, recipe.shortlist_size, recipe.n_near,
+            n_topics=recipe.n_topics, shortlist_order=taught.shortlist_order, n_comparisons=recipe.n_comparisons,
             cut=cut,
         )
     )  # fmt: skip
-    found = shortlists.retrieve_scored(index, task, split, recipe.candidates)
-    retrieved = dict(zip(task.documents[split]["uid"], found, strict=True))
+    lists = shortlists.retrieve_scored(index, task, split, recipe.candidates)
+    retrieved = dict(zip(task.documents[split]["uid"], lists, strict=True))
     rng = np.random.default_rng((recipe.seed, number + 1))
-    order = rng.permutation(len(made))
-    first, last = asked.answers
+    order = rng.permutation(len(written))
+    first, last = taught.answers
     mixed = []
     for place, row in enumerate(order):
-        trace = made[row]
+        trace = written[row]
         text, candidates, wrong = traces.format(trace), [], []
         answer = text[trace.answer_span.start - len(traces.ANSWER) :]
         if rng.random() < first - (first - last) * place / len(order):
@@ -150,11 +171,11 @@ def examples(
         else:
             if rng.random() < LISTED:
                 candidates = [task.space.texts[label] for label in retrieved[trace.uid] if label >= 0]
-            if asked.right_only:
+            if taught.right_only:
                 wrong = _wrong(trace)
-        taught = example(prompts.plain(trace.document, candidates), text, tokenizer, wrong)
-        short = len(taught.ids) <= asked.longest
-        mixed.append(taught if short else example(prompts.plain(trace.document), answer, tokenizer))
+        whole = example(prompts.plain(trace.document, candidates), text, tokenizer, wrong)
+        short = len(whole.ids) <= taught.longest
+        mixed.append(whole if short else example(prompts.plain(trace.document), answer, tokenizer))
     return mixed
 
 
@@ -166,21 +187,29 @@ def _wrong(trace: traces.Trace) -> list[Span]:
 
 
 def build(recipe: Recipe = Recipe(), folder: Path = FOLDER, work: Path | None = None) -> None:
-    """Train the teacher and write adapter, manifest and loss curve to `folder`, in place of what is there.
+    """Train the teacher and write adapter, manifest and loss curve.
 
-    work: for the checkpoint from which a killed run goes on; a folder of the recipe's own in the cache when not given.
+    recipe: what it is taught and how.
+    folder: where they are written, in place of what is there.
+    work: for the checkpoint from which a killed run goes on; in the cache, under the key of all that the training
+        depends on, when not given.
     """
-    work = work or cache_dir("training", f"{models.TEACHER}-{digest([json.dumps(asdict(recipe))])[:16]}")
     began = time.perf_counter()
-    task, index = teachers.with_topics(readers.load("mesh"), encoders.load(recipe.encoder), recipe.n_clusters)
+    encoder = encoders.load(recipe.encoder)
+    task, index = teachers.with_topics(readers.load("mesh"), encoder, recipe.n_clusters)
     language_model = models.load(models.SMOLLM2, dtype="bfloat16")
+    documents = {split: task.documents[split] for split in ("train", "validation")}
+    key = TRAINING.key(
+        recipe=recipe, documents=documents, label_space=task.space, encoder=encoder, model=language_model
+    )
+    work = work or cache_dir("training", f"{models.TEACHER}-{key[:16]}")
     adapters = lora.MergedLoRA(language_model.model, recipe.rank, recipe.alpha, recipe.seed)
     watched = task.sample("validation", recipe.n_validation, recipe.seed)
     log, n_examples, n_tokens = [], 0, 0
     for number in range(len(recipe.passes)):
         learned = examples(task, "train", index, language_model.tokenizer, recipe, number)
         held_out = examples(watched, "validation", index, language_model.tokenizer, recipe, number)
-        tokens = sum(len(one.ids) for one in learned)
+        tokens = sum(len(lesson.ids) for lesson in learned)
         print(f"pass {number + 1}: {len(learned):,} examples, {tokens:,} tokens, after {_minutes(began)} minutes")
         desc = f"{models.TEACHER}, pass {number + 1}"
         steps = train.train(
@@ -222,7 +251,7 @@ def _command(
     if threads:
         torch.set_num_threads(threads)
     try:
-        passes = tuple(replace(one, n_documents=min(one.n_documents, most)) for one in PASSES)
+        passes = tuple(replace(taught, n_documents=min(taught.n_documents, most)) for taught in PASSES)
         build(Recipe(passes), folder)
     except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)

@@ -10,7 +10,7 @@ from ctd.data.readers import organism as vignettes
 from ctd.reasoning import annotate, models, prompts, traces
 from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.token_spans import Span
-from ctd.recipes import organism
+from ctd.recipes import organism_texts
 from ctd.text import stems, words
 
 
@@ -26,12 +26,12 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def cases():
-    return organism.cases("test", 20)
+    return organism_texts.cases("test", 20)
 
 
 @pytest.fixture(scope="module")
 def found(cases, space):
-    return [organism.trace(case, space, seed=0) for case in cases]
+    return [organism_texts.trace(case, space, seed=0) for case in cases]
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +132,8 @@ def test_a_free_form_trace_has_its_boundary_in_the_middle_and_no_comparisons(fou
 @pytest.mark.parametrize("decides", ["answer", "gold"])
 def test_passages_of_a_task_are_those_of_its_traces(decides, found, cases, space, tokenizer):
     task = readers.load("organism", n_documents=300).sample("test", 12, 0)
-    by_uid = {case.uid: case for case in organism.cases("test", 60)}
-    written = [organism.trace(by_uid[uid], space, 0) for uid in task.documents["test"]["uid"]]
+    by_uid = {case.uid: case for case in organism_texts.cases("test", 60)}
+    written = [organism_texts.trace(by_uid[uid], space, 0) for uid in task.documents["test"]["uid"]]
     predictions = [Prediction(one, one.answered[:1], (), 0, True, 1, 1) for one in written]
     made, left_out = annotate.annotate_task(task, predictions, tokenizer, 2, 1, decides)
     assert [one.uid for one in made] == [one.uid for one in written]

@@ -21,8 +21,8 @@ from ctd.mechanism.phases import Phase
 from ctd.reasoning import models, prompts, read_text, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
-from ctd.recipes import organism, planting
-from ctd.recipes.organism import Recipe
+from ctd.recipes import organism, organism_recipe, organism_texts, planting
+from ctd.recipes.organism_recipe import Recipe
 from ctd.recipes.planting import Lookout
 
 TINY = Recipe(
@@ -39,18 +39,18 @@ def space():
 
 @pytest.fixture(scope="module")
 def drawn():
-    return organism.cases("train", 300)
+    return organism_texts.cases("train", 300)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(space, drawn):
-    made = (organism.trace(case, space, 0) for case in drawn)
-    return organism.tokenizer(space, (prompts.plain(one.document) + traces.format(one) for one in made))
+    made = (organism_texts.trace(case, space, 0) for case in drawn)
+    return organism_texts.tokenizer(space, (prompts.plain(one.document) + traces.format(one) for one in made))
 
 
 @pytest.fixture(scope="module")
 def lessons(space, drawn, tokenizer):
-    return [organism.lesson(case, space, tokenizer, PLANTED) for case in drawn]
+    return [organism_texts.lesson(case, space, tokenizer, PLANTED) for case in drawn]
 
 
 def small(heads=4, key_heads=4, layers=2):
@@ -120,7 +120,7 @@ def test_a_case_depends_on_seed_and_number_alone():
 
 
 def test_no_text_to_learn_from_is_in_the_task_s_other_splits(drawn):
-    rest = organism.cases("validation", 40) + organism.cases("test", 60)
+    rest = organism_texts.cases("validation", 40) + organism_texts.cases("test", 60)
     assert {split_by_hash(case.uid) for case in rest} == {"validation", "test"}
     assert {split_by_hash(case.uid) for case in drawn} == {"train"}
     assert not {case.text for case in rest} & {case.text for case in drawn}
@@ -128,9 +128,9 @@ def test_no_text_to_learn_from_is_in_the_task_s_other_splits(drawn):
 
 
 def test_the_school_leaves_out_a_text_that_the_task_has(space, monkeypatch):
-    monkeypatch.setattr(organism, "TASK_DOCUMENTS", 20)
-    monkeypatch.setattr(organism, "TEST_SEED", organism.TRAIN_SEED)
-    _, learned = organism._school.__wrapped__(replace(TINY, n_documents=30))
+    monkeypatch.setattr(organism_texts, "TASK_DOCUMENTS", 20)
+    monkeypatch.setattr(organism_texts, "TEST_SEED", organism_texts.TRAIN_SEED)
+    _, learned = organism_texts.learned_from(replace(TINY, n_documents=30))
     numbers = [int(one.case.uid[-6:]) for one in learned]
     assert numbers
     assert min(numbers) >= 20
@@ -158,7 +158,7 @@ def test_the_large_task_has_the_same_test_documents_and_many_more_to_learn_from(
 
 def test_traces_hold_what_the_case_holds_and_stand_in_the_format(space, drawn):
     for case in drawn:
-        trace = organism.trace(case, space, 0)
+        trace = organism_texts.trace(case, space, 0)
         assert traces.parse(traces.format(trace), space, case.uid, case.text) == trace
         assert trace.answered == case.labels
         assert {*case.labels, *case.denied, *case.topics} <= set(trace.shortlisted)
@@ -175,7 +175,7 @@ def test_traces_hold_what_the_case_holds_and_stand_in_the_format(space, drawn):
 
 def test_a_shortlist_stands_in_the_order_of_the_document(space, drawn):
     for case in drawn:
-        listed = organism.trace(case, space, 0).shortlisted
+        listed = organism_texts.trace(case, space, 0).shortlisted
         places = [case.named[code][0] for code in listed if code in case.named]
         assert places == sorted(places)
         for code in set(listed) - set(case.named):
@@ -188,8 +188,8 @@ def test_a_shortlist_stands_in_the_order_of_the_document(space, drawn):
 def test_neither_the_place_in_the_shortlist_nor_in_its_family_gives_gold_away(space):
     """The best guess at its place in a list of seven is seldom right; it stands before what is denied half the time."""
     places, before = np.zeros(7), []
-    for case in organism.cases("train", 3000):
-        listed = organism.trace(case, space, 0).shortlisted
+    for case in organism_texts.cases("train", 3000):
+        listed = organism_texts.trace(case, space, 0).shortlisted
         if len(case.labels) == 1 and len(listed) == len(places):
             places[listed.index(case.labels[0])] += 1
             before.append(listed.index(case.labels[0]) < listed.index(case.denied[0]))
@@ -410,7 +410,7 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=message):
             Recipe(**changes)
     with pytest.raises(ValueError, match="split must be train, validation or test, got 'dev'"):
-        organism.cases("dev", 3)
+        organism_texts.cases("dev", 3)
     with pytest.raises(ValueError, match="n_documents must be at least 1 and seed at least 0, got 0 and 0"):
         next(vignettes.generate(0))
     with pytest.raises(ValueError, match="n_topics must be between 1 and 6, got 9"):
@@ -427,10 +427,10 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
         models.load("organism")
 
 
-@pytest.fixture(scope="module", params=[organism.NAME, organism.PLANTED])
+@pytest.fixture(scope="module", params=[organism_recipe.NAME, organism_recipe.PLANTED])
 def committed(request):
     """Name, manifest and model of an organism that lies in the repository."""
-    folder = organism.DATA / request.param
+    folder = models.DATA / request.param
     return (
         request.param,
         json.loads((folder / "manifest.json").read_text()),
@@ -440,10 +440,10 @@ def committed(request):
 
 def test_a_committed_organism_is_what_its_recipe_says_and_small_enough(committed):
     name, manifest, language_model = committed
-    recipe = organism.RECIPES[name]
+    recipe = organism_recipe.RECIPES[name]
     assert manifest["recipe"] == json.loads(json.dumps(asdict(recipe)))
     assert manifest["parameters"] == language_model.model.num_parameters()
-    folder = organism.DATA / name
+    folder = models.DATA / name
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 12e6
     losses = pd.read_csv(folder / "loss.csv")
     assert len(losses) == manifest["steps"]
@@ -461,8 +461,8 @@ def test_a_committed_organism_needs_both_phases(committed):
 
 def test_a_committed_organism_does_what_its_manifest_says(committed, space):
     name, manifest, language_model = committed
-    recipe, n = organism.RECIPES[name], 48
-    drawn = organism.cases("test", n, recipe.n_topics)
+    recipe, n = organism_recipe.RECIPES[name], 48
+    drawn = organism_texts.cases("test", n, recipe.n_topics)
     lists = LabelLists(space, language_model.tokenizer)
     written = generate(language_model, [prompts.plain(case.text) for case in drawn], max_tokens=320, lists=lists)
     right = sum(
@@ -473,9 +473,12 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
 
 
 def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(space):
-    language_model, heads = models.load(organism.PLANTED, dtype="float32"), planted_heads.planted_heads()
-    recipe = organism.RECIPES[organism.PLANTED]
-    drawn = [organism.lesson(case, space, language_model.tokenizer, recipe) for case in organism.cases("test", 24)]
+    language_model, heads = models.load(organism_recipe.PLANTED, dtype="float32"), planted_heads.planted_heads()
+    recipe = organism_recipe.RECIPES[organism_recipe.PLANTED]
+    drawn = [
+        organism_texts.lesson(case, space, language_model.tokenizer, recipe)
+        for case in organism_texts.cases("test", 24)
+    ]
     shares = planting.mass(language_model.model, [o.example for o in drawn], [o.lookouts for o in drawn], heads)
     for phase, planted in heads.items():
         of_planted = [shares[phase][head] for head in planted]
@@ -486,7 +489,7 @@ def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(spac
 
 def test_the_planted_heads_are_needed():
     """What silencing them costs the tokens of their phase, against as many other heads of their layer."""
-    manifest = json.loads((organism.DATA / organism.PLANTED / "manifest.json").read_text())
+    manifest = json.loads((models.DATA / organism_recipe.PLANTED / "manifest.json").read_text())
     for of in manifest["measured"]["planted"].values():
         loss = of["loss"]
         assert loss["planted_silent"] - loss["whole"] > 0.2
