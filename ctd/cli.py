@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from ctd.book import runs
-from ctd.book.runs import RunFailed, RunFolder
+from ctd.book import notebook_files, run_folder, runs
+from ctd.book.kernel import RunFailed
+from ctd.book.run_folder import RunFolder
 
 
 class OneLineErrors(TyperGroup):
@@ -76,13 +77,14 @@ def run(
 
     if every == bool(notebooks):
         raise ValueError("name the notebooks to run, or give --all (one of the two)")
-    chosen = runs.notebooks() if every else [runs.find_notebook(name) for name in notebooks or ()]
+    chosen = notebook_files.notebooks() if every else [notebook_files.find_notebook(name) for name in notebooks or ()]
     if not chosen:
         raise FileNotFoundError("there are no notebooks in notebooks/")
     if out and len(chosen) > 1:
         raise ValueError(f"--out is the folder of one run, and {len(chosen)} notebooks are to run")
     plans = [
-        runs.plan(path, profile, parse_assignments(runs.parameters_of(path), parameter or ()), out) for path in chosen
+        runs.plan(path, profile, parse_assignments(notebook_files.parameters_of(path), parameter or ()), out)
+        for path in chosen
     ]
     for plan in plans:
         done = runs.execute(plan, force)
@@ -95,7 +97,7 @@ def params(notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Pat
     """List the parameters of a notebook: type, default, bound, meaning."""
     rows = [
         (known.name, known.type, repr(known.default), known.bound, known.help)
-        for known in runs.parameters_of(runs.find_notebook(notebook)).values()
+        for known in notebook_files.parameters_of(notebook_files.find_notebook(notebook)).values()
     ]
     show_table(("parameter", "type", "default", "bound", "meaning"), rows)
 
@@ -104,7 +106,7 @@ def params(notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Pat
 def list_() -> None:
     """List the runs in runs/: when and how long they ran, how much they found, and whether they are stale."""
     rows = []
-    for found in runs.all_runs():
+    for found in run_folder.all_runs():
         try:
             made = found.manifest
             rows.append(
@@ -114,7 +116,7 @@ def list_() -> None:
                     made["start"].replace("T", " ").removesuffix("+00:00"),
                     f"{made['duration_s']:.1f} s",
                     str(len(found.rows)),
-                    found.stale() or "current",
+                    runs.stale(found) or "current",
                 )
             )
         except (ValueError, OSError, KeyError) as error:
@@ -130,7 +132,7 @@ def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> N
     """Show how a run was made and what it found."""
     from ctd.book.compare import say
 
-    found = runs.find_run(run)
+    found = run_folder.find_run(run)
     rows = []
     for name, value in found.manifest.items():
         entries = value.items() if isinstance(value, dict) else [("", value)]
@@ -150,7 +152,7 @@ def compare(
     """Show what differs between two runs: parameters, code, versions, hardware, and results with their units."""
     from ctd.book.compare import differences, joined
 
-    one, two = runs.find_run(first), runs.find_run(second)
+    one, two = run_folder.find_run(first), run_folder.find_run(second)
     found = differences(one, two)
     for section in dict.fromkeys(difference.section for difference in found):
         part = [each for each in found if each.section == section]
@@ -173,7 +175,7 @@ def validate(
     """Run executed copies again: compare outputs, pictures and numbers, and numbers with the golden results."""
     from ctd.book import validate as validation
 
-    found: Sequence[RunFolder] = [runs.find_run(name) for name in chosen] if chosen else runs.all_runs()
+    found: Sequence[RunFolder] = [run_folder.find_run(name) for name in chosen] if chosen else run_folder.all_runs()
     if not found:
         raise FileNotFoundError("no runs in runs/ to validate; make one with: ctd run 00")
     if write_golden:
@@ -268,7 +270,7 @@ def keep(
     """Keep a run with the book: its chapter and the ledger of claims show it beside the reader's own."""
     from ctd.book import published_runs
 
-    typer.echo(f"kept as {published_runs.keep(runs.find_run(run), name).path}")
+    typer.echo(f"kept as {published_runs.keep(run_folder.find_run(run), name).path}")
     typer.echo(
         "Chapter 13 judges it too. Before you commit: make book PROFILE=smoke, look at its verdicts, then "
         "ctd validate --write-golden 13_claims/smoke"
@@ -289,7 +291,7 @@ def claims(
     """
     from ctd.book import claims as ledger
 
-    runs.profile_values(runs.find_notebook(ledger.STEM), profile)  # refuses an unknown profile
+    notebook_files.profile_values(notebook_files.find_notebook(ledger.STEM), profile)  # refuses an unknown profile
     if check:
         problems = ledger.check(profile)
         for problem in problems:

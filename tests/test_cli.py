@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from ctd.book import runs
+from ctd.book import kernel
 from ctd.book.validate import Report
 from ctd.cli import app
 from tests.book.test_runs import BODY, SEED, no_kernel, write_notebook  # noqa: F401 (a fixture)
@@ -83,18 +83,18 @@ def test_debug_shows_the_traceback(ctd, monkeypatch):
 
 
 def test_a_failed_notebook_is_exit_code_1(ctd, monkeypatch):
-    def fail(todo, copy):
-        raise runs.RunFailed("cell [2] raised ValueError: no")
+    def fail(notebook, copy, parameters, seed):
+        raise kernel.RunFailed("cell [2] raised ValueError: no")
 
-    monkeypatch.setattr(runs, "_papermill", fail)
+    monkeypatch.setattr(kernel, "execute_notebook", fail)
     assert ctd("run", "01", code=1).startswith("error: 01_first: cell [2] raised ValueError: no; see ")
 
 
 def test_an_interrupt_is_exit_code_130(ctd, monkeypatch):
-    def interrupt(todo, copy):
+    def interrupt(notebook, copy, parameters, seed):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "_papermill", interrupt)
+    monkeypatch.setattr(kernel, "execute_notebook", interrupt)
     assert ctd("run", "01", code=130).startswith("error: interrupted")
     assert os.listdir("runs/01_first") == []
 

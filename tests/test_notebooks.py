@@ -12,7 +12,7 @@ from IPython.utils.capture import capture_output
 from matplotlib import pyplot
 from traitlets.config import Config
 
-from ctd.book import chapters, runs
+from ctd.book import chapters, notebook_files, run_folder, runs
 from ctd.book.parameters import TAG, cell_source
 from ctd.book.results import RESULTS
 from ctd.book.validate import MACHINE_UNITS, validate
@@ -20,7 +20,7 @@ from ctd.data.readers import organism as vignettes
 from ctd.recipes import organism
 from tests.recipes.test_organism import PLANTED
 
-NOTEBOOKS = {path.stem: path for path in runs.notebooks()}
+NOTEBOOKS = {path.stem: path for path in notebook_files.notebooks()}
 
 # For each notebook: a small setting, and for each parameter another value, with what it needs besides.
 ORGANISM = {
@@ -249,7 +249,7 @@ def tags_of(cell):
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_a_notebook_is_thin_clean_and_ends_with_its_answer(stem):
-    cells = runs.read_notebook(NOTEBOOKS[stem]).cells
+    cells = notebook_files.read_notebook(NOTEBOOKS[stem]).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     lines = [len(cell.source.split("\n")) - cell.source.count("\n\n") for cell in code if TAG not in tags_of(cell)]
@@ -267,7 +267,7 @@ def test_a_notebook_is_thin_clean_and_ends_with_its_answer(stem):
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_the_parameters_cell_says_what_its_model_says(stem):
-    (cell,) = [cell for cell in runs.read_notebook(NOTEBOOKS[stem]).cells if TAG in tags_of(cell)]
+    (cell,) = [cell for cell in notebook_files.read_notebook(NOTEBOOKS[stem]).cells if TAG in tags_of(cell)]
     model = getattr(chapters, re.match(rf"from {chapters.__name__} import (\w+) as Settings\n", cell.source)[1])
     ruff = [Path(sys.executable).with_name("ruff"), "format", "--line-length=120", "-"]
     formatted = subprocess.run(ruff, input=cell_source(model), capture_output=True, text=True, check=True).stdout
@@ -283,7 +283,7 @@ def test_every_profile_is_accepted(stem, profile):
 @pytest.mark.book
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_a_smoke_run_run_again_says_the_same_and_what_it_said_before(site, stem):
-    report = validate(runs.RunFolder((runs.RUNS / stem / "smoke").absolute()))
+    report = validate(run_folder.RunFolder((run_folder.RUNS / stem / "smoke").absolute()))
     assert report.problems == []
     assert report.golden
     assert report.cells > 3
@@ -291,7 +291,7 @@ def test_a_smoke_run_run_again_says_the_same_and_what_it_said_before(site, stem)
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_the_proof_below_covers_every_parameter(stem):
-    assert set(CHANGES[stem]) == set(runs.parameters_of(NOTEBOOKS[stem]))
+    assert set(CHANGES[stem]) == set(notebook_files.parameters_of(NOTEBOOKS[stem]))
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +341,7 @@ def results(tmp_path_factory):
             shell.reset(new_session=False)
             shell.push(dict(runs.plan(NOTEBOOKS[stem], "smoke", given).parameters))
             shown = []
-            for cell in runs.read_notebook(NOTEBOOKS[stem]).cells:
+            for cell in notebook_files.read_notebook(NOTEBOOKS[stem]).cells:
                 if cell.cell_type == "code" and TAG not in tags_of(cell):
                     with capture_output() as captured:
                         ran = shell.run_cell(cell.source)

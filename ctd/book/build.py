@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from ctd.book import claims, runs
+from ctd.book import claims, notebook_files, runs
 from ctd.book.markdown import duration
 from ctd.book.site import build
 from ctd.cache import ROOT
@@ -60,7 +60,7 @@ def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
     del tasks
     with stages.stage("teachers"):
         prepare.teachers(profile)
-    for notebook in runs.notebooks():
+    for notebook in notebook_files.notebooks():
         with stages.stage(notebook.stem) as remarks:
             reads_runs = notebook.stem == claims.STEM  # its key does not see them change
             if runs.run(notebook, profile, force=reads_runs).kept:

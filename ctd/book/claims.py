@@ -15,10 +15,10 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ctd.book import published_runs, runs
+from ctd.book import notebook_files, published_runs, run_folder
 from ctd.book.compare import say
 from ctd.book.results import DIMENSIONS, RESULTS, Row
-from ctd.book.runs import RunFolder
+from ctd.book.run_folder import RunFolder
 from ctd.cache import DATA, ROOT
 from ctd.mechanism.phases import Phase
 
@@ -322,7 +322,7 @@ def ledger(profile: str, folder: Path | None = None) -> list[LedgerRow]:
     """
     rows = []
     for claim in CLAIMS:
-        rows.append(own(claim, profile, folder or runs.RUNS))
+        rows.append(own(claim, profile, folder or run_folder.RUNS))
         others = [
             replace(judged(claim, run), published_run=run.path.name, made=published_runs.made(run))
             for run in published_runs.of(claim.chapter)
@@ -375,7 +375,7 @@ def counts(rows: Sequence[LedgerRow]) -> dict[str, int]:
 
 def runs_beside(folder: Path) -> Path:
     """The runs among which a run of the ledger lies, `<runs>/13_claims/<profile>`; elsewhere, the repository's."""
-    return folder.parent.parent if folder.parent.name == STEM else ROOT / runs.RUNS
+    return folder.parent.parent if folder.parent.name == STEM else ROOT / run_folder.RUNS
 
 
 def check(profile: str, folder: Path | None = None) -> list[str]:
@@ -384,11 +384,13 @@ def check(profile: str, folder: Path | None = None) -> list[str]:
     Compared are the verdicts that it recorded, and the rows, with their numbers, that its page shows.
     Raises FileNotFoundError where the ledger has no run, ValueError as `ledger` does.
     """
-    folder = folder or runs.RUNS
-    made = runs.find_run(str(folder / STEM / profile))
+    folder = folder or run_folder.RUNS
+    made = run_folder.find_run(str(folder / STEM / profile))
     now = {row.key: row for row in ledger(profile, folder)}
     recorded = {(row.claim or "", row.published_run): row.value for row in made.rows if row.metric == "verdict"}
-    outputs = [output for cell in runs.read_notebook(made.notebook).cells for output in cell.get("outputs", ())]
+    outputs = [
+        output for cell in notebook_files.read_notebook(made.notebook).cells for output in cell.get("outputs", ())
+    ]
     page = "\n".join(str(shown) for output in outputs for shown in output.get("data", {}).values())
     problems = []
     for key in dict.fromkeys([*now, *recorded]):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctd.book.results import Row
-from ctd.book.runs import KEY_PARTS, RunFolder
+from ctd.book.run_folder import RunFolder
+from ctd.book.runs import KEY_PARTS
 
 ABSENT = "-"
 CODE = ("notebook", "profile", "commit", "dirty", *(part for part in KEY_PARTS if part.endswith("_hash")))

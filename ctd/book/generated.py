@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctd.book.markdown import captioned, commit, duration, hardware, memory, started, table
-from ctd.book.runs import RunFolder
+from ctd.book.run_folder import RunFolder
 
 ARMS = {
     "full": "full loss",

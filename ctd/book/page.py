@@ -9,8 +9,10 @@ import shlex
 import nbformat
 
 from ctd.book.markdown import code, commit, duration, hardware, memory, started, table
+from ctd.book.notebook_files import read_notebook
 from ctd.book.results import RESULTS
-from ctd.book.runs import RunFolder, read_json, read_notebook
+from ctd.book.run_folder import RunFolder
+from ctd.book.runs import read_json
 
 TOGGLES = {"hide-cell": "the set-up", "hide-input": "the code", "hide-output": "the table"}
 

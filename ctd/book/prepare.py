@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ctd.book import runs
+from ctd.book import notebook_files, runs
 from ctd.data import readers
 from ctd.reasoning import models
 from ctd.retrieval import encoders
@@ -70,5 +70,5 @@ def _searches(profile: str, loaded: Mapping[str, readers.Task]) -> Iterator[tupl
 
 def _parameters(profile: str) -> Iterator[Mapping[str, Any]]:
     """The parameters of each notebook under the profile."""
-    for notebook in runs.notebooks():
+    for notebook in notebook_files.notebooks():
         yield runs.plan(notebook, profile).parameters

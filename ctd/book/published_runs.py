@@ -10,7 +10,7 @@ import pandas as pd
 
 from ctd.book import report, results
 from ctd.book.results import RESULTS
-from ctd.book.runs import MANIFEST, RunFolder
+from ctd.book.run_folder import MANIFEST, RunFolder
 from ctd.cache import DATA, atomic
 
 FOLDER = DATA / "results"

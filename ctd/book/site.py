@@ -22,7 +22,7 @@ import yaml
 from ctd.book.generated import las_table, patching_table, status_page
 from ctd.book.page import page
 from ctd.book.recorder import FIGURES
-from ctd.book.runs import MANIFEST, RunFolder
+from ctd.book.run_folder import MANIFEST, RunFolder
 from ctd.cache import DATA, ROOT, atomic
 
 NOT_PAGES = ("_build", "_source")

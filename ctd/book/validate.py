@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from ctd.book import results
+from ctd.book.kernel import CELL_TIMEOUT, kernel_environment
+from ctd.book.notebook_files import read_notebook
 from ctd.book.recorder import FIGURES
 from ctd.book.results import RESULTS, ResultKey, Row, Value
-from ctd.book.runs import CELL_TIMEOUT, RunFolder, kernel_environment, read_notebook
+from ctd.book.run_folder import RunFolder
 from ctd.cache import DATA, atomic
 
 if TYPE_CHECKING:

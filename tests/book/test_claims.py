@@ -8,7 +8,7 @@ import pytest
 from nbformat import v4
 from typer.testing import CliRunner
 
-from ctd.book import claims, published_runs, results, runs, validate
+from ctd.book import claims, notebook_files, published_runs, results, run_folder, runs, validate
 from ctd.book.claims import CLAIMS, NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
 from ctd.book.results import DIMENSIONS, Row
 from ctd.cache import DATA, ROOT
@@ -258,7 +258,7 @@ def chapters():
 
 @pytest.mark.parametrize(("claim", "notebook"), chapters())
 def test_a_claim_reads_what_its_chapter_records_and_points_to_a_place_in_it(claim, notebook, tmp_path):
-    cells = runs.read_notebook(notebook).cells
+    cells = notebook_files.read_notebook(notebook).cells
     figures = {cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells}
     lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     headings = {re.sub(r"\W+", "-", line.lstrip("# ").lower()).strip("-") for line in lines if line.startswith("#")}
@@ -333,7 +333,7 @@ def keep(folder, name, stem, found):
     told = json.loads((at / "manifest.json").read_text())
     machine = {"hardware": {"gpu": "a GPU", "cores": 1}, "commit": "0123456789"}
     (at / "manifest.json").write_text(json.dumps(told | machine))
-    published_runs.keep(runs.RunFolder(at), name)
+    published_runs.keep(run_folder.RunFolder(at), name)
 
 
 def test_golden_results_have_the_verdict_of_every_run_kept_with_the_book():
@@ -398,7 +398,7 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
 
 def test_the_notebook_records_what_the_ledger_says(folder, monkeypatch, capsys):
     monkeypatch.setenv("CTD_RUN_DIR", str(folder / claims.STEM / ".smoke.1.partial"))
-    cells = runs.read_notebook(ROOT / "notebooks" / f"{claims.STEM}.ipynb").cells
+    cells = notebook_files.read_notebook(ROOT / "notebooks" / f"{claims.STEM}.ipynb").cells
     names = {}
     for cell in cells:
         if cell.cell_type == "code":

@@ -8,7 +8,7 @@ import pytest
 from ctd.book import results
 from ctd.book.compare import Difference, differences
 from ctd.book.results import Row
-from ctd.book.runs import RunFolder
+from ctd.book.run_folder import RunFolder
 
 MANIFEST = {
     "notebook": "notebooks/01_x.ipynb",

@@ -3,7 +3,7 @@
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from ctd.book import chapters, runs
+from ctd.book import chapters, notebook_files
 from ctd.book.parameters import cell_source, check_all, parameters_of_model, parse_assignments, read_parameters
 from ctd.data.readers import READERS
 
@@ -243,7 +243,7 @@ def test_a_dataset_is_a_reader():
 
 
 def test_a_parameter_by_its_old_name_is_taken_with_a_warning(capsys):
-    parameters = runs.parameters_of(runs.find_notebook("10"))
+    parameters = notebook_files.parameters_of(notebook_files.find_notebook("10"))
     assert parse_assignments(parameters, ["words=[fkl]", "fade=0.5"]) == {
         "base_losses": ["fkl"],
         "anneal_fraction": 0.5,

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ctd.book import published_runs, results
 from ctd.book.recorder import Recorder
-from ctd.book.runs import RunFolder
+from ctd.book.run_folder import RunFolder
 from ctd.cli import app
 
 MANIFEST = {

@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ctd import hardware
-from ctd.book import runs
+from ctd.book import kernel, notebook_files, provenance, run_folder, runs
 from ctd.book.recorder import Recorder
 
 SEED = 'Annotated[int, Field(ge=0, le=1000, description="draws")]'
@@ -60,7 +60,7 @@ def first(tmp_path_factory):
     old = Path.cwd()
     os.chdir(base)
     try:
-        runs.run(runs.find_notebook("1"))
+        runs.run(notebook_files.find_notebook("1"))
     finally:
         os.chdir(old)
     return base
@@ -81,17 +81,17 @@ def no_kernel(monkeypatch):
     """Executing writes results, and starts nothing."""
     started = []
 
-    def pretend(todo, copy):
-        started.append(todo)
-        node = runs.read_notebook(todo.notebook)
+    def pretend(notebook, copy, parameters, seed):
+        started.append(notebook)
+        node = notebook_files.read_notebook(notebook)
         for count, cell in enumerate(node.cells, start=1):
             cell.execution_count = count
         nbformat.write(node, copy)
         run = Recorder(copy.parent)
-        run.record("double", 2 * todo.parameters["n"], "labels")
+        run.record("double", 2 * parameters.get("n", 5), "labels")
         run.close()
 
-    monkeypatch.setattr(runs, "_papermill", pretend)
+    monkeypatch.setattr(kernel, "execute_notebook", pretend)
     return started
 
 
@@ -104,12 +104,12 @@ def no_kernel(monkeypatch):
     ],
 )
 def test_a_processor_is_named_with_its_best_vector_instructions(monkeypatch, told, cpu):
-    monkeypatch.setattr(runs.Path, "read_text", lambda _: told)
+    monkeypatch.setattr(Path, "read_text", lambda _: told)
     assert hardware.machine()["cpu"] == cpu
 
 
 def test_a_run_says_how_it_was_made(project):
-    run = runs.find_run("01_first/default")
+    run = run_folder.find_run("01_first/default")
     assert [(row.metric, row.value) for row in run.rows] == [("double", 10)]
     assert run.frame()["unit"].tolist() == ["labels"]
     made = run.manifest
@@ -124,7 +124,7 @@ def test_a_run_says_how_it_was_made(project):
     assert 0 < made["duration_s"] < 60
     assert 10 < made["peak_memory_mib"] < 2000
     assert {"commit", "dirty", "ctd_hash", "notebook_hash", "inputs_hash", "key"} <= set(made)
-    printed = runs.read_notebook(run.notebook).cells[1].outputs[0].text
+    printed = notebook_files.read_notebook(run.notebook).cells[1].outputs[0].text
     assert printed == f"5 a=b {sys.executable} 3 1\n", (
         "the kernel is this interpreter, whatever is installed for the user"
     )
@@ -132,16 +132,16 @@ def test_a_run_says_how_it_was_made(project):
 
 
 def test_the_copy_names_no_folder_of_this_machine(project):
-    text = runs.find_run("01_first/default").notebook.read_text()
+    text = run_folder.find_run("01_first/default").notebook.read_text()
     assert "input_path" not in text
     assert ".partial" not in text
 
 
 def test_an_unchanged_notebook_is_not_run_again(project, no_kernel):
-    path = runs.find_notebook("01")
+    path = notebook_files.find_notebook("01")
     kept = runs.run(path)
     assert kept.kept
-    assert kept.stale() == ""
+    assert runs.stale(kept) == ""
     assert runs.run(path, overrides={"n": 5}).kept, "an override that changes nothing is the same run"
     assert no_kernel == []
     assert not runs.run(path, force=True).kept
@@ -149,54 +149,54 @@ def test_an_unchanged_notebook_is_not_run_again(project, no_kernel):
 
 
 def test_what_a_result_depends_on_makes_a_run_stale(project, no_kernel, tmp_path, monkeypatch):
-    path, own = runs.find_notebook("01"), project / "own.txt"
+    path, own = notebook_files.find_notebook("01"), project / "own.txt"
     own.write_text("one")
     run = runs.run(path, overrides={"folder": "own.txt"})
     assert run.manifest["parameters"]["folder"] == str(own)
-    assert run.stale() == ""
+    assert runs.stale(run) == ""
     own.write_text("other")
-    assert run.stale() == "inputs changed"
+    assert runs.stale(run) == "inputs changed"
     assert not runs.run(path, overrides={"folder": "own.txt"}).kept
     assert run.path == runs.plan(path, overrides={"folder": "own.txt"}).folder, "the same folder"
 
-    default = runs.find_run("01_first/default")
+    default = run_folder.find_run("01_first/default")
     monkeypatch.setattr(runs, "files_digest", lambda *places, without=(): "edited")
-    assert default.stale() == "ctd, inputs changed"
+    assert runs.stale(default) == "ctd changed"
     monkeypatch.undo()
     monkeypatch.chdir(project)
     write_notebook(path, *BODY, "1")
-    assert default.stale() == "notebook changed"
+    assert runs.stale(default) == "notebook changed"
     (project / "notebooks" / "profiles.yml").write_text("default: {01_first: {n: 6}}")
-    assert default.stale() == "notebook, parameters changed"
+    assert runs.stale(default) == "notebook, parameters changed"
     path.unlink()
-    assert "no notebook" in default.stale()
+    assert "no notebook" in runs.stale(default)
 
 
 def test_outputs_and_execution_counts_do_not_make_a_notebook_another(project):
-    path = runs.find_notebook("01")
-    node = runs.read_notebook(path)
-    before = runs.notebook_digest(node)
+    path = notebook_files.find_notebook("01")
+    node = notebook_files.read_notebook(path)
+    before = provenance.notebook_digest(node)
     node.cells[1].execution_count = 7
     node.cells[1].outputs = [nbformat.v4.new_output("stream", text="hello")]
-    assert runs.notebook_digest(node) == before
+    assert provenance.notebook_digest(node) == before
     node.cells[1].metadata["tags"] = ["hide-input"]
-    assert runs.notebook_digest(node) != before
+    assert provenance.notebook_digest(node) != before
 
 
 def test_compiled_python_and_golden_results_are_no_input(tmp_path):
     (tmp_path / "golden").mkdir()
     (tmp_path / "a.py").write_text("1")
-    before = runs.files_digest(tmp_path, without=[tmp_path / "golden"])
+    before = provenance.files_digest(tmp_path, without=[tmp_path / "golden"])
     (tmp_path / "golden" / "x.json").write_text("{}")
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "a.pyc").write_text("1")
-    assert runs.files_digest(tmp_path, without=[tmp_path / "golden"]) == before
+    assert provenance.files_digest(tmp_path, without=[tmp_path / "golden"]) == before
     (tmp_path / "a.py").write_text("2")
-    assert runs.files_digest(tmp_path, without=[tmp_path / "golden"]) != before
+    assert provenance.files_digest(tmp_path, without=[tmp_path / "golden"]) != before
 
 
 def test_values_come_from_cell_then_profile_then_overrides(project):
-    path = runs.find_notebook("01_first")
+    path = notebook_files.find_notebook("01_first")
     assert runs.plan(path).parameters["n"] == 5
     smoke = runs.plan(path, "smoke")
     assert (smoke.parameters["n"], smoke.folder) == (2, project / "runs" / "01_first" / "smoke")
@@ -209,7 +209,7 @@ def test_values_come_from_cell_then_profile_then_overrides(project):
 
 def test_everything_wrong_is_said_before_anything_runs(project, no_kernel):
     with pytest.raises(ValueError, match="refuses") as caught:
-        runs.run(runs.find_notebook("01"), overrides={"n": 0, "sed": 1, "note": 3})
+        runs.run(notebook_files.find_notebook("01"), overrides={"n": 0, "sed": 1, "note": 3})
     said = str(caught.value)
     for complaint in (
         "n must be a whole number between 1 and 100, got 0",
@@ -236,20 +236,20 @@ def test_a_bad_profile_is_refused(project, profiles, profile, complaint):
     if profiles:
         (project / "notebooks" / "profiles.yml").write_text(profiles)
     with pytest.raises(ValueError, match=complaint):
-        runs.plan(runs.find_notebook("01"), profile)
+        runs.plan(notebook_files.find_notebook("01"), profile)
 
 
 def test_notebooks_are_found_by_path_stem_and_number(project):
     path = project / "notebooks" / "01_first.ipynb"
     for name in ("1", "01", "01_first", "notebooks/01_first.ipynb", str(path)):
-        assert runs.find_notebook(name) == path
+        assert notebook_files.find_notebook(name) == path
     with pytest.raises(FileNotFoundError, match=r"no notebook 01_frist \(did you mean 01_first\?\)"):
-        runs.find_notebook("01_frist")
+        notebook_files.find_notebook("01_frist")
     with pytest.raises(FileNotFoundError, match="no notebook 11"):
-        runs.find_notebook("11")
+        notebook_files.find_notebook("11")
     shutil.copy(path, path.with_name("1_other.ipynb"))
     with pytest.raises(ValueError, match="number of 2 notebooks"):
-        runs.find_notebook("1")
+        notebook_files.find_notebook("1")
     path.write_text("{")
     with pytest.raises(ValueError, match="is not a notebook"):
         runs.plan(path)
@@ -259,17 +259,17 @@ def test_runs_are_found_and_half_made_ones_are_not(project):
     base = project / "runs" / "01_first"
     shutil.copytree(base / "default", base / ".default.7.partial")
     (base / "default.failed").mkdir()
-    assert [run.name for run in runs.all_runs()] == ["01_first/default"]
-    assert runs.find_run(str(base / "default")).stem == "01_first"
+    assert [run.name for run in run_folder.all_runs()] == ["01_first/default"]
+    assert run_folder.find_run(str(base / "default")).stem == "01_first"
     with pytest.raises(FileNotFoundError, match=r"did you mean 01_first/default\?"):
-        runs.find_run("01_first/defualt")
+        run_folder.find_run("01_first/defualt")
 
 
 def test_a_failing_cell_leaves_the_good_run_and_the_copy_so_far(project):
-    path, out = runs.find_notebook("01"), project / "out"
+    path, out = notebook_files.find_notebook("01"), project / "out"
     shutil.move(project / "runs" / "01_first" / "default", out)
     before = (out / "results.json").read_text()
-    with pytest.raises(runs.RunFailed, match=r"01_first: cell \[4\] raised AssertionError: too many; see ") as caught:
+    with pytest.raises(kernel.RunFailed, match=r"01_first: cell \[4\] raised AssertionError: too many; see ") as caught:
         runs.run(path, overrides={"n": 60}, out=out)
     copy = Path(str(caught.value).rpartition("see ")[2])
     assert copy == project / "out.failed" / "01_first.ipynb"
@@ -280,7 +280,7 @@ def test_a_failing_cell_leaves_the_good_run_and_the_copy_so_far(project):
 
 
 def test_a_slow_cell_a_dead_kernel_and_an_early_exit_are_failures(project, monkeypatch):
-    monkeypatch.setattr(runs, "CELL_TIMEOUT", 2)
+    monkeypatch.setattr(kernel, "CELL_TIMEOUT", 2)
     seed = f"from typing import Annotated\nfrom pydantic import Field\nseed: {SEED} = 3"
     for number, cell, complaint in (
         (2, "import time\ntime.sleep(30)", r"cell \[2\] took longer than 2 s"),
@@ -288,20 +288,20 @@ def test_a_slow_cell_a_dead_kernel_and_an_early_exit_are_failures(project, monke
         (4, "import sys\nsys.exit()", "ended early: 1 of 3 code cells"),
     ):
         path = write_notebook(project / "notebooks" / f"0{number}_bad.ipynb", cell, "1", parameters=seed)
-        with pytest.raises(runs.RunFailed, match=complaint):
+        with pytest.raises(kernel.RunFailed, match=complaint):
             runs.run(path)
         assert (project / "runs" / path.stem / "default.failed" / path.name).is_file()
 
 
 def test_a_notebook_that_records_nothing_fails(project, no_kernel, monkeypatch):
     monkeypatch.setattr(Recorder, "close", lambda self: None)
-    with pytest.raises(runs.RunFailed, match=r"wrote no results\.json"):
-        runs.run(runs.find_notebook("01"), force=True)
+    with pytest.raises(kernel.RunFailed, match=r"wrote no results\.json"):
+        runs.run(notebook_files.find_notebook("01"), force=True)
 
 
 def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project):
     before = (project / "runs" / "01_first" / "default" / "manifest.json").read_text()
-    path = runs.find_notebook("01")
+    path = notebook_files.find_notebook("01")
     write_notebook(path, *BODY[:2], "open('kernel.pid', 'w').write(str(os.getpid())); time.sleep(60)", BODY[2])
     ctd = [sys.executable, "-c", "from ctd.cli import app; app()"]
     process = subprocess.Popen(
@@ -326,7 +326,7 @@ def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project
 
 
 def test_a_folder_of_something_else_is_never_replaced(project, no_kernel):
-    path = runs.find_notebook("01")
+    path = notebook_files.find_notebook("01")
     (project / "mine").mkdir()
     (project / "mine" / "thesis.txt").touch()
     for out in ("mine", "mine/thesis.txt", "runs", "runs/01_first", "notebooks"):
@@ -340,14 +340,14 @@ def test_a_damaged_run_is_made_again(project, no_kernel):
     folder = project / "runs" / "01_first" / "default"
     for name in ("results.json", "01_first.ipynb", "manifest.json"):
         (folder / name).unlink()
-        assert not runs.run(runs.find_notebook("01")).kept
+        assert not runs.run(notebook_files.find_notebook("01")).kept
     (folder / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match="not JSON"):
-        _ = runs.RunFolder(folder).manifest
-    assert not runs.run(runs.find_notebook("01")).kept
+        _ = run_folder.RunFolder(folder).manifest
+    assert not runs.run(notebook_files.find_notebook("01")).kept
     assert json.loads((folder / "manifest.json").read_text())["seed"] == 3
 
 
 def test_outside_a_repository_the_commit_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
-    assert runs.git_state() == {"commit": "unknown", "dirty": None}
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    assert provenance.git_state() == {"commit": "unknown", "dirty": None}

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from ctd import cli
-from ctd.book.runs import find_notebook, parameters_of
+from ctd.book.notebook_files import find_notebook, parameters_of
 from ctd.distill.experiment import Plan
 from ctd.distill.losses import Weights
 from ctd.distill.methods import Arm

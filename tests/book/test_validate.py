@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ctd.book import runs
+from ctd.book import notebook_files, run_folder, runs
 from ctd.book.results import Row
 from ctd.book.validate import default_tolerance, differences, is_compared, validate, write_golden
 from tests.book.test_runs import write_notebook
@@ -41,7 +41,7 @@ def made(tmp_path_factory):
     old = Path.cwd()
     os.chdir(base)
     try:
-        write_golden(runs.run(runs.find_notebook("1")), base / "golden")
+        write_golden(runs.run(notebook_files.find_notebook("1")), base / "golden")
     finally:
         os.chdir(old)
     return base
@@ -52,7 +52,7 @@ def run(made, tmp_path, monkeypatch):
     """That run in a folder of the test's own, with its golden results beside it."""
     shutil.copytree(made, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
-    return runs.RunFolder(tmp_path / "project" / "runs" / "01_first" / "default")
+    return run_folder.RunFolder(tmp_path / "project" / "runs" / "01_first" / "default")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def edit_json(path, change):
 
 
 def edit_copy(run, change):
-    node = runs.read_notebook(run.notebook)
+    node = notebook_files.read_notebook(run.notebook)
     change([cell for cell in node.cells if cell.cell_type == "code"])
     nbformat.write(node, run.notebook)
 
@@ -178,7 +178,7 @@ def test_a_run_without_golden_results_is_not_bound_by_any(run, golden, again):
 
 def test_golden_results_are_not_made_of_a_run_with_overrides(run, golden, again):
     edit_json(run.path / "manifest.json", lambda manifest: manifest.update(overrides={"n": 6}))
-    other = runs.RunFolder(run.path)
+    other = run_folder.RunFolder(run.path)
     assert validate(other, golden).problems == []
     with pytest.raises(ValueError, match="golden results belong to a profile"):
         write_golden(other, golden)

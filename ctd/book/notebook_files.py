@@ -1,0 +1,78 @@
+"""Notebooks and the profiles beside them, found and read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctd.book.parameters import Parameter, near, read_parameters, read_yaml
+from ctd.cache import ROOT
+
+if TYPE_CHECKING:  # it takes a second to import
+    from nbformat import NotebookNode
+
+PROFILES = "profiles.yml"
+
+
+def find_notebook(name: str) -> Path:
+    """A notebook by path, by stem or by number: `notebooks/01_x.ipynb`, `01_x` and `01` are the same.
+
+    Looked for in `notebooks/` beneath the current directory, then in the repository's.
+    Raises FileNotFoundError for none (with the nearest in spelling), ValueError for several.
+    """
+    if name.endswith(".ipynb"):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no notebook {name}")
+        return Path(name).resolve()
+    known = {path.stem: path for path in notebooks()}
+    found = [stem for stem in known if stem == name]
+    found = found or [stem for stem in known if name.isdigit() and re.match(rf"0*{int(name)}_", stem)]
+    if len(found) > 1:
+        raise ValueError(f"{name} is the number of {len(found)} notebooks: {', '.join(found)}")
+    if not found:
+        raise FileNotFoundError(
+            f"no notebook {name}{near(name, known)}; there are: {', '.join(known) or 'none in notebooks/'}"
+        )
+    return known[found[0]]
+
+
+def notebooks() -> list[Path]:
+    """All numbered notebooks, in order: `notebooks/` beneath the current directory, else the repository's."""
+    here = [base / "notebooks" for base in (Path.cwd(), ROOT) if (base / "notebooks").is_dir()]
+    return sorted(here[0].glob("[0-9]*_*.ipynb")) if here else []
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """A notebook in format 4. Raises ValueError with one line when it is not one."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is not a notebook ({str(error).splitlines()[0][:80]})") from None
+
+
+def profile_values(notebook: Path, profile: str) -> dict[str, Any]:
+    """What a profile sets for a notebook, from `profiles.yml` beside it, unchecked; {} when it says nothing.
+
+    Raises ValueError for a profile that is not there, or a stem without a notebook.
+    """
+    path = notebook.parent / PROFILES
+    profiles = read_yaml(path.read_text(), str(path)) if path.is_file() else {"default": {}}
+    if not isinstance(profiles, dict):
+        raise ValueError(f"{path} must map profiles to notebooks to parameters")
+    if profile not in profiles:
+        raise ValueError(f"no profile {profile}{near(profile, profiles)}; {path.name} has: {', '.join(profiles)}")
+    stems = profiles[profile] or {}
+    if not isinstance(stems, dict) or not all(isinstance(values, dict | None) for values in stems.values()):
+        raise ValueError(f"{path}: profile {profile} must map notebooks to parameters")
+    for stem in stems:
+        if not (notebook.parent / f"{stem}.ipynb").is_file():
+            raise ValueError(f"{path}: profile {profile} names {stem}, and there is no {stem}.ipynb beside it")
+    return stems.get(notebook.stem) or {}
+
+
+def parameters_of(notebook: Path) -> dict[str, Parameter]:
+    """The parameters that a notebook declares. Raises ValueError as `ctd.book.parameters.read_parameters` does."""
+    return read_parameters(read_notebook(notebook), notebook.name)

@@ -1,0 +1,78 @@
+"""A run on disk: what it found, and how it was made."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctd.book import results
+from ctd.book.parameters import near
+from ctd.book.results import RESULTS, Row, read_json
+
+if TYPE_CHECKING:  # it takes a second to import
+    import pandas as pd
+
+RUNS = Path("runs")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk.
+
+    path: its folder, with the executed notebook, `results.json`, `figures/` and `manifest.json`.
+    kept: True when `ctd.book.runs.run` found it unchanged and executed nothing.
+    """
+
+    path: Path
+    kept: bool = False
+
+    @functools.cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """How it was made."""
+        return read_json(self.path / MANIFEST)
+
+    @functools.cached_property
+    def rows(self) -> list[Row]:
+        """The results, in the order of recording."""
+        return results.read(self.path / RESULTS)
+
+    def frame(self) -> pd.DataFrame:
+        """The results as a table; see `ctd.book.results.frame`."""
+        return results.frame(self.rows)
+
+    @property
+    def stem(self) -> str:
+        return Path(self.manifest["notebook"]).stem
+
+    @property
+    def name(self) -> str:
+        """How a command line names it: `stem/profile` beneath `runs/`, else its path."""
+        place = self.path.absolute()
+        return str(place.relative_to(RUNS.absolute())) if place.is_relative_to(RUNS.absolute()) else str(self.path)
+
+    @property
+    def notebook(self) -> Path:
+        """The executed copy."""
+        return self.path / f"{self.stem}.ipynb"
+
+
+def find_run(name: str) -> RunFolder:
+    """A run by its folder, or as `stem/profile` beneath `runs/`.
+
+    Raises FileNotFoundError with those that are there.
+    """
+    for folder in (Path(name), RUNS / name):
+        if (folder / MANIFEST).is_file():
+            return RunFolder(folder)
+    known = [run.name for run in all_runs()]
+    raise FileNotFoundError(f"no run {name}{near(name, known)}; there are: {', '.join(known) or 'none in runs/'}")
+
+
+def all_runs(base: Path | None = None) -> list[RunFolder]:
+    """The runs `<stem>/<profile>` beneath a folder (`runs/`), sorted; no failed or half-made ones."""
+    found = sorted((base or RUNS).glob(f"*/*/{MANIFEST}"))
+    return [RunFolder(path.parent) for path in found if not path.parent.name.startswith(".")]
