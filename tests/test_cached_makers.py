@@ -44,6 +44,8 @@ SAMPLES = {
         "encoder": (HashEncoder(2), HashEncoder(3)),
         "model": ("0" * LENGTH, "1" * LENGTH),
     },
+    "grammars": {"labels": (["Liver", "Heart"], ["Heart", "Liver"]), "tokenizer": ("{}", "[]")},
+    "unpacked models": {"weights_sha256": ("0" * 64, "1" * 64), "transformers": ("5.0", "5.1")},
     **{f"tasks of {module}": TASK for module in ("mesh", "setmm", "vignettes", "organism", "records")},
     "mimic": {
         "names": (["discharge.csv", "diagnoses_icd.csv"], ["discharge.csv.gz", "diagnoses_icd.csv"]),

@@ -10,6 +10,7 @@ all labels' tokens: what shares a prefix is a range of its rows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,9 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from ctd.cache import atomic, cache_dir, digest, once
 from ctd.data.label_space import LabelSpace
+from ctd.keys import Maker
 
+GRAMMARS = Maker("grammars", "ctd.reasoning.grammar", ("labels", "tokenizer"))
 AT_ONCE = 50_000  # labels that are tokenised together
 MEDIAN = 0.5
 LONGEST = 96  # tokens of a label's line; a longer label cannot be written under this grammar
@@ -32,21 +35,24 @@ LONGEST = 96  # tokens of a label's line; a longer label cannot be written under
 class LabelLists:
     """The label space as lines of tokens, for one tokenizer.
 
-    bullet: the token with which an item begins. lines: what may follow it, sorted, a row a label, each token's id
-    plus one, 0 behind the end; the last token of a line ends in a line break. key: digest of it all.
+    bullet: the token with which an item begins.
+    lines: what may follow it, sorted, a row a label: each token's id plus one, 0 behind the end; the last token of a
+        line ends in a line break.
+    breaks: the tokens that end a line.
+    key: digest of labels and tokens, a part of the keys of the texts that come with the book.
     Raises ValueError for a tokenizer whose items do not begin with one and the same token.
     """
 
     def __init__(self, space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> None:
         texts = _lines(space)
         self.key = _key(texts, tokenizer)
-        path = cache_dir("grammar") / f"{self.key[:32]}.npy"
+        path = cache_dir("grammar") / f"{GRAMMARS.key(labels=texts, tokenizer=tokenizer_content(tokenizer))}.npy"
         with once(path) as missing:
             if missing:
-                made = _table(texts, tokenizer)
+                table = _table(texts, tokenizer)
                 with atomic(path) as scratch, open(scratch, "wb") as file:
-                    np.save(file, made)
-        table: Int[np.ndarray, "lines tokens"] = np.load(path, mmap_mode="r" if len(texts) > AT_ONCE else None)
+                    np.save(file, table)
+        table = np.load(path, mmap_mode="r" if len(texts) > AT_ONCE else None)
         if len(set(table[[0, -1], 0].tolist())) > 1:
             raise ValueError("this tokenizer begins list items with different tokens: lists cannot be kept to labels")
         self.bullet = int(table[0, 0]) - 1
@@ -61,6 +67,14 @@ class LabelLists:
         column = np.asarray(self.lines[first:last, depth])
         starts = np.flatnonzero(np.diff(column, prepend=-1))
         return column[starts].astype(np.int64) - 1, np.append(starts, last - first) + first
+
+
+def tokenizer_content(tokenizer: Any) -> str:
+    """All that decides which tokens a text becomes: vocabulary, merges and rules, as JSON."""
+    if not tokenizer.is_fast:
+        return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()], sort_keys=True)
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return json.dumps({name: part for name, part in content.items() if name not in ("padding", "truncation")})
 
 
 def lists_key(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,15 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from ctd.cache import DATA, atomic, cache_dir, digest, file_digest, once, packaged_file
+from ctd.cache import DATA, digest, file_digest, packaged_file
 from ctd.hardware import computes_bfloat16
+from ctd.reasoning.weights import INDEX, WEIGHTS, gguf_file, in_one_line, read_folder, read_gguf, unpacked, weight_files
 
 SMOLLM2 = "smollm2"
 TEACHER = "smollm2-mesh"
 ORGANISMS = ("organism", "organism-planted")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-WEIGHTS, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+ADAPTER = "adapter_model.safetensors"
 SETTINGS = (
     "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
     "chat_template*", "vocab*", "merges.txt", "*.py",
@@ -94,14 +93,14 @@ def load(
     options = {"dtype": getattr(torch, dtype), "device_map": device_map}
     if name == SMOLLM2:
         identity = [file_digest(source)]
-        model, tokenizer = _read(_converted(source, identity[0]), options)
-    elif (gguf := _gguf(source)) is not None:
+        model, tokenizer = read_folder(unpacked(source, identity[0]), options)
+    elif (gguf := gguf_file(source)) is not None:
         identity = [file_digest(gguf)]
-        model, tokenizer = _read_gguf(gguf, options)
+        model, tokenizer = read_gguf(gguf, options)
     else:
         folder = source if source.is_dir() else _fetched(name, revision)
-        files = _weights(folder) + sorted({file for glob in SETTINGS for file in folder.glob(glob)})
-        model, tokenizer = _read(folder, options, trusted=trust == name)
+        files = weight_files(folder) + sorted({file for glob in SETTINGS for file in folder.glob(glob)})
+        model, tokenizer = read_folder(folder, options, trusted=trust == name)
         if folder == source:
             identity = [part for file in files if file.is_file() for part in (file.name, file_digest(file))]
         else:
@@ -129,103 +128,6 @@ def _fetched(name: str, revision: str | None) -> Path:
         raise FileNotFoundError(f"no model {name!r}: no folder here, and the hub gave none ({reason})") from error
 
 
-def _read(source: Path, options: dict[str, Any], trusted: bool = False) -> tuple[Any, Any]:
-    """Model and tokenizer of a folder, from safetensors alone."""
-    place = {"local_files_only": True, "trust_remote_code": trusted}
-    with _in_one_line(f"{source} has no readable config.json"):
-        config = dict(json.loads((source / "config.json").read_text()))
-    _check_causal(source, config, trusted)
-    with _in_one_line(f"{source} could not be read as a causal language model"):
-        read: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            source, **options, **place, use_safetensors=True, output_loading_info=True
-        )
-    model, found = read
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(
-            f"the weights of {source} lack {len(missing)} tensors of {type(model).__name__}, {missing[0]} first: "
-            "they are of another model than config.json says"
-        )
-    with _in_one_line(f"{source} has no readable tokenizer"):
-        return model, transformers.AutoTokenizer.from_pretrained(source, **place)
-
-
-def _check_causal(source: Path, config: dict[str, Any], trusted: bool) -> None:
-    """Refuse from config.json alone what the library would turn into random weights, or ask to run code for."""
-    causal = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    kind = str(config.get("model_type"))
-    if "AutoModelForCausalLM" in config.get("auto_map", {}) and (trusted or kind not in causal):
-        if not trusted:
-            raise ValueError(
-                f"{source} brings code of its own (auto_map in config.json), which is not run unless you "
-                "read it and pass trust= the same name"
-            )
-        return
-    built = config.get("architectures") or [causal.get(kind)]
-    if config.get("is_encoder_decoder") or kind not in causal or not set(built) & set(causal.values()):
-        raise ValueError(
-            f"{source} is not a decoder-only language model (model_type {kind!r}, architectures "
-            f"{config.get('architectures')}): give one that transformers loads as AutoModelForCausalLM"
-        )
-
-
-def _weights(folder: Path) -> list[Path]:
-    """The safetensors files that a model folder consists of; raises where one is missing."""
-    if (folder / "adapter_config.json").exists():
-        raise ValueError(f"{folder} is an adapter: pass it as adapter=, and its base model as the name")
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"{folder} has no config.json: give a folder written by save_pretrained")
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).exists():
-        if pickles := sorted(file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}")):
-            raise ValueError(
-                f"{folder} has its weights only as a pickle ({pickles[0]}), which can run code when it is read: if "
-                "you trust it, convert it with AutoModelForCausalLM.from_pretrained(folder, use_safetensors=False)"
-                ".save_pretrained(new_folder)"
-            )
-        raise FileNotFoundError(f"{folder} has no model weights ({WEIGHTS}, {INDEX} with its shards, or one .gguf)")
-    with _in_one_line(f"{folder / INDEX} is not an index of shards"):
-        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)} ({len(missing)} of {len(names)} shards in {INDEX}): fetch again"
-        )
-    return [folder / name for name in names]
-
-
-def _gguf(source: Path) -> Path | None:
-    """The .gguf file that the path is, or that its folder holds in place of safetensors."""
-    if source.is_dir() and not list(source.glob("*.safetensors*")):
-        found = sorted(source.glob("*.gguf"))
-        if len(found) > 1:
-            raise ValueError(f"{source} has {len(found)} .gguf files: name one, for instance {found[0]}")
-        return found[0] if found else None
-    return source if source.is_file() and source.suffix == ".gguf" else None
-
-
-def _read_gguf(file: Path, options: dict[str, Any]) -> tuple[Any, Any]:
-    """Model and tokenizer of a GGUF file, each weight unpacked to a dense one."""
-    place = {"gguf_file": file.name, "local_files_only": True}
-    with _in_one_line(f"{file} could not be read as a causal language model"):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            str(file.parent), **place, **options, quantization_config=transformers.GgufConfig(dequantize=True)
-        )
-        return model, transformers.AutoTokenizer.from_pretrained(str(file.parent), **place)
-
-
-def _converted(file: Path, sha256: str) -> Path:
-    """The cached safetensors folder (float32, tokenizer, chat template) of a GGUF file, made on the first call."""
-    key = digest([sha256, transformers.__version__])[:16]
-    folder = cache_dir("models") / f"{file.stem}-{key}"
-    with once(folder) as missing:
-        if missing:
-            model, tokenizer = _read_gguf(file, {"dtype": torch.float32})
-            with atomic(folder) as scratch:
-                model.save_pretrained(scratch)
-                tokenizer.save_pretrained(scratch)
-    return folder
-
-
 def _pad(tokenizer: Any, name: str) -> None:
     tokenizer.padding_side = "left"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token
@@ -241,7 +143,7 @@ def _adapter_identity(folder: Path) -> str:
         raise FileNotFoundError(f"{folder} has no adapter_config.json: give what peft's save_pretrained wrote")
     if not (folder / ADAPTER).exists():
         raise FileNotFoundError(f"{folder} has no {ADAPTER}: save the adapter with safe_serialization=True")
-    with _in_one_line(f"{folder / 'adapter_config.json'} is not an adapter's settings"):
+    with in_one_line(f"{folder / 'adapter_config.json'} is not an adapter's settings"):
         settings = dict(json.loads((folder / "adapter_config.json").read_text()))
     settings.pop("base_model_name_or_path", None)
     return digest([file_digest(folder / ADAPTER), json.dumps(settings, sort_keys=True)])
@@ -251,7 +153,7 @@ def _merge(model: Any, folder: Path) -> Any:
     """The model with the adapter added to its weights, so that what reads a head's weights reads the tuned ones."""
     import peft
 
-    with _in_one_line(f"the adapter {folder} does not fit {type(model).__name__}"):
+    with in_one_line(f"the adapter {folder} does not fit {type(model).__name__}"):
         if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
             raise ValueError("it learns a prompt, and only adapters of weights (such as LoRA) can be merged")
         tuned = peft.PeftModel.from_pretrained(model, str(folder))
@@ -261,14 +163,3 @@ def _merge(model: Any, folder: Path) -> Any:
         if strange := sorted(wanted - given) + sorted(given - known):
             raise ValueError(f"{len(strange)} tensors are in one of the two only, {strange[0]} first")
         return tuned.merge_and_unload(safe_merge=True)
-
-
-@contextmanager
-def _in_one_line(what: str) -> Iterator[None]:
-    """Turn a library's complaint of many lines into a ValueError of one."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise ValueError(f"{what}: {' '.join(str(error).split())[:300]}") from error

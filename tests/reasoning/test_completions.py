@@ -2,6 +2,7 @@
 
 import json
 import lzma
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from ctd.data import readers
 from ctd.reasoning import completions, predict, prompts, teachers, traces
 from ctd.reasoning.completions import Completion, Kept
 from ctd.reasoning.generate import generate
-from ctd.reasoning.grammar import lists_key
+from ctd.reasoning.grammar import LabelLists, lists_key
 
 KEY = "0123456789abcdef" * 4
 BATCHES = [[2, 0], [1]]
@@ -185,3 +186,22 @@ def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, ow
         logs = model(input_ids=torch.tensor([ids])).logits[0, -n - 1 : -1].float().log_softmax(-1)
         again = logs.gather(1, torch.tensor(ids[-n:])[:, None])[:, 0].numpy()
         assert np.abs(again - np.array(found[row].logprobs)).mean() < 0.1
+
+
+def test_some_of_the_books_texts_are_written_anew_as_they_are(monkeypatch, own_cache):
+    """The organism's, in float32: the same on every processor, but for the last bits of its log-probabilities."""
+    monkeypatch.delenv("CTD_TEXTS", raising=False)
+    task, teacher = readers.load("organism").sample("test", 200, 0), teachers.load("organism")
+    model, tokenizer = teacher.language_model.model, teacher.language_model.tokenizer
+    documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
+    asked = [prompts.plain(document) + traces.OPEN for document in documents]
+    write = partial(generate, teacher.language_model, max_tokens=512, lists=LabelLists(task.space, tokenizer))
+    with monkeypatch.context() as reading:
+        reading.setattr(model, "generate", None)  # nothing is to be written
+        shipped = write(asked, batch_tokens=predict.BATCH_TOKENS)
+    rows = sorted(range(200), key=lambda row: shipped[row].n_tokens)[:4]
+    monkeypatch.setenv("CTD_TEXTS", "ignore")
+    for row, completion in zip(rows, write([asked[row] for row in rows]), strict=True):
+        assert completion.text == shipped[row].text
+        assert (completion.finished, completion.offsets) == (shipped[row].finished, shipped[row].offsets)
+        np.testing.assert_allclose(completion.logprobs, shipped[row].logprobs, atol=1e-3)

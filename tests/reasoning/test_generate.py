@@ -10,7 +10,7 @@ import transformers
 from scipy.stats import chisquare
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ctd.cache import cache_dir
+from ctd.cache import cache_dir, digest
 from ctd.reasoning.completions import Completion
 from ctd.reasoning.generate import generate
 from ctd.reasoning.models import LanguageModel
@@ -450,6 +450,13 @@ def test_rows_that_stop_at_different_tokens_keep_their_own_texts(language_model,
         assert after.finished == (first is not None)
         assert after.logprobs == pytest.approx(before.logprobs[: after.n_tokens], abs=1e-4)
     assert len({len(completion.text) for completion in made}) > 2
+
+
+def test_a_text_is_kept_under_the_key_that_the_books_texts_have(language_model, own_cache):
+    """By weights, prompt and settings alone: a key made otherwise would lose every text that comes with the book."""
+    generate(language_model, ["Liver"], max_tokens=2)
+    [file] = (own_cache / "generations").glob("*.jsonl")
+    assert file.stem == digest(["generate 2", language_model.key, "max_tokens 2, stop ()", "Liver", "[[0]]", ""])
 
 
 def test_a_model_that_writes_nothing(language_model, dictate):

@@ -1,5 +1,7 @@
 """Lists hold labels, none twice, and end; all other lines are free. Against a tree built by hand."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from ctd.cache import digest
 from ctd.data.label_space import LabelSpace
 from ctd.reasoning import grammar
 from ctd.reasoning.generate import generate
@@ -150,3 +153,18 @@ def test_what_a_model_generates_is_kept_to_the_lists(piece, lists, tokenizer, ow
         items = completion.text.split("\n")[:-1]
         assert items
         assert {item.removeprefix("- ") for item in items} <= set(TEXTS)
+
+
+def test_the_key_of_the_lists_is_the_one_that_the_books_texts_rest_on(lists, tokenizer):
+    texts = list(dict.fromkeys(TEXTS))
+    probe = tokenizer("".join(f"- {text}\n" for text in texts))["input_ids"]
+    assert lists.key == digest(["label lists 1", str(probe), str(len(tokenizer)), *texts])
+
+
+def test_the_table_is_of_the_whole_tokenizer_and_padding_does_not_matter(tokenizer):
+    content = grammar.tokenizer_content(tokenizer)
+    tokenizer(["a", "a b"], padding=True, truncation=True, max_length=3)
+    assert grammar.tokenizer_content(tokenizer) == content
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens(["Liver"])
+    assert grammar.tokenizer_content(other) != content

@@ -360,7 +360,7 @@ def test_smollm2_answers_and_answers_the_same_again(smollm2):
 
 def test_smollm2_is_converted_once(smollm2, monkeypatch):
     folders = sorted(cache_dir("models").glob("SmolLM2-135M-Instruct.Q4_1-*"))
-    monkeypatch.setattr("ctd.reasoning.models._read_gguf", None)
+    monkeypatch.setattr("ctd.reasoning.weights.read_gguf", None)
     assert load(device="cpu").key == smollm2.key
     assert sorted(cache_dir("models").glob("SmolLM2-135M-Instruct.Q4_1-*")) == folders != []
 
