@@ -176,7 +176,7 @@ def reading(model: Any, where: Places, chosen: Mapping[Phase, Sequence[Head]]) -
             raise ValueError(f"{phase} needs at least one head, got none")
         attention.check(model, chosen[phase])
     found = Reading(model, where, chosen)
-    hook = model.get_decoder().norm.register_forward_pre_hook(lambda _, args: found.final.append(args[0]))
+    hook = architecture.final_norm(model).register_forward_pre_hook(lambda _, args: found.final.append(args[0]))
     try:
         with attention.attention_hooks(
             model, found.visit, {layer for phase in Phase for layer in found.by_layer[phase]}

@@ -38,7 +38,7 @@ def shallower(teacher: Any, layers: int) -> Any:
     with torch.no_grad():
         for layer, source in zip(mine.layers, kept, strict=True):
             layer.load_state_dict(theirs.layers[source].state_dict())
-        mine.norm.load_state_dict(theirs.norm.state_dict())
+        architecture.final_norm(student).load_state_dict(architecture.final_norm(teacher).state_dict())
         mine.embed_tokens.load_state_dict(theirs.embed_tokens.state_dict())
         student.get_output_embeddings().load_state_dict(teacher.get_output_embeddings().state_dict())
     return student.eval()

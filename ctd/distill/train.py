@@ -29,10 +29,10 @@ from tqdm.auto import tqdm
 from ctd.cache import digest
 from ctd.distill import checkpoint
 from ctd.distill.lora import MergedLoRA
+from ctd.reasoning import architecture
 
 IGNORED = -100  # what cross_entropy leaves out
 LOGITS_AT_ONCE = 256  # rows of the output layer: more do not stay in the processor's cache
-PROBE_LOGIT = 200.0  # far above where any model caps its logits
 
 
 class Example(NamedTuple):
@@ -434,31 +434,9 @@ def _schedule(step: int, n_steps: int, settings: Settings) -> float:
     return min(rise, fall if settings.fall == "linear" else (1 - cos(pi * fall)) / 2, 1.0)
 
 
-@torch.no_grad()
 def _check_head(model: Any, example: Example) -> None:
-    """Refuse a family that does more between its last hidden state and its logits than one matrix.
-
-    Tried with hidden states so long that a cap must show, however small the weights.
-    """
-    head, plain = model.get_output_embeddings(), []
-
-    def lengthen(_: nn.Module, __: Any, output: Any) -> None:
-        largest = (output.last_hidden_state @ head.weight.T).abs().max().clamp(min=1e-6)
-        output.last_hidden_state = output.last_hidden_state * (PROBE_LOGIT / largest)
-        plain.append(output.last_hidden_state @ head.weight.T)
-
-    batch = collate([example], [0], next(model.parameters()).device)
-    hook = model.get_decoder().register_forward_hook(lengthen)
-    try:
-        own = model(input_ids=batch.ids[:, :8], use_cache=False).logits
-    finally:
-        hook.remove()
-    biased = getattr(head, "bias", None) is not None
-    if biased or not torch.allclose(own.float(), plain[0].float(), rtol=0, atol=0.01 * PROBE_LOGIT):
-        raise ValueError(
-            f"{type(model).__name__} scales, caps or shifts its logits, which token_loss does not: pass a loss= of "
-            "your own"
-        )
+    """Refuse a model that `token_loss` does not fit."""
+    architecture.check_logits(model, collate([example], [0], next(model.parameters()).device).ids[:, :8])
 
 
 def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence[Tensor], n_steps: int) -> str:

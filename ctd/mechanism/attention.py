@@ -21,7 +21,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from ctd.reasoning.architecture import attention_modules, shape
+from ctd.reasoning.architecture import attention_modules, check_attention, shape
 
 NAME = "ctd"
 
@@ -227,8 +227,7 @@ def _attend(
     **options: Any,
 ) -> tuple[Float[Tensor, "b q h c"], None]:
     """The registered attention: sdpa for all heads (eager where scores are capped), then the visits."""
-    if options.get("s_aux") is not None:
-        raise ValueError("attention sinks are not supported: their share of each row would be missing")
+    check_attention(options)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     mask = None if attention_mask is None else attention_mask[:, :, :, : key.shape[2]]
     attended = Attended(

@@ -111,7 +111,7 @@ def _forward(
     layers: list[Attended] = []
     residual: list[Tensor] = []
     decoder = model.get_decoder()
-    hooks = [decoder.norm.register_forward_pre_hook(lambda _, args: residual.append(args[0]))]
+    hooks = [architecture.final_norm(model).register_forward_pre_hook(lambda _, args: residual.append(args[0]))]
     if direction == "mentions":
         hooks += [
             layer.register_forward_pre_hook(lambda _, args, __: residual.append(args[0]), with_kwargs=True)

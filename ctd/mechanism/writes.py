@@ -53,5 +53,5 @@ def margin_gradient(
     difference = (weight[list(gold)] - weight[list(near)]).float()
     with torch.enable_grad():
         leaf = hidden.detach().float().requires_grad_()
-        margin = (model.get_decoder().norm(leaf).float() * difference).sum()
+        margin = (architecture.final_norm(model)(leaf).float() * difference).sum()
         return torch.autograd.grad(margin, leaf)[0]

@@ -1,16 +1,52 @@
-"""What a family of models needs said: where its attention writes, how its heads are shared, what it can hold."""
+"""What a family of models needs said: where heads write, how they are shared, what a model can hold, what is refused.
+
+A family whose modules are named otherwise, or whose heads cannot be read, is one entry of `FAMILIES`. The rest a model
+of transformers says itself: its configuration how many heads share a key head and how many tokens fit; each call of
+its attention the scaling and the cap of the scores; the mask where a sliding window ends.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+SINKS = "attention sinks are not supported: their share of each row would be missing"
+PROBE_LOGIT = 200.0  # far above where any model caps its logits
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of models names what is read and patched.
+
+    attention: the attention module of a layer.
+    output: the attention's output projection, W_O.
+    final_norm: the decoder's last norm.
+    refused: why heads cannot be read, "" where they can.
+    """
+
+    attention: str = "self_attn"
+    output: str = "o_proj"
+    final_norm: str = "norm"
+    refused: str = ""
+
+
+COMMON = Family()
+FAMILIES = {"gpt_oss": Family(refused=SINKS)}  # by model_type; all others are as `COMMON`
 
 
 class Shape(NamedTuple):
-    """How many layers, heads of a layer and key heads a model has, and the dimensions of a head and of its residual
-    stream."""
+    """How many heads a model has, and their sizes.
+
+    layers: of the model.
+    heads: of a layer.
+    key_heads: of a layer; several heads may share one.
+    head_size: dimensions of a head.
+    width: dimensions of the residual stream.
+    """
 
     layers: int
     heads: int
@@ -19,13 +55,55 @@ class Shape(NamedTuple):
     width: int
 
 
+def family(model: Any) -> Family:
+    """The entry of a model."""
+    return FAMILIES.get(str(model.config.get_text_config().model_type), COMMON)
+
+
+def attention_modules(model: Any) -> list[Any]:
+    """The attention modules, first layer first.
+
+    Raises ValueError for a model that lacks them or their output projection, and for a family that is refused.
+    """
+    names = family(model)
+    if names.refused:
+        raise ValueError(names.refused)
+    layers = model.get_decoder().layers
+    attentions = [getattr(layer, names.attention) for layer in layers if hasattr(layer, names.attention)]
+    if not attentions or not all(hasattr(attention, names.output) for attention in attentions):
+        raise ValueError(
+            f"{type(model).__name__} has no {names.attention}.{names.output} in its layers, which heads are read and "
+            "patched by"
+        )
+    return attentions
+
+
+def output_projections(model: Any) -> list[Any]:
+    """The linear maps W_O by which the heads of each layer write to the residual stream, first layer first.
+
+    Raises ValueError as `attention_modules` does.
+    """
+    return [getattr(attention, family(model).output) for attention in attention_modules(model)]
+
+
+def output_weights(model: Any, layer: int) -> Float[Tensor, "d h c"]:
+    """W_O of each head of a layer: a head's output z is written to the residual stream as W_O z."""
+    sizes = shape(model)
+    return output_projections(model)[layer].weight.unflatten(1, (sizes.heads, sizes.head_size))
+
+
+def final_norm(model: Any) -> Any:
+    """The norm between the residual stream and the output embeddings."""
+    return getattr(model.get_decoder(), family(model).final_norm)
+
+
 def shape(model: Any) -> Shape:
-    """A model's layers and heads. Raises ValueError for a model whose attention has no `o_proj`."""
+    """A model's layers and heads. Raises ValueError as `attention_modules` does."""
     attentions = attention_modules(model)
-    config = model.config.get_text_config()
     size = attentions[0].head_dim
-    width, written = attentions[0].o_proj.weight.shape
-    return Shape(len(attentions), written // size, config.num_key_value_heads, size, width)
+    width, written = output_projections(model)[0].weight.shape
+    key_heads = model.config.get_text_config().num_key_value_heads
+    return Shape(len(attentions), written // size, key_heads, size, width)
 
 
 def context(model: Any) -> int | None:
@@ -33,17 +111,38 @@ def context(model: Any) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def output_weights(model: Any, layer: int) -> Float[Tensor, "d h c"]:
-    """What each head of a layer writes to the residual stream for its output: a head's write is W_O z."""
-    found = shape(model)
-    return attention_modules(model)[layer].o_proj.weight.unflatten(1, (found.heads, found.head_size))
+def check_attention(options: dict[str, Any]) -> None:
+    """Refuse what a call of the attention brings and a pattern computed again would lack.
+
+    options: what transformers passes to the attention beside queries, keys and values.
+    """
+    if options.get("s_aux") is not None:
+        raise ValueError(SINKS)
 
 
-def attention_modules(model: Any) -> list[Any]:
-    """The attention modules, first layer first."""
-    found = [layer.self_attn for layer in model.get_decoder().layers if hasattr(layer, "self_attn")]
-    if not found or not all(hasattr(attention, "o_proj") for attention in found):
+@torch.no_grad()
+def check_logits(model: Any, ids: Int[Tensor, "b q"]) -> None:
+    """Refuse a family that does more between its last hidden state and its logits than one matrix.
+
+    Tried with hidden states so long that a cap must show, however small the weights.
+
+    ids: a few tokens.
+    """
+    head, plain = model.get_output_embeddings(), []
+
+    def lengthen(_: nn.Module, __: Any, output: Any) -> None:
+        largest = (output.last_hidden_state @ head.weight.T).abs().max().clamp(min=1e-6)
+        output.last_hidden_state = output.last_hidden_state * (PROBE_LOGIT / largest)
+        plain.append(output.last_hidden_state @ head.weight.T)
+
+    hook = model.get_decoder().register_forward_hook(lengthen)
+    try:
+        own = model(input_ids=ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    biased = getattr(head, "bias", None) is not None
+    if biased or not torch.allclose(own.float(), plain[0].float(), rtol=0, atol=0.01 * PROBE_LOGIT):
         raise ValueError(
-            f"{type(model).__name__} has no self_attn.o_proj in its layers, which heads are read and patched by"
+            f"{type(model).__name__} scales, caps or shifts its logits, which token_loss does not: pass a loss= of "
+            "your own"
         )
-    return found

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from ctd.cache import digest
+from ctd.reasoning import architecture
 from ctd.reasoning.completions import Completion, Kept
 from ctd.reasoning.grammar import LabelLists, OnlyLabels
 from ctd.reasoning.models import LanguageModel
@@ -127,7 +128,7 @@ def _tokens(
     """The prompts' token ids, all of them within bounds."""
     encoded: Any = language_model.tokenizer(list(prompts), add_special_tokens=False, truncation=False, verbose=False)
     ids: list[list[int]] = encoded["input_ids"]
-    context = getattr(language_model.model.config.get_text_config(), "max_position_embeddings", None)
+    context = architecture.context(language_model.model)
     for row, tokens in enumerate(ids):
         if not tokens:
             raise ValueError(_empty(row))
