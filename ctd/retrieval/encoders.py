@@ -23,6 +23,8 @@ from ctd.hardware import computes_bfloat16
 from ctd.keys import Maker
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from ctd.data.label_space import LabelSpace
 
 MAKER = Maker("vectors", __name__, ("encoder", "texts", "versions", "processor"))
@@ -67,26 +69,11 @@ class SentenceEncoder:
     """
 
     def __init__(self, name: str = "minilm", dtype: str = "auto", device: str | None = None) -> None:
-        from sentence_transformers import SentenceTransformer
-
         if dtype not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"dtype must be auto, float32 or bfloat16, got {dtype!r}")
         folder = packaged_file("minilm_weights").parent if name == "minilm" else Path(name)
-        weights = _weights(folder) if folder.is_dir() else []
-        if folder.is_dir() and not weights:
-            raise FileNotFoundError(
-                f"{folder} has no model weights (*.safetensors or *.bin): give a folder written by "
-                "SentenceTransformer.save, or a model's name"
-            )
-        if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self._model = SentenceTransformer(str(folder) if weights else name, device=device).eval()
-        except OSError as error:
-            reason = str(error).splitlines()[0]
-            raise FileNotFoundError(
-                f"no sentence-transformers model {name!r}: not a folder here, and the hub gave none ({reason})"
-            ) from error
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = _open(name, folder, device)
         on_accelerator = device.startswith("cuda")
         self.at_once, self._batch_tokens = (SHARD, ON_ACCELERATOR) if on_accelerator else (AT_ONCE, BATCH_TOKENS)
         if dtype == "auto":
@@ -94,16 +81,25 @@ class SentenceEncoder:
         self._model.to(getattr(torch, dtype))
         self.name, self.dtype = name, dtype
         self.dim = int(self._model.get_embedding_dimension() or 0)
-        identity = [file_digest(file) for file in weights] or [name]
-        longest = str(self._model.max_seq_length)
-        self.book_key = digest(["sentence", *identity, "any dtype", longest])
-        self.key = digest(["sentence", *identity, dtype, longest, *self._settings(folder)])
+        self.book_key, self.key = self._keys(folder)
 
-    def _settings(self, folder: Path) -> list[str]:
-        """What the vectors depend on beside the weights: the folder's settings and vocabulary, or the hub's commit."""
-        files = sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
+    def _keys(self, folder: Path) -> tuple[str, str]:
+        """The key of the weights, and that of all that the vectors depend on: dtype, settings and vocabulary too.
+
+        A model of the hub has no folder; it goes by its name and commit.
+        """
+        settings = (
+            sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
+        )
         commit = getattr(self._model[0].auto_model.config, "_commit_hash", None) or ""  # type: ignore[union-attr]
-        return [file_digest(file) for file in files] or [commit]
+        weights = [file_digest(file) for file in _weights(folder)] or [self.name]
+        longest = str(self._model.max_seq_length)
+        return (
+            digest(["sentence", *weights, "any dtype", longest]),
+            digest(
+                ["sentence", *weights, self.dtype, longest, *([file_digest(file) for file in settings] or [commit])]
+            ),
+        )
 
     def _safe_in_bfloat16(self) -> bool:
         exact = self._model.float() and self.vectors(PROBE)
@@ -229,5 +225,24 @@ def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[np.ndarray]:
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
+def _open(name: str, folder: Path, device: str) -> SentenceTransformer:
+    """The model in a folder or, where there is no folder, the hub's of that name."""
+    from sentence_transformers import SentenceTransformer
+
+    if folder.is_dir() and not _weights(folder):
+        raise FileNotFoundError(
+            f"{folder} has no model weights (*.safetensors or *.bin): give a folder written by "
+            "SentenceTransformer.save, or a model's name"
+        )
+    try:
+        return SentenceTransformer(str(folder) if folder.is_dir() else name, device=device).eval()
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise FileNotFoundError(
+            f"no sentence-transformers model {name!r}: not a folder here, and the hub gave none ({reason})"
+        ) from error
+
+
 def _weights(folder: Path) -> list[Path]:
+    """The files with a model's weights; none where there is no folder."""
     return sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model*.bin")])

@@ -7,6 +7,7 @@ import pytest
 
 from ctd.data import readers
 from ctd.data.label_space import LabelSpace
+from ctd.keys import reached
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -49,3 +50,10 @@ def test_a_missing_file_and_an_unknown_dataset_or_option_are_refused(tmp_path):
         readers.load("pubmed")
     with pytest.raises(TypeError, match="colour"):
         readers.load("mesh", colour="red")
+
+
+@pytest.mark.parametrize("name", readers.MAKERS)
+def test_the_key_of_a_task_covers_its_reader_and_what_that_is_made_of(name):
+    modules = reached(readers.MAKERS[name].module)
+    assert {f"ctd.data.readers.{name}", "ctd.data.task", "ctd.data.label_space"} <= modules
+    assert ("ctd.data.readers.wording" in modules) is (name in ("vignettes", "organism"))

@@ -1,5 +1,8 @@
 """Vectors are the library's own, only faster; the cache is resumable and never half-written."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 
@@ -42,6 +45,18 @@ def test_bfloat16_stays_within_the_stated_cosine(minilm):
 def test_a_folder_is_as_good_as_a_name(minilm):
     folder = encoders.load(str(packaged_file("minilm_weights").parent), dtype="float32")
     assert folder.key == minilm.key
+
+
+def test_settings_beside_the_weights_are_part_of_the_key_and_notes_are_not(minilm, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(packaged_file("minilm_weights").parent, folder, copy_function=os.symlink)
+    for name, same in (("README.md", True), ("1_Pooling/config.json", False)):
+        text = (folder / name).read_text()
+        (folder / name).unlink()
+        (folder / name).write_text(f"{text}\n")
+        other = encoders.load(str(folder), dtype="float32")
+        assert (other.key == minilm.key) is same
+        assert other.book_key == minilm.book_key
 
 
 def test_unusable_models_are_refused(tmp_path):
