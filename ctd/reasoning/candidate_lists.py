@@ -41,8 +41,9 @@ def lists(
 ) -> Lists:
     """The book's lists of labels for the documents of a split where it has them, else those that `make` gives.
 
-    settings: what they depend on beside index and task. Raises ValueError for a damaged file, or what
-    `completions.use` refuses.
+    settings: what they depend on beside index and task.
+    make: makes them.
+    Raises ValueError for a damaged file, or what `completions.use` refuses.
     """
     parts = [repr(sorted(settings.items())), *_origin(index, task, split)]
     path, way = DATA / "lists" / f"{digest(parts)[:32]}.json", use()

@@ -75,9 +75,13 @@ _LINE = TypeAdapter(_Batch)
 class Kept:
     """Finished batches on disk: appended and synced line by line; a whole file has the name without `.partial`.
 
-    missing: the batches to write. in_book: the key under which the book has them, "" for the same one. A line that
-    cannot be read, such as one that was torn by a kill, is a batch that was not done. Raises ValueError for a damaged
-    file of the book, or what `use` refuses.
+    A line that cannot be read, such as one that was torn by a kill, is a batch that was not done.
+
+    key: of the file.
+    batches: the prompts of each batch, by number.
+    in_book: the key under which the book has them, "" for the same one.
+    missing: the batches to write.
+    Raises ValueError for a damaged file of the book, or what `use` refuses.
     """
 
     def __init__(self, key: str, batches: list[list[int]], in_book: str = "") -> None:

@@ -56,14 +56,22 @@ def generate(
 ) -> list[Completion]:
     """What the model writes after each prompt, in the order given; what was written before is read from the cache.
 
-    model: its `key` must name its weights: a model that was changed in memory (trained, or with hooks that
-    change what it computes) needs another key. prompts: taken as they stand, no special tokens are added.
-    batch_tokens: of a batch at most, prompts padded and max_tokens counted for each (or one prompt alone), so that
-    memory is bounded; the longest prompts come first. wider: so many, and more prompts, where nothing is kept yet of
-    batches of that size and they fit the memory; 0 for no more. temperature: 0 takes the likeliest token. top_p:
-    tokens are drawn from the likeliest that make up so much of the probability. stop: strings that end a text.
-    max_prompt_tokens: a bound below the one that the model's context sets. lists: items of lists may only be these
-    labels, none twice in a list; log-probabilities stay the model's own. Not for a server.
+    model: its `key` must name its weights: a model that was changed in memory (trained, or with hooks that change what
+        it computes) needs another key.
+    prompts: taken as they stand; no special tokens are added.
+    max_tokens: written after a prompt at most.
+    batch_tokens: of a batch at most, so that memory is bounded: prompts are padded, and max_tokens counts for each.
+        One prompt alone may be longer. The longest prompts come first.
+    wider: as batch_tokens, for more prompts at once. Used where nothing is kept of the narrower batches and memory
+        allows; 0 for never.
+    temperature: 0 takes the likeliest token.
+    top_p: tokens are drawn from the likeliest that make up so much of the probability.
+    seed: of what is drawn.
+    stop: strings that end a text.
+    max_prompt_tokens: a bound below the one that the model's context sets.
+    lists: items of lists may only be these labels, none twice in a list; log-probabilities stay the model's own. Not
+        for a server.
+    desc: what the progress bar and the book's list of texts say.
     Raises ValueError for settings out of bounds, an empty prompt, a prompt too long for the model, or logits that are
     no numbers; MemoryError when a batch does not fit the accelerator.
     """
@@ -158,8 +166,10 @@ def _kept(
 def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: int = ROWS) -> list[list[int]]:
     """Which prompts go side by side: of about equal length, the longest first.
 
-    lengths: tokens of each. max_tokens: that are written after each. batch_tokens: of a batch at most, padding counted
-    (or one prompt alone). rows: of a batch at most.
+    lengths: tokens of each prompt.
+    max_tokens: written after each prompt.
+    batch_tokens: of a batch at most, padding counted (or one prompt alone).
+    rows: of a batch at most.
     """
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):

@@ -1,8 +1,4 @@
-"""Reasoning models: any decoder-only language model as one record (weights, tokenizer, key), read safely.
-
-Notes: weights are read from safetensors or GGUF, never from a pickle. The packaged GGUF is dequantised once into
-the user's cache. A folder that transformers would reject half-way is rejected here first, in one line.
-"""
+"""Language models: any decoder-only model as one record of weights, tokenizer and key."""
 
 from __future__ import annotations
 
@@ -36,10 +32,13 @@ SETTINGS = (
 class LanguageModel:
     """A causal language model that is ready to read and write.
 
-    name: as given to `load`. model: in eval mode, adapter merged. tokenizer: pads on the left, has a pad token.
+    name: as given to `load`.
+    model: in eval mode, its adapter merged.
+    tokenizer: pads on the left and has a pad token.
     key: digest of what the outputs depend on (weights, settings and tokenizer by SHA-256, or hub name and commit;
-    dtype; adapter), and not of where the files lie. book_key: the same whatever the dtype, "" where it is not known:
-    what the model wrote on one processor comes with the book, and is read on one that computes otherwise, too.
+        dtype; adapter), and not of where the files lie.
+    book_key: the same whatever the dtype, "" where it is not known. What the model wrote on one processor comes with
+        the book, and is read on a processor that computes in another precision, too.
     """
 
     name: str
@@ -62,13 +61,16 @@ def load(
     """The decoder-only model of that name, with its adapter merged into its weights.
 
     name: "smollm2" (SmolLM2-135M-Instruct from the package that carries it, no hub), "smollm2-mesh" (the same with
-    the adapter of `ctd.recipes.teacher`), "organism" or "organism-planted" (`ctd.recipes.organism`), a folder of
-    safetensors (one file or shards), a .gguf file or a folder of one, or a Hugging Face id, at `revision` when given.
-    dtype: "auto" takes bfloat16 where the device computes in it, float32 elsewhere. device: cuda when there is one,
-    else cpu; device_map goes to accelerate in its place. adapter: a peft folder, in safetensors. trust: the name once
-    more, to let the repository's own code run; without it only classes of transformers do. Raises FileNotFoundError
-    when a folder, a file or a hub repository is not there, ValueError for weights that are a pickle or do not fit, for
-    a model that is not a causal one, for code that is not trusted, and for an unknown dtype.
+        the adapter of `ctd.recipes.teacher`), "organism" or "organism-planted" (`ctd.recipes.organism`), a folder of
+        safetensors (one file or shards), a .gguf file or a folder of one, or a Hugging Face id.
+    dtype: "auto" takes bfloat16 where the device computes in it, float32 elsewhere.
+    device: cuda when there is one, else cpu.
+    device_map: for accelerate, in place of a device.
+    revision: of a Hugging Face id.
+    adapter: a peft folder, in safetensors.
+    trust: the name once more, to let the repository's own code run; without it only classes of transformers do.
+    Raises FileNotFoundError when a folder, a file or a hub repository is not there, ValueError for weights that are a
+    pickle or do not fit, for a model that is not a causal one, for code that is not trusted, and for an unknown dtype.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

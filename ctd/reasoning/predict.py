@@ -55,12 +55,18 @@ def reason(
     seed: int = 0,
     desc: str = "reasoning",
 ) -> list[Prediction]:
-    """Each document reasoned about, in the order given.
+    """Let a teacher reason about documents, in the order given.
+
+    A trace holds as much of the document as the teacher saw.
 
     index: over the label space to choose from; what is written and is no label becomes the nearest label.
-    candidates: retrieved labels of each document, best first, for the mode of that name. begun: what stands of each
-    document's text already (see `handed`), in place of the mode's beginning. max_tokens: what it may write.
-    A trace holds as much of the document as the teacher saw.
+    mode: "trace", "candidates" or "answer".
+    candidates: retrieved labels of each document, best first, for the mode of that name.
+    begun: the beginning of each document's text (see `handed`), in place of the mode's own.
+    uids: kept with the traces.
+    max_tokens: written about a document at most.
+    seed: as in `generate`.
+    desc: what the progress bar says.
     Raises ValueError for an unknown mode, or lists of other lengths than `documents`.
     """
     if mode not in BEGINNING:
@@ -121,10 +127,13 @@ def in_mode(
     max_tokens: int = 512,
     seed: int = 0,
 ) -> list[Prediction]:
-    """The documents reasoned about in another mode: "answer", "candidates", or "zero-shot".
+    """Let a teacher reason about documents in another mode.
 
-    candidates: retrieved labels, best first, for the mode of that name. "zero-shot" asks SmolLM2-135M-Instruct as it
-    comes, told the format in its prompt. Raises ValueError for another mode.
+    mode: "answer", "candidates", or "zero-shot", which asks SmolLM2-135M-Instruct as it comes and explains the format
+        in its prompt.
+    candidates: retrieved labels, best first, for the mode of that name.
+    max_tokens, seed: as in `reason`.
+    Raises ValueError for another mode.
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")

@@ -33,7 +33,8 @@ Labels look like these: {examples}.
 def plain(document: str, candidates: Sequence[str] = ()) -> str:
     """The prompt on which the teachers are tuned (our definition): the document, and a retrieved list if there is one.
 
-    document: on one line, its line breaks become spaces. candidates: label texts, best first.
+    document: on one line; its line breaks become spaces.
+    candidates: label texts, best first.
     What follows the prompt is a text in the format of `ctd.reasoning.traces`, or its answer alone.
     """
     listed = "Candidates:\n" + "".join(f"- {label}\n" for label in candidates) if candidates else ""
@@ -82,7 +83,9 @@ def instruction(
     """What a model that was not tuned on the format is asked, in its own chat template where it has one.
 
     tokenizer: the model's; None for a server that comes without one.
-    space: name of the label space. examples: a few label texts. document, candidates: as in `plain`.
+    space: name of the label space.
+    examples: a few label texts.
+    document, candidates: as in `plain`.
     """
     prompt = plain(document, candidates)
     text = INSTRUCTION.format(space=space, examples="; ".join(examples), prompt=prompt)

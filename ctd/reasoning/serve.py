@@ -25,9 +25,12 @@ NO_KEY = "none"  # the client insists on a key; servers that need none ignore it
 class Server:
     """A model behind an OpenAI-compatible server, for `ctd.reasoning.generate.generate`.
 
-    base_url: such as http://localhost:8000/v1; /v1 is added to an address without a path. model: as the server calls
-    it. api_key: else $CTD_API_KEY, else none; it is never written anywhere. timeout: seconds for one answer.
-    retries: after 408, 409, 429, 5xx or no connection, waiting longer each time. concurrent: prompts asked at once.
+    base_url: such as http://localhost:8000/v1; /v1 is added to an address without a path.
+    model: as the server calls it.
+    api_key: else $CTD_API_KEY, else none; it is never written anywhere.
+    timeout: seconds for one answer.
+    retries: after 408, 409, 429, 5xx or no connection, waiting longer each time.
+    concurrent: prompts asked at once.
     tokenizer: the model's, for callers that cut documents by its tokens; nothing here needs it.
     key: digest of what the outputs depend on, as far as it is known here: the model's name, not the address.
     Raises ValueError for an address or a number out of bounds, ModuleNotFoundError without the `openai` client.

@@ -29,8 +29,10 @@ SEEN = 512  # tokens of a document that a model from elsewhere sees
 class Teacher:
     """A model, here or behind a server, and how it is to be asked.
 
-    tuned: it knows the format; else it is told. document_tokens: what it sees of a document (all of it where a server
-    comes without a tokenizer). manifest: how it was trained, for the teachers that come with the book; else empty.
+    language_model: the model.
+    tuned: it knows the format; else its prompt explains it.
+    document_tokens: how much of a document it sees (all of it where a server comes without a tokenizer).
+    manifest: how it was trained, for the teachers that come with the book; else empty.
     losses: the file of its loss curve, or None.
     """
 
@@ -45,7 +47,9 @@ def load(name: str, document_tokens: int = 0) -> Teacher:
     """A teacher of the book by its name, a student of `ctd.distill.export` by its folder, or any model that
     `models.load` takes.
 
-    document_tokens: 0 for what it was trained on (512 for a model from elsewhere). Raises what `models.load` raises.
+    name: of the teacher, a folder, or what else `models.load` takes.
+    document_tokens: how much of a document it sees; 0 for what it was trained on (512 for a model from elsewhere).
+    Raises what `models.load` raises.
     """
     folder = DATA / name if (DATA / name).is_dir() else Path(name)
     manifest = json.loads((folder / "manifest.json").read_text()) if (folder / "manifest.json").is_file() else {}
@@ -58,7 +62,9 @@ def load(name: str, document_tokens: int = 0) -> Teacher:
 def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) -> tuple[Task, LabelIndex]:
     """The task under a new top level of label clusters, its coarse topics, and the index over its labels.
 
-    n_clusters: 0 leaves the label space as it is. Raises what `LabelSpace.with_clusters` raises.
+    n_clusters: how many; 0 leaves the label space as it is.
+    seed: of the clustering.
+    Raises what `LabelSpace.with_clusters` raises.
     """
     space = task.space
     if n_clusters:
