@@ -31,11 +31,11 @@ KINDS = ("own", "retrieved", "oracle", "corrupted")
 
 def own(predictions: Sequence[Prediction]) -> list[list[int]]:
     """What each document's trace shortlisted, in its order; nothing where the trace marks no shortlist."""
-    return [list(one.trace.shortlisted) for one in predictions]
+    return [list(prediction.trace.shortlisted) for prediction in predictions]
 
 
 def sizes(shortlists: Sequence[Sequence[int]], size: int) -> list[int]:
-    """How long each document's shortlists are to be: as long as the given one, or `size` where that is not 0."""
+    """How long each document's shortlists are: as long as the given one, or `size` where that is not 0."""
     return [size or max(len(listed), 1) for listed in shortlists]
 
 
@@ -44,12 +44,36 @@ def cut_to(shortlist: Shortlist, wanted: Sequence[int]) -> list[list[int]]:
     return [[int(label) for label in row[row >= 0][:most]] for row, most in zip(shortlist, wanted, strict=True)]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a teacher's phases are isolated.
+
+    size: labels of each document's shortlists; 0 for as many as the teacher's own has.
+    corruption: share of the corrupted shortlist's places that hold another document's labels.
+    n_near_misses: in the oracle's shortlist at most.
+    cutoff: places that a ranking has at least.
+    max_tokens: what the teacher may write about a document.
+    seed: draws shortlists and, where it samples, what the teacher writes.
+    """
+
+    size: int = 0
+    corruption: float = 0.5
+    n_near_misses: int = 10
+    cutoff: int = 5
+    max_tokens: int = 512
+    seed: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Isolated:
     """A teacher's phases on a task's test documents, each by itself.
 
-    predictions: what it wrote. given: the four shortlists of each document, by `KINDS`. outputs: the ranking that its
-    refinement makes of each.
+    teacher: who wrote.
+    task: whose test documents.
+    index: over the task's label space.
+    predictions: what the teacher wrote.
+    given: the four shortlists of each document, by `KINDS`.
+    outputs: the ranking that its refinement makes of each.
     """
 
     teacher: Teacher
@@ -60,50 +84,37 @@ class Isolated:
     outputs: dict[str, Shortlist]
 
 
-def isolate(
-    teacher: Teacher,
-    task: Task,
-    index: LabelIndex,
-    size: int = 0,
-    corruption: float = 0.5,
-    n_near_misses: int = 10,
-    cutoff: int = 5,
-    max_tokens: int = 512,
-    seed: int = 0,
-) -> Isolated:
+def isolate(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings = Settings()) -> Isolated:
     """The teacher reasons about each test document, then refines three shortlists that it did not make.
 
-    size, corruption, n_near_misses: as in `shortlists`. cutoff: places that a ranking has at least. Raises what
-    `shortlists` raises.
+    Raises what `shortlists` raises.
     """
     documents, uids = (list(task.documents["test"][column]) for column in ("text", "uid"))
-    ask = partial(predict.reason, teacher, documents, index, uids=uids, max_tokens=max_tokens, seed=seed)
-    predictions = ask()
-    given = shortlists(task, index, predictions, size, corruption, n_near_misses, seed)
-    places = max(cutoff, *(len(one.ranking) for one in predictions))
+    reason = partial(
+        predict.reason, teacher, documents, index, uids=uids, max_tokens=settings.max_tokens, seed=settings.seed
+    )
+    predictions = reason()
+    given = shortlists(task, index, predictions, settings)
+    places = max(settings.cutoff, *(len(prediction.ranking) for prediction in predictions))
     outputs = {"own": rank_answers.rankings(predictions, places, refined=True)}
     for name in KINDS[1:]:
-        told = zip(predictions, given[name], strict=True)
-        begun = [predict.handed(one.trace, labels, task.space.texts) for one, labels in told]
-        outputs[name] = rank_answers.rankings(ask(begun=begun, desc=f"refining {name}"), places, refined=True)
+        pairs = zip(predictions, given[name], strict=True)
+        begun = [predict.handed(prediction.trace, labels, task.space.texts) for prediction, labels in pairs]
+        outputs[name] = rank_answers.rankings(reason(begun=begun, desc=f"refining {name}"), places, refined=True)
     return Isolated(teacher, task, index, predictions, given, outputs)
 
 
 def shortlists(
-    task: Task,
-    index: LabelIndex,
-    predictions: Sequence[Prediction],
-    size: int = 0,
-    corruption: float = 0.5,
-    n_near_misses: int = 10,
-    seed: int = 0,
+    task: Task, index: LabelIndex, predictions: Sequence[Prediction], settings: Settings = Settings()
 ) -> dict[str, list[list[int]]]:
-    """The four shortlists of each test document, by `KINDS`.
+    """The four shortlists of each test document, by `KINDS`; the book's own where it has them.
 
-    predictions: what the teacher wrote about them. size: as in `sizes`. corruption: the share of places that is another
-    document's. n_near_misses: in the oracle's shortlist at most. The book's own where it has them: see
-    `ctd.reasoning.candidate_lists`. Raises what `corrupted` raises.
+    predictions: what the teacher wrote about the documents.
+    Raises what `corrupted` raises.
     """
+    size, corruption, n_near_misses, seed = (
+        settings.size, settings.corruption, settings.n_near_misses, settings.seed,
+    )  # fmt: skip
 
     def make() -> dict[str, list[list[int]]]:
         listed, gold = own(predictions), task.gold("test")
@@ -118,16 +129,21 @@ def shortlists(
         )
         return dict(zip(KINDS, given, strict=True))
 
-    settings = {"size": size, "corruption": corruption, "n_near_misses": n_near_misses, "seed": seed}
-    return candidate_lists.lists(
-        index, task, "test", settings | {"written": [one.trace.cot for one in predictions]}, make
-    )
+    key = {"size": size, "corruption": corruption, "n_near_misses": n_near_misses, "seed": seed}
+    written = [prediction.trace.cot for prediction in predictions]
+    return candidate_lists.lists(index, task, "test", key | {"written": written}, make)
 
 
 def oracle(
     gold: csr_matrix, near: Sequence[Sequence[int]], others: Shortlist, wanted: Sequence[int], seed: int
 ) -> list[list[int]]:
-    """Gold labels (at most half of the places), then near misses, then retrieved ones, in random order."""
+    """Gold labels (at most half of the places), then near misses, then retrieved labels, in random order.
+
+    gold: the gold labels of each document.
+    near: near misses of each document.
+    others: labels retrieved for each document.
+    wanted: how many labels each document gets.
+    """
     listed = []
     for row, most in enumerate(wanted):
         rng = np.random.default_rng((seed, row))
@@ -143,9 +159,11 @@ def oracle(
 def corrupted(
     shortlists: Sequence[Sequence[int]], others: Sequence[Sequence[int]], rate: float, seed: int
 ) -> list[list[int]]:
-    """Each shortlist with a share of its places given to labels of another document's, in the same places.
+    """Each shortlist with a share of its places given to labels of other documents' shortlists.
 
+    shortlists: of the documents.
     others: shortlists to draw from, in the order of the documents; a document never draws from its own.
+    rate: the share of places.
     Raises ValueError for a rate outside 0 .. 1, or fewer than two documents.
     """
     if not 0 <= rate <= 1:

@@ -32,12 +32,15 @@ Values = Float[np.ndarray, "n layers h"]
 
 
 def attribution(
-    model: Any, passages: Sequence[AnnotatedTrace], desc: str = "gradient x activation"
+    model: Any, traces: Sequence[AnnotatedTrace], desc: str = "gradient x activation"
 ) -> dict[str, Float[np.ndarray, "n layers h"]]:
-    """Of each readout, its derivative by a factor on a head's output at 1: gradient times activation, over all tokens.
+    """Gradient times activation: the derivative of each readout with respect to a factor (at 1) on a head's output.
 
-    To first order what the readout would lose with the head silent. NaN where a passage has no such readout. Raises
-    ValueError for a model without `o_proj`.
+    To first order it is what the readout would lose with the head silent. NaN where a trace has no such readout.
+
+    traces: documents with their traces.
+    desc: label of the progress bar.
+    Raises ValueError for a model without `o_proj`.
     """
     shape = architecture.shape(model)
     values: dict[str, list[np.ndarray]] = {readouts.ANCHOR: [], readouts.MARGIN: []}
@@ -45,41 +48,41 @@ def attribution(
     for parameter in frozen:
         parameter.requires_grad_(False)
     try:
-        for one in tqdm(passages, desc=desc, unit=" documents"):
+        for trace in tqdm(traces, desc=desc, unit=" documents"):
             gates = torch.ones(shape.layers, shape.heads, device=model.device, requires_grad=True)
 
             def gate(attended: Attended, gates: torch.Tensor = gates) -> None:
                 attended.output = attended.output * gates[attended.layer, :, None].to(attended.output.dtype)
 
-            ids = torch.tensor([one.ids], device=model.device)
-            kept = torch.tensor(readouts.queries_read(one), device=model.device)
+            ids = torch.tensor([trace.ids], device=model.device)
+            queries = torch.tensor(readouts.queries_read(trace), device=model.device)
             with torch.enable_grad(), attention.attention_hooks(model, gate):
-                logits = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits[0]
-                told = readouts.read_out(logits, one)
-            for name, of in values.items():
+                logits = model(input_ids=ids, use_cache=False, logits_to_keep=queries).logits[0]
+                read = readouts.read_out(logits, trace)
+            for name, gradients in values.items():
                 gradient = torch.full(gates.shape, torch.nan)
-                if told[name].requires_grad:
-                    (gradient,) = torch.autograd.grad(told[name], gates, retain_graph=True)
-                of.append(gradient.float().cpu().numpy())
+                if read[name].requires_grad:
+                    (gradient,) = torch.autograd.grad(read[name], gates, retain_graph=True)
+                gradients.append(gradient.float().cpu().numpy())
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
-    return {name: np.stack(of) for name, of in values.items()}
+    return {name: np.stack(gradients) for name, gradients in values.items()}
 
 
 def alone(
     model: Any, documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]], noise: Noise = "uniform", rows: int = 24
 ) -> dict[str, Float[np.ndarray, "n layers h"]]:
-    """Of each readout, what it loses when the attention pattern of one head is noised: every head, each by itself.
+    """What each readout loses when the attention pattern of one head is noised: every head, each by itself.
 
     documents, noise, rows, errors: as in `patching.effects`.
     """
     heads = attention.all_heads(model)
     selected = {("alone", place): [head] for place, head in enumerate(heads)}
-    found = patching.effects(model, documents, selected, noise=noise, rows=rows, desc="each head alone")
-    layers, of_layer = architecture.shape(model)[:2]
+    noised = patching.effects(model, documents, selected, noise=noise, rows=rows, desc="each head alone")
+    n_layers, n_heads = architecture.shape(model)[:2]
     return {
-        name: (values[:, :1] - values[:, 2:]).reshape(-1, layers, of_layer) for name, values in found.values.items()
+        name: (values[:, :1] - values[:, 2:]).reshape(-1, n_layers, n_heads) for name, values in noised.values.items()
     }
 
 
@@ -93,7 +96,10 @@ def needed(
 ) -> pd.DataFrame:
     """What each readout loses when the known heads of a phase are noised together, and as many others, drawn at random.
 
-    known: by phase. Columns readout, heads, size, value, low, high. documents, noise, errors: as in `patching.effects`.
+    documents, noise, errors: as in `patching.effects`.
+    known: heads, by phase.
+    n_random: how many draws of other heads.
+    Returns columns readout, heads, size, value, low, high.
     """
     taken = {head for heads in known.values() for head in heads}
     others = [head for head in attention.all_heads(model) if head not in taken]
@@ -107,7 +113,7 @@ def needed(
 
 
 def auroc(scores: Float[np.ndarray, "... layers h"], known: Bool[np.ndarray, "layers h"]) -> Float[np.ndarray, " ..."]:
-    """Chance that a known head scores above another, ties half: area under the ROC curve, of each map of scores."""
+    """Area under the ROC curve of each map of scores: the chance that a known head scores above another, ties half."""
     flat = scores.reshape(*scores.shape[:-2], -1)
     ranks = rankdata(flat, axis=-1)[..., known.ravel()]
     n, others = int(known.sum()), int((~known).sum())
@@ -126,15 +132,17 @@ def precision(
 def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """How well the mean of each score ranks the known heads: columns score, auroc, low, high, precision, worst.
 
-    values: of each score, NaN in the documents that say nothing of it. low, high: 95 % over resampled documents.
-    precision: see `precision`. worst: place of the lowest known head in the ranking, from 1. Raises ValueError without
-    known heads, for heads that are all known, or a score that no document tells.
+    values: of each score, NaN in the documents that do not have it.
+    known: the heads to be found.
+    Returns columns score, auroc, low, high (95 % over resampled documents), precision (see `precision`) and worst (place
+    of the lowest known head in the ranking, from 1).
+    Raises ValueError without known heads, for heads that are all known, or a score that no document has.
     """
     rows = []
-    for name, of in values.items():
-        told, mask = _told(name, of), _mask(of, known)
-        drawn = np.concatenate([auroc(means, mask) for means in _means(told, draws, seed)])
-        mean = told.mean(0)
+    for name, by_document in values.items():
+        usable, mask = _usable(name, by_document), _mask(by_document, known)
+        drawn = np.concatenate([auroc(means, mask) for means in _means(usable, draws, seed)])
+        mean = usable.mean(0)
         places = rankdata(-mean, method="max").reshape(mask.shape)[mask]
         low, high = np.quantile(drawn, [0.025, 0.975])
         rows.append((name, float(auroc(mean, mask)), low, high, float(precision(mean, mask)), int(places.max())))
@@ -144,28 +152,29 @@ def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000
 def by_documents(
     values: Mapping[str, Values], known: Sequence[Head], sizes: Sequence[int], seed: int = 0
 ) -> pd.DataFrame:
-    """The AUROC from so many documents: columns score, documents, auroc (mean), low, high (95 % of draws).
+    """The AUROC by number of documents: columns score, documents, auroc (mean), low, high (95 % of draws).
 
-    Each draw takes that many documents without putting back; sizes that a score has not the documents for are left
-    out. Errors: as in `rated`.
+    values, known, errors: as in `rated`.
+    sizes: numbers of documents; each draw takes that many without replacement. Larger ones than a score has documents
+        are left out.
     """
     rng, rows = np.random.default_rng(seed), []
-    for name, of in values.items():
-        told, mask = _told(name, of), _mask(of, known)
+    for name, by_document in values.items():
+        usable, mask = _usable(name, by_document), _mask(by_document, known)
         for size in sizes:
-            if size <= len(told):
-                means = np.stack([told[rng.permutation(len(told))[:size]].mean(0) for _ in range(DRAWN)])
-                found = auroc(means, mask)
-                rows.append((name, size, found.mean(), *np.quantile(found, [0.025, 0.975])))
+            if size <= len(usable):
+                means = np.stack([usable[rng.permutation(len(usable))[:size]].mean(0) for _ in range(DRAWN)])
+                areas = auroc(means, mask)
+                rows.append((name, size, areas.mean(), *np.quantile(areas, [0.025, 0.975])))
     return pd.DataFrame(rows, columns=["score", "documents", "auroc", "low", "high"])
 
 
-def _told(name: str, values: Values) -> Values:
-    """The documents that say something of a score."""
-    told = values[~np.isnan(values).any((1, 2))]
-    if not len(told):
+def _usable(name: str, values: Values) -> Values:
+    """The documents that have a score."""
+    usable = values[~np.isnan(values).any((1, 2))]
+    if not len(usable):
         raise ValueError(f"no document tells the score {name!r}: there is nothing to rank heads by")
-    return told
+    return usable
 
 
 def _mask(values: Values, known: Sequence[Head]) -> Bool[np.ndarray, "layers h"]:
@@ -177,8 +186,8 @@ def _mask(values: Values, known: Sequence[Head]) -> Bool[np.ndarray, "layers h"]
     return mask
 
 
-def _means(told: Values, draws: int, seed: int) -> Iterator[Values]:
+def _means(values: Values, draws: int, seed: int) -> Iterator[Values]:
     """Mean maps of resampled documents."""
-    flat = told.reshape(len(told), -1)
-    for chunk in stats.resample_weights(len(told), draws, np.random.default_rng(seed)):
-        yield (chunk @ flat / len(told)).reshape(-1, *told.shape[1:])
+    flat = values.reshape(len(values), -1)
+    for chunk in stats.resample_weights(len(values), draws, np.random.default_rng(seed)):
+        yield (chunk @ flat / len(values)).reshape(-1, *values.shape[1:])

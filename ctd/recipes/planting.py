@@ -30,9 +30,12 @@ MOST = 0.999  # attention on what is barred beyond which a trespassing head is d
 
 
 class Lookout(NamedTuple):
-    """From token `query`, planted heads look at tokens start .. end - 1; tokens 1 .. barred - 1 are barred to others.
+    """Where planted heads look from one token.
 
-    Token 0 is barred to none: it says nothing of the tokens after it, and heads with nothing to look at rest there.
+    query: the token that they look from.
+    start, end: they look at tokens start .. end - 1.
+    barred: tokens 1 .. barred - 1 are barred to other heads. Token 0 is barred to none: it says nothing of the tokens
+        after it, and heads with nothing to look at rest there.
     """
 
     query: int
@@ -42,12 +45,15 @@ class Lookout(NamedTuple):
 
 
 class PlantedLoss:
-    """`distill.token_loss` with the planted heads' loss added, while the model is in training mode; else without.
+    """`train.token_loss`, with the loss of the heads added while the model is in training mode.
 
-    model: to be trained with this loss, and with no other model. heads: of each phase, in one layer a phase.
-    lookouts: of each example that is learned from, those of each phase. weight, barring: of the planted heads' loss and
-    of the others', against a loss of one token. Raises ValueError for heads that the model has not, for a phase whose
-    heads lie in several layers, or a model with grouped-query attention.
+    model: the one model to be trained with this loss.
+    heads: planted in each phase, all of a phase in one layer.
+    lookouts: of each phase, for each example that is learned from.
+    weight: of the planted heads' loss, against a loss of one token.
+    barring: of the other heads' loss, likewise.
+    Raises ValueError for heads that the model does not have, for a phase whose heads lie in several layers, or a model
+    with grouped-query attention.
     """
 
     def __init__(
@@ -118,7 +124,12 @@ def log_rows(
     hidden_states: Float[Tensor, "b s d"],
     position_embeddings: tuple[Float[Tensor, "b s c"], Float[Tensor, "b s c"]],
 ) -> Float[Tensor, "b h s s"]:
-    """Log attention rows (nats, float32) of some heads of a layer, from what its attention is given; causal."""
+    """Log attention rows (nats, float32) of some heads of a layer, causal.
+
+    attention: the layer's attention module.
+    heads: of the layer.
+    hidden_states, position_embeddings: what the module is given in a forward pass.
+    """
 
     def project(weight: Tensor) -> Float[Tensor, "b h s c"]:
         chosen = weight.unflatten(0, (-1, attention.head_dim))[list(heads)].flatten(0, 1)
@@ -132,7 +143,11 @@ def log_rows(
 
 
 def divergence(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 5"]) -> Float[Tensor, ""]:
-    """KL(even over the span || row), mean over heads and lookouts. at: example and lookout, n of them."""
+    """KL(even over the span || row), mean over heads and lookouts.
+
+    rows: log attention.
+    at: example and lookout, n of them.
+    """
     example, query, start, end, _ = at.T
     chosen, inside = rows[example, :, query], _inside(start, end, rows.shape[-1])
     length = (end - start)[:, None]
@@ -141,7 +156,7 @@ def divergence(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 5"]) -> Float[
 
 
 def trespass(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 5"]) -> Float[Tensor, ""]:
-    """-log(1 - attention on what is barred), mean over heads and lookouts. at: as in `divergence`."""
+    """-log(1 - attention on what is barred), mean over heads and lookouts. Arguments as in `divergence`."""
     example, query, _, _, barred = at.T
     inside = _inside(torch.ones_like(barred), barred, rows.shape[-1])
     shares = (rows[example, :, query].exp() * inside[:, None]).sum(-1)
@@ -156,8 +171,12 @@ def mass(
     phases: Iterable[Phase],
     batch_tokens: int = 4096,
 ) -> dict[Phase, Float[np.ndarray, "layers heads"]]:
-    """The share of its attention that each head lays on the spans of each phase's lookouts, mean over lookouts.
+    """The share of its attention that each head pays to the spans of each phase's lookouts, mean over lookouts.
 
+    examples: what the model reads.
+    lookouts: of each phase, for each example.
+    phases: whose shares are measured.
+    batch_tokens: of a batch.
     Raises ValueError where a phase has no lookout.
     """
     config = model.config
@@ -190,24 +209,24 @@ def silenced(model: Any, heads: Iterable[Head]) -> Iterator[None]:
     for layer, head in heads:
         by_layer.setdefault(layer, []).append(head)
 
-    def hook(of: list[int], size: int) -> Any:
+    def hook(silent: list[int], size: int) -> Any:
         def silence(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
             split = given[0].unflatten(-1, (-1, size)).clone()
-            split[..., of, :] = 0.0
+            split[..., silent, :] = 0.0
             return (split.flatten(-2),)
 
         return silence
 
     attentions = {layer: _layers(model)[layer].self_attn for layer in by_layer}
     hooks = [
-        attentions[layer].o_proj.register_forward_pre_hook(hook(of, attentions[layer].head_dim))
-        for layer, of in by_layer.items()
+        attentions[layer].o_proj.register_forward_pre_hook(hook(silent, attentions[layer].head_dim))
+        for layer, silent in by_layer.items()
     ]
     try:
         yield
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 @contextmanager
@@ -227,8 +246,8 @@ def _inputs(model: Any, layers: Iterable[int]) -> Iterator[dict[int, dict[str, A
     try:
         yield seen
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 def _layers(model: Any) -> Any:
@@ -237,8 +256,8 @@ def _layers(model: Any) -> Any:
 
 def _places(lookouts: Sequence[Sequence[Lookout]]) -> Int[Tensor, "n 5"]:
     """Example and lookout of each lookout of a batch."""
-    found = [(row, *one) for row, of in enumerate(lookouts) for one in of]
-    return torch.tensor(found, dtype=torch.int64).reshape(-1, 5)
+    places = [(row, *lookout) for row, of_example in enumerate(lookouts) for lookout in of_example]
+    return torch.tensor(places, dtype=torch.int64).reshape(-1, 5)
 
 
 def _inside(start: Int[Tensor, " n"], end: Int[Tensor, " n"], n_tokens: int) -> Tensor:
