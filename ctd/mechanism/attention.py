@@ -127,20 +127,20 @@ _visits: dict[int, list[Visit]] = {}  # by the attention module they are for
 
 def check(model: Any, heads: Iterable[Head]) -> list[Head]:
     """The heads in order. Raises ValueError for one that the model does not have."""
-    found = shape(model)
+    sizes = shape(model)
     checked = sorted({Head(*head) for head in heads})
     for layer, head in checked:
-        if not (0 <= layer < found.layers and 0 <= head < found.heads):
+        if not (0 <= layer < sizes.layers and 0 <= head < sizes.heads):
             raise ValueError(
-                f"heads must be below layer {found.layers} and head {found.heads}, got layer {layer}, head {head}"
+                f"heads must be below layer {sizes.layers} and head {sizes.heads}, got layer {layer}, head {head}"
             )
     return checked
 
 
 def all_heads(model: Any) -> list[Head]:
     """Every head, layer by layer."""
-    found = shape(model)
-    return [Head(layer, head) for layer in range(found.layers) for head in range(found.heads)]
+    sizes = shape(model)
+    return [Head(layer, head) for layer in range(sizes.layers) for head in range(sizes.heads)]
 
 
 @contextmanager

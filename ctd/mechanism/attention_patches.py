@@ -76,7 +76,7 @@ def _check(
     model: Any, heads: Tensor, source: Int[Tensor, " b"] | Sequence[int], what: What, noise: Noise
 ) -> Int[Tensor, " b"]:
     """The row that each row is patched from."""
-    found = shape(model)
+    sizes = shape(model)
     if what not in get_args(What) or noise not in get_args(Noise):
         raise ValueError(
             f"what must be one of {', '.join(get_args(What))} and noise one of {', '.join(get_args(Noise))}, "
@@ -84,8 +84,8 @@ def _check(
         )
     if what == "output" and noise != "run":
         raise ValueError(f"an output is replaced by another run's: noise must be 'run', got {noise!r}")
-    if heads.ndim != 3 or heads.shape[1:] != (found.layers, found.heads):
-        raise ValueError(f"heads must be [rows, {found.layers} layers, {found.heads} heads], got {list(heads.shape)}")
+    if heads.ndim != 3 or heads.shape[1:] != (sizes.layers, sizes.heads):
+        raise ValueError(f"heads must be [rows, {sizes.layers} layers, {sizes.heads} heads], got {list(heads.shape)}")
     sources = [int(row) for row in source] if noise == "run" else list(range(len(heads)))
     if len(sources) != len(heads) or not all(0 <= row < len(heads) for row in sources):
         raise ValueError(f"source must name a row of the batch (0 to {len(heads) - 1}) for each row, got {sources}")

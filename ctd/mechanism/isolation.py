@@ -119,12 +119,12 @@ def shortlists(
     def make() -> dict[str, list[list[int]]]:
         listed, gold = own(predictions), task.gold("test")
         wanted = sizes(listed, size)
-        found = sl.retrieve_scored(index, task, "test", max(wanted))
+        retrieved = sl.retrieve_scored(index, task, "test", max(wanted))
         near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)
         given = (
             [labels[:most] for labels, most in zip(listed, wanted, strict=True)],
-            cut_to(found, wanted),
-            oracle(gold, near, found, wanted, seed),
+            cut_to(retrieved, wanted),
+            oracle(gold, near, retrieved, wanted, seed),
             corrupted(listed, listed, corruption, seed),
         )
         return dict(zip(KINDS, given, strict=True))
@@ -148,10 +148,10 @@ def oracle(
     for row, most in enumerate(wanted):
         rng = np.random.default_rng((seed, row))
         right = gold[row].indices
-        kept = rng.permutation(right)[: max(1, most // 2)].tolist()
+        hits = rng.permutation(right)[: max(1, most // 2)].tolist()
         wrong = [label for label in dict.fromkeys([*near[row], *others[row].tolist()]) if label >= 0]
         wrong = [label for label in wrong if label not in set(right.tolist())]
-        members = [*kept, *wrong[: max(0, most - len(kept))]]
+        members = [*hits, *wrong[: max(0, most - len(hits))]]
         listed.append([int(members[place]) for place in rng.permutation(len(members))])
     return listed
 

@@ -134,8 +134,8 @@ def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000
 
     values: of each score, NaN in the documents that do not have it.
     known: the heads to be found.
-    Returns columns score, auroc, low, high (95 % over resampled documents), precision (see `precision`) and worst (place
-    of the lowest known head in the ranking, from 1).
+    Returns columns score, auroc, low, high (95 % over resampled documents), precision (see `precision`) and worst
+    (place of the lowest known head in the ranking, from 1).
     Raises ValueError without known heads, for heads that are all known, or a score that no document has.
     """
     rows = []
