@@ -20,9 +20,10 @@ from rich.table import Table
 
 from ctd.data import readers
 from ctd.distill import methods, students, train
+from ctd.distill.examples import Example, batches, collate
 from ctd.distill.experiment import Plan, prepare
 from ctd.distill.methods import METHODS, Arm
-from ctd.distill.train import Example
+from ctd.distill.settings import Settings
 from ctd.reasoning import teachers
 from ctd.retrieval import encoders
 
@@ -43,15 +44,15 @@ def main(
     experiment = prepare(teachers.load(teacher), task, index, plan)
     language_model, mixed = experiment.language_model, experiment.mixed
     examples = methods.trace_examples(experiment)
-    batches = train.batches(examples, train.Settings(batch_tokens=batch_tokens))
+    steps = batches(examples, Settings(batch_tokens=batch_tokens))
     prepared = {}
     for name in ("cot", "mechanistic", "fkl"):
         student = students.shallower(language_model.model, layers).train()
-        prepared[name] = train.Taught(student, METHODS[name].loss(experiment, Arm(name, name), student), mixed)
+        prepared[name] = train.Trainee(student, METHODS[name].loss(experiment, Arm(name, name), student), mixed)
     seconds: dict[str, list[float]] = {name: [] for name in prepared}
     for run in track(range(runs + 1), description="timing"):
-        for rows in batches:
-            batch = train.collate(examples, rows)
+        for rows in steps:
+            batch = collate(examples, rows)
             for name, taught in prepared.items():
                 began = time.perf_counter()
                 taught(batch).backward()
@@ -60,7 +61,7 @@ def main(
                     seconds[name].append((time.perf_counter() - began) / batch.ids.numel())
     show(f"{teacher}, {layers} layers, {batch_tokens} tokens a step", seconds, "cot")
     if importlib.util.find_spec("trl"):
-        beside_trl(language_model, examples, layers, batch_tokens, runs * len(batches), mixed)
+        beside_trl(language_model, examples, layers, batch_tokens, runs * len(steps), mixed)
     else:
         Console().print("TRL is not installed (pip install .[crosscheck]): not compared with its trainer")
 
@@ -86,9 +87,9 @@ def beside_trl(
 def own_steps(student: Any, _: Any, examples: Sequence[Example], rows: int, n: int, mixed: bool) -> list[float]:
     """Seconds of each of n steps of `distill.train`."""
     tokens = rows * len(examples[0].ids)
-    settings = train.Settings(batch_tokens=tokens, mixed=mixed, epochs=n, save_every=10**9)
+    settings = Settings(batch_tokens=tokens, mixed=mixed, epochs=n, n_steps=n, save_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
-        log = train.train(student, examples, settings, Path(folder), n_steps=n)
+        log = train.train(student, examples, settings, Path(folder))
     return [row["seconds"] for row in log if row["tokens"] == tokens]
 
 

@@ -1,39 +1,130 @@
-"""Texts as training examples: token ids of prompt and target."""
+"""What a model learns from: token ids of prompt and target, and the batches of each step.
+
+Notes: batches are a function of examples, settings and seed alone, so that a killed run goes on as it would have.
+b examples of a batch, s tokens.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from ctd.distill import train
+from ctd.distill.settings import Settings
 from ctd.reasoning.token_spans import Span, tokenize
 from ctd.reasoning.traces import ANSWER, Trace
 
+IGNORED = -100  # what cross_entropy leaves out
 
-def example(
-    prompt: str, text: str, tokenizer: PreTrainedTokenizerBase, only_read: Sequence[Span] = ()
-) -> train.Example:
-    """Prompt and text as tokens, the end of the text marked.
+
+class Example(NamedTuple):
+    """Token ids of prompt and target in a row. The first token is never learned: nothing stands before it.
+
+    ids: the tokens.
+    n_prompt: how many of them are the prompt, which is read and not learned.
+    only_read: spans of the target (first token, one past the last) that are read and not learned either.
+    """
+
+    ids: Sequence[int]
+    n_prompt: int
+    only_read: tuple[tuple[int, int], ...] = ()
+
+
+class Batch(NamedTuple):
+    """Examples side by side, padded on the right: nothing looks to the right, so no mask is needed.
+
+    ids: token ids; padding is 0.
+    targets: what should follow each token, -100 where nothing is learned.
+    rows: which examples they are, in the order of `ids`.
+    done: the fraction of the training's steps that were taken before.
+    """
+
+    ids: Int[Tensor, "b s"]
+    targets: Int[Tensor, "b s"]
+    rows: tuple[int, ...]
+    done: float = 0.0
+
+    @property
+    def n_targets(self) -> int:
+        """How many tokens are learned."""
+        return int((self.targets != IGNORED).sum())
+
+
+def example(prompt: str, text: str, tokenizer: PreTrainedTokenizerBase, only_read: Sequence[Span] = ()) -> Example:
+    """Prompt and text as tokens, with an end token.
 
     prompt: what the model is given.
     text: what it learns to write.
-    only_read: characters of the text whose tokens are not to be learned.
+    only_read: characters of the text whose tokens are not learned.
     Raises ValueError for a tokenizer without an end token.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end token (eos_token), so a text could not be ended: give it one")
-    given = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     target = tokenize(text, tokenizer)
     spans = [target.span(*characters) for characters in only_read]
-    shifted = tuple((len(given) + start, len(given) + end) for start, end in spans)
-    return train.Example([*given, *target.ids, tokenizer.eos_token_id], len(given), shifted)
+    shifted = tuple((len(prompt_ids) + start, len(prompt_ids) + end) for start, end in spans)
+    return Example([*prompt_ids, *target.ids, tokenizer.eos_token_id], len(prompt_ids), shifted)
 
 
-def answer_example(trace: Trace, tokenizer: PreTrainedTokenizerBase) -> train.Example:
+def answer_example(trace: Trace, tokenizer: PreTrainedTokenizerBase) -> Example:
     """The trace's prompt and its answer alone, without the reasoning."""
     prompt = trace.prompt + ANSWER
-    given = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answer = "".join(f"- {text}\n" for text in trace.answer)
     ids = tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
-    return train.Example([*ids, tokenizer.eos_token_id], len(given))
+    return Example([*ids, tokenizer.eos_token_id], len(prompt_ids))
+
+
+def check(examples: Sequence[Example]) -> None:
+    """Raises ValueError without examples, for one that leaves nothing to learn, and for a span outside its target."""
+    if not examples:
+        raise ValueError("there is nothing to learn from: no example was given")
+    for number, (ids, n_prompt, only_read) in enumerate(examples):
+        if (n_given := max(n_prompt, 1)) >= len(ids):
+            raise ValueError(
+                f"example {number} leaves nothing to learn: the first {n_given} of {len(ids)} tokens are given"
+            )
+        if outside := [span for span in only_read if not n_given <= span[0] < span[1] < len(ids)]:
+            raise ValueError(
+                f"example {number}: what is only read must lie in the target (tokens {n_given} to {len(ids) - 2}: the "
+                f"last one is learned), got {outside[0][0]}..{outside[0][1] - 1}"
+            )
+
+
+def batches(examples: Sequence[Example], settings: Settings) -> list[list[int]]:
+    """The examples of each step: about equally long, `batch_tokens` at most when padded (or one example alone)."""
+    rng = np.random.default_rng(settings.seed)
+    steps = []
+    for _ in range(settings.epochs):
+        order = np.arange(len(examples))
+        for start in range(0, len(order), settings.shuffle):
+            rng.shuffle(order[start : start + settings.shuffle])
+            window = sorted(order[start : start + settings.shuffle].tolist(), key=lambda row: len(examples[row].ids))
+            groups: list[list[int]] = [[]]
+            for row in window:
+                if groups[-1] and (len(groups[-1]) + 1) * len(examples[row].ids) > settings.batch_tokens:
+                    groups.append([])
+                groups[-1].append(row)
+            steps += [groups[place] for place in rng.permutation(len(groups))]
+    return steps
+
+
+def collate(examples: Sequence[Example], rows: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+    """The batch of some examples, as long as the longest of them."""
+    longest = max(len(examples[row].ids) for row in rows)
+    ids = np.zeros((len(rows), longest), np.int64)
+    targets = np.full((len(rows), longest), IGNORED, np.int64)
+    for place, row in enumerate(rows):
+        tokens, n_prompt, only_read = examples[row]
+        ids[place, : len(tokens)] = tokens
+        first = max(n_prompt, 1)
+        targets[place, first - 1 : len(tokens) - 1] = tokens[first:]
+        for start, end in only_read:
+            targets[place, start - 1 : end - 1] = IGNORED
+    return Batch(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device), tuple(rows))

@@ -12,8 +12,9 @@ import torch
 from scipy.sparse import csr_matrix
 
 from ctd.data.task import Task
-from ctd.distill import examples, signals, students, train
-from ctd.distill.signals import Kept
+from ctd.distill import examples, students, trace_signals
+from ctd.distill.examples import Example
+from ctd.distill.trace_signals import TraceSignals
 from ctd.keys import fingerprint
 from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
@@ -145,7 +146,7 @@ class Experiment:
         return self.language_model.model.dtype == torch.bfloat16
 
     @property
-    def teacher_examples(self) -> list[train.Example]:
+    def teacher_examples(self) -> list[Example]:
         """The teacher's traces about the test documents."""
         traces = [answer.trace for answer in self.teacher_answers if answer.trace.cot]
         tokenizer = self.language_model.tokenizer
@@ -164,13 +165,13 @@ class Experiment:
         return {phase: scored.ranking(name) for phase, name in PAPER.items()}
 
     @cached_property
-    def teacher_signals(self) -> Sequence[Kept]:
+    def teacher_signals(self) -> Sequence[TraceSignals]:
         """What those heads compute along every trace: in a file of the cache, or live."""
         teacher = self.language_model
         if self.live:
-            return signals.Live(teacher.model, self.annotated_traces, self.teacher_heads)
+            return trace_signals.Live(teacher.model, self.annotated_traces, self.teacher_heads)
         with one_thread():
-            return signals.stored(teacher.model, teacher.key, self.annotated_traces, self.teacher_heads)
+            return trace_signals.stored(teacher.model, teacher.key, self.annotated_traces, self.teacher_heads)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -181,15 +182,15 @@ class Experiment:
             "index": fingerprint((self.index.encoder.key, self.index.kind)),
             "test_documents": fingerprint(self.test_documents),
             "gold": fingerprint(self.gold),
-            "teacher_answers": signals.content(self.teacher_answers),
-            "traces": signals.content(self.traces),
+            "teacher_answers": trace_signals.content(self.teacher_answers),
+            "traces": trace_signals.content(self.traces),
             "student": models.load(self.plan.student, dtype="float32").key if self.plan.student else "",
         }
 
     @cached_property
     def annotated_fingerprint(self) -> str:
         """The annotated traces by content, anchors and comparisons included."""
-        return signals.content(self.annotated_traces)
+        return trace_signals.content(self.annotated_traces)
 
     @cached_property
     def example_fingerprints(self) -> dict[str, str]:

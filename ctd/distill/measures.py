@@ -12,6 +12,8 @@ from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
 from ctd.distill import train
+from ctd.distill.examples import Example, collate
+from ctd.distill.token_loss import token_loss
 from ctd.reasoning import rank_answers
 from ctd.reasoning.rank_answers import Prediction
 from ctd.retrieval import metrics
@@ -69,7 +71,7 @@ def of_answers(answers: Sequence[Prediction], gold: csr_matrix) -> dict[str, Flo
 
 
 @torch.no_grad()
-def token_probability(student: Any, examples: Sequence[train.Example], mixed: bool = False) -> Float[np.ndarray, " n"]:
+def token_probability(student: Any, examples: Sequence[Example], mixed: bool = False) -> Float[np.ndarray, " n"]:
     """The probability that a student gives to the next token of each text. Our definition.
 
     It is the geometric mean over the text's tokens, and the finest measure of how near a student came to its teacher:
@@ -77,6 +79,6 @@ def token_probability(student: Any, examples: Sequence[train.Example], mixed: bo
     examples: the texts, such as the teacher's about the test documents.
     mixed: compute in bfloat16 where that loses little.
     """
-    model = train.Taught(student, train.token_loss, mixed)
-    batches = [train.collate([example], [0], student.device) for example in examples]
+    model = train.Trainee(student, token_loss, mixed)
+    batches = [collate([example], [0], student.device) for example in examples]
     return np.array([np.exp(-model(batch).item() / batch.n_targets) for batch in batches])

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctd.distill import examples, losses, students, train
+from ctd.distill import examples, losses, students
+from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
 from ctd.distill.losses import Weights
+from ctd.distill.token_loss import Loss, token_loss
 from ctd.reasoning import architecture, predict
 
 
@@ -53,13 +55,13 @@ class Arm:
             )
 
 
-def trace_examples(experiment: Experiment) -> list[train.Example]:
+def trace_examples(experiment: Experiment) -> list[Example]:
     """Every trace: the prompt is read, the reasoning and the answer are learned."""
     end = [experiment.language_model.tokenizer.eos_token_id]
-    return [train.Example([*trace.ids, *end], trace.cot.start + 1) for trace in experiment.annotated_traces]
+    return [Example([*trace.ids, *end], trace.cot.start + 1) for trace in experiment.annotated_traces]
 
 
-def answer_examples(experiment: Experiment) -> list[train.Example]:
+def answer_examples(experiment: Experiment) -> list[Example]:
     """Every trace without its reasoning: the prompt is read, the answer is learned."""
     tokenizer = experiment.language_model.tokenizer
     return [examples.answer_example(trace, tokenizer) for trace in experiment.traces]
@@ -75,28 +77,28 @@ class Method:
     reads_heads: whether the loss compares heads, and so depends on anchors, comparisons and the arm's weights.
     """
 
-    loss: Callable[[Experiment, Arm, Any], train.Loss]
-    examples: Callable[[Experiment], list[train.Example]] = trace_examples
+    loss: Callable[[Experiment, Arm, Any], Loss]
+    examples: Callable[[Experiment], list[Example]] = trace_examples
     mode: predict.Mode = "trace"
     reads_heads: bool = False
 
 
-def cross_entropy(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+def cross_entropy(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """Cross-entropy of the text."""
-    return train.token_loss
+    return token_loss
 
 
-def forward_kl(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+def forward_kl(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """KL(teacher || student) over the next token."""
     return losses.TokenDistillation(experiment.language_model.model, "fkl")
 
 
-def reverse_kl(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+def reverse_kl(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """KL(student || teacher) over the next token."""
     return losses.TokenDistillation(experiment.language_model.model, "rkl")
 
 
-def mechanistic(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+def mechanistic(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """The base loss, and what the teacher's heads of both phases compute."""
     teacher_heads = experiment.teacher_heads
     if experiment.plan.matching == "score":

@@ -18,9 +18,11 @@ import numpy as np
 
 from ctd import hardware
 from ctd.cache import atomic, once
-from ctd.distill import checkpoint, measures, signals, students, train
+from ctd.distill import checkpoint, measures, students, trace_signals, train
+from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm
+from ctd.distill.settings import Settings
 from ctd.keys import Maker
 from ctd.reasoning import predict
 from ctd.reasoning.models import LanguageModel
@@ -60,7 +62,7 @@ def _examples_fingerprint(experiment: Experiment, arm: Arm) -> str:
     known, examples = experiment.example_fingerprints, METHODS[arm.method].examples
     name = f"{examples.__module__}.{examples.__qualname__}"
     if name not in known:
-        known[name] = signals.content(examples(experiment))
+        known[name] = trace_signals.content(examples(experiment))
     return known[name]
 
 
@@ -84,7 +86,6 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
         _settings(experiment, examples, n_steps, seed),
         home,
         loss=method.loss(experiment, arm, student),
-        n_steps=n_steps,
         desc=f"{arm.name}, seed {seed}",
     )
     return student, log
@@ -100,8 +101,8 @@ def _untrained(experiment: Experiment, seed: int) -> Any:
     return students.shallower(teacher, plan.layers).to(teacher.device)
 
 
-def _settings(experiment: Experiment, examples: Sequence[train.Example], n_steps: int, seed: int) -> train.Settings:
-    settings = train.Settings(
+def _settings(experiment: Experiment, examples: Sequence[Example], n_steps: int, seed: int) -> Settings:
+    settings = Settings(
         batch_tokens=experiment.plan.batch_tokens,
         learning_rate=experiment.plan.learning_rate,
         decay=0.5,
@@ -110,8 +111,8 @@ def _settings(experiment: Experiment, examples: Sequence[train.Example], n_steps
         save_every=100,
         mixed=experiment.mixed,
     )
-    epoch = len(train.batches(examples, settings))
-    return replace(settings, epochs=-(-n_steps // epoch))
+    epoch = len(batches(examples, settings))
+    return replace(settings, epochs=-(-n_steps // epoch), n_steps=n_steps)
 
 
 def teach(experiment: Experiment, arm: Arm, seed: int, folder: Path) -> None:

@@ -25,6 +25,7 @@ from ctd import hardware
 from ctd.cache import DATA, atomic, cache_dir
 from ctd.data.readers import organism as vignettes
 from ctd.distill import checkpoint, train
+from ctd.distill.token_loss import Loss, token_loss
 from ctd.keys import Maker
 from ctd.mechanism.planted_heads import MANIFEST_KEYS
 from ctd.recipes import planting
@@ -100,7 +101,7 @@ def _train(
     watched = [
         lesson(case, space, tokenizer, recipe) for case in cases("validation", recipe.n_validation, recipe.n_topics)
     ]
-    loss: train.Loss = train.token_loss
+    loss: Loss = token_loss
     if recipe.planted:
         lookouts = [taught.lookouts for taught in learned]
         loss = planting.PlantedLoss(model, recipe.planted, lookouts, recipe.weight, recipe.barring)

@@ -13,7 +13,9 @@ import torch
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import organism as vignettes
 from ctd.data.readers.organism import Case
-from ctd.distill import train
+from ctd.distill.examples import IGNORED, Example, batches, collate
+from ctd.distill.settings import Settings
+from ctd.distill.token_loss import token_loss
 from ctd.mechanism.attention import Head
 from ctd.mechanism.planted_heads import MANIFEST_KEYS
 from ctd.reasoning import models, prompts, read_text, traces
@@ -140,15 +142,15 @@ def _mechanism(model: Any, lessons: Sequence[Lesson], recipe: Recipe) -> dict[st
 
 
 @torch.no_grad()
-def _loss_at(model: Any, examples: Sequence[train.Example], queries: Sequence[set[int]]) -> float:
+def _loss_at(model: Any, examples: Sequence[Example], queries: Sequence[set[int]]) -> float:
     """Mean cross-entropy (nats) of the tokens written from the given positions."""
     total, count = 0.0, 0
-    for rows in train.batches(examples, train.Settings()):
-        batch = train.collate(examples, rows, model.device)
-        targets = torch.full_like(batch.targets, train.IGNORED)
+    for rows in batches(examples, Settings()):
+        batch = collate(examples, rows, model.device)
+        targets = torch.full_like(batch.targets, IGNORED)
         for place, row in enumerate(rows):
             chosen = sorted(queries[row])
             targets[place, chosen] = batch.targets[place, chosen]
-        total += float(train.token_loss(model, batch._replace(targets=targets)))
-        count += int((targets != train.IGNORED).sum())
+        total += float(token_loss(model, batch._replace(targets=targets)))
+        count += int((targets != IGNORED).sum())
     return total / count

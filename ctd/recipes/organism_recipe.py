@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ctd.distill import train
+from ctd.distill.settings import Settings
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 
 NAME, PLANTED = "organism", "organism-planted"
-SETTINGS = train.Settings(
+SETTINGS = Settings(
     batch_tokens=4096, learning_rate=3e-3, warmup_steps=60, decay=0.5, weight_decay=0.05, check_every=250
 )
 
@@ -49,7 +49,7 @@ class Recipe:
     n_validation: int = 100
     n_test: int = 256
     seed: int = 0
-    settings: train.Settings = SETTINGS
+    settings: Settings = SETTINGS
 
     def __post_init__(self) -> None:
         for name in ("n_documents", "layers", "heads", "inner", "n_validation", "n_test"):

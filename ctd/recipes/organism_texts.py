@@ -21,7 +21,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.data.readers import organism as vignettes
 from ctd.data.readers.organism import Case
 from ctd.data.task import split_by_hash
-from ctd.distill import train
+from ctd.distill.examples import Example
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import prompts, rationales, traces
 from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
@@ -51,7 +51,7 @@ class Lesson(NamedTuple):
 
     case: Case
     trace: Trace
-    example: train.Example
+    example: Example
     lookouts: dict[Phase, list[Lookout]]
 
 
@@ -120,7 +120,7 @@ def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, re
     tokens = tokenize(prompt + text, tokenizer)
     n_prompt = tokens.span(len(prompt), len(prompt) + 1).start
     assert tokenizer.eos_token_id is not None
-    example = train.Example([*tokens.ids, tokenizer.eos_token_id], n_prompt)
+    example = Example([*tokens.ids, tokenizer.eos_token_id], n_prompt)
     return Lesson(case, written, example, _lookouts(case, written, space, prompt, tokens))
 
 

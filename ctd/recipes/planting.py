@@ -21,7 +21,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from ctd.distill import train
+from ctd.distill.examples import Batch, Example, batches, collate
+from ctd.distill.settings import Settings
+from ctd.distill.token_loss import token_loss
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 
@@ -68,11 +70,11 @@ class PlantedLoss:
         self.model, self.lookouts, self.weight, self.barring = model, lookouts, weight, barring
         self.phases = {phase: ([head for _, head in planted], planted[0].layer) for phase, planted in heads.items()}
 
-    def __call__(self, model: Any, batch: train.Batch) -> Tensor:
+    def __call__(self, model: Any, batch: Batch) -> Tensor:
         if not model.training:
-            return train.token_loss(model, batch)
+            return token_loss(model, batch)
         with _inputs(model, range(model.config.num_hidden_layers)) as seen:
-            total = train.token_loss(model, batch)
+            total = token_loss(model, batch)
         lookouts = {phase: [self.lookouts[row][phase] for row in batch.rows] for phase in self.phases}
         losses = [total.new_zeros(())]
         for phase, (planted, home) in self.phases.items():
@@ -166,7 +168,7 @@ def trespass(rows: Float[Tensor, "b h s s"], at: Int[Tensor, "n 5"]) -> Float[Te
 @torch.no_grad()
 def mass(
     model: Any,
-    examples: Sequence[train.Example],
+    examples: Sequence[Example],
     lookouts: Sequence[Mapping[Phase, Sequence[Lookout]]],
     phases: Iterable[Phase],
     batch_tokens: int = 4096,
@@ -183,8 +185,8 @@ def mass(
     heads = range(config.num_attention_heads)
     shares = {phase: torch.zeros(config.num_hidden_layers, len(heads)) for phase in phases}
     counts = dict.fromkeys(shares, 0)
-    for rows in train.batches(examples, train.Settings(batch_tokens=batch_tokens)):
-        batch = train.collate(examples, rows, model.device)
+    for rows in batches(examples, Settings(batch_tokens=batch_tokens)):
+        batch = collate(examples, rows, model.device)
         with _inputs(model, range(config.num_hidden_layers)) as seen:
             model.get_decoder()(input_ids=batch.ids, use_cache=False)
         places = {phase: _places([lookouts[row][phase] for row in rows]).to(model.device) for phase in shares}

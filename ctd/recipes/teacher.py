@@ -26,7 +26,8 @@ from ctd.cache import DATA, atomic, cache_dir
 from ctd.data import readers
 from ctd.data.task import Task
 from ctd.distill import lora, train
-from ctd.distill.examples import example
+from ctd.distill.examples import Example, example
+from ctd.distill.settings import Settings
 from ctd.keys import Maker
 from ctd.reasoning import models, prompts, rationales, teachers, traces
 from ctd.reasoning.token_spans import Span
@@ -38,7 +39,7 @@ LISTED = 0.25  # share of the traces that have candidates
 TRAINING = Maker(
     "training of the teacher", "ctd.recipes.teacher", ("recipe", "documents", "label_space", "encoder", "model")
 )
-SETTINGS = train.Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_steps=20, save_every=25)
+SETTINGS = Settings(batch_tokens=4096, learning_rate=1.5e-3, warmup_steps=20, save_every=25)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Recipe:
     n_validation: int = 40
     encoder: str = "minilm"
     seed: int = 0
-    settings: train.Settings = SETTINGS
+    settings: Settings = SETTINGS
 
     def __post_init__(self) -> None:
         positive = ("document_tokens", "shortlist_size", "n_clusters", "n_topics", "candidates", "rank", "n_validation")
@@ -135,7 +136,7 @@ class Recipe:
 
 def examples(
     task: Task, split: str, index: LabelIndex, tokenizer: PreTrainedTokenizerBase, recipe: Recipe, number: int = 0
-) -> list[train.Example]:
+) -> list[Example]:
     """The examples of one pass over a split, in random order; see the module's notes for the mixture.
 
     task: its label space has topics (see `teachers.with_topics`).

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from ctd.distill import losses, measures, methods, pool, tables, teach, train
+from ctd.distill import losses, measures, methods, pool, tables, teach
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm, Method
+from ctd.distill.token_loss import Loss
 
 
-def jensen_shannon(experiment: Experiment, arm: Arm, student: Any) -> train.Loss:
+def jensen_shannon(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """Generalised Jensen-Shannon divergence from the teacher's distribution over the next token."""
     return losses.TokenDistillation(experiment.language_model.model, "jsd", beta=0.5)
 
@@ -31,7 +32,7 @@ def test_a_new_method_is_taught_measured_and_compared_like_the_others(registered
 def test_the_mechanistic_terms_can_be_added_to_it(registered, experiment):
     assert "jsd" in methods.base_losses()
     loss = METHODS["mechanistic"].loss(experiment, Arm("both", "mechanistic", base_loss="jsd"), student(experiment))
-    assert (loss.words.divergence, loss.words.beta) == ("jsd", 0.5)
+    assert (loss.base_loss.divergence, loss.base_loss.beta) == ("jsd", 0.5)
 
 
 def student(experiment):

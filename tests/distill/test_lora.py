@@ -10,7 +10,9 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ctd.distill import train
+from ctd.distill.examples import collate
 from ctd.distill.lora import MergedLoRA
+from ctd.distill.token_loss import token_loss
 from ctd.reasoning.models import load
 from tests.distill.test_train import SHORT, made, plain_loss, tiny
 
@@ -45,8 +47,8 @@ def test_gradients_are_those_of_peft(layout, tied):
     base = copy.deepcopy(model)
     adapters = moved(model)
     theirs = by_peft(base, adapters)
-    batch = train.collate(made(), range(20))
-    loss = train.token_loss(model, batch)
+    batch = collate(made(), range(20))
+    loss = token_loss(model, batch)
     loss.backward()
     adapters.take_gradients()
     peft_loss = plain_loss(theirs, batch)
@@ -84,7 +86,7 @@ def test_the_output_layer_gets_no_gradient():
     for tied in (False, True):
         model = tiny(tie_word_embeddings=tied)
         MergedLoRA(model, 2, 4.0)
-        train.token_loss(model, train.collate(made(), range(20))).backward()
+        token_loss(model, collate(made(), range(20))).backward()
         assert model.lm_head.weight.grad is None
         assert model.model.embed_tokens.weight.grad is None
 

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from ctd.distill import losses, signals, train
+from ctd.distill import losses, signals, trace_signals, train
+from ctd.distill.examples import IGNORED, Example, batches, collate
 from ctd.distill.losses import Weights
+from ctd.distill.settings import Settings
+from ctd.distill.token_loss import token_loss
 from tests.distill.test_signals import CHOSEN, read
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES
@@ -106,26 +109,26 @@ def test_divergences_against_trl():
 
 class TestMechanistic:
     def batch(self, rows=range(4), longest=0):
-        examples = [train.Example(one.ids, one.cot.start + 1) for one in PASSAGES]
+        examples = [Example(one.ids, one.cot.start + 1) for one in PASSAGES]
         if longest:
-            examples.append(train.Example(list(range(1, longest)), 3))
-        return train.collate(examples, rows)
+            examples.append(Example(list(range(1, longest)), 3))
+        return collate(examples, rows)
 
     def test_a_student_that_equals_its_teacher_pays_for_words_alone(self):
         model = made("llama")
-        kept = signals.keep(model, PASSAGES, CHOSEN)
+        kept = trace_signals.read(model, PASSAGES, CHOSEN)
         loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
         batch = self.batch()
-        added = loss(model.train(), batch) - train.token_loss(model, batch)
+        added = loss(model.train(), batch) - token_loss(model, batch)
         assert added.item() / int((batch.targets != -100).sum()) == pytest.approx(0, abs=2e-4)
         other = stranger().train()
-        assert (loss(other, batch) - train.token_loss(other, batch)).item() > 1
+        assert (loss(other, batch) - token_loss(other, batch)).item() > 1
 
     def test_outside_training_it_is_the_token_loss(self):
         model = made("llama")
-        loss = losses.Mechanistic(PASSAGES, signals.keep(model, PASSAGES, CHOSEN), CHOSEN, Weights(), WIDTH)
+        loss = losses.Mechanistic(PASSAGES, trace_signals.read(model, PASSAGES, CHOSEN), CHOSEN, Weights(), WIDTH)
         assert loss(stranger().eval(), self.batch()).item() == pytest.approx(
-            train.token_loss(stranger(), self.batch()).item()
+            token_loss(stranger(), self.batch()).item()
         )
 
     def test_terms_do_not_see_padding(self):
@@ -142,9 +145,9 @@ class TestMechanistic:
 
     def test_the_weight_of_a_term_is_what_it_counts(self):
         teacher, student = made("llama"), stranger().train()
-        kept, batch = signals.keep(teacher, PASSAGES, CHOSEN), self.batch()
+        kept, batch = trace_signals.read(teacher, PASSAGES, CHOSEN), self.batch()
         n = int((batch.targets != -100).sum())
-        words = train.token_loss(student, batch).item()
+        words = token_loss(student, batch).item()
 
         def added(weights):
             loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, weights, WIDTH)
@@ -159,8 +162,8 @@ class TestMechanistic:
 
     def test_terms_fade_over_their_part_of_the_training(self):
         teacher, student = made("llama"), stranger().train()
-        kept, batch = signals.keep(teacher, PASSAGES, CHOSEN), self.batch()
-        words = train.token_loss(student, batch).item()
+        kept, batch = trace_signals.read(teacher, PASSAGES, CHOSEN), self.batch()
+        words = token_loss(student, batch).item()
 
         def added(fade, done):
             loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, fade)
@@ -171,21 +174,21 @@ class TestMechanistic:
         assert added(0.5, 0.0) == pytest.approx(full, rel=1e-5)
         assert added(0.5, 0.125) == pytest.approx(0.75 * full, rel=1e-4)
         assert [added(0.5, done) for done in (0.5, 0.9)] == [0, 0]
-        with pytest.raises(ValueError, match="fade must be between 0 and 1, got 1.5"):
+        with pytest.raises(ValueError, match="anneal_fraction must be between 0 and 1, got 1.5"):
             added(1.5, 0.0)
 
     def test_terms_on_top_of_another_loss_of_words_are_the_same(self):
         teacher, student, batch = made("llama"), stranger().train(), self.batch()
-        kept, words = signals.keep(teacher, PASSAGES, CHOSEN), losses.TokenDistillation(teacher)
-        both = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, words=words)
+        kept, words = trace_signals.read(teacher, PASSAGES, CHOSEN), losses.TokenDistillation(teacher)
+        both = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, base_loss=words)
         text = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
-        added = text(student, batch) - train.token_loss(student, batch)
+        added = text(student, batch) - token_loss(student, batch)
         assert (both(student, batch) - words(student, batch)).item() == pytest.approx(added.item(), rel=1e-4)
         assert [id(weight) for weight in both.parameters()] == [id(both.project.weight)], "the teacher is not trained"
         faded = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, 0.5, words)
         done = batch._replace(done=0.5)
         assert faded(student, done).item() == pytest.approx(words(student, done).item())
-        assert both(student.eval(), batch).item() == pytest.approx(train.token_loss(student, batch).item())
+        assert both(student.eval(), batch).item() == pytest.approx(token_loss(student, batch).item())
 
     def test_weights_in_the_order_of_their_names(self):
         given = Weights.of((1, 0.5, 0, 2, 1, 0))
@@ -196,7 +199,7 @@ class TestMechanistic:
 
     def test_the_projection_is_learned_along_and_of_the_students_width(self):
         teacher = made("llama")
-        kept = signals.keep(teacher, PASSAGES, CHOSEN)
+        kept = trace_signals.read(teacher, PASSAGES, CHOSEN)
         loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
         loss(stranger().train(), self.batch()).backward()
         (weight,) = loss.parameters()
@@ -208,16 +211,16 @@ class TestMechanistic:
             Weights(loop2=-1)
         with pytest.raises(ValueError, match="term must be one of attention1, .* got 'x'"):
             Weights().without("x")
-        with pytest.raises(ValueError, match="every passage needs its signals, got 4 passages and 0 signals"):
+        with pytest.raises(ValueError, match="every trace needs its signals, got 4 traces and 0 signals"):
             losses.Mechanistic(PASSAGES, [], CHOSEN, Weights(), WIDTH)
 
 
 @pytest.mark.parametrize("which", ["fkl", "rkl", "jsd"])
 def test_word_level_distillation_compares_whole_distributions(which):
     teacher, student = made("llama"), stranger().train()
-    batch = train.collate([train.Example(one.ids, one.cot.start + 1) for one in PASSAGES], range(4))
+    batch = collate([Example(one.ids, one.cot.start + 1) for one in PASSAGES], range(4))
     got = losses.TokenDistillation(teacher, which)(student, batch)
-    wanted = batch.targets != train.IGNORED
+    wanted = batch.targets != IGNORED
     p, q = (model(input_ids=batch.ids).logits[wanted].double().softmax(-1) for model in (teacher, student))
     mixed = 0.1 * p + 0.9 * q
     oracle = {
@@ -254,10 +257,10 @@ class Dying(torch.nn.Module):
 
 def test_a_training_of_the_mechanism_killed_at_ten_steps_ends_with_the_same_weights(tmp_path):
     teacher = made("llama")
-    kept = signals.keep(teacher, PASSAGES, CHOSEN)
-    examples = [train.Example(one.ids, one.cot.start + 1) for one in PASSAGES]
-    settings = train.Settings(batch_tokens=100, epochs=6, warmup_steps=2, save_every=3)
-    assert len(train.batches(examples, settings)) == 12
+    kept = trace_signals.read(teacher, PASSAGES, CHOSEN)
+    examples = [Example(one.ids, one.cot.start + 1) for one in PASSAGES]
+    settings = Settings(batch_tokens=100, epochs=6, warmup_steps=2, save_every=3)
+    assert len(batches(examples, settings)) == 12
 
     def ended(folder, *deaths):
         for left in (*deaths, 1000):

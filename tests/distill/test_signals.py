@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctd.distill import signals
+from ctd.distill import signals, trace_signals
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
@@ -105,8 +105,8 @@ def test_heads_stand_in_the_order_chosen():
 
 def test_kept_signals_come_back_as_they_were_read():
     model = made("llama")
-    kept = signals.keep(model, PASSAGES, CHOSEN, rows=3)
-    back = signals.together(kept, PASSAGES, 60)
+    kept = trace_signals.read(model, PASSAGES, CHOSEN, rows=3)
+    back = trace_signals.together(kept, PASSAGES, 60)
     with torch.no_grad():
         whole, _ = read(model, PASSAGES, length=60)
     for name in ("attention", "write1"):  # in half precision
@@ -117,11 +117,11 @@ def test_kept_signals_come_back_as_they_were_read():
 
 def test_stored_signals_are_those_that_were_read_and_are_not_read_again(tmp_path, monkeypatch):
     model = made("llama")
-    alone = signals.keep(model, PASSAGES, CHOSEN)
-    stored = signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path)
+    alone = trace_signals.read(model, PASSAGES, CHOSEN)
+    stored = trace_signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path)
     assert len(stored) == len(PASSAGES)
     for one, other in zip(stored, alone, strict=True):
-        for field in fields(signals.Kept):
+        for field in fields(trace_signals.TraceSignals):
             mine, its = getattr(one, field.name), getattr(other, field.name)
             assert mine.dtype == its.dtype
             np.testing.assert_array_equal(mine, its)
@@ -130,21 +130,21 @@ def test_stored_signals_are_those_that_were_read_and_are_not_read_again(tmp_path
     with pytest.raises(IndexError):
         stored[len(PASSAGES)]
     assert stored.nbytes == sum(path.stat().st_size for path in tmp_path.iterdir())
-    monkeypatch.setattr(signals, "keep", None)
-    assert signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path).path == stored.path
+    monkeypatch.setattr(trace_signals, "read", None)
+    assert trace_signals.stored(model, "weights", PASSAGES, CHOSEN, tmp_path).path == stored.path
     turned = {phase: of[::-1] for phase, of in CHOSEN.items()}
     for changed in (("other", PASSAGES, CHOSEN), ("weights", PASSAGES[1:], CHOSEN), ("weights", PASSAGES, turned)):
         with pytest.raises(TypeError):  # each needs a reading of its own
-            signals.stored(model, *changed, tmp_path)
+            trace_signals.stored(model, *changed, tmp_path)
 
 
 def test_live_signals_are_those_that_are_kept():
     model = made("llama")
-    live = signals.Live(model, PASSAGES, CHOSEN)
-    alone = signals.keep(model, PASSAGES, CHOSEN, rows=1)
+    live = trace_signals.Live(model, PASSAGES, CHOSEN)
+    alone = trace_signals.read(model, PASSAGES, CHOSEN, rows=1)
     assert len(live) == len(alone) == len(live[:])
     for one, other in zip(live, alone, strict=True):
-        for field in fields(signals.Kept):
+        for field in fields(trace_signals.TraceSignals):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
             assert not isinstance(getattr(one, field.name), torch.Tensor)
 
@@ -173,6 +173,6 @@ def test_bad_input():
         pass
     with pytest.raises(ValueError, match="'d3' has 47 tokens, more than the 46 of the batch"):
         signals.places(PASSAGES, 46)
-    with pytest.raises(ValueError, match="no passage was given"):
-        signals.keep(model, [], CHOSEN)
-    assert np.isfinite(signals.keep(model, PASSAGES[:1], CHOSEN)[0].along).all()
+    with pytest.raises(ValueError, match="no trace was given"):
+        trace_signals.read(model, [], CHOSEN)
+    assert np.isfinite(trace_signals.read(model, PASSAGES[:1], CHOSEN)[0].along).all()

@@ -84,8 +84,8 @@ def test_a_student_is_taught_anew_where_a_line_of_a_loss_changes(experiment, tmp
     monkeypatch.setattr(keys, "ROOT", tmp_path)
     losses = tmp_path / "ctd" / "distill" / "losses.py"
     whole = losses.read_text()
-    commented = whole.replace("    return (teacher * apart)", "    # a comment\n    return (teacher * apart)")
-    doubled = whole.replace("    return (teacher * apart)", "    return (2 * teacher * apart)")
+    commented = whole.replace("    return (teacher * log_ratio)", "    # a comment\n    return (teacher * log_ratio)")
+    doubled = whole.replace("    return (teacher * log_ratio)", "    return (2 * teacher * log_ratio)")
     assert len({whole, commented, doubled}) == 3
     try:
         for text, times in ((whole, 1), (commented, 1), (doubled, 2)):

@@ -16,8 +16,10 @@ from torch.nn.functional import cross_entropy
 
 from ctd.cache import ROOT
 from ctd.distill import checkpoint, train
+from ctd.distill.examples import Example, batches, collate
 from ctd.distill.lora import MergedLoRA
-from ctd.distill.train import Example, Settings
+from ctd.distill.settings import Settings
+from ctd.distill.token_loss import token_loss
 
 SHAPE = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -50,11 +52,11 @@ def plain_loss(model, batch):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 def test_loss_and_gradients_are_those_of_the_logits(layout, tied, dtype, tolerance, monkeypatch):
-    monkeypatch.setattr(train, "LOGITS_AT_ONCE", 7)  # several pieces, the last one smaller
+    monkeypatch.setattr("ctd.distill.token_loss.LOGITS_AT_ONCE", 7)  # several pieces, the last one smaller
     model = tiny(layout, dtype=dtype, tie_word_embeddings=tied)
-    batch = train.collate(made(), range(20))
+    batch = collate(made(), range(20))
     gradients = []
-    for loss in (train.token_loss, plain_loss):
+    for loss in (token_loss, plain_loss):
         model.zero_grad()
         value = loss(model, batch)
         (0.3 * value).backward()
@@ -70,11 +72,11 @@ def test_loss_and_gradients_are_those_of_the_logits(layout, tied, dtype, toleran
 @pytest.mark.parametrize("trained", ["model.layers.0.mlp.up_proj.weight", "lm_head.weight"])
 def test_gradients_are_right_where_one_weight_alone_trains(trained):
     model = tiny()
-    batch = train.collate(made(), range(20))
+    batch = collate(made(), range(20))
     for name, weight in model.named_parameters():
         weight.requires_grad_(name == trained)
     gradients = []
-    for loss in (train.token_loss, plain_loss):
+    for loss in (token_loss, plain_loss):
         model.zero_grad()
         loss(model, batch).backward()
         gradients.append(model.get_parameter(trained).grad.clone())
@@ -84,8 +86,8 @@ def test_gradients_are_right_where_one_weight_alone_trains(trained):
 
 def test_a_bfloat16_model_has_its_loss_summed_in_float32():
     model = tiny(dtype=torch.bfloat16)
-    batch = train.collate(made(), range(20))
-    value = train.token_loss(model, batch)
+    batch = collate(made(), range(20))
+    value = token_loss(model, batch)
     assert value.dtype == torch.float32
     exact = plain_loss(model.float(), batch)
     assert value.item() == pytest.approx(exact.item(), rel=0.01)
@@ -94,13 +96,13 @@ def test_a_bfloat16_model_has_its_loss_summed_in_float32():
 def test_loss_does_not_depend_on_padding():
     model = tiny(dtype=torch.float64)
     examples = made(shortest=3, longest=30)
-    together = train.token_loss(model, train.collate(examples, range(20)))
-    alone = sum(train.token_loss(model, train.collate(examples, [row])) for row in range(20))
+    together = token_loss(model, collate(examples, range(20)))
+    alone = sum(token_loss(model, collate(examples, [row])) for row in range(20))
     assert together.item() == pytest.approx(alone.item(), rel=1e-12)
 
 
 def test_targets_are_the_next_tokens_and_no_prompt_is_learned():
-    batch = train.collate([Example([5, 6, 7, 8], 2), Example([9, 10], 1), Example([1, 2, 3], 0)], [0, 1, 2])
+    batch = collate([Example([5, 6, 7, 8], 2), Example([9, 10], 1), Example([1, 2, 3], 0)], [0, 1, 2])
     assert batch.ids.tolist() == [[5, 6, 7, 8], [9, 10, 0, 0], [1, 2, 3, 0]]
     assert batch.targets.tolist() == [[-100, 7, 8, -100], [10, -100, -100, -100], [2, 3, -100, -100]]
     assert batch.rows == (0, 1, 2)
@@ -108,7 +110,7 @@ def test_targets_are_the_next_tokens_and_no_prompt_is_learned():
 
 def test_what_is_only_read_is_no_target_and_still_seen(tmp_path):
     learned, read = Example([5, 6, 7, 8, 9], 2), Example([5, 6, 7, 8, 9], 2, ((2, 3), (3, 4)))
-    batch = train.collate([learned, read], [0, 1])
+    batch = collate([learned, read], [0, 1])
     assert batch.ids[0].tolist() == batch.ids[1].tolist()
     assert batch.targets[1].tolist() == [-100, -100, -100, 9, -100]
     model = tiny()
@@ -131,7 +133,7 @@ def test_what_is_only_read_lies_in_the_target_before_its_end(span, tmp_path):
 def test_batches_hold_every_example_once_an_epoch_within_their_bound(shuffle, epochs):
     examples = [*made(100, seed=3), Example(list(range(39)), 2)]
     settings = Settings(batch_tokens=30, shuffle=shuffle, epochs=epochs)
-    steps = train.batches(examples, settings)
+    steps = batches(examples, settings)
     assert Counter(row for rows in steps for row in rows) == dict.fromkeys(range(101), epochs)
     padded = [len(rows) * max(len(examples[row].ids) for row in rows) for rows in steps]
     assert all(tokens <= 30 or len(rows) == 1 for tokens, rows in zip(padded, steps, strict=True))
@@ -142,12 +144,12 @@ def test_batches_hold_every_example_once_an_epoch_within_their_bound(shuffle, ep
 
 def test_batches_depend_on_the_seed_and_on_nothing_else():
     examples, settings = made(100), Settings(batch_tokens=50)
-    assert train.batches(examples, settings) == train.batches(examples, replace(settings, clip=3.0))
-    assert train.batches(examples, settings) != train.batches(examples, replace(settings, seed=1))
+    assert batches(examples, settings) == batches(examples, replace(settings, clip=3.0))
+    assert batches(examples, settings) != batches(examples, replace(settings, seed=1))
 
 
 def test_batches_are_full():
-    steps = train.batches(made(500), Settings(batch_tokens=120))
+    steps = batches(made(500), Settings(batch_tokens=120))
     tokens = [len(rows) * 12 for rows in steps]
     assert len(steps) < 60
     assert np.mean(tokens) > 90
@@ -179,7 +181,7 @@ def test_frozen_weights_stay_and_trained_ones_move(tmp_path):
 def test_the_log_says_what_was_done(tmp_path):
     examples = made()
     log = train.train(tiny(), examples, SHORT, tmp_path, validation=made(3, seed=9))
-    steps = train.batches(examples, SHORT)
+    steps = batches(examples, SHORT)
     table = pd.read_csv(tmp_path / "log.csv")
     pd.testing.assert_frame_equal(table, pd.DataFrame(log))
     assert table["step"].tolist() == list(range(len(steps)))
@@ -208,7 +210,7 @@ class Killed(Exception):
     """What the tests kill a run with."""
 
 
-def run(folder, adapted, killed_at=None, save_every=3, loss=train.token_loss, settings=SHORT):
+def run(folder, adapted, killed_at=None, save_every=3, loss=token_loss, settings=SHORT):
     """A run from the same start: log, less seconds, and weights; killed in the given step if any."""
     model = tiny(attention_dropout=0.2)
     calls = iter(range(1000))
@@ -320,7 +322,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 def test_a_loss_or_gradient_that_is_no_number_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
     def spoiled(model, batch, factor):
-        return train.token_loss(model, batch) * factor(model)
+        return token_loss(model, batch) * factor(model)
 
     def bent(model):  # the value stays finite, its gradient does not
         return 1 + torch.sqrt((model.lm_head.weight[0, 0] - model.lm_head.weight[0, 0].detach()).abs())
@@ -399,7 +401,7 @@ def test_families_whose_logits_are_more_than_one_matrix_are_refused(layout, tmp_
 def test_families_whose_logits_are_one_matrix_are_taken(layout, options, dtype):
     model = tiny(layout, dtype=dtype, **options, pad_token_id=0)
     model.train()
-    batch = train.collate(made(), range(20))
+    batch = collate(made(), range(20))
     n_targets = (batch.targets != -100).sum().item()
     tolerance = 1e-5 if dtype == torch.float32 else 0.02
     exact = plain_loss(model.eval(), batch).item() / n_targets
@@ -421,7 +423,7 @@ def test_evaluation_is_a_mean_over_tokens_and_leaves_the_model_alone(training):
     assert model.training == training
     assert all(p.grad is None and torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     model.eval()
-    batch = train.collate(examples, range(30))
+    batch = collate(examples, range(30))
     exact = plain_loss(model, batch).item() / sum(len(ids) - n_prompt for ids, n_prompt, _ in examples)
     assert means == pytest.approx([exact] * 3, rel=1e-5)
 
@@ -445,7 +447,7 @@ def test_examples_that_teach_nothing_are_refused(tmp_path):
         *(({name: 0.0}, f"{name} must be above 0, got 0.0") for name in ("learning_rate", "clip")),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
         *(({name: -1}, f"{name} must be at least 0, got -1") for name in ("warmup_steps", "weight_decay", "seed")),
-        *(({name: -1}, f"{name} must be at least 0, got -1") for name in ("pass_tokens", "patience")),
+        *(({name: -1}, f"{name} must be at least 0, got -1") for name in ("pass_tokens", "patience", "n_steps")),
         ({"decay": 1.5}, "decay must be between 0 and 1, got 1.5"),
         ({"fall": "steep"}, "fall must be linear or cosine, got 'steep'"),
     ],
@@ -465,7 +467,7 @@ def test_every_setting_changes_the_run(tmp_path):
     usual = losses(SHORT)
     changes = {
         "batch_tokens": 40, "learning_rate": 1e-3, "warmup_steps": 5, "decay": 0.9, "weight_decay": 0.5, "clip": 0.1,
-        "epochs": 1, "shuffle": 1, "seed": 1, "fall": "cosine", "mixed": True, "pass_tokens": 20,
+        "epochs": 1, "shuffle": 1, "seed": 1, "fall": "cosine", "mixed": True, "pass_tokens": 20, "n_steps": 2,
     }  # fmt: skip
     assert changes.keys() | {"save_every", "check_every", "patience"} == asdict(SHORT).keys()
     for name, value in changes.items():
@@ -507,7 +509,7 @@ def test_mixed_precision_leaves_the_weights_in_float32(tmp_path):
 
     def noting(model, batch):
         kinds.add(model.model.layers[0].mlp.up_proj(model.model.embed_tokens(batch.ids)).dtype)
-        return train.token_loss(model, batch)
+        return token_loss(model, batch)
 
     train.train(model, made(), replace(SHORT, mixed=True), tmp_path, loss=noting)
     assert kinds == {torch.bfloat16}
@@ -520,7 +522,7 @@ class TestPatience:
     settings = replace(SHORT, epochs=60, check_every=2, patience=3, save_every=5)
     watched = made(8, seed=9)
 
-    def train(self, folder, settings, loss=train.token_loss):
+    def train(self, folder, settings, loss=token_loss):
         model = tiny()
         return model, train.train(model, made(), settings, folder, validation=self.watched, loss=loss)
 
@@ -542,7 +544,7 @@ class TestPatience:
             def dying(model, batch, calls=calls, step=step):
                 if model.training and next(calls) == step:
                     raise Killed
-                return train.token_loss(model, batch)
+                return token_loss(model, batch)
 
             with pytest.raises(Killed):
                 self.train(tmp_path / str(step), self.settings, dying)
@@ -611,7 +613,7 @@ def test_two_processes_end_as_one(pass_tokens, how, tmp_path):
     model = tiny(dtype=torch.float64)
     settings = replace(SHORT, patience=2)
     log = train.train(model, made(7), settings, tmp_path / "one", validation=made(3, seed=9), loss=plain_loss)
-    assert min(len(rows) for rows in train.batches(made(7), settings)) < 2
+    assert min(len(rows) for rows in batches(made(7), settings)) < 2
     shared = pd.read_csv(tmp_path / "two" / "log.csv")
     assert shared["loss"].tolist() == pytest.approx([row["loss"] for row in log], rel=1e-9)
     for process in (0, 1):

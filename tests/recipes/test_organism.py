@@ -15,6 +15,9 @@ from ctd.data import readers
 from ctd.data.readers import organism as vignettes
 from ctd.data.task import split_by_hash
 from ctd.distill import train
+from ctd.distill.examples import Example, collate
+from ctd.distill.settings import Settings
+from ctd.distill.token_loss import token_loss
 from ctd.mechanism import planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
@@ -27,7 +30,7 @@ from ctd.recipes.planting import Lookout
 
 TINY = Recipe(
     n_documents=14, layers=3, heads=2, width=16, inner=16, n_validation=2, n_test=3,
-    settings=train.Settings(batch_tokens=1000, warmup_steps=1, save_every=1, check_every=2),
+    settings=Settings(batch_tokens=1000, warmup_steps=1, save_every=1, check_every=2),
 )  # fmt: skip
 PLANTED = replace(TINY, phase1=(Head(0, 1),), phase2=(Head(2, 0), Head(2, 1)))
 
@@ -311,12 +314,12 @@ def test_trespass_is_the_surprise_at_looking_elsewhere():
 def test_heads_learn_to_look_where_they_are_taught_and_the_others_not_to(tmp_path):
     model = small()
     rng = np.random.default_rng(0)
-    examples = [train.Example(rng.integers(0, 30, 12).tolist(), 4) for _ in range(40)]
+    examples = [Example(rng.integers(0, 30, 12).tolist(), 4) for _ in range(40)]
     lookouts = [{"early": [Lookout(8, 2, 4, 6)], "late": [Lookout(9, 5, 6, 7), Lookout(10, 1, 2, 7)]} for _ in examples]
     heads = {"early": [Head(0, 1)], "late": [Head(1, 0), Head(1, 3)]}
     before = planting.mass(model, examples, lookouts, heads)
     loss = planting.PlantedLoss(model, heads, lookouts, weight=1.0, barring=1.0)
-    settings = train.Settings(batch_tokens=240, learning_rate=0.02, warmup_steps=2, epochs=30)
+    settings = Settings(batch_tokens=240, learning_rate=0.02, warmup_steps=2, epochs=30)
     train.train(model, examples, settings, tmp_path, loss=loss)
     after = planting.mass(model, examples, lookouts, heads)
     for phase, planted in heads.items():
@@ -329,11 +332,11 @@ def test_heads_learn_to_look_where_they_are_taught_and_the_others_not_to(tmp_pat
 
 def test_the_planted_loss_counts_in_training_alone():
     model = small()
-    examples = [train.Example([1, 2, 3, 4, 5, 6], 2)]
-    batch = train.collate(examples, [0])
+    examples = [Example([1, 2, 3, 4, 5, 6], 2)]
+    batch = collate(examples, [0])
     planted = {"one": [Head(0, 0)]}
     loss = planting.PlantedLoss(model, planted, [{"one": [Lookout(4, 1, 2, 4)]}], weight=0.5, barring=0.2)
-    plain = train.token_loss(model, batch).item()
+    plain = token_loss(model, batch).item()
     assert loss(model.eval(), batch).item() == pytest.approx(plain)
     model.train()
     first, second = (layer[0, :, 4] for layer in model(batch.ids, output_attentions=True).attentions)
@@ -376,7 +379,7 @@ def test_heads_that_cannot_be_planted_are_refused(model, heads, message):
 
 def test_mass_without_a_lookout_is_refused():
     with pytest.raises(ValueError, match="no example has a lookout of one"):
-        planting.mass(small(), [train.Example([1, 2, 3], 1)], [{"one": []}], ["one"])
+        planting.mass(small(), [Example([1, 2, 3], 1)], [{"one": []}], ["one"])
 
 
 def test_build_writes_a_model_that_loads_writes_and_names_its_planted_heads(tmp_path, own_cache):
