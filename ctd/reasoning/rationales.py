@@ -61,16 +61,20 @@ def rationalise(
 ) -> Trace:
     """A constructed trace of one document, from its arguments and the generator alone.
 
-    gold: its gold labels, all of which stand in the shortlist and in the answer. retrieved: a retriever's labels,
-    best first. near: near misses of each gold label, best first. topics: broad topics, the first one first.
-    shortlist_size, n_near: as in `shortlist`. answer_order: "document" gives the gold labels in the order in which
-    the document first shares a word with them (the others last), "random" in random order; comparisons go along.
-    shortlist_order: the same of the shortlist, but "document" begins it anywhere and goes round, so that gold stands
-    at each place alike.
-    n_comparisons: how many at most, those that quote the document before the others, all in the answer's order;
-    None for all.
-    Of labels that share a text only the first can be named. Raises ValueError without gold labels, for a label
-    outside the space, or for n_comparisons below 0.
+    Of labels that share a text only the first can be named.
+
+    gold: the document's gold labels, all of which stand in the shortlist and in the answer.
+    retrieved: a retriever's labels, best first.
+    near: near misses of each gold label, best first.
+    topics: broad topics, the first one first.
+    shortlist_size, n_near: as in `shortlist`.
+    answer_order: "document" gives the gold labels in the order in which the document first shares a word with them (the
+        others last), "random" in random order. Comparisons follow it.
+    shortlist_order: the same for the shortlist, but "document" begins it anywhere and goes round, so that gold stands
+        at each place alike.
+    n_comparisons: how many at most, those that quote the document first, all in the answer's order; None for all.
+    uid: kept with the trace.
+    Raises ValueError without gold labels, for a label outside the space, or for n_comparisons below 0.
     """
     _check(answer_order, shortlist_order, n_comparisons)
     first: dict[str, int] = {}
@@ -117,11 +121,15 @@ def shortlist(
     n_near: int,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Gold labels and as many others, in uniformly random order.
+    """Gold labels and others, in uniformly random order.
 
+    gold: labels that all stand in the list.
+    near: near misses of each gold label, best first.
+    retrieved: a retriever's labels, best first; they fill what near misses leave free.
     size: how many labels in all; twice the gold labels where that is more, so that gold is never the greater part;
-    fewer where near misses and retrieved labels run out. n_near: near misses at most, each gold label's best first,
-    in turn; retrieved labels fill the rest. Raises ValueError without gold labels, or for size or n_near below 1 or 0.
+        fewer where near misses and retrieved labels run out.
+    n_near: near misses at most, each gold label's best first, in turn.
+    Raises ValueError without gold labels, for size below 1, or for n_near below 0.
     """
     if not len(gold):
         raise ValueError("a trace needs at least one gold label, got none")
@@ -190,13 +198,18 @@ def for_task(
 ) -> Iterator[Trace]:
     """Constructed traces of a split's first documents, by scored gold labels; never of the test split.
 
-    index: over the task's label space; retrieves distractors and ranks each gold label's near misses by their cosine
-    to the document. Gold labels (unscored ones too), unscored labels and filtered pairs are never distractors.
+    Gold labels (unscored ones too), unscored labels and filtered pairs are never distractors. Document k's trace
+    depends on seed and k alone (and on the encoder's rounding).
+
+    index: over the task's label space; retrieves distractors, and ranks each gold label's near misses by their cosine
+        to the document.
     n_documents: how many documents are read, all where there are fewer; those without a scored gold label give no
-    trace. Document k's trace depends on seed and k alone (and on the encoder's rounding). topic_depth, n_topics:
-    level of the tree whose nodes are the topics, and how many at most; labels themselves are no topics.
-    answer_order, shortlist_order, n_comparisons: as in `rationalise`. cut: from a document's text to what a reader
-    with a short context sees of it, which is the trace's document; retrieval reads the whole. None for all of it.
+        trace.
+    shortlist_size, n_near, answer_order, shortlist_order, n_comparisons: as in `rationalise`.
+    topic_depth, n_topics: level of the tree whose nodes are the topics, and how many at most; labels themselves are no
+        topics.
+    cut: from a document's text to what a reader with a short context sees of it, which is the trace's document;
+        retrieval reads the whole. None for all of it.
     Raises ValueError for the test split, a number out of range, or a label space without nodes above its labels.
     """
     space = task.space
