@@ -289,7 +289,7 @@ def claims(
 
     Nothing is run: the numbers are those recorded in runs/*/PROFILE. A claim without them is "not run".
     """
-    from ctd.book import claims as ledger
+    from ctd.book import ledger
 
     notebook_files.profile_values(notebook_files.find_notebook(ledger.STEM), profile)  # refuses an unknown profile
     if check:
@@ -300,7 +300,7 @@ def claims(
             raise typer.Exit(1)
         typer.echo(f"{ledger.STEM}/{profile}: all verdicts follow from the stored results")
         return
-    rows = ledger.ledger(profile)
+    rows = ledger.judge_claims(profile)
     show_table(ledger.COLUMNS, [row.cells for row in rows])
     typer.echo(", ".join(f"{count} {verdict}" for verdict, count in ledger.counts(rows).items()))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from ctd.book import claims, notebook_files, runs
+from ctd.book import ledger, notebook_files, runs
 from ctd.book.markdown import duration
 from ctd.book.site import build
 from ctd.cache import ROOT
@@ -62,7 +62,7 @@ def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
         prepare.teachers(profile)
     for notebook in notebook_files.notebooks():
         with stages.stage(notebook.stem) as remarks:
-            reads_runs = notebook.stem == claims.STEM  # its key does not see them change
+            reads_runs = notebook.stem == ledger.STEM  # its key does not see them change
             if runs.run(notebook, profile, force=reads_runs).kept:
                 remarks.append("unchanged, kept")
     with stages.stage("site"):

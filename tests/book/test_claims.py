@@ -8,7 +8,7 @@ import pytest
 from nbformat import v4
 from typer.testing import CliRunner
 
-from ctd.book import claims, notebook_files, published_runs, results, run_folder, runs, validate
+from ctd.book import ledger, notebook_files, published_runs, results, run_folder, runs, validate
 from ctd.book.claims import CLAIMS, NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
 from ctd.book.results import DIMENSIONS, Row
 from ctd.cache import DATA, ROOT
@@ -171,19 +171,19 @@ def verdicts_of(rows):
 
 
 def of(folder, name):
-    return next(row for row in claims.ledger("smoke", folder) if row.claim.id == name)
+    return next(row for row in ledger.judge_claims("smoke", folder) if row.claim.id == name)
 
 
 def keep_ledger(folder):
     """A run of the ledger, as its notebook would have left it."""
-    rows = claims.ledger("smoke", folder)
-    write(folder, claims.STEM, verdicts_of(rows), page=claims.table(rows))
+    rows = ledger.judge_claims("smoke", folder)
+    write(folder, ledger.STEM, verdicts_of(rows), page=ledger.table(rows))
 
 
 def test_every_claim_is_reproduced_just_inside_its_bounds(folder):
-    rows = claims.ledger("smoke", folder)
+    rows = ledger.judge_claims("smoke", folder)
     assert {row.claim.id: row.verdict for row in rows} == dict.fromkeys([one.id for one in CLAIMS], REPRODUCED)
-    assert claims.counts(rows) == {REPRODUCED: len(CLAIMS), PARTLY: 0, NOT_REPRODUCED: 0, NOT_RUN: 0}
+    assert ledger.counts(rows) == {REPRODUCED: len(CLAIMS), PARTLY: 0, NOT_REPRODUCED: 0, NOT_RUN: 0}
     assert {row.data for row in rows} == {"some, who"}
 
 
@@ -217,8 +217,8 @@ def test_without_one_of_its_results_a_claim_is_not_run(folder, missing):
 def test_without_a_run_or_a_value_a_claim_is_not_run(folder):
     write(folder, "12_las", {LAS: None})
     assert of(folder, "las").verdict == NOT_RUN
-    assert claims.counts(claims.ledger("default", folder))[NOT_RUN] == len(CLAIMS)
-    assert claims.ledger("smoke", folder / "nowhere")[0].cells[3:] == ("-", NOT_RUN, "-", "02")
+    assert ledger.counts(ledger.judge_claims("default", folder))[NOT_RUN] == len(CLAIMS)
+    assert ledger.judge_claims("smoke", folder / "nowhere")[0].cells[3:] == ("-", NOT_RUN, "-", "02")
 
 
 def test_the_largest_bin_is_the_largest_number_and_the_row_says_which(folder):
@@ -287,7 +287,7 @@ def test_a_damaged_run_is_one_clear_line(folder, file, content, complaint):
     path = folder / "02_text" / "smoke" / file
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=complaint):
-        claims.ledger("smoke", folder)
+        ledger.judge_claims("smoke", folder)
     said = CliRunner().invoke(app, ["claims", "--profile", "smoke"])
     assert said.exit_code == 2
     assert said.stderr.startswith("error: ")
@@ -299,7 +299,7 @@ def test_two_notebooks_of_one_number_are_refused(folder):
     with pytest.raises(
         ValueError, match="chapter 12 must be one notebook; .* has runs of 12_las, 12_other: remove one"
     ):
-        claims.ledger("smoke", folder)
+        ledger.judge_claims("smoke", folder)
 
 
 def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
@@ -309,17 +309,17 @@ def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
     assert "<strong>reproduced</strong>" in shown
     assert "LAS, mechanistic less CoT: 1 [1e-09, 2] (units)" in shown
     assert "<em>Rule:</em> the difference in leakage-adjusted simulatability is above 0." in shown
-    assert "<a " not in claims.table(claims.ledger("default", folder))
-    assert claims.table(claims.ledger("smoke", folder)).count("<tr>") == 1 + 2 * len(CLAIMS)
-    assert "\n\n" not in claims.table(claims.ledger("smoke", folder)), "a blank line ends HTML within Markdown"
+    assert "<a " not in ledger.table(ledger.judge_claims("default", folder))
+    assert ledger.table(ledger.judge_claims("smoke", folder)).count("<tr>") == 1 + 2 * len(CLAIMS)
+    assert "\n\n" not in ledger.table(ledger.judge_claims("smoke", folder)), "a blank line ends HTML within Markdown"
 
 
 def test_check_passes_where_all_follows_and_names_what_does_not(folder):
     keep_ledger(folder)
-    assert claims.check("smoke", folder) == []
+    assert ledger.check("smoke", folder) == []
     write(folder, "12_las", HELD["12_las"] | {LAS: ZERO}, dataset="some", teacher="who")
     write(folder, "04_coarse", {DEPTH["Coarse"]: (0.2, 0.1, 0.3)}, dataset="some", teacher="who")
-    first, second = claims.check("smoke", folder)
+    first, second = ledger.check("smoke", folder)
     assert first.startswith("verdict on shortlisting-heads-early: the page of ")
     assert "shows other numbers than the stored results; mend: ctd run 13_claims --profile smoke --force" in first
     assert second.startswith("verdict on las is 'reproduced' in ")
@@ -338,9 +338,9 @@ def keep(folder, name, stem, found):
 
 def test_golden_results_have_the_verdict_of_every_run_kept_with_the_book():
     """Without the smoke run that ends with the same question, half an hour later."""
-    golden = validate.read_golden(DATA / "golden" / f"{claims.STEM}.smoke.json").values()
+    golden = validate.read_golden(DATA / "golden" / f"{ledger.STEM}.smoke.json").values()
     said = {(row.claim, row.published_run): row.value for row in golden if row.metric == "verdict"}
-    published = {row.key: row.verdict for row in claims.ledger("smoke") if row.published_run}
+    published = {row.key: row.verdict for row in ledger.judge_claims("smoke") if row.published_run}
     assert len(published) > 10
     assert published.items() <= said.items()
 
@@ -349,28 +349,28 @@ def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
     keep_ledger(folder)
     keep(folder, "big", "12_las", {LAS: ZERO})
     keep(folder, "without-it", "12_las", {key("other"): UP})
-    rows = claims.ledger("smoke", folder)
+    rows = ledger.judge_claims("smoke", folder)
     mine, big, last = rows[-3:]
     assert (mine.key, mine.verdict) == (("las", None), REPRODUCED)
     assert (big.key, big.verdict) == (("las", "big"), NOT_REPRODUCED)
     assert last.key == ("las-each-phase", None), "of what it reads the kept run has nothing"
-    assert claims.counts(rows)[NOT_REPRODUCED] == 0
+    assert ledger.counts(rows)[NOT_REPRODUCED] == 0
     assert big.cells[-1] == "data/results/big (a GPU, commit 01234567)"
     assert "<em>the same, by the kept run big:</em> a GPU, commit 01234567</td>" in big.html
-    (problem,) = claims.check("smoke", folder)
+    (problem,) = ledger.check("smoke", folder)
     assert problem.startswith("verdict on las by big is 'not recorded' in ")
     keep_ledger(folder)
-    assert claims.check("smoke", folder) == []
+    assert ledger.check("smoke", folder) == []
     keep(folder, "big", "12_las", {LAS: UP})
-    assert "verdict on las by big is 'not reproduced' in " in claims.check("smoke", folder)[0]
+    assert "verdict on las by big is 'not reproduced' in " in ledger.check("smoke", folder)[0]
 
 
 def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
     keep_ledger(folder)
-    rows = claims.ledger("smoke", folder)
+    rows = ledger.judge_claims("smoke", folder)
     verdicts = verdicts_of(rows[1:]) | {key("verdict", claim="gone"): REPRODUCED}
-    write(folder, claims.STEM, verdicts, page=claims.table(rows))
-    first, second = claims.check("smoke", folder)
+    write(folder, ledger.STEM, verdicts, page=ledger.table(rows))
+    first, second = ledger.check("smoke", folder)
     assert first.startswith("verdict on focus-rises-early is 'not recorded' in ")
     assert "'no claim of the ledger'" in second
 
@@ -397,19 +397,19 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
 
 
 def test_the_notebook_records_what_the_ledger_says(folder, monkeypatch, capsys):
-    monkeypatch.setenv("CTD_RUN_DIR", str(folder / claims.STEM / ".smoke.1.partial"))
-    cells = notebook_files.read_notebook(ROOT / "notebooks" / f"{claims.STEM}.ipynb").cells
+    monkeypatch.setenv("CTD_RUN_DIR", str(folder / ledger.STEM / ".smoke.1.partial"))
+    cells = notebook_files.read_notebook(ROOT / "notebooks" / f"{ledger.STEM}.ipynb").cells
     names = {}
     for cell in cells:
         if cell.cell_type == "code":
             exec(cell.source, names)
             names["profile"] = "smoke"
-    rows = results.read(folder / claims.STEM / ".smoke.1.partial" / "results.json")
+    rows = results.read(folder / ledger.STEM / ".smoke.1.partial" / "results.json")
     recorded = {(row.metric, row.claim or row.item): row.value for row in rows}
     assert [recorded["verdict", claim.id] for claim in CLAIMS] == [REPRODUCED] * len(CLAIMS)
     assert recorded["claims", REPRODUCED] == len(CLAIMS)
 
 
 def test_runs_are_looked_for_beside_the_ledgers_own(tmp_path):
-    assert claims.runs_beside(tmp_path / claims.STEM / ".smoke.1.partial") == tmp_path
-    assert claims.runs_beside(tmp_path / "mine") == ROOT / "runs"
+    assert ledger.runs_beside(tmp_path / ledger.STEM / ".smoke.1.partial") == tmp_path
+    assert ledger.runs_beside(tmp_path / "mine") == ROOT / "runs"
