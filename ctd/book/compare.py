@@ -16,7 +16,14 @@ CODE = ("notebook", "profile", "commit", "dirty", *(part for part in KEY_PARTS i
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that differs. section: parameters, code, versions, hardware or results. note: how far apart."""
+    """One thing that differs between two runs.
+
+    section: parameters, code, versions, hardware or results.
+    what: its name.
+    first: how the first run has it.
+    second: how the second run has it.
+    note: how far apart the two are.
+    """
 
     section: str
     what: str
@@ -27,16 +34,16 @@ class Difference:
 
 def differences(first: RunFolder, second: RunFolder) -> list[Difference]:
     """All that differs between two runs, section by section."""
-    one, two = first.manifest, second.manifest
-    found = [*_between("parameters", one["parameters"], two["parameters"])]
-    found += _between("code", {name: one[name] for name in CODE}, {name: two[name] for name in CODE})
+    made = first.manifest, second.manifest
+    differing = [*_between("parameters", *(manifest["parameters"] for manifest in made))]
+    differing += _between("code", *({name: manifest[name] for name in CODE} for manifest in made))
     for section in ("versions", "hardware"):
-        found += _between(section, one[section], two[section])
+        differing += _between(section, *(manifest[section] for manifest in made))
     for row, other in joined(first, second):
         if row != other:
             label = (row or other).label  # type: ignore[union-attr]
-            found.append(Difference("results", label, say(row), say(other), _apart(row, other)))
-    return found
+            differing.append(Difference("results", label, say(row), say(other), _apart(row, other)))
+    return differing
 
 
 def joined(first: RunFolder, second: RunFolder) -> Iterator[tuple[Row | None, Row | None]]:
@@ -46,9 +53,9 @@ def joined(first: RunFolder, second: RunFolder) -> Iterator[tuple[Row | None, Ro
         yield sides[0].get(identity), sides[1].get(identity)
 
 
-def _between(section: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Difference]:
-    for name in [*one, *(name for name in two if name not in one)]:
-        sides = one.get(name, ABSENT), two.get(name, ABSENT)
+def _between(section: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
+    for name in dict.fromkeys([*first, *second]):
+        sides = first.get(name, ABSENT), second.get(name, ABSENT)
         if sides[0] != sides[1]:
             yield Difference(section, name, _short(name, sides[0]), _short(name, sides[1]))
 

@@ -26,15 +26,15 @@ def find_notebook(name: str) -> Path:
             raise FileNotFoundError(f"no notebook {name}")
         return Path(name).resolve()
     known = {path.stem: path for path in notebooks()}
-    found = [stem for stem in known if stem == name]
-    found = found or [stem for stem in known if name.isdigit() and re.match(rf"0*{int(name)}_", stem)]
-    if len(found) > 1:
-        raise ValueError(f"{name} is the number of {len(found)} notebooks: {', '.join(found)}")
-    if not found:
+    stems = [stem for stem in known if stem == name]
+    stems = stems or [stem for stem in known if name.isdigit() and re.match(rf"0*{int(name)}_", stem)]
+    if len(stems) > 1:
+        raise ValueError(f"{name} is the number of {len(stems)} notebooks: {', '.join(stems)}")
+    if not stems:
         raise FileNotFoundError(
             f"no notebook {name}{near(name, known)}; there are: {', '.join(known) or 'none in notebooks/'}"
         )
-    return known[found[0]]
+    return known[stems[0]]
 
 
 def notebooks() -> list[Path]:

@@ -17,8 +17,9 @@ FOLDER = DATA / "results"
 
 
 def keep(run: RunFolder, name: str) -> RunFolder:
-    """Keep a run with the book under a name: its results and its manifest; what had that name is replaced.
+    """Publish a run with the book: its results and its manifest.
 
+    name: of its folder; a run that had that name is replaced.
     Raises ValueError for a name that is none of a folder, or a run whose results or manifest cannot be read.
     """
     if not name[:1].isalnum() or not all(char.isalnum() or char in "._-" for char in name):
@@ -32,11 +33,15 @@ def keep(run: RunFolder, name: str) -> RunFolder:
 
 
 def of(chapter: str, **parameters: object) -> list[RunFolder]:
-    """The runs that are kept of a chapter ("10"), by name; of them those with these parameters."""
-    found = [RunFolder(path.parent) for path in sorted(FOLDER.glob(f"[!.]*/{MANIFEST}"))]
+    """The published runs of a chapter, by name.
+
+    chapter: its number, such as "10".
+    parameters: values that the runs must have.
+    """
+    published = [RunFolder(path.parent) for path in sorted(FOLDER.glob(f"[!.]*/{MANIFEST}"))]
     return [
         run
-        for run in found
+        for run in published
         if run.stem.startswith(f"{chapter}_") and parameters.items() <= run.manifest["parameters"].items()
     ]
 

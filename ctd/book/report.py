@@ -58,9 +58,12 @@ def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3
 
 
 def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """What `arms.gains` found, in few columns: those of the names, the gain with its interval over documents, that over
-    seeds (empty for a single one), the p-value after Holm, Cohen's d where there is one, and in how many seeds the arm
-    is above.
+    """A table of gains in few columns.
+
+    frame: as `ctd.distill.tables.gains` makes it.
+    names: its columns that say which gain it is.
+    Columns: the names, the gain with its interval over documents, the interval over seeds (empty for a single seed),
+    the p-value after Holm, Cohen's d where there is one, and in how many seeds the arm is above.
     """
     over = [estimate(*row) for row in frame[["value", "low", "high"]].itertuples(index=False)]
     ends = frame[["seed_low", "seed_high"]].itertuples(index=False)

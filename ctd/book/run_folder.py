@@ -74,5 +74,5 @@ def find_run(name: str) -> RunFolder:
 
 def all_runs(base: Path | None = None) -> list[RunFolder]:
     """The runs `<stem>/<profile>` beneath a folder (`runs/`), sorted; no failed or half-made ones."""
-    found = sorted((base or RUNS).glob(f"*/*/{MANIFEST}"))
-    return [RunFolder(path.parent) for path in found if not path.parent.name.startswith(".")]
+    manifests = sorted((base or RUNS).glob(f"*/*/{MANIFEST}"))
+    return [RunFolder(path.parent) for path in manifests if not path.parent.name.startswith(".")]

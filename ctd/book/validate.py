@@ -61,9 +61,12 @@ class GoldenRow(ResultKey):
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and every complaint, one line each.
+    """What was looked at, and every complaint.
 
-    cells: those whose output nbval compared. golden: whether there are golden results for such a run.
+    cells: how many cells have an output that nbval compared.
+    numbers: how many results were compared.
+    golden: whether there are golden results for such a run.
+    problems: the complaints, one line each.
     """
 
     cells: int
@@ -148,18 +151,18 @@ def executed_again(run: RunFolder) -> list[str]:
         copy, again = Path(scratch) / "run", Path(scratch) / "again"
         shutil.copytree(run.path, copy)
         again.mkdir()
-        told = Path(scratch) / "nbval.xml"
+        verdicts = Path(scratch) / "nbval.xml"
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *NBVAL, f"--junitxml={told}", run.notebook.name],
+            [sys.executable, "-m", "pytest", *NBVAL, f"--junitxml={verdicts}", run.notebook.name],
             cwd=copy,
             env=os.environ | kernel_environment(again, run.manifest["seed"]) | {"PYTEST_ADDOPTS": ""},
             capture_output=True,
             text=True,
         )
-        if not told.is_file():
+        if not verdicts.is_file():
             last = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
             return [f"nbval did not run: {last}"]
-        cells = list(ElementTree.parse(told).getroot().iter("testcase"))
+        cells = list(ElementTree.parse(verdicts).getroot().iter("testcase"))
         problems = [problem for cell in cells if (problem := _complaint(cell))]
         if problems or done.returncode:
             return problems or [f"nbval ended with exit code {done.returncode}: {done.stdout.strip()[-200:]}"]
