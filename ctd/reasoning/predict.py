@@ -73,9 +73,9 @@ def reason(
         raise ValueError(f"mode must be one of {', '.join(BEGINNING)}, got {mode!r}")
     if (candidates is None) == (mode == "candidates"):
         raise ValueError(f"candidates= goes with mode 'candidates', and with no other, got mode {mode!r}")
-    for name, given in (("candidates", candidates), ("begun", begun), ("uids", uids)):
-        if given is not None and len(given) != len(documents):
-            raise ValueError(f"{name} needs one entry a document ({len(documents)}), got {len(given)}")
+    for name, values in (("candidates", candidates), ("begun", begun), ("uids", uids)):
+        if values is not None and len(values) != len(documents):
+            raise ValueError(f"{name} needs one entry a document ({len(documents)}), got {len(values)}")
     tokenizer = teacher.language_model.tokenizer
     seen = list(documents)
     if tokenizer is not None:
@@ -87,13 +87,13 @@ def reason(
         examples = [texts[label] for label in np.linspace(0, len(index.space) - 1, N_EXAMPLES, dtype=int)]
         ask = partial(prompts.instruction, tokenizer=tokenizer, space=index.space.name, examples=examples)
     begun = begun or [BEGINNING[mode]] * len(documents)
-    asked = [
+    asked_prompts = [
         ask(document, candidates=[texts[label] for label in listed])
         for document, listed in zip(seen, candidates or [()] * len(documents), strict=True)
     ]
-    written = generate(
+    completions = generate(
         teacher.language_model,
-        [a + b for a, b in zip(asked, begun, strict=True)],
+        [prompt + beginning for prompt, beginning in zip(asked_prompts, begun, strict=True)],
         max_tokens=max_tokens,
         batch_tokens=BATCH_TOKENS,
         wider=_wider(teacher.language_model),
@@ -101,16 +101,16 @@ def reason(
         seed=seed,
         desc=desc,
     )
-    return rank_answers.rank(written, asked, begun, seen, index, uids or [""] * len(documents), tokenizer)
+    return rank_answers.rank(completions, asked_prompts, begun, seen, index, uids or [""] * len(documents), tokenizer)
 
 
 def _wider(language_model: LanguageModel | Server) -> int:
     """Tokens of a batch on an accelerator, for one of a kind the same: the batch decides a sum's last bit. Else 0."""
     if not isinstance(language_model, LanguageModel) or not hardware.on_accelerator(language_model.model):
         return 0
-    of, bits = architecture.shape(language_model.model), torch.finfo(language_model.model.dtype).bits
-    of_a_token = 2 * of.layers * of.key_heads * of.head_size * bits // 8
-    return torch.cuda.get_device_properties(language_model.model.device).total_memory // OF_MEMORY // of_a_token
+    sizes, bits = architecture.shape(language_model.model), torch.finfo(language_model.model.dtype).bits
+    bytes_of_a_token = 2 * sizes.layers * sizes.key_heads * sizes.head_size * bits // 8
+    return torch.cuda.get_device_properties(language_model.model.device).total_memory // OF_MEMORY // bytes_of_a_token
 
 
 @lru_cache(maxsize=2)
