@@ -60,7 +60,7 @@ def interval(drawn: Float[np.ndarray, " 1+draws"], level: float) -> Interval:
     """The estimate (entry 0), and the percentile interval of the other entries that are defined."""
     rest = drawn[1:][defined(drawn[1:])]
     ends = np.quantile(rest, [(1 - level) / 2, (1 + level) / 2]) if len(rest) else np.full(2, np.nan)
-    return Interval(drawn[0], *ends)
+    return Interval(drawn[0], *ends, method="percentile")
 
 
 def by_pattern(where: Bool[np.ndarray, "m g"]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -70,20 +70,23 @@ class HeadScores:
     def depth(self, name: str, k: int, draws: int = 1000, seed: int = 0) -> Interval:
         """Mean depth of the k highest heads, 0 the first layer and 1 the last.
 
-        The interval is over resampled documents; the heads are ranked anew in each resample.
+        The interval is over resampled documents; the heads are ranked anew in each resample. It is a percentile
+        interval: a depth jumps from layer to layer, so that its acceleration says little.
         """
         n_layers, n_heads = self.raw(name).shape[2:]
         depths = [
             (np.argsort(-means, kind="stable")[:k] // n_heads).mean() / max(n_layers - 1, 1)
             for means in self._resampled(name, draws, seed)
         ]
-        return Interval(np.array(depths[0]), *(np.array(end) for end in np.quantile(depths[1:], [0.025, 0.975])))
+        low, high = np.quantile(depths[1:], [0.025, 0.975])
+        return Interval(np.array(depths[0]), np.array(low), np.array(high), method="percentile")
 
     def stability(self, name: str, draws: int = 200, seed: int = 0) -> Interval:
         """Kendall's tau between the ranking of all documents and that of a bootstrap resample: median and 95 %."""
         whole, *resampled = self._resampled(name, draws, seed)
         taus = [kendalltau(whole, means).statistic for means in resampled]
-        return Interval(*(np.array(end) for end in np.quantile(taus, [0.5, 0.025, 0.975])))
+        median, low, high = (np.array(end) for end in np.quantile(taus, [0.5, 0.025, 0.975]))
+        return Interval(median, low, high, method="percentile")
 
     def course(self, name: str, groups: Mapping[str, Sequence[Head]], seed: int = 0) -> pd.DataFrame:
         """Mean score of groups of heads in each stage of the CoT: columns heads, stage, value, low, high.

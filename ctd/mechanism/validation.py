@@ -8,7 +8,7 @@ of a layer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,18 +134,21 @@ def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000
 
     values: of each score, NaN in the documents that do not have it.
     known: the heads to be found.
-    Returns columns score, auroc, low, high (95 % over resampled documents), precision (see `precision`) and worst
+    Returns columns score, auroc, low, high (95 %, BCa over documents), precision (see `precision`) and worst
     (place of the lowest known head in the ranking, from 1).
     Raises ValueError without known heads, for heads that are all known, or a score that no document has.
     """
     rows = []
     for name, by_document in values.items():
         usable, mask = _usable(name, by_document), _mask(by_document, known)
-        drawn = np.concatenate([auroc(means, mask) for means in _means(usable, draws, seed)])
-        mean = usable.mean(0)
+        mean, flat = usable.mean(0), usable.reshape(len(usable), -1)
+
+        def area(weights: Float[np.ndarray, "b n"], flat: np.ndarray = flat, mask: np.ndarray = mask) -> np.ndarray:
+            return auroc((weights @ flat).reshape(-1, *mask.shape), mask)[:, None]
+
+        interval = stats.bootstrap_weighted(area, len(usable), draws, seed=seed)
         places = rankdata(-mean, method="max").reshape(mask.shape)[mask]
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        rows.append((name, float(auroc(mean, mask)), low, high, float(precision(mean, mask)), int(places.max())))
+        rows.append((name, *interval[0].scalar, float(precision(mean, mask)), int(places.max())))
     return pd.DataFrame(rows, columns=["score", "auroc", "low", "high", "precision", "worst"])
 
 
@@ -184,10 +187,3 @@ def _mask(values: Values, known: Sequence[Head]) -> Bool[np.ndarray, "layers h"]
     if not mask.any() or mask.all():
         raise ValueError(f"some heads must be known and some not, got {int(mask.sum())} of {mask.size}")
     return mask
-
-
-def _means(values: Values, draws: int, seed: int) -> Iterator[Values]:
-    """Mean maps of resampled documents."""
-    flat = values.reshape(len(values), -1)
-    for chunk in stats.resample_weights(len(values), draws, np.random.default_rng(seed)):
-        yield (chunk @ flat / len(values)).reshape(-1, *values.shape[1:])
