@@ -1,7 +1,7 @@
 """Where a training stands: weights, optimizer and log, saved whole and read again, also where they lie in pieces.
 
-Notes: under FSDP every process holds a piece of every weight. Files hold whole ones, so that a run may go on with
-another number of processes. What is said of saving holds of all processes: each takes part, the first one writes.
+Notes: under FSDP every process holds a piece of every weight. Files hold whole weights, so that a run may go on with
+another number of processes. All processes take part in saving; the first one writes.
 """
 
 from __future__ import annotations
@@ -22,18 +22,23 @@ Log = list[dict[str, float]]
 
 
 def whole(value: Any) -> Any:
-    """A tensor without its pieces being spread; anything else as it is."""
+    """A tensor put together from its pieces; anything else as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def save(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any, log: Log, writes: bool = True) -> None:
-    """Keep where a run stands, the log first: a run whose last checkpoint stands has its whole log.
+    """Save where a run stands, the log first: a run with its last checkpoint has its whole log.
 
-    identity: of the run, which `resume` asks for. writes: whether this process does.
+    folder: gets log and checkpoint.
+    identity: digest of the run, which `resume` asks for.
+    trained: the weights that are trained.
+    writes: whether this process writes.
     """
     weights = [whole(weight.detach()) for weight in trained]
     state = optimizer.state_dict()
-    state["state"] = {place: {name: whole(of) for name, of in kept.items()} for place, kept in state["state"].items()}
+    state["state"] = {
+        place: {name: whole(value) for name, value in values.items()} for place, values in state["state"].items()
+    }
     if not writes:
         return
     with atomic(folder / LOG) as scratch, open(scratch, "w", newline="") as file:
@@ -45,7 +50,7 @@ def save(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any,
 
 
 def resume(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any) -> Log:
-    """Take weights and optimizer from the folder's checkpoint; its log, empty where there is none.
+    """Take weights and optimizer from the folder's checkpoint, and return its log; empty where there is none.
 
     Raises ValueError for the checkpoint of another run.
     """
@@ -56,16 +61,17 @@ def resume(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: An
     if state["identity"] != identity:
         raise ValueError(f"{path} is of a run with other examples, settings or weights: remove it to begin anew")
     take(trained, state["weights"])
-    kept = state["optimizer"]
-    kept["state"] = {
-        place: {name: _spread(of, trained[place]) for name, of in one.items()} for place, one in kept["state"].items()
+    saved = state["optimizer"]
+    saved["state"] = {
+        place: {name: _spread(value, trained[place]) for name, value in values.items()}
+        for place, values in saved["state"].items()
     }
-    optimizer.load_state_dict(kept)
+    optimizer.load_state_dict(saved)
     return list(state["log"])
 
 
 def save_best(folder: Path, trained: Sequence[Tensor], writes: bool = True) -> None:
-    """Keep the weights with the lowest validation loss so far."""
+    """Save the weights with the lowest validation loss so far."""
     weights = [whole(weight.detach()) for weight in trained]
     if writes:
         with atomic(folder / BEST) as scratch:
@@ -73,19 +79,19 @@ def save_best(folder: Path, trained: Sequence[Tensor], writes: bool = True) -> N
 
 
 def take_best(folder: Path, trained: Sequence[Tensor]) -> None:
-    """Take the weights that `save_best` kept."""
+    """Take the weights that `save_best` saved."""
     take(trained, torch.load(folder / BEST, map_location="cpu", weights_only=True))
 
 
 @torch.no_grad()
 def take(trained: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
-    """Overwrite weights, which may be spread, by whole ones."""
+    """Overwrite weights, which may be in pieces, by whole ones."""
     for weight, saved in zip(trained, weights, strict=True):
         weight.copy_(_spread(saved, weight))
 
 
 def _spread(value: Any, weight: Tensor) -> Any:
-    """A whole tensor of a weight's shape, in pieces as the weight is; anything else as it is."""
+    """A whole tensor of a weight's shape, cut as the weight is; anything else as it is."""
     if not isinstance(weight, DTensor) or not isinstance(value, Tensor) or value.shape != weight.shape:
         return value
     return distribute_tensor(value.to(weight.device), weight.device_mesh, weight.placements)

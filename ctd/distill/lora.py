@@ -23,8 +23,9 @@ from ctd.cache import atomic
 class MergedLoRA(nn.Module):
     """Adapters for every linear layer of a model but its output layer; A [rank, in] and B [out, rank] are float32.
 
-    model: its other weights are frozen, its linear weights are overwritten by `merge`. rank, alpha: as in peft.
-    seed: of A, which is drawn as in peft; B begins at zero.
+    model: its other weights are frozen, its linear weights are overwritten by `merge`.
+    rank, alpha: as in peft.
+    seed: draws A as peft does; B begins at zero.
     Raises ValueError for a model without linear layers, a rank out of range, or alpha not above 0.
     """
 
@@ -54,7 +55,7 @@ class MergedLoRA(nn.Module):
 
     @property
     def scale(self) -> float:
-        """What B A is multiplied by."""
+        """The factor of B A."""
         return self.alpha / self.rank
 
     @torch.no_grad()
@@ -66,7 +67,7 @@ class MergedLoRA(nn.Module):
 
     @torch.no_grad()
     def take_gradients(self) -> None:
-        """Turn the gradients of the merged weights into those of A and B, and set the former to zero."""
+        """Turn the gradients of the merged weights into those of A and B, and set the merged weights' to zero."""
         for name, layer in self.layers.items():
             a, b = self.a[_key(name)], self.b[_key(name)]
             if layer.weight.grad is None:
@@ -76,9 +77,11 @@ class MergedLoRA(nn.Module):
             layer.weight.grad.zero_()
 
     def save(self, folder: Path, base: str, dtype: torch.dtype = torch.bfloat16) -> None:
-        """Write the adapter as a peft folder, whole or not at all, in place of what is there.
+        """Write the adapter as a peft folder, whole or not at all.
 
-        base: the name of the base model. dtype: to which A and B are rounded.
+        folder: replaced by the adapter's.
+        base: name of the base model.
+        dtype: what A and B are rounded to.
         """
         state = {}
         for name in self.layers:

@@ -129,7 +129,7 @@ METHODS = {
 
 def base_losses() -> list[str]:
     """The methods whose loss the mechanistic terms can be added to: those that learn whole traces."""
-    return [name for name, one in METHODS.items() if one.examples is trace_examples and not one.reads_heads]
+    return [name for name, method in METHODS.items() if method.examples is trace_examples and not method.reads_heads]
 
 
 STANDARD = tuple(Arm(name, name) for name, method in METHODS.items() if not method.reads_heads)

@@ -21,41 +21,45 @@ from ctd.reasoning import architecture, models
 
 
 def shallower(teacher: Any, layers: int) -> Any:
-    """A copy of the teacher with so many of its layers, the first and the last among them, evenly spaced; float32.
+    """A copy of the teacher with fewer layers, evenly spaced, the first and the last among them; float32.
 
-    Raises ValueError for more layers than it has, or none.
+    layers: how many it keeps.
+    Raises ValueError for more layers than the teacher has, or none.
     """
     n = architecture.shape(teacher).layers
     if not 1 <= layers <= n:
         raise ValueError(f"layers must be between 1 and {n} (the teacher's), got {layers}")
     config = copy.deepcopy(teacher.config)
-    kept = np.linspace(0, n - 1, layers).round().astype(int).tolist() if layers > 1 else [n - 1]
+    sources = np.linspace(0, n - 1, layers).round().astype(int).tolist() if layers > 1 else [n - 1]
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in kept]
+        config.layer_types = [config.layer_types[layer] for layer in sources]
     student = type(teacher)(config).float()
-    mine, theirs = student.get_decoder(), teacher.get_decoder()
+    own, original = student.get_decoder(), teacher.get_decoder()
     with torch.no_grad():
-        for layer, source in zip(mine.layers, kept, strict=True):
-            layer.load_state_dict(theirs.layers[source].state_dict())
+        for layer, source in zip(own.layers, sources, strict=True):
+            layer.load_state_dict(original.layers[source].state_dict())
         architecture.final_norm(student).load_state_dict(architecture.final_norm(teacher).state_dict())
-        mine.embed_tokens.load_state_dict(theirs.embed_tokens.state_dict())
+        own.embed_tokens.load_state_dict(original.embed_tokens.state_dict())
         student.get_output_embeddings().load_state_dict(teacher.get_output_embeddings().state_dict())
     return student.eval()
 
 
 def narrower(teacher: Any, layers: int, heads: int, seed: int = 0) -> Any:
-    """A model of the teacher's family with so many layers and heads a layer, of the teacher's head size; float32.
+    """A model of the teacher's family with random weights; float32.
 
-    Its width is the heads times that size, its weights are drawn by seed. Raises ValueError for a number below 1.
+    layers: how many layers it has.
+    heads: heads of each layer, of the teacher's head size; their product is the width.
+    seed: draws the weights.
+    Raises ValueError for a number below 1.
     """
     if layers < 1 or heads < 1:
         raise ValueError(f"layers and heads must be at least 1, got {layers} and {heads}")
-    found, config = architecture.shape(teacher), copy.deepcopy(teacher.config)
+    shape, config = architecture.shape(teacher), copy.deepcopy(teacher.config)
     config.num_hidden_layers, config.num_attention_heads = layers, heads
-    config.num_key_value_heads = max(1, heads * found.key_heads // found.heads)
-    config.intermediate_size = round(config.intermediate_size * heads / found.heads)
-    config.hidden_size, config.head_dim = heads * found.head_size, found.head_size
+    config.num_key_value_heads = max(1, heads * shape.key_heads // shape.heads)
+    config.intermediate_size = round(config.intermediate_size * heads / shape.heads)
+    config.hidden_size, config.head_dim = heads * shape.head_size, shape.head_size
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:1] * layers
     with torch.random.fork_rng():
@@ -64,43 +68,47 @@ def narrower(teacher: Any, layers: int, heads: int, seed: int = 0) -> Any:
 
 
 def load(name: str, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Any model that `models.load` takes as a student, by its folder or Hugging Face id; float32.
+    """Any model as a student; float32.
 
-    tokenizer: the teacher's. Raises ValueError where the two do not share every token, and what `models.load` raises.
+    name: folder or Hugging Face id, as `models.load` takes it.
+    tokenizer: the teacher's.
+    Raises ValueError where the two do not share every token, and what `models.load` raises.
     """
-    found = models.load(name, dtype="float32")
-    same_tokens(tokenizer, found.tokenizer, name)
-    return found.model
+    student = models.load(name, dtype="float32")
+    same_tokens(tokenizer, student.tokenizer, name)
+    return student.model
 
 
 def same_tokens(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, name: str) -> None:
     """Raises ValueError where two tokenizers differ in a token or its number."""
-    mine, theirs = student.get_vocab(), teacher.get_vocab()
-    if mine != theirs:
-        shared = len(mine.items() & theirs.items())
+    vocabulary, original = student.get_vocab(), teacher.get_vocab()
+    if vocabulary != original:
+        shared = len(vocabulary.items() & original.items())
         raise ValueError(
-            f"student {name!r} has another tokenizer than its teacher ({shared:,} of {len(theirs):,} tokens are "
+            f"student {name!r} has another tokenizer than its teacher ({shared:,} of {len(original):,} tokens are "
             "shared): traces are compared token by token, so take a student of the same family"
         )
 
 
 def by_depth(teacher: Any, student: Any, heads: Sequence[Head]) -> list[Head]:
-    """A head of the student for each of the teacher's, in order: the same number, in the layer of the same depth.
+    """For each of the teacher's heads, the student's head of the same number in the layer of the same relative depth.
 
-    Where that is taken or does not exist, the next free head of the layer, then of the layers around it. For a student
-    shaped like its teacher, the identity. Raises ValueError for more heads than the student has, one that the teacher
-    has not, or one that is named twice.
+    Where that is taken or does not exist, the next free head of the layer, then of the layers around it. A student
+    shaped like its teacher gets the same heads.
+    heads: the teacher's.
+    Returns the student's heads, in the same order.
+    Raises ValueError for more heads than the student has, one that the teacher has not, or one that is named twice.
     """
-    mine, theirs = architecture.shape(student), architecture.shape(teacher)
-    if len(heads) > mine.layers * mine.heads:
-        raise ValueError(f"{len(heads)} heads cannot be matched, the student has {mine.layers * mine.heads}")
+    shape, original = architecture.shape(student), architecture.shape(teacher)
+    if len(heads) > shape.layers * shape.heads:
+        raise ValueError(f"{len(heads)} heads cannot be matched, the student has {shape.layers * shape.heads}")
     taken: list[Head] = []
     for layer, number in _once(teacher, heads):
-        home = round(layer / max(theirs.layers - 1, 1) * (mine.layers - 1))
+        home = round(layer / max(original.layers - 1, 1) * (shape.layers - 1))
         free = [
-            Head(near, (number + shift) % mine.heads)
-            for near in np.argsort(np.abs(np.arange(mine.layers) - home), kind="stable").tolist()
-            for shift in range(mine.heads)
+            Head(near, (number + shift) % shape.heads)
+            for near in np.argsort(np.abs(np.arange(shape.layers) - home), kind="stable").tolist()
+            for shift in range(shape.heads)
         ]
         taken.append(next(head for head in free if head not in taken))
     return taken
@@ -114,10 +122,11 @@ def _once(model: Any, heads: Sequence[Head]) -> list[Head]:
 
 
 def by_score(rankings: Mapping[Phase, Sequence[Head]], k: int) -> dict[Phase, list[Head]]:
-    """The student's own k highest heads of each phase, which stand for the teacher's in the order of their ranks.
+    """The k highest heads of each phase.
 
-    rankings: of the student's heads, by phase. For a student that equals its teacher, the identity. Raises ValueError
-    for a ranking of fewer heads.
+    rankings: all heads of a model, by phase, the highest first.
+    k: how many to take. Heads of teacher and student are matched by rank.
+    Raises ValueError for a ranking of fewer heads.
     """
     for phase, ranking in rankings.items():
         if not 1 <= k <= len(ranking):
