@@ -206,6 +206,7 @@ def test_means_rankings_and_their_stability():
     assert (mean.estimate < mean.high).all()
     assert scored.ranking("a") == [Head(1, 2), Head(1, 1), Head(1, 0), Head(0, 2), Head(0, 1), Head(0, 0)]
     firm, loose = scored.stability("a"), scored.stability("b")
+    assert firm.method == "percentile"
     assert firm.low > 0.95
     assert loose.low < 0.8
     with pytest.raises(ValueError, match="score must be one of a, b, got 'c'"):
@@ -243,6 +244,7 @@ def test_the_top_its_depth_and_its_course():
     assert top[["layer", "head"]].to_numpy().tolist() == [[1, 2], [1, 1]]
     assert (top["low"] < top["value"]).all()
     depth = scored.depth("a", 3)
+    assert depth.method == "percentile"
     assert depth.scalar == (1.0, 1.0, 1.0)
     assert scored.depth("a", 4).estimate == 0.75
     loose = scored.depth("b", 3)

@@ -290,6 +290,7 @@ class TestArea:
     def test_of_a_constant_distance_is_that_distance(self):
         a = np.random.default_rng(0).normal(size=(30, 21))
         area = phase_contrasts.area_between(a, a - 0.25)
+        assert area.method == "percentile"
         assert area.scalar == pytest.approx((0.25, 0.25, 0.25))  # paired: every draw has it
 
     def test_is_numpys_trapezoid_of_the_mean_curves(self):
