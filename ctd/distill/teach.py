@@ -164,7 +164,7 @@ def _answers(experiment: Experiment, arm: Arm, student: Any, desc: str, name: st
         replace(experiment.teacher, language_model=model),
         experiment.test_documents,
         experiment.index,
-        mode=METHODS[arm.method].mode,
+        predict.Request(METHODS[arm.method].mode),
         max_tokens=experiment.plan.max_tokens,
         desc=desc,
     )

@@ -99,8 +99,11 @@ def isolate(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings 
     outputs = {"own": rank_answers.rankings(predictions, places, refined=True)}
     for name in KINDS[1:]:
         pairs = zip(predictions, given[name], strict=True)
-        begun = [predict.handed(prediction.trace, labels, task.space.texts) for prediction, labels in pairs]
-        outputs[name] = rank_answers.rankings(reason(begun=begun, desc=f"refining {name}"), places, refined=True)
+        beginnings = [
+            predict.with_shortlist(prediction.trace, labels, task.space.texts) for prediction, labels in pairs
+        ]
+        refined = reason(request=predict.Request(beginnings=beginnings), desc=f"refining {name}")
+        outputs[name] = rank_answers.rankings(refined, places, refined=True)
     return Isolated(teacher, task, index, predictions, given, outputs)
 
 

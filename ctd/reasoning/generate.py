@@ -3,8 +3,7 @@
 Notes: finished batches are kept (see `ctd.reasoning.completions`) under a digest of the model's key, the prompts and
 the settings. A call that was killed goes on with the batches it lacks, composed as before: what a model writes depends
 a little on what stands beside it (padding changes the order of sums), so only then is the result that of an unbroken
-run. Texts that have ended leave their batch every few tokens. Only the end and padding tokens of a model's own
-generation settings are heeded: no repetition penalty, no top-k.
+run.
 """
 
 from __future__ import annotations
@@ -13,20 +12,16 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from itertools import takewhile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from ctd.cache import digest
-from ctd.reasoning import architecture
+from ctd.reasoning import architecture, write_batch
 from ctd.reasoning.completions import Completion, Kept
-from ctd.reasoning.grammar import LabelLists, OnlyLabels
+from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
 
@@ -35,22 +30,35 @@ if TYPE_CHECKING:
 
 FORMAT = "generate 2"  # of the kept files: another one begins anew
 ROWS, WIDE = 64, 512  # prompts of one batch at most, and of a wider one
-PIECE = 32  # tokens that a batch writes before the finished texts leave it
-NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long prompts may be, and how many are written side by side.
+
+    batch_tokens: of a batch at most, so that memory is bounded: prompts are padded, and max_tokens counts for each. One
+        prompt alone may be longer. The longest prompts come first.
+    wide_batch_tokens: as batch_tokens, for more prompts at once. Used where nothing is kept of the narrower batches and
+        memory allows; 0 for never.
+    max_prompt_tokens: a bound below the one that the model's context sets; None for no other bound. Not for a server.
+    Raises ValueError for a bound below 1.
+    """
+
+    batch_tokens: int = 16_384
+    wide_batch_tokens: int = 0
+    max_prompt_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound in (("batch_tokens", self.batch_tokens), ("max_prompt_tokens", self.max_prompt_tokens)):
+            if bound is not None and bound < 1:
+                raise ValueError(f"{name} must be at least 1, got {bound}")
 
 
 def generate(
     model: LanguageModel | Server,
     prompts: Sequence[str],
-    *,
-    max_tokens: int = 640,
-    batch_tokens: int = 16_384,
-    wider: int = 0,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    stop: Sequence[str] = (),
-    max_prompt_tokens: int | None = None,
+    sampling: Sampling = Sampling(),
+    limits: Limits = Limits(),
     lists: LabelLists | None = None,
     desc: str = "generating",
 ) -> list[Completion]:
@@ -59,54 +67,53 @@ def generate(
     model: its `key` must name its weights: a model that was changed in memory (trained, or with hooks that change what
         it computes) needs another key.
     prompts: taken as they stand; no special tokens are added.
-    max_tokens: written after a prompt at most.
-    batch_tokens: of a batch at most, so that memory is bounded: prompts are padded, and max_tokens counts for each.
-        One prompt alone may be longer. The longest prompts come first.
-    wider: as batch_tokens, for more prompts at once. Used where nothing is kept of the narrower batches and memory
-        allows; 0 for never.
-    temperature: 0 takes the likeliest token.
-    top_p: tokens are drawn from the likeliest that make up so much of the probability.
-    seed: of what is drawn.
-    stop: strings that end a text.
-    max_prompt_tokens: a bound below the one that the model's context sets.
+    sampling: how to write.
+    limits: of prompts and batches.
     lists: items of lists may only be these labels, none twice in a list; log-probabilities stay the model's own. Not
         for a server.
     desc: what the progress bar and the book's list of texts say.
-    Raises ValueError for settings out of bounds, an empty prompt, a prompt too long for the model, or logits that are
-    no numbers; MemoryError when a batch does not fit the accelerator.
+    Raises ValueError for an empty prompt, a prompt too long for the model, or logits that are no numbers; MemoryError
+    when a batch does not fit the accelerator.
     """
-    for name, given in (("prompts", prompts), ("stop", stop)):
-        if isinstance(given, str):
-            raise ValueError(f"{name} must be a list of strings, got the string {given[:40]!r}")
-    sampling = Sampling(max_tokens, float(temperature), float(top_p), seed, tuple(stop))
-    for name, bound in (("batch_tokens", batch_tokens), ("max_prompt_tokens", max_prompt_tokens)):
-        if bound is not None and bound < 1:
-            raise ValueError(f"{name} must be at least 1, got {bound}")
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts must be a list of strings, got the string {prompts[:40]!r}")
     if not prompts:
         return []
-    settings = [sampling.decisive, *prompts]
     if isinstance(model, LanguageModel):
-        ids = _tokens(model, prompts, max_tokens, max_prompt_tokens)
-        lengths, precision = [len(row) for row in ids], str(model.model.dtype).removeprefix("torch.")
-        kept = _kept(model, settings, batches(lengths, max_tokens, batch_tokens), lists)
-        if wider and kept.missing == [*range(len(kept.batches))]:
-            wide = _kept(model, settings, batches(lengths, max_tokens, wider, WIDE), lists)
-            with suppress(MemoryError):  # where another program takes that memory, narrow ones may still fit
-                writing = _write_all(model, ids, wide.batches, wide.missing, sampling, lists)
-                return _completed(wide, writing, desc, precision)
-        writing = _write_all(model, ids, kept.batches, kept.missing, sampling, lists)
-    else:
-        if lists is not None:
-            raise ValueError("lists= is for models loaded here, a server is not kept to it: leave it out")
-        if max_prompt_tokens is not None:
-            raise ValueError(
-                "max_prompt_tokens is for models loaded here, a server counts its own tokens: leave it out"
-            )
-        if empty := [row for row, prompt in enumerate(prompts) if not prompt]:
-            raise ValueError(_empty(empty[0]))
-        kept, precision = Kept(digest([FORMAT, model.key, *settings]), [[row] for row in range(len(prompts))]), ""
-        writing = _ask_all(model, prompts, kept.missing, sampling)
-    return _completed(kept, writing, desc, precision)
+        return _by_model(model, prompts, sampling, limits, lists, desc)
+    if lists is not None:
+        raise ValueError("lists= is for models loaded here, a server is not kept to it: leave it out")
+    if limits.max_prompt_tokens is not None:
+        raise ValueError("max_prompt_tokens is for models loaded here, a server counts its own tokens: leave it out")
+    return _by_server(model, prompts, sampling, desc)
+
+
+def _by_model(
+    language_model: LanguageModel,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    limits: Limits,
+    lists: LabelLists | None,
+    desc: str,
+) -> list[Completion]:
+    ids = _tokens(language_model, prompts, sampling.max_tokens, limits.max_prompt_tokens)
+    lengths, settings = [len(row) for row in ids], [sampling.decisive, *prompts]
+    precision = str(language_model.model.dtype).removeprefix("torch.")
+    narrow = _kept(language_model, settings, batches(lengths, sampling.max_tokens, limits.batch_tokens), lists)
+    if limits.wide_batch_tokens and not narrow.done:
+        together = batches(lengths, sampling.max_tokens, limits.wide_batch_tokens, WIDE)
+        wide = _kept(language_model, settings, together, lists)
+        with suppress(MemoryError):  # where another program takes that memory, narrow ones may still fit
+            return _completed(wide, _write_all(language_model, ids, wide, sampling, lists), desc, precision)
+    return _completed(narrow, _write_all(language_model, ids, narrow, sampling, lists), desc, precision)
+
+
+def _by_server(server: Server, prompts: Sequence[str], sampling: Sampling, desc: str) -> list[Completion]:
+    if "" in prompts:
+        raise ValueError(_empty([*prompts].index("")))
+    key = digest([FORMAT, server.key, sampling.decisive, *prompts])
+    kept = Kept(key, [[row] for row in range(len(prompts))])
+    return _completed(kept, _ask_all(server, prompts, kept.missing, sampling), desc, "")
 
 
 def _completed(
@@ -156,11 +163,11 @@ def _kept(
     language_model: LanguageModel, settings: Sequence[str], together: list[list[int]], lists: LabelLists | None
 ) -> Kept:
     """What is kept of these batches, in the cache or with the book."""
-    told = [*settings, repr(together), lists.key if lists else ""]
-    own, in_book = (
-        digest([FORMAT, key, *told]) if key else "" for key in (language_model.key, language_model.book_key)
+    decisive = [*settings, repr(together), lists.key if lists else ""]
+    key, book_key = (
+        digest([FORMAT, key, *decisive]) if key else "" for key in (language_model.key, language_model.book_key)
     )
-    return Kept(own, together, in_book)
+    return Kept(key, together, book_key)
 
 
 def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: int = ROWS) -> list[list[int]]:
@@ -185,18 +192,17 @@ def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: in
 def _write_all(
     language_model: LanguageModel,
     ids: Sequence[list[int]],
-    batches: Sequence[list[int]],
-    missing: Sequence[int],
+    kept: Kept,
     sampling: Sampling,
     lists: LabelLists | None,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    for number in missing:
-        rows = [ids[row] for row in batches[number]]
+    for number in kept.missing:
+        rows = [ids[row] for row in kept.batches[number]]
         try:
             # What is drawn depends on seed and batch alone, and the caller's own draws not on what is drawn here.
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(sampling.batch_seed(number))
-                completions = _write(language_model, rows, sampling, lists)
+                completions = write_batch.write(language_model, rows, sampling, lists)
         except torch.OutOfMemoryError as error:
             longest = max(map(len, rows)) + sampling.max_tokens
             raise MemoryError(
@@ -206,182 +212,21 @@ def _write_all(
         yield number, completions
 
 
-def _write(
-    language_model: LanguageModel, rows: Sequence[list[int]], sampling: Sampling, lists: LabelLists | None = None
-) -> list[Completion]:
-    """One batch's completions, in the order of its rows of prompt tokens."""
-    model: Any = language_model.model
-    tokenizer: Any = language_model.tokenizer
-    ends = model.generation_config.eos_token_id if model.generation_config is not None else None
-    ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
-    drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if sampling.temperature else {}
-    prompts = [torch.tensor(row) for row in rows]
-    ids = pad_sequence(prompts, batch_first=True, padding_value=tokenizer.pad_token_id, padding_side="left")
-    mask = pad_sequence([torch.ones_like(row) for row in prompts], batch_first=True, padding_side="left")
-    ids, mask, n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
-    cache = DynamicCache(config=model.config) if model._supports_default_dynamic_cache() else None
-    only = [OnlyLabels(lists)] if lists else []
-    texts: list[list[int]] = [[] for _ in rows]
-    logprobs: list[list[float]] = [[] for _ in rows]
-    finished, going = set(), list(range(len(rows)))
-    while going and (left := sampling.max_tokens + n_prompt - ids.shape[1]):
-        config = GenerationConfig(
-            max_new_tokens=min(left, PIECE) if cache is not None else left,
-            do_sample=bool(drawn),
-            eos_token_id=sorted(ends) or None,
-            pad_token_id=tokenizer.pad_token_id,
-            **drawn,
-        )
-        certainty, stops = _Certainty(), _Stops(tokenizer, sampling.stop, n_prompt)
-        written = _by_these_settings(
-            model,
-            config,
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            logits_processor=[certainty, *only],
-            stopping_criteria=[stops] if sampling.stop else None,
-        )
-        new = written[:, ids.shape[1] :]
-        kept = []
-        for place, (row, tokens, certain) in enumerate(
-            zip(going, new.tolist(), certainty.of(new).tolist(), strict=True)
-        ):
-            ended = next((at for at, token in enumerate(tokens) if token in ends), None)
-            texts[row] += tokens[:ended]
-            logprobs[row] += certain[:ended]
-            if ended is not None:
-                finished.add(row)
-            elif place not in stops.ended:
-                kept.append(place)
-        rest = torch.tensor(kept, dtype=torch.int64, device=ids.device)
-        mask = torch.cat([mask, torch.ones_like(new)], 1)[rest]
-        ids, going = written[rest], [going[place] for place in kept]
-        if cache is not None:
-            cache.batch_select_indices(rest)
-        for processor in only:
-            processor.keep(kept)
-    completions = []
-    for row, tokens in enumerate(texts):
-        text, offsets = _spell(tokenizer, rows[row], tokens)
-        whole = Completion(text, row in finished, len(tokens), offsets, tuple(logprobs[row]), tuple(tokens))
-        completions.append(_cut(whole, sampling.stop))
-    return completions
-
-
-def _by_these_settings(model: Any, config: GenerationConfig, **given: Any) -> Int[Tensor, "b n"]:
-    """`model.generate` by the settings given alone: the library takes from the model's own what a call leaves open."""
-    own = model.generation_config
-    model.generation_config = config
-    try:
-        return model.generate(generation_config=config, **given)
-    finally:
-        model.generation_config = own
-
-
-class _Certainty(LogitsProcessor):
-    """Notes how likely each chosen token was by the raw logits, in float32, and keeps those of one step only."""
-
-    def __init__(self) -> None:
-        self.chosen: list[Float[Tensor, " b"]] = []
-        self.last: Float[Tensor, "b vocabulary"] | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self._note(input_ids[:, -1])
-        self.last = scores.float().clone()  # what comes after may change the scores in place
-        self.norm = self.last.logsumexp(-1)
-        if not self.norm.isfinite().all():
-            raise ValueError(
-                f"the model's logits are no finite numbers at generated token {len(self.chosen)}: its weights are "
-                "damaged, or overflow their dtype (try bfloat16 or float32)"
-            )
-        return scores
-
-    def _note(self, tokens: Int[Tensor, " b"]) -> None:
-        if self.last is not None:
-            self.chosen.append(self.last.gather(1, tokens[:, None])[:, 0] - self.norm)
-
-    def of(self, written: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """The log-probabilities of all that was written (nats)."""
-        if len(self.chosen) < written.shape[1]:
-            self._note(written[:, -1])
-        return torch.stack(self.chosen[: written.shape[1]], 1)
-
-
-class _Stops(StoppingCriteria):
-    """Ends a row when what was written holds a stop string; the prompt does not count."""
-
-    def __init__(self, tokenizer: Any, stop: Sequence[str], n_prompt: int) -> None:
-        self.tokenizer, self.stop, self.n_prompt = tokenizer, stop, n_prompt
-        self.window = max((len(text.encode()) for text in stop), default=0) + 4  # each token writes a byte or more
-        self.ended: set[int] = set()
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Bool[Tensor, " b"]:
-        first = max(self.n_prompt, input_ids.shape[1] - self.window)
-        for place, tokens in enumerate(input_ids[:, first - 1 :].tolist()):
-            if place not in self.ended:
-                new = _decode(self.tokenizer, tokens)[len(_decode(self.tokenizer, tokens[:1])) :]
-                if any(text in new for text in self.stop):
-                    self.ended.add(place)
-        return torch.tensor([place in self.ended for place in range(len(input_ids))], device=input_ids.device)
-
-
-def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
-    return str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _spell(tokenizer: Any, prompt: Sequence[int], tokens: Sequence[int]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The text of the tokens that follow the prompt's, and the characters of it that each wrote a part of."""
-    text, offsets = "", []
-    before = list(prompt)
-    read = _decode(tokenizer, before)
-    pending: list[int] = []
-    drafts: list[str] = []  # what the pending tokens read as after each of them
-    for place, token in enumerate(tokens):
-        pending.append(token)
-        draft = _decode(tokenizer, before + pending)
-        drafts.append(draft[len(read) :] if draft.startswith(read) else NOT_WHOLE)
-        if drafts[-1].endswith(NOT_WHOLE) and place < len(tokens) - 1:
-            continue
-        final, end = drafts[-1], 0
-        for draft in drafts:
-            shared = takewhile(lambda pair: pair[0] == pair[1], zip(draft, final, strict=False))
-            start, end = end, max(end, sum(1 for _ in shared))
-            begun = draft != final[:end] and end < len(final)
-            offsets.append((len(text) + start, len(text) + end + begun))
-        text += final
-        before = pending if final else before + pending
-        read, pending, drafts = _decode(tokenizer, before), [], []
-    return text, tuple(offsets)
-
-
-def _cut(completion: Completion, stop: Sequence[str]) -> Completion:
-    """The completion as far as the first stop string in it."""
-    found = [at for at in map(completion.text.find, stop) if at >= 0]
-    if not found:
-        return completion
-    text = completion.text[: min(found)]
-    kept = [place for place, (start, _) in enumerate(completion.offsets) if start < len(text)]
-    offsets = tuple((start, min(end, len(text))) for start, end in (completion.offsets[place] for place in kept))
-    logprobs = tuple(completion.logprobs[place] for place in kept)
-    return Completion(text, True, len(kept), offsets, logprobs, tuple(completion.ids[place] for place in kept))
-
-
 def _ask_all(
     server: Server, prompts: Sequence[str], missing: Sequence[int], sampling: Sampling
 ) -> Iterator[tuple[int, list[Completion]]]:
     pool = ThreadPoolExecutor(server.concurrent)
     try:
-        asked = {pool.submit(server.complete, prompts[row], sampling, sampling.batch_seed(row)): row for row in missing}
+        rows = {pool.submit(server.complete, prompts[row], sampling, sampling.batch_seed(row)): row for row in missing}
         failure = None
-        for answer in as_completed(asked):
+        for answer in as_completed(rows):
             if answer.cancelled():
                 continue
             if (error := answer.exception()) is None:
-                yield asked[answer], [answer.result()]
-            else:  # what is being asked is waited for and kept
+                yield rows[answer], [answer.result()]
+            else:  # prompts that the server has already got are waited for and kept
                 failure = failure or error
-                for other in asked:
+                for other in rows:
                     other.cancel()
         if failure is not None:
             raise failure

@@ -8,7 +8,7 @@ prompt), "answer" (no reasoning). Any other model is told the format in its chat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal
 
@@ -19,10 +19,11 @@ from transformers import PreTrainedTokenizerBase
 from ctd import hardware
 from ctd.data.label_space import LabelSpace
 from ctd.reasoning import architecture, models, prompts, rank_answers, traces
-from ctd.reasoning.generate import generate
+from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
+from ctd.reasoning.sampling import Sampling
 from ctd.reasoning.teachers import Teacher
 from ctd.reasoning.traces import Trace
 from ctd.retrieval.index import LabelIndex
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 Mode = Literal["trace", "candidates", "answer"]
 
-
 BEGINNING = {"trace": traces.OPEN, "candidates": traces.OPEN, "answer": traces.ANSWER}
 MODES = ("answer", "candidates", "zero-shot")  # beside the trace
 CANDIDATES = 16  # retrieved labels in a prompt, as in training
@@ -42,14 +42,33 @@ OF_MEMORY = 16  # a batch's keys and values take one part in so many of an accel
 N_EXAMPLES = 5  # labels that an untuned model is shown
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a teacher is asked for.
+
+    mode: "trace", "candidates" or "answer".
+    candidates: retrieved labels of each document, best first, for the mode of that name.
+    beginnings: the beginning of each document's text (see `with_shortlist`), in place of the mode's own.
+    Raises ValueError for an unknown mode, or candidates without it.
+    """
+
+    mode: Mode = "trace"
+    candidates: Sequence[Sequence[int]] | None = None
+    beginnings: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in BEGINNING:
+            raise ValueError(f"mode must be one of {', '.join(BEGINNING)}, got {self.mode!r}")
+        if (self.candidates is None) == (self.mode == "candidates"):
+            raise ValueError(f"candidates= goes with mode 'candidates', and with no other, got mode {self.mode!r}")
+
+
 def reason(
     teacher: Teacher,
     documents: Sequence[str],
     index: LabelIndex,
+    request: Request = Request(),
     *,
-    mode: Mode = "trace",
-    candidates: Sequence[Sequence[int]] | None = None,
-    begun: Sequence[str] | None = None,
     uids: Sequence[str] | None = None,
     max_tokens: int = 512,
     seed: int = 0,
@@ -60,51 +79,47 @@ def reason(
     A trace holds as much of the document as the teacher saw.
 
     index: over the label space to choose from; what is written and is no label becomes the nearest label.
-    mode: "trace", "candidates" or "answer".
-    candidates: retrieved labels of each document, best first, for the mode of that name.
-    begun: the beginning of each document's text (see `handed`), in place of the mode's own.
+    request: what is asked for; a whole trace by default.
     uids: kept with the traces.
     max_tokens: written about a document at most.
     seed: as in `generate`.
     desc: what the progress bar says.
-    Raises ValueError for an unknown mode, or lists of other lengths than `documents`.
+    Raises ValueError for lists of other lengths than `documents`.
     """
-    if mode not in BEGINNING:
-        raise ValueError(f"mode must be one of {', '.join(BEGINNING)}, got {mode!r}")
-    if (candidates is None) == (mode == "candidates"):
-        raise ValueError(f"candidates= goes with mode 'candidates', and with no other, got mode {mode!r}")
-    for name, values in (("candidates", candidates), ("begun", begun), ("uids", uids)):
+    candidates, beginnings = request.candidates, request.beginnings
+    for name, values in (("candidates", candidates), ("beginnings", beginnings), ("uids", uids)):
         if values is not None and len(values) != len(documents):
             raise ValueError(f"{name} needs one entry a document ({len(documents)}), got {len(values)}")
     tokenizer = teacher.language_model.tokenizer
     seen = list(documents)
     if tokenizer is not None:
         seen = [prompts.cut(document, tokenizer, teacher.document_tokens) for document in documents]
-    texts = index.space.texts
-    ask: Callable[..., str] = prompts.plain
-    if not teacher.tuned:
-        begun = begun or [""] * len(documents)
-        examples = [texts[label] for label in np.linspace(0, len(index.space) - 1, N_EXAMPLES, dtype=int)]
-        ask = partial(prompts.instruction, tokenizer=tokenizer, space=index.space.name, examples=examples)
-    begun = begun or [BEGINNING[mode]] * len(documents)
-    asked_prompts = [
-        ask(document, candidates=[texts[label] for label in listed])
+    prompt, texts = _prompt(teacher, index.space), index.space.texts
+    questions = [
+        prompt(document, candidates=[texts[label] for label in listed])
         for document, listed in zip(seen, candidates or [()] * len(documents), strict=True)
     ]
+    beginnings = beginnings or [BEGINNING[request.mode] if teacher.tuned else ""] * len(documents)
     completions = generate(
         teacher.language_model,
-        [prompt + beginning for prompt, beginning in zip(asked_prompts, begun, strict=True)],
-        max_tokens=max_tokens,
-        batch_tokens=BATCH_TOKENS,
-        wider=_wider(teacher.language_model),
-        lists=_label_lists(index.space, tokenizer) if teacher.tuned else None,
-        seed=seed,
-        desc=desc,
+        [question + beginning for question, beginning in zip(questions, beginnings, strict=True)],
+        Sampling(max_tokens, seed=seed),
+        Limits(BATCH_TOKENS, _wide_batch_tokens(teacher.language_model)),
+        _label_lists(index.space, tokenizer) if teacher.tuned else None,
+        desc,
     )
-    return rank_answers.rank(completions, asked_prompts, begun, seen, index, uids or [""] * len(documents), tokenizer)
+    return rank_answers.rank(completions, questions, beginnings, seen, index, uids or [""] * len(documents), tokenizer)
 
 
-def _wider(language_model: LanguageModel | Server) -> int:
+def _prompt(teacher: Teacher, space: LabelSpace) -> Callable[..., str]:
+    """What makes a document a prompt: as it is for a tuned teacher, in an explanation of the format for any other."""
+    if teacher.tuned:
+        return prompts.plain
+    examples = [space.texts[label] for label in np.linspace(0, len(space) - 1, N_EXAMPLES, dtype=int)]
+    return partial(prompts.instruction, tokenizer=teacher.language_model.tokenizer, space=space.name, examples=examples)
+
+
+def _wide_batch_tokens(language_model: LanguageModel | Server) -> int:
     """Tokens of a batch on an accelerator, for one of a kind the same: the batch decides a sum's last bit. Else 0."""
     if not isinstance(language_model, LanguageModel) or not hardware.on_accelerator(language_model.model):
         return 0
@@ -137,18 +152,17 @@ def in_mode(
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    request = Request()
     if mode == "zero-shot":
         teacher = replace(teacher, language_model=models.load(models.SMOLLM2), tuned=False)
-        return reason(teacher, documents, index, max_tokens=max_tokens, seed=seed, desc=mode)
-    if mode == "answer":
-        return reason(teacher, documents, index, mode="answer", max_tokens=max_tokens, seed=seed, desc=mode)
-    listed = [[int(label) for label in row if label >= 0] for row in candidates]
-    return reason(
-        teacher, documents, index, mode="candidates", candidates=listed, max_tokens=max_tokens, seed=seed, desc=mode
-    )
+    elif mode == "answer":
+        request = Request("answer")
+    else:
+        request = Request("candidates", [[int(label) for label in row if label >= 0] for row in candidates])
+    return reason(teacher, documents, index, request, max_tokens=max_tokens, seed=seed, desc=mode)
 
 
-def handed(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
+def with_shortlist(trace: Trace, shortlist: Sequence[int], texts: Sequence[str]) -> str:
     """The beginning of a trace whose first phase is over: its own topics, and a shortlist from elsewhere."""
     topics = trace.cot.partition("\n")[0].removeprefix("Topics:").strip()
     whole = traces.write(topics, (texts[label] for label in shortlist), (), ())

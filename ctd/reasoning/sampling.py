@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to write: see `generate`, which raises what this raises."""
+    """How a model is to write.
+
+    max_tokens: written after a prompt at most.
+    temperature: 0 takes the likeliest token.
+    top_p: tokens are drawn from the likeliest that make up so much of the probability.
+    seed: of what is drawn.
+    stop: strings that end a text.
+    Raises ValueError for a setting out of bounds.
+    """
 
     max_tokens: int = 640
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            raise ValueError(f"stop must be a list of strings, got the string {self.stop[:40]!r}")
+        for name, kind in (("stop", tuple), ("temperature", float), ("top_p", float)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
         if not 0 <= self.temperature < float("inf"):
@@ -32,10 +45,8 @@ class Sampling:
     @property
     def decisive(self) -> str:
         """The settings on which the text depends, in words."""
-        drawn = (
-            f", temperature {self.temperature!r}, top_p {self.top_p!r}, seed {self.seed}" if self.temperature else ""
-        )
-        return f"max_tokens {self.max_tokens}, stop {self.stop!r}{drawn}"
+        drawn = f", temperature {self.temperature!r}, top_p {self.top_p!r}, seed {self.seed}"
+        return f"max_tokens {self.max_tokens}, stop {self.stop!r}{drawn if self.temperature else ''}"
 
     def batch_seed(self, batch: int) -> int:
         """A seed of 31 bits for the batch of that number."""

@@ -22,6 +22,7 @@ from ctd.reasoning import models, prompts, read_text, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.sampling import Sampling
 from ctd.reasoning.traces import Trace
 from ctd.recipes import planting
 from ctd.recipes.organism_recipe import Recipe
@@ -72,8 +73,8 @@ def _write(
     """What the organism writes about each case behind a given beginning, read as traces."""
     lists = LabelLists(space, language_model.tokenizer)
     longest = max(len(lesson.example.ids) - lesson.example.n_prompt for lesson in lessons) + 40
-    given = [prompts.plain(lesson.case.text) + start for lesson, start in zip(lessons, beginnings, strict=True)]
-    texts = generate(language_model, given, max_tokens=longest, lists=lists, desc="measuring")
+    begun_prompts = [prompts.plain(lesson.case.text) + start for lesson, start in zip(lessons, beginnings, strict=True)]
+    texts = generate(language_model, begun_prompts, Sampling(longest), lists=lists, desc="measuring")
     return [
         read_text.read(start + written.text, space, uid=lesson.case.uid, document=lesson.case.text)
         for start, written, lesson in zip(beginnings, texts, lessons, strict=True)

@@ -13,8 +13,9 @@ from ctd.cache import DATA, cache_dir
 from ctd.data import readers
 from ctd.reasoning import completions, predict, prompts, teachers, traces
 from ctd.reasoning.completions import Completion, Kept
-from ctd.reasoning.generate import generate
+from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.grammar import LabelLists, lists_key
+from ctd.reasoning.sampling import Sampling
 
 KEY = "0123456789abcdef" * 4
 BATCHES = [[2, 0], [1]]
@@ -175,9 +176,7 @@ def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, ow
     asked = [prompts.plain(document) + traces.ANSWER for document in documents]
     monkeypatch.setattr(model, "generate", None)  # nothing is to be written
     lists = SimpleNamespace(key=lists_key(task.space, tokenizer))
-    found = generate(
-        teacher.language_model, asked, max_tokens=512, batch_tokens=predict.BATCH_TOKENS, lists=lists, desc="answer"
-    )
+    found = generate(teacher.language_model, asked, Sampling(512), Limits(predict.BATCH_TOKENS), lists, "answer")
     assert not list(cache_dir("generations").iterdir())
     shortest = sorted(range(200), key=lambda row: found[row].n_tokens)[:3]
     for row in shortest:
@@ -195,11 +194,11 @@ def test_some_of_the_books_texts_are_written_anew_as_they_are(monkeypatch, own_c
     model, tokenizer = teacher.language_model.model, teacher.language_model.tokenizer
     documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
     asked = [prompts.plain(document) + traces.OPEN for document in documents]
-    write = partial(generate, teacher.language_model, max_tokens=512, lists=LabelLists(task.space, tokenizer))
+    write = partial(generate, teacher.language_model, sampling=Sampling(512), lists=LabelLists(task.space, tokenizer))
     with monkeypatch.context() as reading:
         reading.setattr(model, "generate", None)  # nothing is to be written
-        shipped = write(asked, batch_tokens=predict.BATCH_TOKENS)
-    rows = sorted(range(200), key=lambda row: shipped[row].n_tokens)[:4]
+        shipped = write(asked, limits=Limits(predict.BATCH_TOKENS))
+    rows = sorted(range(200), key=lambda row: shipped[row].n_tokens)[:2]
     monkeypatch.setenv("CTD_TEXTS", "ignore")
     for row, completion in zip(rows, write([asked[row] for row in rows]), strict=True):
         assert completion.text == shipped[row].text

@@ -12,12 +12,19 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from ctd.cache import cache_dir, digest
 from ctd.reasoning.completions import Completion
-from ctd.reasoning.generate import generate
+from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.sampling import Sampling
 
 CONTEXT = 96
 CORPUS = ["the serum calcium of the liver", "Document: a naïve cell\n- Calcium/blood\n", "β-blockers ≥ 5 µg"]
 PROMPTS = [f"Document: {'calcium of the ' * (i % 5)}liver {i}\n" for i in range(11)]
+
+
+def write(model, prompts, desc="generating", **options):
+    """`generate`, with the fields of its settings as options."""
+    limits = {name: options.pop(name) for name in Limits.__dataclass_fields__ if name in options}
+    return generate(model, prompts, Sampling(**options), Limits(**limits), desc=desc)
 
 
 def byte_level():
@@ -139,7 +146,7 @@ def files(own_cache):
 
 def test_batches_give_what_the_library_writes_one_prompt_at_a_time(language_model):
     end_sometimes(language_model, 3.5)
-    made = generate(language_model, PROMPTS, max_tokens=20, batch_tokens=200)
+    made = write(language_model, PROMPTS, max_tokens=20, batch_tokens=200)
     end = language_model.tokenizer.eos_token_id
     for prompt, completion in zip(PROMPTS, made, strict=True):
         tokens = alone(language_model, prompt, 20)
@@ -160,9 +167,9 @@ def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(
 ):
     end_sometimes(language_model, 3.5)
     whole = [alone(language_model, prompt, 20) for prompt in PROMPTS]
-    monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
+    monkeypatch.setattr("ctd.reasoning.write_batch.PIECE", piece)
     batches.watch(language_model)
-    made = generate(language_model, PROMPTS, max_tokens=20, batch_tokens=10_000)
+    made = write(language_model, PROMPTS, max_tokens=20, batch_tokens=10_000)
     end = language_model.tokenizer.eos_token_id
     for prompt, tokens, completion in zip(PROMPTS, whole, made, strict=True):
         tokens = tokens[: tokens.index(end)] if end in tokens else tokens
@@ -179,7 +186,7 @@ def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(
 
 def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperature(language_model, batches):
     batches.watch(language_model)
-    [made] = generate(language_model, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
+    [made] = write(language_model, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
     [(ids, _, out)] = batches
     tokens = out[0, ids.shape[1] :].tolist()[: made.n_tokens]
     own, heated = (teacher_forced(language_model, PROMPTS[0], tokens, t) for t in (1.0, 3.0))
@@ -190,7 +197,7 @@ def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperatur
 
 def test_batches_are_bounded_hold_each_prompt_once_and_begin_with_the_longest(language_model, batches):
     batches.watch(language_model)
-    generate(language_model, PROMPTS, max_tokens=8, batch_tokens=80)
+    write(language_model, PROMPTS, max_tokens=8, batch_tokens=80)
     lengths = [mask.sum(1).tolist() for _, mask, _ in batches]
     flat = [n for batch in lengths for n in batch]
     wanted = [len(ids) for ids in language_model.tokenizer(PROMPTS)["input_ids"]]
@@ -198,31 +205,31 @@ def test_batches_are_bounded_hold_each_prompt_once_and_begin_with_the_longest(la
     assert all(len(batch) == 1 or len(batch) * (max(batch) + 8) <= 80 for batch in lengths)
     assert len(batches) > 2
     batches.clear()
-    generate(language_model, ["a"] * 70, max_tokens=1, batch_tokens=10**6)
+    write(language_model, ["a"] * 70, max_tokens=1, batch_tokens=10**6)
     assert [len(ids) for ids, _, _ in batches] == [64, 6]
 
 
 def test_wider_batches_are_written_where_nothing_is_kept_of_the_narrow_ones(language_model, batches):
     batches.watch(language_model)
-    generate(language_model, ["a"] * 70, max_tokens=1, batch_tokens=20, wider=10**6)
+    write(language_model, ["a"] * 70, max_tokens=1, batch_tokens=20, wide_batch_tokens=10**6)
     assert [len(ids) for ids, *_ in batches] == [70]
-    narrow = generate(language_model, ["b"] * 4, max_tokens=1, batch_tokens=2)
+    narrow = write(language_model, ["b"] * 4, max_tokens=1, batch_tokens=2)
     n_written = len(batches)
-    assert generate(language_model, ["b"] * 4, max_tokens=1, batch_tokens=2, wider=10**6) == narrow
+    assert write(language_model, ["b"] * 4, max_tokens=1, batch_tokens=2, wide_batch_tokens=10**6) == narrow
     assert len(batches) == n_written > 2
 
 
 def test_a_prompt_that_is_larger_than_a_batch_is_written_alone(language_model):
-    assert generate(language_model, PROMPTS[:2], max_tokens=4, batch_tokens=1) == [
-        generate(language_model, [prompt], max_tokens=4, batch_tokens=1)[0] for prompt in PROMPTS[:2]
+    assert write(language_model, PROMPTS[:2], max_tokens=4, batch_tokens=1) == [
+        write(language_model, [prompt], max_tokens=4, batch_tokens=1)[0] for prompt in PROMPTS[:2]
     ]
 
 
 def test_the_models_own_generation_settings_are_set_aside_and_put_back(language_model):
-    [plain] = generate(language_model, PROMPTS[:1], max_tokens=12)
+    [plain] = write(language_model, PROMPTS[:1], max_tokens=12)
     own = language_model.model.generation_config
     own.update(repetition_penalty=5.0, min_new_tokens=3, suppress_tokens=list(range(200)), num_beams=2, top_k=1)
-    [again] = generate(dataclasses.replace(language_model, key="other"), PROMPTS[:1], max_tokens=12)
+    [again] = write(dataclasses.replace(language_model, key="other"), PROMPTS[:1], max_tokens=12)
     assert again == plain
     assert language_model.model.generation_config is own
     assert alone(language_model, PROMPTS[0], 12) != language_model.tokenizer(plain.text)["input_ids"]
@@ -233,14 +240,14 @@ def test_a_killed_call_goes_on_and_ends_as_an_unbroken_one(language_model, batch
     settings = {"max_tokens": 6, "batch_tokens": 60, "temperature": 1.0, "seed": 3}
     batches.watch(language_model)
     monkeypatch.setenv("CTD_CACHE", str(tmp_path / "unbroken"))
-    unbroken = generate(language_model, PROMPTS, **settings)
+    unbroken = write(language_model, PROMPTS, **settings)
     n_batches = len(batches)
     assert n_batches > 3
     monkeypatch.setenv("CTD_CACHE", str(tmp_path / "killed"))
     batches.clear()
     batches.fail_at = interrupted
     with pytest.raises(KeyboardInterrupt):
-        generate(language_model, PROMPTS, **settings)
+        write(language_model, PROMPTS, **settings)
     [partial] = cache_dir("generations").iterdir()
     assert partial.suffix == ".partial"
     torn = partial.read_bytes()[:-9]
@@ -248,7 +255,7 @@ def test_a_killed_call_goes_on_and_ends_as_an_unbroken_one(language_model, batch
     partial.write_bytes(torn)
     batches.fail_at = None
     batches.clear()
-    assert generate(language_model, PROMPTS, **settings) == unbroken
+    assert write(language_model, PROMPTS, **settings) == unbroken
     assert len(batches) == n_batches - (interrupted - 1)
     [whole] = cache_dir("generations").iterdir()
     assert whole.suffix == ".jsonl"
@@ -257,28 +264,28 @@ def test_a_killed_call_goes_on_and_ends_as_an_unbroken_one(language_model, batch
 
 def test_a_second_call_reads_what_the_first_wrote(language_model, batches, own_cache, capsys):
     batches.watch(language_model)
-    first = generate(language_model, PROMPTS, max_tokens=6, desc="reasoning")
+    first = write(language_model, PROMPTS, max_tokens=6, desc="reasoning")
     shown = capsys.readouterr().err
     assert "reasoning: 100%" in shown
     assert "tokens_a_second=" in shown
     batches.fail_at = len(batches)
-    assert generate(language_model, PROMPTS, max_tokens=6, seed=1, top_p=0.5) == first  # greedy: neither matters
+    assert write(language_model, PROMPTS, max_tokens=6, seed=1, top_p=0.5) == first  # greedy: neither matters
     assert capsys.readouterr().err == ""
     assert len(files(own_cache)) == 1
     [whole] = (own_cache / "generations").iterdir()
     whole.write_bytes(b'{"batch": 0, "completions": []}\n{"batch": 99}\nnonsense\n')
     batches.fail_at = None
-    assert generate(language_model, PROMPTS, max_tokens=6) == first  # damage is redone
+    assert write(language_model, PROMPTS, max_tokens=6) == first  # damage is redone
     assert len(files(own_cache)) == 1
 
 
 def test_a_kill_between_the_last_batch_and_the_whole_file_loses_nothing(language_model, batches, own_cache):
     batches.watch(language_model)
-    first = generate(language_model, PROMPTS, max_tokens=2)
+    first = write(language_model, PROMPTS, max_tokens=2)
     [whole] = (own_cache / "generations").iterdir()
     whole.rename(whole.with_name(whole.name + ".partial"))
     batches.fail_at = len(batches)
-    assert generate(language_model, PROMPTS, max_tokens=2) == first
+    assert write(language_model, PROMPTS, max_tokens=2) == first
     assert files(own_cache) == [whole.name]
 
 
@@ -294,14 +301,14 @@ def test_whatever_the_text_depends_on_has_a_file_of_its_own(language_model, own_
         )),
     ]  # fmt: skip
     for model, prompts, settings in calls:
-        generate(model, prompts, **settings)
+        write(model, prompts, **settings)
     assert len(files(own_cache)) == len(calls)
 
 
 def test_a_seed_decides_what_is_drawn_and_leaves_the_callers_own_draws_alone(language_model, monkeypatch, tmp_path):
     def drawn(folder, seed):
         monkeypatch.setenv("CTD_CACHE", str(tmp_path / folder))
-        return generate(language_model, PROMPTS, max_tokens=8, batch_tokens=100, temperature=1.0, seed=seed)
+        return write(language_model, PROMPTS, max_tokens=8, batch_tokens=100, temperature=1.0, seed=seed)
 
     torch.manual_seed(5)
     wanted = torch.rand(3)
@@ -310,7 +317,7 @@ def test_a_seed_decides_what_is_drawn_and_leaves_the_callers_own_draws_alone(lan
     assert torch.equal(torch.rand(3), wanted)
     assert drawn("b", 0) == a
     assert drawn("c", 1) != a
-    same = generate(language_model, ["liver"] * 4, max_tokens=8, batch_tokens=1, temperature=1.0)
+    same = write(language_model, ["liver"] * 4, max_tokens=8, batch_tokens=1, temperature=1.0)
     assert len({completion.text for completion in same}) > 1  # each batch draws its own
 
 
@@ -318,7 +325,7 @@ def test_a_seed_decides_what_is_drawn_and_leaves_the_callers_own_draws_alone(lan
 def test_tokens_are_drawn_with_the_probabilities_that_the_settings_mean(language_model, batches, temperature, top_p):
     batches.watch(language_model)
     n = 960
-    generate(language_model, ["liver"] * n, max_tokens=1, batch_tokens=10**6, temperature=temperature, top_p=top_p)
+    write(language_model, ["liver"] * n, max_tokens=1, batch_tokens=10**6, temperature=temperature, top_p=top_p)
     drawn = np.concatenate([out[:, -1].numpy() for _, _, out in batches])
     ids = language_model.tokenizer("liver", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
@@ -337,8 +344,8 @@ def test_tokens_are_drawn_with_the_probabilities_that_the_settings_mean(language
 
 
 def test_a_small_top_p_leaves_only_the_likeliest_token(language_model):
-    greedy = generate(language_model, PROMPTS[:3], max_tokens=8)
-    drawn = generate(language_model, PROMPTS[:3], max_tokens=8, temperature=1.0, top_p=1e-6)
+    greedy = write(language_model, PROMPTS[:3], max_tokens=8)
+    drawn = write(language_model, PROMPTS[:3], max_tokens=8, temperature=1.0, top_p=1e-6)
     assert [completion.text for completion in drawn] == [completion.text for completion in greedy]
 
 
@@ -368,7 +375,7 @@ def test_offsets_count_characters_where_characters_are_of_several_tokens(languag
         ids = [tokenizer.convert_tokens_to_ids(_alphabet()[byte]) for byte in text.encode()]
     pieces = [bytes(alphabet[char] for char in token) for token in tokenizer.convert_ids_to_tokens(ids)]
     dictate(language_model, [*ids, tokenizer.eos_token_id])
-    [made] = generate(language_model, ["Document: é"], max_tokens=60)
+    [made] = write(language_model, ["Document: é"], max_tokens=60)
     assert (made.text, made.offsets) == by_bytes(pieces)
     assert made.text == text
     assert made.finished
@@ -388,7 +395,7 @@ def test_offsets_and_the_first_space_are_right_for_a_tokenizer_that_falls_back_t
     tokens = ["▁liver", "▁a", *(f"<0x{byte:02X}>" for byte in "é日β".encode()), "b", "▁", "c"]
     pieces = [b" liver", b" a", *(bytes([byte]) for byte in "é日β".encode()), b"b", b" ", b"c"]
     dictate(language_model, [*tokenizer.convert_tokens_to_ids(tokens), tokenizer.eos_token_id])
-    [made] = generate(language_model, ["a liver"], max_tokens=20)
+    [made] = write(language_model, ["a liver"], max_tokens=20)
     assert made.text == " liver aé日βb c"
     assert (made.text, made.offsets) == by_bytes(pieces)
 
@@ -398,7 +405,7 @@ def test_special_tokens_are_left_out_of_the_text_and_bytes_that_are_no_character
     mark, broken = tokenizer.convert_tokens_to_ids(["<mark>", _alphabet()[0xE2]])
     a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
     dictate(language_model, [a, mark, b, broken, a, broken])
-    [made] = generate(language_model, PROMPTS[:1], max_tokens=6)
+    [made] = write(language_model, PROMPTS[:1], max_tokens=6)
     assert made.text == "ab\ufffda\ufffd"
     assert made.offsets == ((0, 1), (1, 1), (1, 2), (2, 3), (3, 4), (4, 5))
     assert not made.finished
@@ -429,21 +436,21 @@ def test_a_stop_string_ends_the_text_and_is_no_part_of_it(language_model, dictat
     ids = language_model.tokenizer(script)["input_ids"]
     dictate(language_model, ids)
     batches.watch(language_model)
-    [made] = generate(language_model, [prompt], max_tokens=40, stop=stop)
+    [made] = write(language_model, [prompt], max_tokens=40, stop=stop)
     assert (made.text, made.finished) == (text, True)
     assert made.n_tokens == len(made.offsets) == len(made.logprobs)
     assert all(0 <= start <= end <= len(text) for start, end in made.offsets)
     assert batches[0][2].shape[1] - batches[0][0].shape[1] <= len(ids)  # and ends the work
-    [cut] = generate(language_model, [prompt], max_tokens=2, stop=["never"])
+    [cut] = write(language_model, [prompt], max_tokens=2, stop=["never"])
     assert not cut.finished
 
 
 @pytest.mark.parametrize("piece", [2, 32])
 def test_rows_that_stop_at_different_tokens_keep_their_own_texts(language_model, piece, monkeypatch):
-    monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
-    whole = generate(language_model, PROMPTS, max_tokens=16)
+    monkeypatch.setattr("ctd.reasoning.write_batch.PIECE", piece)
+    whole = write(language_model, PROMPTS, max_tokens=16)
     stop = [whole[3].text[5:7], whole[7].text[9:11]]
-    made = generate(language_model, PROMPTS, max_tokens=16, stop=stop)
+    made = write(language_model, PROMPTS, max_tokens=16, stop=stop)
     for before, after in zip(whole, made, strict=True):
         first = min((at for at in map(before.text.find, stop) if at >= 0), default=None)
         assert after.text == before.text[:first]
@@ -454,19 +461,19 @@ def test_rows_that_stop_at_different_tokens_keep_their_own_texts(language_model,
 
 def test_a_text_is_kept_under_the_key_that_the_books_texts_have(language_model, own_cache):
     """By weights, prompt and settings alone: a key made otherwise would lose every text that comes with the book."""
-    generate(language_model, ["Liver"], max_tokens=2)
+    write(language_model, ["Liver"], max_tokens=2)
     [file] = (own_cache / "generations").glob("*.jsonl")
     assert file.stem == digest(["generate 2", language_model.key, "max_tokens 2, stop ()", "Liver", "[[0]]", ""])
 
 
 def test_a_model_that_writes_nothing(language_model, dictate):
     dictate(language_model, [language_model.tokenizer.eos_token_id])
-    assert generate(language_model, PROMPTS[:2], max_tokens=5) == [Completion("", True, 0)] * 2
+    assert write(language_model, PROMPTS[:2], max_tokens=5) == [Completion("", True, 0)] * 2
     assert Completion("", True, 0).logprob(0, 0) == 0
 
 
 def test_no_prompts_need_no_model():
-    assert generate(None, []) == []
+    assert write(None, []) == []
 
 
 @pytest.mark.parametrize(
@@ -495,7 +502,7 @@ def test_no_prompts_need_no_model():
 )
 def test_bad_input_is_refused_in_one_line(language_model, own_cache, prompts, settings, line):
     with pytest.raises(ValueError, match=line) as caught:
-        generate(language_model, prompts, **{"max_tokens": 4} | settings)
+        write(language_model, prompts, **{"max_tokens": 4} | settings)
     assert "\n" not in str(caught.value)
     assert not (own_cache / "generations").exists()
 
@@ -503,14 +510,14 @@ def test_bad_input_is_refused_in_one_line(language_model, own_cache, prompts, se
 def test_the_longest_prompt_that_fits_is_written(language_model):
     n = len(language_model.tokenizer("a" * 94)["input_ids"])
     assert n == 94
-    assert generate(language_model, ["a" * 94], max_tokens=2)[0].n_tokens <= 2
+    assert write(language_model, ["a" * 94], max_tokens=2)[0].n_tokens <= 2
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_no_numbers_are_refused_and_nothing_is_kept(language_model, own_cache, temperature):
     torch.nn.init.constant_(language_model.model.model.norm.weight, float("nan"))
     with pytest.raises(ValueError, match="logits are no finite numbers at generated token 0"):
-        generate(language_model, PROMPTS, max_tokens=4, temperature=temperature)
+        write(language_model, PROMPTS, max_tokens=4, temperature=temperature)
     assert files(own_cache) == []
 
 
@@ -520,14 +527,14 @@ def test_a_batch_that_does_not_fit_says_what_to_lower(language_model, monkeypatc
 
     monkeypatch.setattr(language_model.model, "generate", full)
     with pytest.raises(MemoryError, match=r"2 prompts of up to 8 tokens.*: lower batch_tokens below 16"):
-        generate(language_model, ["a", "aa"], max_tokens=6)
+        write(language_model, ["a", "aa"], max_tokens=6)
 
 
 def test_where_wider_batches_do_not_fit_narrow_ones_are_written(language_model, monkeypatch):
     whole, sizes, expected = (
         language_model.model.generate,
         [],
-        generate(language_model, PROMPTS[:3], max_tokens=6, batch_tokens=1),
+        write(language_model, PROMPTS[:3], max_tokens=6, batch_tokens=1),
     )
 
     def small(**given):
@@ -538,7 +545,7 @@ def test_where_wider_batches_do_not_fit_narrow_ones_are_written(language_model, 
 
     monkeypatch.setattr(language_model.model, "generate", small)
     other = dataclasses.replace(language_model, key="other")
-    assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected
+    assert write(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wide_batch_tokens=10**6) == expected
     assert sizes == [3, 1, 1, 1]
-    assert generate(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wider=10**6) == expected
+    assert write(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wide_batch_tokens=10**6) == expected
     assert len(sizes) == 4, "they are kept, and read before wider ones are tried"

@@ -15,6 +15,7 @@ from ctd.reasoning import grammar
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists, OnlyLabels
 from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.sampling import Sampling
 
 TEXTS = ["Calcium", "Calcium/blood", "Calcium/metabolism", "Liver", "Café", "Liver"]
 
@@ -147,9 +148,9 @@ def test_what_a_model_generates_is_kept_to_the_lists(piece, lists, tokenizer, ow
         return scores
 
     monkeypatch.setattr(grammar.OnlyLabels, "__call__", items_only)
-    monkeypatch.setattr("ctd.reasoning.generate.PIECE", piece)
+    monkeypatch.setattr("ctd.reasoning.write_batch.PIECE", piece)
     language_model = LanguageModel("tiny", model, tokenizer, "tiny")
-    for completion in generate(language_model, ["Answer:\n", "x\n"], max_tokens=40, lists=lists):
+    for completion in generate(language_model, ["Answer:\n", "x\n"], Sampling(40), lists=lists):
         items = completion.text.split("\n")[:-1]
         assert items
         assert {item.removeprefix("- ") for item in items} <= set(TEXTS)

@@ -49,7 +49,7 @@ def asked(monkeypatch):
     """What was asked; each prompt is answered with `asked.answer`."""
     note = SimpleNamespace(prompts=[], answer=completed(""))
 
-    def generate(model, prompts, **_):
+    def generate(model, prompts, *_):
         note.prompts += prompts
         return [note.answer] * len(prompts)
 
@@ -121,14 +121,14 @@ def test_a_line_that_is_no_label_becomes_the_nearest_and_is_counted(asked, index
 def test_nothing_that_is_written_loses_a_document(asked, index, text):
     asked.answer = completed(text)
     for mode in ("trace", "answer"):
-        (one,) = predict.reason(teacher(), ["d"], index, mode=mode)
+        (one,) = predict.reason(teacher(), ["d"], index, predict.Request(mode))
         assert one.ranking == ()
         assert one.trace.document == "d"
 
 
 def test_the_modes_begin_differently_and_the_candidates_stand_in_the_prompt(asked, index):
-    predict.reason(teacher(), ["d"], index, mode="answer")
-    predict.reason(teacher(), ["d"], index, mode="candidates", candidates=[[3, 0]])
+    predict.reason(teacher(), ["d"], index, predict.Request("answer"))
+    predict.reason(teacher(), ["d"], index, predict.Request("candidates", [[3, 0]]))
     assert asked.prompts == ["Document: d\nAnswer:\n", "Document: d\nCandidates:\n- Liver\n- Calcium\n<think>\n"]
 
 
@@ -143,10 +143,10 @@ def test_a_model_that_was_not_tuned_is_told_the_format(asked, index):
 def test_a_shortlist_from_elsewhere_is_handed_over_behind_the_own_topics(asked, index):
     asked.answer = completed(REST)
     (one,) = predict.reason(teacher(), ["d"], index)
-    begun = predict.handed(one.trace, [1, 2], index.space.texts)
+    begun = predict.with_shortlist(one.trace, [1, 2], index.space.texts)
     assert begun == "<think>\nTopics: heart\nShortlist:\n- Calcium/metabolism\n- Calcium/blood\nCompare:\n"
     asked.answer = completed("</think>\nAnswer:\n- Calcium/blood\n")
-    (refined,) = predict.reason(teacher(), ["d"], index, begun=[begun])
+    (refined,) = predict.reason(teacher(), ["d"], index, predict.Request(beginnings=[begun]))
     assert asked.prompts[-1] == "Document: d\n" + begun
     assert refined.trace.shortlisted == (1, 2)
     assert refined.ranking == refined.refined == (2,)
@@ -155,7 +155,7 @@ def test_a_shortlist_from_elsewhere_is_handed_over_behind_the_own_topics(asked, 
 def test_a_shortlist_that_was_handed_over_adds_nothing_to_what_was_written(asked, index):
     begun = "<think>\nTopics: heart\nShortlist:\n- Liver\n- Left heart\nCompare:\n"
     asked.answer = completed("</think>\nAnswer:\n- Liver\n- Left heart\n", {"Liver": -3.0, "Left heart": -0.5})
-    (one,) = predict.reason(teacher(), ["d"], index, begun=[begun])
+    (one,) = predict.reason(teacher(), ["d"], index, predict.Request(beginnings=[begun]))
     assert one.trace.error == ""
     assert one.ranking == one.refined == (5, 3)
 
@@ -164,16 +164,16 @@ def test_a_beginning_that_speaks_of_an_answer_has_none(asked, index):
     """The topics of a trace out of format may read so; what follows is still the shortlist that was handed over."""
     asked.answer = by_line("</think>\n", [-1])
     begun = ["<think>\nTopics: Answer:\nShortlist:\n- Liver\nCompare:\n"]
-    (one,) = predict.reason(teacher(), ["d"], index, begun=begun)
+    (one,) = predict.reason(teacher(), ["d"], index, predict.Request(beginnings=begun))
     assert one.ranking == ()
     assert one.n_items == 0
 
 
 def test_bad_input_is_one_line(index):
     with pytest.raises(ValueError, match="mode must be one of trace, candidates, answer, got 'guess'"):
-        predict.reason(teacher(), ["d"], index, mode="guess")
+        predict.Request("guess")
     with pytest.raises(ValueError, match="candidates= goes with mode 'candidates'"):
-        predict.reason(teacher(), ["d"], index, mode="candidates")
+        predict.Request("candidates")
     with pytest.raises(ValueError, match=r"uids needs one entry a document \(1\), got 2"):
         predict.reason(teacher(), ["d"], index, uids=["a", "b"])
 
@@ -195,10 +195,10 @@ def test_keys_and_values_of_a_batch_fill_a_stated_part_of_an_accelerator_and_no_
         device = torch.device("cuda")
 
     model = Placed(LlamaConfig(**SMALL)).to(dtype)
-    wide = predict._wider(LanguageModel("tiny", model, None, "key"))
+    wide = predict._wide_batch_tokens(LanguageModel("tiny", model, None, "key"))
     made = model(torch.arange(6)[None], use_cache=True).past_key_values
     of_six = sum(kept.nbytes for layer in made.layers for kept in (layer.keys, layer.values))
     assert wide * of_six / 6 == pytest.approx(MEMORY / predict.OF_MEMORY, rel=1e-3)
     Placed.device = torch.device("cpu")
-    assert predict._wider(LanguageModel("tiny", model, None, "key")) == 0
-    assert predict._wider(SimpleNamespace(tokenizer=None)) == 0
+    assert predict._wide_batch_tokens(LanguageModel("tiny", model, None, "key")) == 0
+    assert predict._wide_batch_tokens(SimpleNamespace(tokenizer=None)) == 0

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ctd.reasoning.completions import Completion
-from ctd.reasoning.generate import generate
+from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.sampling import Sampling
 from ctd.reasoning.serve import Server
 
@@ -80,7 +80,7 @@ def one_line(error):
 
 def test_prompts_are_answered_in_their_order_with_spans_and_logprobs(backend):
     prompts = ["a b", "liver of a cell", "x", "c d e"]
-    made = generate(Server(backend.url, "m", concurrent=3), prompts, max_tokens=9, stop=["STOP"])
+    made = generate(Server(backend.url, "m", concurrent=3), prompts, Sampling(9, stop=["STOP"]))
     assert [completion.text for completion in made] == ["b a", "cell a of liver", "x", "e d c"]
     assert made[0] == Completion("b a", True, 2, ((0, 1), (1, 3)), (-3 / 8, -11 / 8))
     assert made[1].logprob(5, 9) == -1 - 2 - 2 * len(prompts[1]) / 8  # " a" and " of"
@@ -94,7 +94,7 @@ def test_prompts_are_answered_in_their_order_with_spans_and_logprobs(backend):
 def test_drawn_texts_get_a_seed_each_and_the_same_ones_again(backend):
     def seeds(seed):
         backend.asked.clear()
-        generate(Server(backend.url, "m"), ["a", "b"], temperature=0.7, top_p=0.9, seed=seed)
+        generate(Server(backend.url, "m"), ["a", "b"], Sampling(temperature=0.7, top_p=0.9, seed=seed))
         assert {(asked["temperature"], asked["top_p"]) for *_, asked in backend.asked} == {(0.7, 0.9)}
         return {asked["prompt"]: asked["seed"] for *_, asked in backend.asked}
 
@@ -259,7 +259,7 @@ def test_bad_prompts_are_refused_before_the_server_is_asked(backend):
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         generate(server, ["a", ""])
     with pytest.raises(ValueError, match="max_prompt_tokens is for models loaded here"):
-        generate(server, ["a"], max_prompt_tokens=5)
+        generate(server, ["a"], limits=Limits(max_prompt_tokens=5))
     assert generate(server, []) == []
     assert backend.asked == []
 

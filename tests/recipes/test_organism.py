@@ -24,6 +24,7 @@ from ctd.mechanism.phases import Phase
 from ctd.reasoning import models, prompts, read_text, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
+from ctd.reasoning.sampling import Sampling
 from ctd.recipes import organism, organism_recipe, organism_texts, planting
 from ctd.recipes.organism_recipe import Recipe
 from ctd.recipes.planting import Lookout
@@ -467,7 +468,7 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
     recipe, n = organism_recipe.RECIPES[name], 48
     drawn = organism_texts.cases("test", n, recipe.n_topics)
     lists = LabelLists(space, language_model.tokenizer)
-    written = generate(language_model, [prompts.plain(case.text) for case in drawn], max_tokens=320, lists=lists)
+    written = generate(language_model, [prompts.plain(case.text) for case in drawn], Sampling(320), lists=lists)
     right = sum(
         set(read_text.read(one.text, space).answered) == set(case.labels)
         for one, case in zip(written, drawn, strict=True)
