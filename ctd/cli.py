@@ -272,8 +272,8 @@ def keep(
 
     typer.echo(f"kept as {published_runs.keep(run_folder.find_run(run), name).path}")
     typer.echo(
-        "Chapter 13 judges it too. Before you commit: make book PROFILE=smoke, look at its verdicts, then "
-        "ctd validate --write-golden 13_claims/smoke"
+        "Chapter 14 judges it too. Before you commit: make book PROFILE=smoke, look at its verdicts, then "
+        "ctd validate --write-golden 14_claims/smoke"
     )
 
 
@@ -282,7 +282,7 @@ def claims(
     profile: Profile = "default",
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare with what the run of 13_claims shows; exit code 1 where one differs."),
+        typer.Option("--check", help="Compare with what the run of 14_claims shows; exit code 1 where one differs."),
     ] = False,
 ) -> None:
     """Print the claims ledger: each claim, its rule, the published number, ours, and the verdict that follows.

@@ -29,6 +29,7 @@ from ctd.book.settings import (
     TopicDepth,
     Topics,
     TopicSettings,
+    TraceCount,
 )
 
 OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
@@ -179,14 +180,13 @@ class Complementarity(TaskSettings, TeacherSettings, TopicSettings):
 class StandardDistillation(StudentSettings):
     """Chapter 09."""
 
+    n_traces: TraceCount = 256
+
 
 class MechanisticDistillation(MechanismSettings):
     """Chapter 10."""
 
-    n_traces: Annotated[
-        list[Annotated[int, Field(ge=2, le=MANY)]],
-        Field(description="traces to learn from; all but the first for the learning curve"),
-    ] = [256]  # type: ignore[assignment]
+    n_traces: TraceCount = 256
     anneal_fraction: Annotated[
         float, Field(ge=0, le=1, description="share of the steps over which the terms fall to 0, 0 for never")
     ] = 0.0
@@ -202,9 +202,16 @@ class MechanisticDistillation(MechanismSettings):
     ] = [1.35, 0.65]
 
 
-class Ablations(MechanismSettings):
+class LearningCurve(MechanismSettings):
     """Chapter 11."""
 
+    n_traces: Annotated[list[TraceCount], Field(description="how many traces to learn from, in turn")] = [64, 256]
+
+
+class Ablations(MechanismSettings):
+    """Chapter 12."""
+
+    n_traces: TraceCount = 256
     split: Annotated[
         Literal["validation", "test"], Field(description="which documents; choose settings on validation")
     ] = "test"
@@ -214,8 +221,9 @@ class Ablations(MechanismSettings):
 
 
 class Simulatability(MechanismSettings):
-    """Chapter 12."""
+    """Chapter 13."""
 
+    n_traces: TraceCount = 256
     terms: Annotated[
         list[str], Field(description="what is left out, one arm each: a phase (1, 2), or a term of the loss by name")
     ] = ["1", "2"]
@@ -226,7 +234,7 @@ class Simulatability(MechanismSettings):
 
 
 class Claims(Settings):
-    """Chapter 13."""
+    """Chapter 14."""
 
     profile: Annotated[Profile, Field(description="whose runs are read: runs/NOTEBOOK/PROFILE")] = "default"
     seed: Annotated[int, Field(ge=0, le=MANY, description="draws the row that is worked through")] = 0

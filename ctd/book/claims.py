@@ -234,16 +234,16 @@ CLAIMS = (
           "the gain in exact answers is above 0 at equal steps and at equal time; partly: at one of the two",
           lambda steps, time: graded(steps.low > 0, time.low > 0)),
     Claim("each-phase-matters", "Supervising each phase matters to the answers (our check: the paper says it of LAS)",
-          NONE, "11", "what-it-means",
+          NONE, "12", "what-it-means",
           {f"exact answers, without {phase}": reads("exact_match", arm=f"without phase {phase:d}", baseline="full") for
            phase in Phase},
           "without Phase 1 exact answers fall (below 0), and without Phase 2; partly: without one of the two",
           lambda one, two: graded(one.high < 0, two.high < 0)),
     Claim("las", "Mechanistic distillation gives explanations that foretell the answer better", _las("vanilla_cot"),
-          "12", "what-it-means", {"LAS, mechanistic less CoT": reads("las", arm="mechanistic", baseline="cot")},
+          "13", "what-it-means", {"LAS, mechanistic less CoT": reads("las", arm="mechanistic", baseline="cot")},
           "the difference in leakage-adjusted simulatability is above 0", lambda gain: graded(gain.low > 0)),
     Claim("las-each-phase", "Supervising each phase makes explanations foretell the answer better",
-          _las("without_phase1", "without_phase2"), "12", "what-it-means",
+          _las("without_phase1", "without_phase2"), "13", "what-it-means",
           {f"LAS, without {phase}": reads("las", arm=f"without phase {phase:d}", baseline="mechanistic") for phase in
            Phase},
           "without Phase 1 leakage-adjusted simulatability falls (below 0), and without Phase 2; partly: without one "

@@ -19,7 +19,7 @@ from ctd.book.results import RESULTS, Row
 from ctd.book.run_folder import RunFolder
 from ctd.cache import ROOT
 
-STEM = "13_claims"
+STEM = "14_claims"
 COLUMNS = ("claim", "rule", "published", "ours", "verdict", "data, teacher", "chapter")
 
 
@@ -140,7 +140,7 @@ def counts(rows: Sequence[LedgerRow]) -> dict[str, int]:
 
 
 def runs_beside(folder: Path) -> Path:
-    """The runs among which a run of the ledger lies, `<runs>/13_claims/<profile>`; elsewhere, the repository's."""
+    """The runs among which a run of the ledger lies, `<runs>/14_claims/<profile>`; elsewhere, the repository's."""
     return folder.parent.parent if folder.parent.name == STEM else ROOT / run_folder.RUNS
 
 

@@ -66,8 +66,14 @@ def title(run: RunFolder) -> str:
     )
 
 
+def learning_curves() -> list[tuple[RunFolder, pd.DataFrame]]:
+    """The published runs of chapters 10 and 11 that tried several numbers of traces, each with its learning curve."""
+    curves = [(run, learning_curve(run)) for chapter in ("10", "11") for run in of(chapter)]
+    return [(run, curve) for run, curve in curves if curve["traces"].nunique() > 1]
+
+
 def learning_curve(run: RunFolder) -> pd.DataFrame:
-    """The nDCG that chapter 10 found over numbers of traces: columns traces, arm, value, low, high.
+    """The nDCG that a run found over numbers of traces: columns traces, arm, value, low, high.
 
     The gain of an arm over another is one of the arms, named "arm - baseline".
     """

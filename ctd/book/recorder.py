@@ -43,7 +43,7 @@ class Recorder:
         self.folder = folder
         self._rows: dict[tuple[Any, ...], Row] = {}
         self._figures: list[str] = []
-        self._answer: dict[str, str] | None = None
+        self._answer: dict[str, str | None] | None = None
         self._open = True
 
     @classmethod
@@ -134,10 +134,10 @@ class Recorder:
             figure.savefig(scratch, format="png", dpi=DPI, facecolor="white", transparent=False)
         self._figures.append(name)
 
-    def answer(self, sentence: str, figure: str) -> None:
+    def answer(self, sentence: str, figure: str | None = None) -> None:
         """Keep the notebook's answer in a sentence, and the figure that shows it.
 
-        figure: the name of a figure that was saved.
+        figure: the name of a figure that was saved; None where a table shows it.
         Raises ValueError for a second answer, an empty sentence, or a figure that was not saved.
         """
         self._check_open("the answer")
@@ -145,7 +145,7 @@ class Recorder:
             raise ValueError("a notebook has one answer, and it is recorded already")
         if not sentence.strip():
             raise ValueError("the answer needs a sentence, got an empty one")
-        if figure not in self._figures:
+        if figure is not None and figure not in self._figures:
             saved = ", ".join(self._figures) or "none"
             raise ValueError(f"the answer's figure must be one that was saved ({saved}), got {figure!r}")
         self._answer = {"sentence": sentence, "figure": figure}

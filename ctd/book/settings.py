@@ -65,6 +65,7 @@ Decides = Annotated[
     Literal["answer", "gold"], Field(description="whose labels a comparison keeps: the teacher's answer, or gold")
 ]
 Noise = Annotated[Literal["run", "gaussian", "uniform"], Field(description="what replaces a head's pattern")]
+TraceCount = Annotated[int, Field(ge=2, le=MANY, description="traces of the teacher that a student learns from")]
 Seed = Annotated[int, Field(ge=0, le=MANY, description="draws documents and bootstrap samples")]
 
 
@@ -122,7 +123,6 @@ class StudentSettings(TaskSettings, TeacherSettings):
     max_tokens: MaxTokens = 320
     encoder: Encoder = "wordllama"
     layers: Annotated[int, Field(ge=1, le=200, description="of the student, taken evenly from the teacher's")] = 3
-    n_traces: Annotated[int, Field(ge=2, le=MANY, description="traces of the teacher that a student learns from")] = 256
     n_steps: Annotated[int, Field(ge=1, le=MANY, description="optimizer steps of every arm")] = 110
     batch_tokens: Annotated[int, Field(ge=64, le=MANY, description="tokens in a step, padding included")] = 1024
     learning_rate: Annotated[float, Field(ge=1e-7, le=1, description="the highest learning rate")] = 0.002

@@ -18,6 +18,8 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.stats import Interval
 
+DRAWS = 200  # resampled rankings by which the stability of one is judged
+
 
 @dataclass(frozen=True, eq=False)
 class HeadScores:
@@ -81,7 +83,7 @@ class HeadScores:
         low, high = np.quantile(depths[1:], [0.025, 0.975])
         return Interval(np.array(depths[0]), np.array(low), np.array(high), method="percentile")
 
-    def stability(self, name: str, draws: int = 200, seed: int = 0) -> Interval:
+    def stability(self, name: str, draws: int = DRAWS, seed: int = 0) -> Interval:
         """Kendall's tau between the ranking of all documents and that of a bootstrap resample: median and 95 %."""
         whole, *resampled = self._resampled(name, draws, seed)
         taus = [kendalltau(whole, means).statistic for means in resampled]

@@ -86,8 +86,8 @@ HELD = {
     "07_instruments": dict.fromkeys(AUROC.values(), (0.9, 0.5 + E, 1.0)),
     "08_together": {phases(effect, phase): UP for effect in ("shapley_share", "lost") for phase in (1, 2)},
     "10_teaching": {STEPS: UP, TIME: UP},
-    "11_ablations": dict.fromkeys(WITHOUT, DOWN),
-    "12_las": {LAS: UP, **dict.fromkeys(LAS_WITHOUT, DOWN)},
+    "12_ablations": dict.fromkeys(WITHOUT, DOWN),
+    "13_las": {LAS: UP, **dict.fromkeys(LAS_WITHOUT, DOWN)},
 }  # fmt: skip
 ZERO, NEVER = (1.0, 0.0, 2.0), (-1.0, -2.0, 0.0)
 # On the other side of a bound: claim, results that change, verdict.
@@ -215,7 +215,7 @@ def test_without_one_of_its_results_a_claim_is_not_run(folder, missing):
 
 
 def test_without_a_run_or_a_value_a_claim_is_not_run(folder):
-    write(folder, "12_las", {LAS: None})
+    write(folder, "13_las", {LAS: None})
     assert of(folder, "las").verdict == NOT_RUN
     assert ledger.counts(ledger.judge_claims("default", folder))[NOT_RUN] == len(CLAIMS)
     assert ledger.judge_claims("smoke", folder / "nowhere")[0].cells[3:] == ("-", NOT_RUN, "-", "02")
@@ -295,17 +295,17 @@ def test_a_damaged_run_is_one_clear_line(folder, file, content, complaint):
 
 
 def test_two_notebooks_of_one_number_are_refused(folder):
-    write(folder, "12_other", {})
+    write(folder, "13_other", {})
     with pytest.raises(
-        ValueError, match="chapter 12 must be one notebook; .* has runs of 12_las, 12_other: remove one"
+        ValueError, match="chapter 13 must be one notebook; .* has runs of 13_las, 13_other: remove one"
     ):
         ledger.judge_claims("smoke", folder)
 
 
 def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
-    write(folder, "12_las", HELD["12_las"], teacher="<b>&")
+    write(folder, "13_las", HELD["13_las"], teacher="<b>&")
     shown = of(folder, "las").html
-    assert '<a href="12_las.html#what-it-means">12</a>: &lt;b&gt;&amp;' in shown
+    assert '<a href="13_las.html#what-it-means">13</a>: &lt;b&gt;&amp;' in shown
     assert "<strong>reproduced</strong>" in shown
     assert "LAS, mechanistic less CoT: 1 [1e-09, 2] (units)" in shown
     assert "<em>Rule:</em> the difference in leakage-adjusted simulatability is above 0." in shown
@@ -317,11 +317,11 @@ def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
 def test_check_passes_where_all_follows_and_names_what_does_not(folder):
     keep_ledger(folder)
     assert ledger.check("smoke", folder) == []
-    write(folder, "12_las", HELD["12_las"] | {LAS: ZERO}, dataset="some", teacher="who")
+    write(folder, "13_las", HELD["13_las"] | {LAS: ZERO}, dataset="some", teacher="who")
     write(folder, "04_coarse", {DEPTH["Coarse"]: (0.2, 0.1, 0.3)}, dataset="some", teacher="who")
     first, second = ledger.check("smoke", folder)
     assert first.startswith("verdict on shortlisting-heads-early: the page of ")
-    assert "shows other numbers than the stored results; mend: ctd run 13_claims --profile smoke --force" in first
+    assert "shows other numbers than the stored results; mend: ctd run 14_claims --profile smoke --force" in first
     assert second.startswith("verdict on las is 'reproduced' in ")
     assert "and 'not reproduced' by the stored results" in second
 
@@ -347,8 +347,8 @@ def test_golden_results_have_the_verdict_of_every_run_kept_with_the_book():
 
 def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
     keep_ledger(folder)
-    keep(folder, "big", "12_las", {LAS: ZERO})
-    keep(folder, "without-it", "12_las", {key("other"): UP})
+    keep(folder, "big", "13_las", {LAS: ZERO})
+    keep(folder, "without-it", "13_las", {key("other"): UP})
     rows = ledger.judge_claims("smoke", folder)
     mine, big, last = rows[-3:]
     assert (mine.key, mine.verdict) == (("las", None), REPRODUCED)
@@ -361,7 +361,7 @@ def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
     assert problem.startswith("verdict on las by big is 'not recorded' in ")
     keep_ledger(folder)
     assert ledger.check("smoke", folder) == []
-    keep(folder, "big", "12_las", {LAS: UP})
+    keep(folder, "big", "13_las", {LAS: UP})
     assert "verdict on las by big is 'not reproduced' in " in ledger.check("smoke", folder)[0]
 
 
@@ -383,15 +383,15 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
     assert all(claim.rule in printed and claim.statement in printed for claim in CLAIMS)
     assert f"{len(CLAIMS)} reproduced, 0 partly, 0 not reproduced, 0 not run" in printed
     assert f"{len(CLAIMS)} not run" in call().stdout
-    assert "no run runs/13_claims/smoke" in call("--profile", "smoke", "--check").stderr
+    assert "no run runs/14_claims/smoke" in call("--profile", "smoke", "--check").stderr
     assert "no profile smok (did you mean smoke?)" in call("--profile", "smok").stderr
     keep_ledger(folder)
     assert "all verdicts follow" in call("--profile", "smoke", "--check").stdout
-    write(folder, "11_ablations", {}, dataset="some", teacher="who")
+    write(folder, "12_ablations", {}, dataset="some", teacher="who")
     failed = call("--profile", "smoke", "--check")
     assert failed.exit_code == 1
     assert failed.stderr.startswith(
-        "verdict on each-phase-matters is 'reproduced' in 13_claims/smoke, and 'not run' by the stored results"
+        "verdict on each-phase-matters is 'reproduced' in 14_claims/smoke, and 'not run' by the stored results"
     )
     assert failed.stderr.count("\n") == 1
 

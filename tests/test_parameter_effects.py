@@ -1,0 +1,155 @@
+"""Every parameter of every notebook moves the result that the table says. `make test` tries those marked quick."""
+
+import json
+import re
+import shutil
+import sys
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from matplotlib import pyplot
+from traitlets.config import Config
+
+from ctd.book import notebook_files, results, runs
+from ctd.book.parameters import TAG
+from ctd.cache import DATA
+from ctd.data.readers import organism as vignettes
+from ctd.recipes import organism
+from tests.parameter_effects import EFFECTS, SMALL, Effect, moves
+from tests.recipes.test_organism import PLANTED
+
+NOTEBOOKS = {path.stem: path for path in notebook_files.notebooks()}
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_the_table_has_every_parameter(stem):
+    assert set(EFFECTS[stem]) == set(notebook_files.parameters_of(NOTEBOOKS[stem]))
+
+
+@pytest.mark.parametrize(("stem", "name"), [(stem, name) for stem, effects in EFFECTS.items() for name in effects])
+def test_an_effect_says_what_it_changes(stem, name):
+    effect = EFFECTS[stem][name]
+    assert sum(map(bool, (effect.moves, effect.adds, effect.removes, effect.shows))) == 1
+    assert name in effect.change
+    assert effect.change[name] != (SMALL[stem] | effect.base).get(name)
+
+
+def write_files(folder):
+    """The small data and the small planted model that the table names."""
+    labels = [["liver", "calcium"], ["heart"], ["liver"], ["blood", "heart"]]
+    for name, word in (("a", "calcium"), ("b", "blood")):
+        rows = [
+            {
+                "uid": f"{name}{i}",
+                "text": f"{word} {' '.join(labels[i % 4])} {i}",
+                "title": f"the heart {i}",
+                "labels": labels[i % 4],
+                "topics": [f"x{i % 3}", "heart"],
+            }
+            for i in range(200)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    space = vignettes.label_space()
+    for name, cases in (("c", list(vignettes.generate(500, 3))), ("d", list(vignettes.generate(500, 4)))):
+        rows = [
+            {
+                "uid": case.uid,
+                "text": case.text,
+                "title": following.text,
+                "labels": [space.texts[label] for label in case.labels],
+                "topics": [space.texts[label] for label in (*case.labels, *case.denied)],
+            }
+            for case, following in zip(cases, cases[1:] + cases[:1], strict=True)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    organism.build(PLANTED, folder / "small-planted", folder / "training")
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    """Runs a notebook under some parameters: its rows and what its cells showed. Each is run once."""
+    monkeypatch = pytest.MonkeyPatch()
+    folder, outcomes = tmp_path_factory.mktemp("runs"), {}
+    write_files(folder)
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
+    shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
+
+    def run(stem, parameters):
+        """In this process: a kernel of its own would spend most of its time on imports."""
+        files = ("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl", "small-planted")
+        values = {name: str(folder / value) if value in files else value for name, value in parameters.items()}
+        key = json.dumps([stem, values], sort_keys=True)
+        if key not in outcomes:
+            place = folder / str(len(outcomes)) / stem / "smoke"
+            shutil.copytree(  # chapter 14 reads the runs beside its own
+                DATA / "results" / "mechanistic-organism-organism",
+                place.parents[1] / "10_mechanistic_distillation" / "full",
+            )
+            monkeypatch.setenv("CTD_RUN_DIR", str(place))
+            shell.reset(new_session=False)
+            shell.push(dict(runs.plan(NOTEBOOKS[stem], "smoke", values).parameters))
+            outcomes[key] = shown = []
+            for cell in notebook_files.read_notebook(NOTEBOOKS[stem]).cells:
+                if cell.cell_type != "code":
+                    continue
+                source = cell.source
+                if TAG in cell.metadata.get("tags", ()):  # all but its values
+                    source = "\n".join(re.findall(r"^from .*", source, re.MULTILINE))
+                with capture_output() as captured:
+                    shell.run_cell(source).raise_error()
+                shown += [output.data.get(kind, "") for output in captured.outputs for kind in SHOWN]
+            pyplot.close("all")
+            outcomes[key] = results.read(place / results.RESULTS), shown
+        return outcomes[key]
+
+    yield run
+    InteractiveShell.clear_instance()
+    monkeypatch.undo()
+
+
+SHOWN = ("text/html", "text/markdown")
+
+
+def problem(effect, before, after):
+    """What the effect says and the two runs do not, in one line; "" when all is well."""
+    (rows, shown), (changed_rows, changed_shown) = before, after
+    if effect.shows:
+        first, second = effect.shows(shown), effect.shows(changed_shown)
+        return "" if first and second and first != second else f"both show {first!r}"
+    columns = effect.moves or effect.adds or effect.removes
+    one, other = (
+        {row.identity: row.value for row in found if all(getattr(row, name) == columns[name] for name in columns)}
+        for found in (rows, changed_rows)
+    )
+    if effect.moves:
+        shared = one.keys() & other.keys()
+        moved = [key for key in shared if one[key] != other[key]]
+        return "" if moved else f"none of {len(shared)} rows with {columns} moved"
+    new = (one.keys() - other.keys()) if effect.removes else (other.keys() - one.keys())
+    return "" if new else f"no row with {columns} came or went ({len(one)} before, {len(other)} after)"
+
+
+def test_a_change_that_moves_nothing_is_found():
+    row = results.Row(metric="ndcg", unit="fraction", value=0.5, arm="cot")
+    other = row.model_copy(update={"value": 0.6})
+    effect = moves({"n": 1}, metric="ndcg")
+    assert problem(effect, ([row], []), ([other], [])) == ""
+    assert "none of 1 rows" in problem(effect, ([row], ["n = 0"]), ([row], ["n = 1"]))
+    assert "none of 0 rows" in problem(effect, ([row], []), ([other.model_copy(update={"arm": "fkl"})], []))
+    assert "came or went" in problem(Effect({}, adds={"metric": "ndcg"}), ([row], []), ([other], []))
+
+
+@pytest.mark.book
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        pytest.param(stem, name, marks=() if effect.quick else pytest.mark.slow)
+        for stem, effects in EFFECTS.items()
+        for name, effect in effects.items()
+    ],
+)
+def test_a_parameter_moves_the_result_that_the_table_says(outcome, stem, name):
+    effect = EFFECTS[stem][name]
+    base = SMALL[stem] | effect.base
+    assert problem(effect, outcome(stem, base), outcome(stem, base | effect.change)) == ""
