@@ -10,6 +10,7 @@ made from a test document.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import Literal, get_args
 
@@ -44,6 +45,40 @@ LONGEST_QUOTE = 6  # words
 Order = Literal["document", "random"]
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How constructed traces look.
+
+    shortlist_size: how many labels the shortlist holds; more where there is much gold, see `shortlist`.
+    n_near: near misses in the shortlist at most.
+    topic_depth: level of the tree whose nodes are the topics. Labels themselves are no topics.
+    n_topics: topics at most.
+    answer_order: "document" gives the gold labels in the order in which the document first shares a word with them (the
+        others last), "random" in random order. Comparisons follow it.
+    shortlist_order: the same for the shortlist, but "document" begins it anywhere and goes round, so that gold stands
+        at each place alike.
+    n_comparisons: how many at most, those that quote the document first, all in the answer's order; None for all.
+    Raises ValueError for a setting out of bounds.
+    """
+
+    shortlist_size: int = 20
+    n_near: int = 6
+    topic_depth: int = 0
+    n_topics: int = 3
+    answer_order: Order = "document"
+    shortlist_order: Order = "random"
+    n_comparisons: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_topics < 1:
+            raise ValueError(f"n_topics must be at least 1, got {self.n_topics}")
+        for name, order in (("answer_order", self.answer_order), ("shortlist_order", self.shortlist_order)):
+            if order not in get_args(Order):
+                raise ValueError(f"{name} must be {' or '.join(get_args(Order))}, got {order!r}")
+        if self.n_comparisons is not None and self.n_comparisons < 0:
+            raise ValueError(f"n_comparisons must be at least 0, or None for all, got {self.n_comparisons}")
+
+
 def rationalise(
     document: str,
     gold: Sequence[int],
@@ -52,65 +87,65 @@ def rationalise(
     near: Mapping[int, Sequence[int]],
     topics: Sequence[str],
     rng: np.random.Generator,
-    shortlist_size: int = 20,
-    n_near: int = 6,
-    answer_order: Order = "document",
-    shortlist_order: Order = "random",
-    n_comparisons: int | None = None,
-    uid: str = "",
+    settings: Settings = Settings(),
 ) -> Trace:
     """A constructed trace of one document, from its arguments and the generator alone.
 
     Of labels that share a text only the first can be named.
 
+    document: its text.
     gold: the document's gold labels, all of which stand in the shortlist and in the answer.
+    space: the label space.
     retrieved: a retriever's labels, best first.
     near: near misses of each gold label, best first.
     topics: broad topics, the first one first.
-    shortlist_size, n_near: as in `shortlist`.
-    answer_order: "document" gives the gold labels in the order in which the document first shares a word with them (the
-        others last), "random" in random order. Comparisons follow it.
-    shortlist_order: the same for the shortlist, but "document" begins it anywhere and goes round, so that gold stands
-        at each place alike.
-    n_comparisons: how many at most, those that quote the document first, all in the answer's order; None for all.
-    uid: kept with the trace.
-    Raises ValueError without gold labels, for a label outside the space, or for n_comparisons below 0.
+    rng: draws orders and wording.
+    settings: how the trace looks.
+    Raises ValueError without gold labels, or for a label outside the space.
     """
-    _check(answer_order, shortlist_order, n_comparisons)
-    first: dict[str, int] = {}
-    for label in space.check([*gold, *retrieved, *chain.from_iterable(near.values())]).tolist():
-        first.setdefault(space.texts[label], label)
+    labels = space.check([*gold, *retrieved, *chain.from_iterable(near.values())]).tolist()
+    first = {space.texts[label]: label for label in reversed(labels)}
 
     def distinct(labels: Sequence[int]) -> list[int]:
         return list(dict.fromkeys(first[space.texts[label]] for label in labels))
 
     right = distinct(gold)
-    wrong = {first[space.texts[label]]: distinct(misses) for label, misses in near.items()}
-    listed = shortlist(right, wrong, distinct(retrieved), shortlist_size, n_near, rng)
-    told = words(document)
-    places = {word.stem: word.start for word in reversed(told)}
-
-    def place(label: int) -> int:
-        return min(places.get(stem, len(document)) for stem in stems(space.texts[label]))
-
+    misses = {first[space.texts[label]]: distinct(rivals) for label, rivals in near.items()}
+    listed = shortlist(right, misses, distinct(retrieved), settings.shortlist_size, settings.n_near, rng)
     answer = [right[row] for row in rng.permutation(len(right))]
-    if answer_order == "document":
+    document_words = words(document)
+    place = _first_mention(document, document_words, space)
+    if settings.answer_order == "document":
         answer.sort(key=place)
-    if shortlist_order == "document":
+    if settings.shortlist_order == "document":
         listed = np.roll(sorted(listed, key=place), rng.integers(len(listed))).tolist()
-    comparisons = []
-    for label in answer:
-        if rivals := [miss for miss in wrong.get(label, ()) if miss in listed and miss not in right]:
-            comparisons.append(_comparison(document, told, space.texts[label], space.texts[rivals[0]], rng))
-    quoting_first = sorted(range(len(comparisons)), key=lambda row: not _quotes(comparisons[row]))
-    comparisons = [comparisons[row] for row in sorted(quoting_first[:n_comparisons])]
+    rivals = {
+        label: [miss for miss in misses.get(label, ()) if miss in listed and miss not in right] for label in answer
+    }
+    comparisons = [
+        _comparison(document, document_words, space.texts[label], space.texts[rivals[label][0]], rng)
+        for label in answer
+        if rivals[label]
+    ]
     text = traces.write(
         _pick(TOPICS, rng).format(topics="; ".join(topics)) if topics else "none",
         (space.texts[label] for label in listed),
-        comparisons,
+        _quoting_first(comparisons, settings.n_comparisons),
         (space.texts[label] for label in answer),
     )
-    return traces.parse(text, space, uid, document)
+    return traces.parse(text, space, document=document)
+
+
+def _first_mention(document: str, words: list[Word], space: LabelSpace) -> Callable[[int], int]:
+    """Where a document first shares a word with a label; its end where it shares none."""
+    starts = {word.stem: word.start for word in reversed(words)}
+    return lambda label: min(starts.get(stem, len(document)) for stem in stems(space.texts[label]))
+
+
+def _quoting_first(comparisons: Sequence[str], n: int | None) -> list[str]:
+    """At most n comparisons in their order, those that quote the document before others."""
+    best = sorted(range(len(comparisons)), key=lambda row: not _quotes(comparisons[row]))
+    return [comparisons[row] for row in sorted(best[:n])]
 
 
 def shortlist(
@@ -158,7 +193,7 @@ def _deciding(document: str, words: list[Word], gold: str, near: str) -> str:
     if not telling and added and added.isdisjoint(word.stem for word in words):
         telling = stems(gold)
     hits = [row for row, word in enumerate(words) if word.stem in telling]
-    best, found = (0, 0), ""
+    best, quote = (0, 0), ""
     for place, first in enumerate(hits):
         seen = set()
         for last in hits[place : place + LONGEST_QUOTE]:
@@ -166,8 +201,8 @@ def _deciding(document: str, words: list[Word], gold: str, near: str) -> str:
                 break
             seen.add(words[last].stem)
             if (score := (len(seen), first - last)) > best:
-                best, found = score, document[words[first].start : words[last].end]
-    return found
+                best, quote = score, document[words[first].start : words[last].end]
+    return quote
 
 
 def _comparison(document: str, words: list[Word], gold: str, near: str, rng: np.random.Generator) -> str:
@@ -178,7 +213,7 @@ def _comparison(document: str, words: list[Word], gold: str, near: str, rng: np.
 
 
 def _quotes(comparison: str) -> bool:
-    return any(found["quote"] for found in traces.MARKED.finditer(comparison))
+    return any(marked["quote"] for marked in traces.MARKED.finditer(comparison))
 
 
 def for_task(
@@ -187,29 +222,24 @@ def for_task(
     index: LabelIndex,
     n_documents: int,
     seed: int,
-    shortlist_size: int = 20,
-    n_near: int = 6,
-    topic_depth: int = 0,
-    n_topics: int = 3,
-    answer_order: Order = "document",
-    shortlist_order: Order = "random",
-    n_comparisons: int | None = None,
-    cut: Callable[[str], str] | None = None,
+    settings: Settings = Settings(),
+    cut: Callable[[str], str] = str,
 ) -> Iterator[Trace]:
     """Constructed traces of a split's first documents, by scored gold labels; never of the test split.
 
     Gold labels (unscored ones too), unscored labels and filtered pairs are never distractors. Document k's trace
     depends on seed and k alone (and on the encoder's rounding).
 
+    task: documents, gold labels and label space.
+    split: "train" or "validation".
     index: over the task's label space; retrieves distractors, and ranks each gold label's near misses by their cosine
         to the document.
     n_documents: how many documents are read, all where there are fewer; those without a scored gold label give no
         trace.
-    shortlist_size, n_near, answer_order, shortlist_order, n_comparisons: as in `rationalise`.
-    topic_depth, n_topics: level of the tree whose nodes are the topics, and how many at most; labels themselves are no
-        topics.
+    seed: of all that is drawn.
+    settings: how the traces look.
     cut: from a document's text to what a reader with a short context sees of it, which is the trace's document;
-        retrieval reads the whole. None for all of it.
+        retrieval reads the whole.
     Raises ValueError for the test split, a number out of range, or a label space without nodes above its labels.
     """
     space = task.space
@@ -217,15 +247,17 @@ def for_task(
         raise ValueError("split must be train or validation, got 'test': no trace is made from a test document")
     if split not in task.documents:
         raise ValueError(f"split must be train or validation, got {split!r}")
-    if n_documents < 1 or n_topics < 1:
-        raise ValueError(f"n_documents and n_topics must be at least 1, got {n_documents} and {n_topics}")
-    if not 1 <= shortlist_size <= len(space):
+    if n_documents < 1:
+        raise ValueError(f"n_documents must be at least 1, got {n_documents}")
+    if not 1 <= settings.shortlist_size <= len(space):
         raise ValueError(
-            f"shortlist_size must be between 1 and {len(space)} (labels in '{space.name}'), got {shortlist_size}"
+            f"shortlist_size must be between 1 and {len(space)} (labels in '{space.name}'), "
+            f"got {settings.shortlist_size}"
         )
-    if not 0 <= n_near <= shortlist_size:
-        raise ValueError(f"n_near must be between 0 and {shortlist_size} (shortlist_size), got {n_near}")
-    _check(answer_order, shortlist_order, n_comparisons)
+    if not 0 <= settings.n_near <= settings.shortlist_size:
+        raise ValueError(
+            f"n_near must be between 0 and {settings.shortlist_size} (shortlist_size), got {settings.n_near}"
+        )
     if index.space.texts[: len(index.space)] != space.texts[: len(space)]:
         raise ValueError(f"index must be over the labels of '{space.name}', got one over those of '{index.space.name}'")
     if len(space.ids) == len(space):
@@ -233,11 +265,8 @@ def for_task(
             f"label space '{space.name}' has no nodes above its labels to serve as topics: give it some with "
             "with_clusters()"
         )
-    space.anchors([], topic_depth)
-    return _traces(
-        task, split, index, n_documents, seed, shortlist_size, n_near, topic_depth, n_topics, answer_order,
-        shortlist_order, n_comparisons, cut or str,
-    )  # fmt: skip
+    space.anchors([], settings.topic_depth)
+    return _traces(task, split, index, n_documents, seed, settings, cut)
 
 
 def _traces(
@@ -246,47 +275,45 @@ def _traces(
     index: LabelIndex,
     n_documents: int,
     seed: int,
-    shortlist_size: int,
-    n_near: int,
-    topic_depth: int,
-    n_topics: int,
-    answer_order: Order,
-    shortlist_order: Order,
-    n_comparisons: int | None,
+    settings: Settings,
     cut: Callable[[str], str],
 ) -> Iterator[Trace]:
-    space, documents = task.space, task.documents[split]
+    space, documents, gold = task.space, task.documents[split], task.gold(split)
+    barred = _barred(task, split)
+    for row, vector, retrieved in _retrieved(task, split, index, n_documents, settings.shortlist_size, barred):
+        right = gold[row].indices.tolist()
+        if not right:
+            continue
+        bar = set(barred[row].indices.tolist())
+        topics = [space.texts[topic] for topic in space.anchors(right, settings.topic_depth) if topic >= len(space)]
+        trace = rationalise(
+            cut(documents[row]["text"]),
+            right,
+            space,
+            retrieved,
+            {label: _near_misses(label, bar, space, index, vector, settings.n_near) for label in right},
+            topics[: settings.n_topics],
+            np.random.default_rng((seed, row)),
+            settings,
+        )
+        yield replace(trace, uid=documents[row]["uid"])
+
+
+def _retrieved(
+    task: Task, split: str, index: LabelIndex, n_documents: int, size: int, barred: csr_matrix
+) -> Iterator[tuple[int, Float[np.ndarray, " d"], list[int]]]:
+    """Row and vector of each of the first documents, with enough retrieved labels for a shortlist, best first."""
+    documents = task.documents[split]
     rows = range(min(n_documents, len(documents)))
     if not rows:
         return
-    gold, barred = task.gold(split), _barred(task, split)
-    wanted = int(max(shortlist_size, 2 * np.diff(gold.indptr).max(initial=0)))
+    wanted = int(max(size, 2 * np.diff(task.gold(split).indptr).max(initial=0)))
     vectors = encoders.encode(index.encoder, documents[: len(rows)]["text"], f"embedding {len(rows):,} documents")
     for start in range(0, len(rows), 128):
         block = np.asarray(vectors[start : start + 128])
-        bars = barred[start : start + len(block)]
-        _, found = index.search(block, min(wanted, len(space)), bars)
-        for row, vector, retrieved in zip(rows[start : start + 128], block, found, strict=True):
-            right = gold[row].indices.tolist()
-            if not right:
-                continue
-            bar = set(barred[row].indices.tolist())
-            topics = space.anchors(right, topic_depth)
-            yield rationalise(
-                cut(documents[row]["text"]),
-                right,
-                space,
-                [int(label) for label in retrieved if label >= 0],
-                {label: _near_misses(label, bar, space, index, vector, n_near) for label in right},
-                [space.texts[topic] for topic in topics if topic >= len(space)][:n_topics],
-                np.random.default_rng((seed, row)),
-                shortlist_size,
-                n_near,
-                answer_order,
-                shortlist_order,
-                n_comparisons,
-                documents[row]["uid"],
-            )
+        _, nearest = index.search(block, min(wanted, len(task.space)), barred[start : start + len(block)])
+        for row, vector, labels in zip(rows[start : start + 128], block, nearest, strict=True):
+            yield row, vector, [int(label) for label in labels if label >= 0]
 
 
 def _barred(task: Task, split: str) -> csr_matrix:
@@ -305,19 +332,11 @@ def _near_misses(
     if n == 0:
         return []
     bound = n + len(barred) if space.parents is None and space.exclusions is None else len(space)
-    found = space.near_misses([label], bound, index=index)
-    found = np.array([miss for miss in found.tolist() if miss not in barred], np.int32)
-    if not len(found):
+    near = space.near_misses([label], bound, index=index).tolist()
+    misses = np.array([miss for miss in near if miss not in barred], np.int32)
+    if not len(misses):
         return []
-    return found[np.argsort(-(index.vectors(found) @ document), kind="stable")][:n].tolist()
-
-
-def _check(answer_order: str, shortlist_order: str, n_comparisons: int | None) -> None:
-    for name, order in (("answer_order", answer_order), ("shortlist_order", shortlist_order)):
-        if order not in get_args(Order):
-            raise ValueError(f"{name} must be {' or '.join(get_args(Order))}, got {order!r}")
-    if n_comparisons is not None and n_comparisons < 0:
-        raise ValueError(f"n_comparisons must be at least 0, or None for all, got {n_comparisons}")
+    return misses[np.argsort(-(index.vectors(misses) @ document), kind="stable")][:n].tolist()
 
 
 def _pick(templates: Sequence[str], rng: np.random.Generator) -> str:

@@ -150,13 +150,14 @@ def examples(
     taught = recipe.passes[number]
     task = task.select(split, taught.rows(len(task.documents[split])))
     cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=recipe.document_tokens)
-    written = list(
-        rationales.for_task(
-            task, split, index, taught.n_documents, recipe.seed + number, recipe.shortlist_size, recipe.n_near,
-            n_topics=recipe.n_topics, shortlist_order=taught.shortlist_order, n_comparisons=recipe.n_comparisons,
-            cut=cut,
-        )
-    )  # fmt: skip
+    settings = rationales.Settings(
+        recipe.shortlist_size,
+        recipe.n_near,
+        n_topics=recipe.n_topics,
+        shortlist_order=taught.shortlist_order,
+        n_comparisons=recipe.n_comparisons,
+    )
+    written = list(rationales.for_task(task, split, index, taught.n_documents, recipe.seed + number, settings, cut))
     lists = shortlists.retrieve_scored(index, task, split, recipe.candidates)
     retrieved = dict(zip(task.documents[split]["uid"], lists, strict=True))
     rng = np.random.default_rng((recipe.seed, number + 1))

@@ -13,6 +13,7 @@ from ctd.data import readers
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Card, Task, splits_of
 from ctd.reasoning import rationales, traces
+from ctd.reasoning.rationales import Settings
 from ctd.retrieval.index import LabelIndex
 from tests.conftest import HashEncoder
 
@@ -166,7 +167,7 @@ def shortlists(n, order="random"):
     near = {8: [9, 10, 11], 15: [16, 14]}
     made = [
         rationales.rationalise(
-            "Liver.", [8, 15], space, range(20, 34), near, ["t"], rng, 12, 4, shortlist_order=order
+            "Liver.", [8, 15], space, range(20, 34), near, ["t"], rng, Settings(12, 4, shortlist_order=order)
         )
         for _ in range(n)
     ]  # fmt: skip
@@ -196,8 +197,8 @@ def test_a_shortlist_in_the_order_of_the_document_goes_round():
     begun = set()
     for seed in range(40):
         trace = rationales.rationalise(
-            document, [7, 35], space, [0, 28, 36], {7: [8]}, [], np.random.default_rng(seed), 6, 2,
-            shortlist_order="document",
+            document, [7, 35], space, [0, 28, 36], {7: [8]}, [], np.random.default_rng(seed),
+            Settings(6, 2, shortlist_order="document"),
         )  # fmt: skip
         order = [ranks[space.texts[label].split("/")[0].split(" (")[0]] for label in trace.shortlisted]
         begun.add(order[0])
@@ -244,7 +245,9 @@ def test_the_answer_follows_the_document_or_is_random():
     space = mesh_like().space
     document = "First the rats, then the liver, at last calcium."
     draw = [
-        rationales.rationalise(document, [0, 7, 35], space, [], {}, [], np.random.default_rng(seed), answer_order=order)
+        rationales.rationalise(
+            document, [0, 7, 35], space, [], {}, [], np.random.default_rng(seed), Settings(answer_order=order)
+        )
         for order in ("document", "random")
         for seed in range(30)
     ]
@@ -261,7 +264,7 @@ def compared(trace):
 def test_comparisons_that_quote_are_kept_first_and_stay_in_order(task, index, made, own_cache):
     overtaken = 0
     for n in range(4):
-        few = list(rationales.for_task(task, "train", index, 60, seed=5, n_comparisons=n))
+        few = list(rationales.for_task(task, "train", index, 60, seed=5, settings=Settings(n_comparisons=n)))
         for trace, whole in zip(few, made, strict=True):
             every = compared(whole)
             quoting_first = sorted(range(len(every)), key=lambda row: not every[row][1])
@@ -278,14 +281,14 @@ def test_as_many_comparisons_as_there_are_change_nothing(task, index, made, own_
     most = max(len(trace.comparisons) for trace in made)
     assert most > 1
     for n in (None, most):
-        assert list(rationales.for_task(task, "train", index, 60, seed=5, n_comparisons=n)) == made
+        assert list(rationales.for_task(task, "train", index, 60, seed=5, settings=Settings(n_comparisons=n))) == made
 
 
 def test_a_quotation_mark_in_a_label_is_no_quote():
     texts = ['"Calcium" so called', '"Calcium" so called/blood', "Liver", "Liver/blood"]
     space = LabelSpace("marks", list("abcd"), texts, 4)
     trace = rationales.rationalise(
-        "The liver.", [0, 2], space, [], {0: [1], 2: [3]}, [], np.random.default_rng(0), n_comparisons=1
+        "The liver.", [0, 2], space, [], {0: [1], 2: [3]}, [], np.random.default_rng(0), Settings(n_comparisons=1)
     )
     assert compared(trace) == [(2, True)]
 
@@ -335,7 +338,7 @@ def test_a_space_without_topics_and_an_index_of_another_space_are_refused(own_ca
     flat = LabelSpace("flat", task.space.ids[:42], task.space.texts[:42], 42)
     few = replace(task, space=task.space.subset(np.arange(9), "few"))
     with pytest.raises(ValueError, match="index must be over the labels of 'few', got one over those of 'mesh-like'"):
-        rationales.for_task(few, "train", index, 5, seed=0, shortlist_size=5, n_near=2)
+        rationales.for_task(few, "train", index, 5, seed=0, settings=Settings(5, 2))
     index = LabelIndex.build(flat, HashEncoder())
     with pytest.raises(ValueError, match="label space 'flat' has no nodes above its labels to serve as topics"):
         rationales.for_task(replace(task, space=flat), "train", index, 5, seed=0)
@@ -344,7 +347,8 @@ def test_a_space_without_topics_and_an_index_of_another_space_are_refused(own_ca
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_documents": 0}, "n_documents and n_topics must be at least 1, got 0 and 3"),
+        ({"n_documents": 0}, "n_documents must be at least 1, got 0"),
+        ({"n_topics": 0}, "n_topics must be at least 1, got 0"),
         ({"shortlist_size": 0}, r"shortlist_size must be between 1 and 42 \(labels in 'mesh-like'\), got 0"),
         ({"shortlist_size": 43}, "shortlist_size must be between 1 and 42"),
         ({"n_near": 21}, r"n_near must be between 0 and 20 \(shortlist_size\), got 21"),
@@ -358,17 +362,19 @@ def test_a_space_without_topics_and_an_index_of_another_space_are_refused(own_ca
 def test_bad_parameters_are_refused_before_anything_is_read(own_cache, options, message):
     task = mesh_like()
     index = LabelIndex.build(task.space, HashEncoder())
-    asked = {"split": "train", "n_documents": 5, "seed": 0, **options}
+    arguments = {"split": "train", "n_documents": 5, "seed": 0}
+    settings = {name: value for name, value in options.items() if name not in arguments}
+    arguments |= {name: value for name, value in options.items() if name in arguments}
     with pytest.raises(ValueError, match=message):
-        rationales.for_task(task, index=index, **asked)
+        rationales.for_task(task, index=index, **arguments, settings=Settings(**settings))
 
 
 def test_parameters_change_the_trace(own_cache):
     task = mesh_like()
     index = LabelIndex.build(task.space, HashEncoder())
 
-    def cots(**options):
-        return [trace.cot for trace in rationales.for_task(task, "train", index, 20, 0, **options)]
+    def cots(cut=str, **options):
+        return [trace.cot for trace in rationales.for_task(task, "train", index, 20, 0, Settings(**options), cut)]
 
     plain = cots()
     for options in (
