@@ -1,7 +1,7 @@
 """The claims of arXiv:2606.06840: published number, ours, and a verdict by a rule that stands in the code.
 
 Notes: the claims are the paper's, the rules our definition. A rule sees nothing but the recorded results of one run
-with their 95 % intervals; "above 0" is said of a whole interval. Without the run, or without one of the results, the
+with their 95 % intervals; "above 0" means the whole interval. Without the run, or without one of the results, the
 verdict is "not run" (`ctd.book.ledger`).
 """
 

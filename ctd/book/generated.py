@@ -12,7 +12,7 @@ ARMS = {
     "full": "full loss",
     "without_phase1": "without Phase 1",
     "without_phase2": "without Phase 2",
-    "vanilla_cot": "words only (vanilla CoT distillation)",
+    "vanilla_cot": "text only (vanilla CoT distillation)",
     "without_p1_attention": "without attention, Phase 1",
     "without_p1_write": "without write, Phase 1",
     "without_p1_interaction": "without interaction, Phase 1",

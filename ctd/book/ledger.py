@@ -66,7 +66,7 @@ class LedgerRow:
         ours = "<br>".join(escape(number, quote=False) for number in self.ours)
         if self.published_run:
             return (
-                f'<tr><td colspan="2"><em>the same, by the kept run {escape(self.published_run)}:</em> '
+                f'<tr><td colspan="2"><em>the same, by the published run {escape(self.published_run)}:</em> '
                 f"{escape(self.made, quote=False)}</td>"
                 f"<td>{ours}</td><td><strong>{verdict}</strong></td>"
                 f'<td><a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}</td></tr>'

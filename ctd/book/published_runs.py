@@ -61,7 +61,7 @@ def title(run: RunFolder) -> str:
     counts = report.counts({name: sizes[name] for name in ("traces", "documents") if name in sizes})
     instead = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in run.manifest["overrides"].items())
     return (
-        f"By a run that is kept with the book in `data/results/{run.path.name}`: **{parameters['teacher']}, "
+        f"By a published run, `data/results/{run.path.name}`: **{parameters['teacher']}, "
         f"{parameters['dataset']}**, {counts} ({made(run)})" + (f", with {instead}." if instead else ".")
     )
 

@@ -141,7 +141,7 @@ class Experiment:
     def mixed(self) -> bool:
         """Whether students are trained in mixed precision: where the teacher is in bfloat16.
 
-        An organism never is, so that its students learn the same on every processor.
+        An organism never is: single precision keeps the differences between processors small.
         """
         return self.language_model.model.dtype == torch.bfloat16
 

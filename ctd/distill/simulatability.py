@@ -201,7 +201,7 @@ def exchange_test(a: Simulatability, b: Simulatability, draws: int = 9999, seed:
 
 
 def gains(scored: Mapping[str, Simulatability], pairs: Sequence[tuple[str, str]], seed: int = 0) -> pd.DataFrame:
-    """LAS of one arm less that of another, for each pair.
+    """LAS of one arm minus that of another, for each pair.
 
     scored: by arm.
     pairs: names of an arm and another.

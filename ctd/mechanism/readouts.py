@@ -23,7 +23,7 @@ def read_out(logits: Float[Tensor, "n v"], trace: AnnotatedTrace) -> dict[str, F
     """The readouts of one run; NaN where the trace has no such place.
 
     "anchor" is the mean log-probability of the tokens of the trace's line of topics (nats). "margin" is the logit of
-    the gold label less that of the near miss, in their first distinguishing token, averaged over the places where
+    the gold label minus that of the near miss, in their first distinguishing token, averaged over the places where
     comparisons and answer name the gold label. Our definition.
 
     logits: at the queries of `queries_read`.

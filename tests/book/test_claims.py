@@ -356,7 +356,7 @@ def test_a_run_that_is_kept_has_a_row_of_its_own_by_the_same_rule(folder):
     assert last.key == ("las-each-phase", None), "of what it reads the kept run has nothing"
     assert ledger.counts(rows)[NOT_REPRODUCED] == 0
     assert big.cells[-1] == "data/results/big (a GPU, commit 01234567)"
-    assert "<em>the same, by the kept run big:</em> a GPU, commit 01234567</td>" in big.html
+    assert "<em>the same, by the published run big:</em> a GPU, commit 01234567</td>" in big.html
     (problem,) = ledger.check("smoke", folder)
     assert problem.startswith("verdict on las by big is 'not recorded' in ")
     keep_ledger(folder)

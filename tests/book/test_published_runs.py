@@ -42,7 +42,7 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
     assert len(one.rows) == 5
     assert one.manifest == MANIFEST
     assert published_runs.title(one) == (
-        "By a run that is kept with the book in `data/results/one`: **organism, heart-failure**, 1,007 documents "
+        "By a published run, `data/results/one`: **organism, heart-failure**, 1,007 documents "
         '(2 cores (a chip), commit 01234567), with `weights=[1.0, 0.0]`, `note="a"`.'
     )
     traces = results.Row(metric="traces", value=1591, unit="traces")

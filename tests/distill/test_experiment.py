@@ -24,7 +24,7 @@ def test_fewer_traces_than_were_asked_for_are_said_to_be_fewer(experiment):
 
 
 def test_students_are_trained_in_their_teachers_precision(experiment):
-    assert not experiment.mixed, "an organism's students learn the same on every processor"
+    assert not experiment.mixed, "an organism's students are trained in single precision"
     half = copy.deepcopy(experiment.language_model.model).bfloat16()
     teacher = replace(experiment.teacher, language_model=replace(experiment.language_model, model=half))
     assert replace(experiment, teacher=teacher).mixed
