@@ -96,8 +96,8 @@ def run(
 def params(notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")]) -> None:
     """List the parameters of a notebook: type, default, bound, meaning."""
     rows = [
-        (known.name, known.type, repr(known.default), known.bound, known.help)
-        for known in notebook_files.parameters_of(notebook_files.find_notebook(notebook)).values()
+        (parameter.name, parameter.type, repr(parameter.default), parameter.bound, parameter.help)
+        for parameter in notebook_files.parameters_of(notebook_files.find_notebook(notebook)).values()
     ]
     show_table(("parameter", "type", "default", "bound", "meaning"), rows)
 
@@ -106,21 +106,14 @@ def params(notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Pat
 def list_() -> None:
     """List the runs in runs/: when and how long they ran, how much they found, and whether they are stale."""
     rows = []
-    for found in run_folder.all_runs():
+    for run in run_folder.all_runs():
         try:
-            made = found.manifest
-            rows.append(
-                (
-                    found.stem,
-                    found.path.name,
-                    made["start"].replace("T", " ").removesuffix("+00:00"),
-                    f"{made['duration_s']:.1f} s",
-                    str(len(found.rows)),
-                    runs.stale(found) or "current",
-                )
-            )
+            started = run.manifest["start"].replace("T", " ").removesuffix("+00:00")
+            duration = f"{run.manifest['duration_s']:.1f} s"
+            state = runs.stale(run) or "current"
+            rows.append((run.stem, run.path.name, started, duration, str(len(run.rows)), state))
         except (ValueError, OSError, KeyError) as error:
-            rows.append((found.path.parent.name, found.path.name, "", "", "", f"damaged ({error})"))
+            rows.append((run.path.parent.name, run.path.name, "", "", "", f"damaged ({error})"))
     if not rows:
         typer.echo("no runs in runs/; make one with: ctd run 00")
         return
@@ -132,15 +125,15 @@ def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> N
     """Show how a run was made and what it found."""
     from ctd.book.compare import say
 
-    found = run_folder.find_run(run)
+    folder = run_folder.find_run(run)
     rows = []
-    for name, value in found.manifest.items():
+    for name, value in folder.manifest.items():
         entries = value.items() if isinstance(value, dict) else [("", value)]
         rows += [(f"{name} {entry}".strip(), str(inner)) for entry, inner in entries]
     show_table(("made", "value"), rows)
     show_table(
         ("result", "value", "interval over", "n"),
-        [(row.label, say(row), row.interval_over or "", "" if row.n is None else str(row.n)) for row in found.rows],
+        [(row.label, say(row), row.interval_over or "", "" if row.n is None else str(row.n)) for row in folder.rows],
     )
 
 
@@ -152,13 +145,13 @@ def compare(
     """Show what differs between two runs: parameters, code, versions, hardware, and results with their units."""
     from ctd.book.compare import differences, joined
 
-    one, two = run_folder.find_run(first), run_folder.find_run(second)
-    found = differences(one, two)
-    for section in dict.fromkeys(difference.section for difference in found):
-        part = [each for each in found if each.section == section]
-        show_table((section, one.name, two.name, "change"), [(d.what, d.first, d.second, d.note) for d in part])
-    differing = sum(difference.section == "results" for difference in found)
-    total = len(list(joined(one, two)))
+    pair = run_folder.find_run(first), run_folder.find_run(second)
+    changes = differences(*pair)
+    for section in dict.fromkeys(change.section for change in changes):
+        rows = [(d.what, d.first, d.second, d.note) for d in changes if d.section == section]
+        show_table((section, *(run.name for run in pair), "change"), rows)
+    differing = sum(change.section == "results" for change in changes)
+    total = len(list(joined(*pair)))
     typer.echo(f"{total - differing} of {total} results are the same" if total else "neither run has results")
 
 
@@ -175,20 +168,20 @@ def validate(
     """Run executed copies again: compare outputs, pictures and numbers, and numbers with the golden results."""
     from ctd.book import validate as validation
 
-    found: Sequence[RunFolder] = [run_folder.find_run(name) for name in chosen] if chosen else run_folder.all_runs()
-    if not found:
+    folders: Sequence[RunFolder] = [run_folder.find_run(name) for name in chosen] if chosen else run_folder.all_runs()
+    if not folders:
         raise FileNotFoundError("no runs in runs/ to validate; make one with: ctd run 00")
     if write_golden:
-        for each in found:
-            if chosen or not each.manifest["overrides"]:
-                typer.echo(f"{each.name}: written to {validation.write_golden(each)}")
+        for folder in folders:
+            if chosen or not folder.manifest["overrides"]:
+                typer.echo(f"{folder.name}: written to {validation.write_golden(folder)}")
         return
     failed = 0
-    for each in found:
-        report = validation.validate(each)
+    for folder in folders:
+        report = validation.validate(folder)
         verdict = "FAILED" if report.problems else "ok"
         bound = "with golden results" if report.golden else "no golden results for such a run"
-        typer.echo(f"{each.name}: {verdict}, {report.cells} cells and {report.numbers} numbers compared, {bound}")
+        typer.echo(f"{folder.name}: {verdict}, {report.cells} cells and {report.numbers} numbers compared, {bound}")
         for problem in report.problems:
             typer.echo(f"  {problem}", err=True)
         failed += bool(report.problems)

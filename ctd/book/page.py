@@ -14,7 +14,14 @@ from ctd.book.results import RESULTS
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import read_json
 
-TOGGLES = {"hide-cell": "the set-up", "hide-input": "the code", "hide-output": "the table"}
+TOGGLES = {
+    "parameters": "the parameters",
+    "injected-parameters": "what the profile sets",
+    "hide-cell": "the set-up",
+    "hide-output": "the table",
+    "hide-input": "the code",
+}
+"""What a folded cell holds, by its tag; the first that a cell has counts."""
 
 
 def page(run: RunFolder, figures: str) -> nbformat.NotebookNode:
@@ -25,10 +32,13 @@ def page(run: RunFolder, figures: str) -> nbformat.NotebookNode:
     """
     copy = read_notebook(run.notebook)
     for cell in copy.cells:
-        labels = [label for tag, label in TOGGLES.items() if tag in cell.metadata.get("tags", ())]
+        tags = cell.metadata.get("tags", [])
+        labels = [label for tag, label in TOGGLES.items() if tag in tags]
         if labels:
             prompts = {f"code_prompt_{action.lower()}": f"{action} {labels[0]}" for action in ("Show", "Hide")}
             cell.metadata["mystnb"] = {**cell.metadata.get("mystnb", {}), **prompts}
+        if not {"parameters", "injected-parameters"}.isdisjoint(tags):
+            cell.metadata["tags"] = [*tags, "hide-input"]
     if answer := read_answer(run):
         title, _, rest = copy.cells[0].source.partition("\n")
         name = answer["figure"]

@@ -148,6 +148,18 @@ def test_a_page_opens_with_its_answer_and_main_figure(runs, pages):
     assert copy.cells[2].metadata["mystnb"]["figure"]["name"] == "fig-ages"
 
 
+def test_parameters_and_set_up_are_folded_and_their_toggles_say_so(runs, pages):
+    folder = runs / "00_a" / "smoke"
+    notebook = nbformat.read(folder / "00_a.ipynb", as_version=4)
+    for source, tag in (("n: int = 1", "parameters"), ("n = 2", "injected-parameters"), ("start()", "hide-cell")):
+        notebook.cells.append(v4.new_code_cell(source, metadata={"tags": [tag]}))
+    nbformat.write(notebook, folder / "00_a.ipynb")
+    copy = nbformat.read(site.assemble("smoke", runs, pages) / "notebooks" / "00_a.ipynb", as_version=4)
+    labels = [cell.metadata["mystnb"]["code_prompt_show"] for cell in copy.cells[2:5]]
+    assert labels == ["Show the parameters", "Show what the profile sets", "Show the set-up"]
+    assert ["hide-input" in cell.metadata["tags"] for cell in copy.cells[2:5]] == [True, True, False]
+
+
 def test_an_answer_may_have_no_figure(runs, pages):
     add_answer(runs, ANSWER | {"figure": None})
     copy = nbformat.read(site.assemble("smoke", runs, pages) / "notebooks" / "00_a.ipynb", as_version=4)
