@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ctd.cache import DATA
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import models
@@ -20,10 +19,12 @@ def planted_heads(organism: str | Path = PLANTED) -> dict[Phase, list[Head]]:
     organism: its name, or the folder of one.
     Raises FileNotFoundError where there is no such organism, ValueError for one in which nothing was planted.
     """
-    folder = DATA / organism if str(organism) in models.ORGANISMS else Path(organism)
+    folder = models.folder(str(organism))
     path = folder / "manifest.json"
     if not path.exists():
-        raise FileNotFoundError(f"{folder} has no manifest.json: build the organisms with `make organism`")
+        raise FileNotFoundError(
+            f"{folder} has no manifest.json: build the organisms with `{models.PACKAGED[PLANTED].mend}`"
+        )
     planted = json.loads(path.read_text()).get("planted")
     if not planted:
         raise ValueError(f"no heads were planted in {folder.name}: load {PLANTED!r}")

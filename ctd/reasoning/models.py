@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,21 +10,45 @@ from typing import Any
 import huggingface_hub
 import torch
 import transformers
-from safetensors import safe_open
 
 from ctd.cache import DATA, digest, file_digest, packaged_file
 from ctd.hardware import computes_bfloat16
-from ctd.reasoning.weights import INDEX, WEIGHTS, gguf_file, in_one_line, read_folder, read_gguf, unpacked, weight_files
+from ctd.reasoning import adapters
+from ctd.reasoning.weights import INDEX, WEIGHTS, gguf_file, read_folder, read_gguf, unpacked, weight_files
 
 SMOLLM2 = "smollm2"
 TEACHER = "smollm2-mesh"
-ORGANISMS = ("organism", "organism-planted")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-ADAPTER = "adapter_model.safetensors"
 SETTINGS = (
     "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
     "chat_template*", "vocab*", "merges.txt", "*.py",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model that comes with the book.
+
+    folder: under data/, of its weights, or of its adapter where it has a base.
+    source: the key of data/sources.json whose package carries its weights, for a model without a folder.
+    base: the packaged model that its adapter is merged into; "" for weights of its own.
+    dtype: what "auto" means for it.
+    mend: the command that builds its folder where that is missing.
+    """
+
+    folder: str = ""
+    source: str = ""
+    base: str = ""
+    dtype: str = "auto"
+    mend: str = ""
+
+
+PACKAGED = {
+    SMOLLM2: Packaged(source="smollm2_weights"),  # SmolLM2-135M-Instruct
+    TEACHER: Packaged(TEACHER, base=SMOLLM2, mend="make teacher"),  # see ctd.recipes.teacher
+    "organism": Packaged("organism", dtype="float32", mend="make organism"),  # see ctd.recipes.organism
+    "organism-planted": Packaged("organism-planted", dtype="float32", mend="make organism"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,10 +83,9 @@ def load(
 ) -> LanguageModel:
     """The decoder-only model of that name, with its adapter merged into its weights.
 
-    name: "smollm2" (SmolLM2-135M-Instruct from the package that carries it, no hub), "smollm2-mesh" (the same with
-        the adapter of `ctd.recipes.teacher`), "organism" or "organism-planted" (`ctd.recipes.organism`), a folder of
-        safetensors (one file or shards), a .gguf file or a folder of one, or a Hugging Face id.
-    dtype: "auto" takes bfloat16 where the device computes in it, float32 elsewhere.
+    name: of a packaged model (see `PACKAGED`), a folder of safetensors (one file or shards), a .gguf file or a folder
+        of one, or a Hugging Face id.
+    dtype: "auto" takes a packaged model's own, else bfloat16 where the device computes in it, float32 elsewhere.
     device: cuda when there is one, else cpu.
     device_map: for accelerate, in place of a device.
     revision: of a Hugging Face id.
@@ -74,48 +96,70 @@ def load(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if name == TEACHER:
-        if not (DATA / name).is_dir():
-            raise FileNotFoundError(f"the teacher {name!r} is not in {DATA}: `make teacher` builds it")
-        if adapter:
-            raise ValueError(f"{name} is smollm2 with an adapter of its own: load smollm2 with yours")
-        tuned = load(SMOLLM2, dtype=dtype, device=device, device_map=device_map, adapter=DATA / name)
-        return replace(tuned, name=name)
     if device and device_map:
         raise ValueError(f"give device or device_map, not both, got device={device!r}")
-    source = packaged_file("smollm2_weights") if name == SMOLLM2 else Path(name).expanduser()
-    if name in ORGANISMS and not (source := DATA / name).is_dir():
-        raise FileNotFoundError(f"the model organism {name!r} is not in {DATA}: `make organism` builds it")
-    if revision and (name == SMOLLM2 or source.exists()):
+    packaged, source = PACKAGED.get(name), _source(name)
+    if revision and (packaged or source.exists()):
         raise ValueError(f"revision is for Hugging Face ids, and {name} lies on this machine: leave it out")
-    lora = _adapter_identity(Path(adapter).expanduser()) if adapter else ""
+    if packaged and dtype == "auto":
+        dtype = packaged.dtype
+    if packaged and packaged.base:
+        if adapter:
+            raise ValueError(f"{name} is {packaged.base} with an adapter of its own: load {packaged.base} with yours")
+        return replace(
+            load(packaged.base, dtype=dtype, device=device, device_map=device_map, adapter=source), name=name
+        )
+    lora = adapters.identity(Path(adapter).expanduser()) if adapter else ""
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype == "auto":
         dtype = "bfloat16" if computes_bfloat16(place) else "float32"
     options = {"dtype": getattr(torch, dtype), "device_map": device_map}
-    if name == SMOLLM2:
-        identity = [file_digest(source)]
-        model, tokenizer = read_folder(unpacked(source, identity[0]), options)
-    elif (gguf := gguf_file(source)) is not None:
-        identity = [file_digest(gguf)]
-        model, tokenizer = read_gguf(gguf, options)
-    else:
-        folder = source if source.is_dir() else _fetched(name, revision)
-        files = weight_files(folder) + sorted({file for glob in SETTINGS for file in folder.glob(glob)})
-        model, tokenizer = read_folder(folder, options, trusted=trust == name)
-        if folder == source:
-            identity = [part for file in files if file.is_file() for part in (file.name, file_digest(file))]
-        else:
-            identity = [name, folder.name]
+    model, tokenizer, identity = _read(name, source, revision, options, trusted=trust == name)
     if adapter:
-        model = _merge(model, Path(adapter).expanduser())
+        model = adapters.merge(model, Path(adapter).expanduser())
     if device_map is None:
         model = model.to(place)
     _pad(tokenizer, name)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    own, in_book = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, "any dtype"))
-    return LanguageModel(name, model.eval(), tokenizer, own, in_book)
+    key, book_key = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, "any dtype"))
+    return LanguageModel(name, model.eval(), tokenizer, key, book_key)
+
+
+def folder(name: str) -> Path:
+    """Where a model of that name lies: a packaged one under data/, any other at the path that the name is.
+
+    name: as in `load`. There need be nothing at that path.
+    """
+    packaged = PACKAGED.get(name)
+    return DATA / packaged.folder if packaged and packaged.folder else Path(name).expanduser()
+
+
+def _source(name: str) -> Path:
+    """The file or folder of a model's weights or adapter; for a Hugging Face id a path at which nothing lies."""
+    packaged, path = PACKAGED.get(name), folder(name)
+    if packaged and packaged.source:
+        return packaged_file(packaged.source)
+    if packaged and not path.is_dir():
+        raise FileNotFoundError(f"the model {name!r} is not in {DATA}: `{packaged.mend}` builds it")
+    return path
+
+
+def _read(
+    name: str, source: Path, revision: str | None, options: dict[str, Any], trusted: bool
+) -> tuple[Any, Any, list[str]]:
+    """Model, tokenizer, and what they are known by: the digests of their files, or hub name and commit."""
+    if (gguf := gguf_file(source)) is not None:
+        identity = [file_digest(gguf)]
+        if name in PACKAGED:
+            return *read_folder(unpacked(gguf, identity[0]), options), identity
+        return *read_gguf(gguf, options), identity
+    path = source if source.is_dir() else _fetched(name, revision)
+    files = weight_files(path) + sorted({file for glob in SETTINGS for file in path.glob(glob)})
+    model, tokenizer = read_folder(path, options, trusted=trusted)
+    if path != source:
+        return model, tokenizer, [name, path.name]
+    return model, tokenizer, [part for file in files if file.is_file() for part in (file.name, file_digest(file))]
 
 
 def _fetched(name: str, revision: str | None) -> Path:
@@ -135,33 +179,3 @@ def _pad(tokenizer: Any, name: str) -> None:
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token
     if not len(tokenizer) or tokenizer.pad_token is None:
         raise ValueError(f"the tokenizer of {name} has no tokens, or none to pad with (pad, end or unknown)")
-
-
-def _adapter_identity(folder: Path) -> str:
-    """Digest of an adapter's weights and settings, less the path of the base it was trained on."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no adapter folder {folder}")
-    if not (folder / "adapter_config.json").exists():
-        raise FileNotFoundError(f"{folder} has no adapter_config.json: give what peft's save_pretrained wrote")
-    if not (folder / ADAPTER).exists():
-        raise FileNotFoundError(f"{folder} has no {ADAPTER}: save the adapter with safe_serialization=True")
-    with in_one_line(f"{folder / 'adapter_config.json'} is not an adapter's settings"):
-        settings = dict(json.loads((folder / "adapter_config.json").read_text()))
-    settings.pop("base_model_name_or_path", None)
-    return digest([file_digest(folder / ADAPTER), json.dumps(settings, sort_keys=True)])
-
-
-def _merge(model: Any, folder: Path) -> Any:
-    """The model with the adapter added to its weights, so that what reads a head's weights reads the tuned ones."""
-    import peft
-
-    with in_one_line(f"the adapter {folder} does not fit {type(model).__name__}"):
-        if peft.PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
-            raise ValueError("it learns a prompt, and only adapters of weights (such as LoRA) can be merged")
-        tuned = peft.PeftModel.from_pretrained(model, str(folder))
-        with safe_open(folder / ADAPTER, "pt") as stream:
-            given = set(stream.keys())
-        wanted, known = (set(peft.get_peft_model_state_dict(tuned, save_embedding_layers=e)) for e in (False, True))
-        if strange := sorted(wanted - given) + sorted(given - known):
-            raise ValueError(f"{len(strange)} tensors are in one of the two only, {strange[0]} first")
-        return tuned.merge_and_unload(safe_merge=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ctd.cache import DATA
 from ctd.data.task import Task
 from ctd.reasoning import models
 from ctd.reasoning.models import LanguageModel
@@ -51,12 +50,11 @@ def load(name: str, document_tokens: int = 0) -> Teacher:
     document_tokens: how much of a document it sees; 0 for what it was trained on (512 for a model from elsewhere).
     Raises what `models.load` raises.
     """
-    folder = DATA / name if (DATA / name).is_dir() else Path(name)
+    folder = models.folder(name)
     manifest = json.loads((folder / "manifest.json").read_text()) if (folder / "manifest.json").is_file() else {}
     seen = document_tokens or manifest.get("recipe", {}).get("document_tokens", SEEN)
     losses = folder / "loss.csv"
-    dtype = "float32" if name in models.ORGANISMS else "auto"
-    return Teacher(models.load(name, dtype=dtype), bool(manifest), seen, manifest, losses if losses.is_file() else None)
+    return Teacher(models.load(name), bool(manifest), seen, manifest, losses if losses.is_file() else None)
 
 
 def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) -> tuple[Task, LabelIndex]:

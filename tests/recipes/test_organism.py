@@ -425,9 +425,7 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert "organism must be one of organism, organism-planted, got 'worm'" in result.output
     monkeypatch.setattr(models, "DATA", tmp_path)
-    with pytest.raises(
-        FileNotFoundError, match="the model organism 'organism' is not in .*: `make organism` builds it"
-    ):
+    with pytest.raises(FileNotFoundError, match="the model 'organism' is not in .*: `make organism` builds it"):
         models.load("organism")
 
 

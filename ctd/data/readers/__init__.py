@@ -56,10 +56,13 @@ READERS = {
     "xmc": Reader("an Extreme Classification Repository folder (lbl, trn, tst)", "xmc", streamed=True),
     "records": Reader("a Hugging Face dataset or a JSON Lines file with a text and a labels column", "records"),
 }
-MAKERS = {
-    module: Maker(f"tasks of {module}", f"{__name__}.{module}", ("options", *SHIPPED))
-    for module in dict.fromkeys(reader.module for reader in READERS.values() if not reader.streamed)
-}
+
+
+def _maker(module: str) -> Maker:
+    return Maker(f"tasks of {module}", f"{__name__}.{module}", ("options", *SHIPPED))
+
+
+MAKERS = {reader.module: _maker(reader.module) for reader in READERS.values() if not reader.streamed}
 
 
 def load(name: str, **options: object) -> Task:
@@ -130,7 +133,7 @@ def _key(name: str, module: ModuleType, options: dict[str, object]) -> str:
         argument: _with_content(value) if "Path" in str(signature.parameters[argument].annotation) else value
         for argument, value in arguments.arguments.items()
     }
-    return MAKERS[name].key(options=contents, **SHIPPED)
+    return _maker(name).key(options=contents, **SHIPPED)
 
 
 def _with_content(value: Any) -> object:
