@@ -137,11 +137,11 @@ def check_logits(model: Any, ids: Int[Tensor, "b q"]) -> None:
 
     hook = model.get_decoder().register_forward_hook(lengthen)
     try:
-        own = model(input_ids=ids, use_cache=False).logits
+        logits = model(input_ids=ids, use_cache=False).logits
     finally:
         hook.remove()
     biased = getattr(head, "bias", None) is not None
-    if biased or not torch.allclose(own.float(), plain[0].float(), rtol=0, atol=0.01 * PROBE_LOGIT):
+    if biased or not torch.allclose(logits.float(), plain[0].float(), rtol=0, atol=0.01 * PROBE_LOGIT):
         raise ValueError(
             f"{type(model).__name__} scales, caps or shifts its logits, which token_loss does not: pass a loss= of "
             "your own"

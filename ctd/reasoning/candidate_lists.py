@@ -1,4 +1,4 @@
-"""The lists that a teacher is handed, as the book's texts were written after them.
+"""The lists of labels that a teacher is given, as the book's texts were written after them.
 
 Notes: a processor that computes in another precision ranks a few labels differently, and one that changes its place
 makes another prompt, after which nothing that was written before would be read. So the lists of the default profile
@@ -30,8 +30,8 @@ def retrieved(index: LabelIndex, task: Task, split: str, k: int) -> Shortlist:
     """What `shortlists.retrieve_scored` gives for the documents of a split, or gave when the book was made."""
 
     def make() -> Lists:
-        found = shortlists.retrieve_scored(index, task, split, k)
-        return {"retrieved": [[int(label) for label in row if label >= 0] for row in found]}
+        scored = shortlists.retrieve_scored(index, task, split, k)
+        return {"retrieved": [[int(label) for label in row if label >= 0] for row in scored]}
 
     return as_array(lists(index, task, split, {"k": k}, make)["retrieved"], k)
 
@@ -55,11 +55,11 @@ def lists(
                 f"data/lists/{path.name} is damaged: restore it (git checkout data/lists), or have its lists made "
                 "anew (CTD_TEXTS=ignore)"
             ) from None
-    made = make()
+    labels = make()
     if way == "keep":
         with atomic(path) as scratch:
-            scratch.write_text(json.dumps(made, separators=(",", ":")) + "\n")
-    return made
+            scratch.write_text(json.dumps(labels, separators=(",", ":")) + "\n")
+    return labels
 
 
 def _origin(index: LabelIndex, task: Task, split: str) -> Iterable[str | bytes]:

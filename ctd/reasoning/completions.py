@@ -72,7 +72,7 @@ class _Batch:
 _LINE = TypeAdapter(_Batch)
 
 
-class Kept:
+class BatchStore:
     """Finished batches on disk: appended and synced line by line; a whole file has the name without `.partial`.
 
     A line that cannot be read, such as one that was torn by a kill, is a batch that was not done.
@@ -136,7 +136,7 @@ class Kept:
         declared[self.in_book.name] = {
             "what": desc,
             "documents": sum(map(len, self.batches)),
-            "tokens": sum(one.n_tokens for batch in self.done.values() for one in batch),
+            "tokens": sum(completion.n_tokens for batch in self.done.values() for completion in batch),
             "hardware": describe(),
             "precision": precision,
             "torch": torch.__version__.partition("+")[0],

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ctd.cache import digest
 from ctd.reasoning import architecture, write_batch
-from ctd.reasoning.completions import Completion, Kept
+from ctd.reasoning.completions import BatchStore, Completion
 from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
@@ -99,10 +99,10 @@ def _by_model(
     ids = _tokens(language_model, prompts, sampling.max_tokens, limits.max_prompt_tokens)
     lengths, settings = [len(row) for row in ids], [sampling.decisive, *prompts]
     precision = str(language_model.model.dtype).removeprefix("torch.")
-    narrow = _kept(language_model, settings, batches(lengths, sampling.max_tokens, limits.batch_tokens), lists)
+    narrow = _store(language_model, settings, batches(lengths, sampling.max_tokens, limits.batch_tokens), lists)
     if limits.wide_batch_tokens and not narrow.done:
         together = batches(lengths, sampling.max_tokens, limits.wide_batch_tokens, WIDE)
-        wide = _kept(language_model, settings, together, lists)
+        wide = _store(language_model, settings, together, lists)
         with suppress(MemoryError):  # where another program takes that memory, narrow ones may still fit
             return _completed(wide, _write_all(language_model, ids, wide, sampling, lists), desc, precision)
     return _completed(narrow, _write_all(language_model, ids, narrow, sampling, lists), desc, precision)
@@ -112,25 +112,25 @@ def _by_server(server: Server, prompts: Sequence[str], sampling: Sampling, desc:
     if "" in prompts:
         raise ValueError(_empty([*prompts].index("")))
     key = digest([FORMAT, server.key, sampling.decisive, *prompts])
-    kept = Kept(key, [[row] for row in range(len(prompts))])
-    return _completed(kept, _ask_all(server, prompts, kept.missing, sampling), desc, "")
+    store = BatchStore(key, [[row] for row in range(len(prompts))])
+    return _completed(store, _ask_all(server, prompts, store.missing, sampling), desc, "")
 
 
 def _completed(
-    kept: Kept, writing: Iterator[tuple[int, list[Completion]]], desc: str, precision: str
+    store: BatchStore, writing: Iterator[tuple[int, list[Completion]]], desc: str, precision: str
 ) -> list[Completion]:
     """What is kept, and what is still to be written: each batch is kept as it comes."""
-    if kept.missing:
+    if store.missing:
         n_written, began = 0, time.perf_counter()
-        n_prompts, n_missing = sum(map(len, kept.batches)), sum(len(kept.batches[number]) for number in kept.missing)
+        n_prompts, n_missing = sum(map(len, store.batches)), sum(len(store.batches[number]) for number in store.missing)
         with tqdm(total=n_prompts, initial=n_prompts - n_missing, desc=desc, unit=" documents") as bar:
             for number, completions in writing:
-                kept.add(number, completions)
+                store.add(number, completions)
                 n_written += sum(completion.n_tokens for completion in completions)
                 bar.set_postfix(tokens_a_second=f"{n_written / (time.perf_counter() - began):.0f}", refresh=False)
                 bar.update(len(completions))
-    kept.close(desc, precision)
-    return kept.completions()
+    store.close(desc, precision)
+    return store.completions()
 
 
 def _empty(row: int) -> str:
@@ -159,15 +159,15 @@ def _tokens(
     return ids
 
 
-def _kept(
+def _store(
     language_model: LanguageModel, settings: Sequence[str], together: list[list[int]], lists: LabelLists | None
-) -> Kept:
+) -> BatchStore:
     """What is kept of these batches, in the cache or with the book."""
     decisive = [*settings, repr(together), lists.key if lists else ""]
     key, book_key = (
         digest([FORMAT, key, *decisive]) if key else "" for key in (language_model.key, language_model.book_key)
     )
-    return Kept(key, together, book_key)
+    return BatchStore(key, together, book_key)
 
 
 def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: int = ROWS) -> list[list[int]]:
@@ -192,12 +192,12 @@ def batches(lengths: Sequence[int], max_tokens: int, batch_tokens: int, rows: in
 def _write_all(
     language_model: LanguageModel,
     ids: Sequence[list[int]],
-    kept: Kept,
+    store: BatchStore,
     sampling: Sampling,
     lists: LabelLists | None,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    for number in kept.missing:
-        rows = [ids[row] for row in kept.batches[number]]
+    for number in store.missing:
+        rows = [ids[row] for row in store.batches[number]]
         try:
             # What is drawn depends on seed and batch alone, and the caller's own draws not on what is drawn here.
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):

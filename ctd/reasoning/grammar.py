@@ -113,11 +113,11 @@ class OnlyLabels(LogitsProcessor):
                     scores[place, self.lists.bullet] = -torch.inf
         allowed = {place: tokens for place, row in enumerate(self.rows) if (tokens := row.allowed()) is not None}
         if allowed:  # of all rows at once: on an accelerator each operation waits for the one before
-            at = np.repeat([*allowed], [len(tokens) for tokens in allowed.values()])
-            kept = torch.from_numpy(np.stack([at, np.concatenate([*allowed.values()])])).to(scores.device).unbind()
-            values = scores[kept]
+            places = np.repeat([*allowed], [len(tokens) for tokens in allowed.values()])
+            cells = torch.from_numpy(np.stack([places, np.concatenate([*allowed.values()])])).to(scores.device).unbind()
+            values = scores[cells]
             scores[[*allowed]] = -torch.inf
-            scores[kept] = values
+            scores[cells] = values
         return scores
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -130,7 +130,7 @@ class Draft:
         """Labels named in the CoT, and its comparisons."""
         marked = [*self.listed, *(span for line in self.compared for span in line.labels)]
         labels = {span: {mention.label for mention in self._labels(span, grounded)} for span in marked}
-        whole = {span: found.pop() for span, found in labels.items() if len(found) == 1}
+        whole = {span: named.pop() for span, named in labels.items() if len(named) == 1}
         taken = np.zeros(len(self.text) + 1, bool)
         for span in whole:
             taken[slice(*span)] = True
@@ -300,9 +300,9 @@ def mentions(text: str, space: LabelSpace) -> list[Mention]:
     these first two words has. Of labels that only punctuation tells apart, the one that stands there to the letter.
     """
     known = _known(space)
-    runs = [(word, *found.span()) for found in WORD.finditer(text) for word in normalise(found[0]).split()]
+    runs = [(word, *match.span()) for match in WORD.finditer(text) for word in normalise(match[0]).split()]
     words = [word for word, _, _ in runs]
-    found = []
+    named = []
     row = 0
     while row < len(words):
         lengths = chain(known.lengths.get(" ".join(words[row : row + 2]), ()), (1,))
@@ -310,12 +310,12 @@ def mentions(text: str, space: LabelSpace) -> list[Mention]:
             labels = known.normal.get(" ".join(words[row : row + length])) if row + length <= len(words) else None
             if labels:
                 start, end = runs[row][1], runs[row + length - 1][2]
-                found.append(_to_the_letter(text, start, end, labels, space))
+                named.append(_to_the_letter(text, start, end, labels, space))
                 row += length
                 break
         else:
             row += 1
-    return found
+    return named
 
 
 def _to_the_letter(text: str, start: int, end: int, labels: list[int], space: LabelSpace) -> Mention:
@@ -323,7 +323,7 @@ def _to_the_letter(text: str, start: int, end: int, labels: list[int], space: La
     best = Mention(labels[0], start, end)
     for label in labels:
         name = space.texts[label]
-        lead = found.start() if (found := WORD.search(name)) else 0
+        lead = word.start() if (word := WORD.search(name)) else 0
         whole = Mention(label, start - lead, start - lead + len(name))
         if len(name) > best.end - best.start and lead <= start and text.startswith(name, whole.start):
             best = whole
@@ -350,5 +350,5 @@ def _known(space: LabelSpace) -> _Known:
             if len(words) > 1:
                 lengths[" ".join(words[:2])].add(len(words))
     shared: dict[tuple[int, ...], tuple[int, ...]] = {}
-    ordered = {pair: tuple(sorted(found, reverse=True)) for pair, found in lengths.items()}
-    return _Known(normal, {pair: shared.setdefault(found, found) for pair, found in ordered.items()})
+    ordered = {pair: tuple(sorted(counts, reverse=True)) for pair, counts in lengths.items()}
+    return _Known(normal, {pair: shared.setdefault(counts, counts) for pair, counts in ordered.items()})

@@ -107,27 +107,29 @@ class Server:
     def _refuse(self, error: Any) -> NoReturn:
         """Say in one line what went wrong, without the key."""
         body = error.body if isinstance(error.body, dict) else {}
-        said = " ".join(str(body.get("message") or error.__cause__ or error).split())
-        said = said.replace(self._client.api_key, "...")[:200] if self._client.api_key != NO_KEY else said[:200]
+        reason = " ".join(str(body.get("message") or error.__cause__ or error).split())
+        if self._client.api_key != NO_KEY:
+            reason = reason.replace(self._client.api_key, "...")
+        reason = reason[:200]
         status = getattr(error, "status_code", None)
-        asked = f"asked {self.retries + 1} times"
+        tries = f"asked {self.retries + 1} times"
         if isinstance(error, self._openai.APITimeoutError):
             raise TimeoutError(
-                f"{self.base_url} did not answer within {self.timeout:g} s ({asked}): raise timeout or lower concurrent"
+                f"{self.base_url} did not answer within {self.timeout:g} s ({tries}): raise timeout or lower concurrent"
             ) from None
         if isinstance(error, self._openai.APIConnectionError):
             raise ConnectionError(
-                f"there is no server at {self.base_url} ({asked}: {said}): start it, or correct base_url"
+                f"there is no server at {self.base_url} ({tries}: {reason}): start it, or correct base_url"
             ) from None
         if status in (401, 403):
-            raise PermissionError(f"{self.base_url} refuses the key ({status}: {said}): set CTD_API_KEY") from None
+            raise PermissionError(f"{self.base_url} refuses the key ({status}: {reason}): set CTD_API_KEY") from None
         if status == 404:
             raise FileNotFoundError(
-                f"{self.base_url} has no model {self.model!r}, or no completions ({said}): correct model or base_url"
+                f"{self.base_url} has no model {self.model!r}, or no completions ({reason}): correct model or base_url"
             ) from None
         if status is None or status in (408, 409, 429) or status >= 500:
-            raise ConnectionError(f"{self.base_url} fails ({asked}, {status}: {said}): try again later") from None
-        raise ValueError(f"{self.base_url} refuses what it is asked ({status}: {said})") from None
+            raise ConnectionError(f"{self.base_url} fails ({tries}, {status}: {reason}): try again later") from None
+        raise ValueError(f"{self.base_url} refuses what it is asked ({status}: {reason})") from None
 
 
 def _completion(answer: Any) -> Completion:
@@ -135,22 +137,22 @@ def _completion(answer: Any) -> Completion:
     text = choice.text.encode("utf-8", "replace").decode()
     finished = choice.finish_reason == "stop"
     pieces, logprobs = _pieces(choice.logprobs.model_dump() if choice.logprobs else {})
-    spans = _laid(text, pieces)
+    spans = _spans(text, pieces)
     if None in logprobs or spans is None or len(spans) > len(logprobs):
         n_tokens = answer.usage.completion_tokens if answer.usage else 0
         return Completion(text, finished, n_tokens)
     return Completion(text, finished, len(spans), spans, tuple(map(float, logprobs[: len(spans)])))
 
 
-def _pieces(given: dict[str, Any]) -> tuple[list[bytes], list[Any]]:
+def _pieces(logprobs: dict[str, Any]) -> tuple[list[bytes], list[Any]]:
     """Each token's bytes and log-probability, of OpenAI's form for completions or, as llama.cpp has it, for chats."""
-    if content := given.get("content"):
+    if content := logprobs.get("content"):
         whole = [bytes(token["bytes"]) if token.get("bytes") else token["token"].encode() for token in content]
         return whole, [token["logprob"] for token in content]
-    return [token.encode() for token in given.get("tokens") or []], list(given.get("token_logprobs") or [])
+    return [token.encode() for token in logprobs.get("tokens") or []], list(logprobs.get("token_logprobs") or [])
 
 
-def _laid(text: str, pieces: Sequence[bytes]) -> tuple[tuple[int, int], ...] | None:
+def _spans(text: str, pieces: Sequence[bytes]) -> tuple[tuple[int, int], ...] | None:
     """The characters start .. end - 1 that each piece is a part of, as far as the text goes; None if they differ."""
     raw = text.encode()
     if not b"".join(pieces).startswith(raw):

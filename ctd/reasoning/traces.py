@@ -187,11 +187,11 @@ def item_line(label: str) -> str:
 
 
 def _escape(text: str, pattern: str) -> str:
-    return re.sub(pattern, lambda found: f"&#{ord(found[0])};", text)
+    return re.sub(pattern, lambda match: f"&#{ord(match[0])};", text)
 
 
 def unescape(text: str) -> str:
-    return ESCAPE.sub(lambda found: chr(int(found[1])), text)
+    return ESCAPE.sub(lambda match: chr(int(match[1])), text)
 
 
 def parse(text: str, space: LabelSpace, uid: str = "", document: str = "") -> Trace:
@@ -274,12 +274,12 @@ class _Reader:
         comparisons, mentions = [], []
         while self.line != until:
             quotes, named = [], []
-            for found in MARKED.finditer(self.line):
-                if found["quote"] is not None:
-                    quotes.append(self.unescaped(found["quote"], IN_QUOTE))
+            for match in MARKED.finditer(self.line):
+                if match["quote"] is not None:
+                    quotes.append(self.unescaped(match["quote"], IN_QUOTE))
                 else:
-                    label = self.label(found["label"], IN_MARK)
-                    named.append(Mention(label, *(self.start + place for place in found.span("label"))))
+                    label = self.label(match["label"], IN_MARK)
+                    named.append(Mention(label, *(self.start + place for place in match.span("label"))))
             if len({mention.label for mention in named}) != 2 or len(named) != 2:
                 self.refuse(f"two different labels in [[double brackets]], or {until!r}")
             if re.search(r'"|\[\[|\]\]', MARKED.sub("", self.line)):

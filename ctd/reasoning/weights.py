@@ -33,8 +33,8 @@ def read_folder(source: Path, options: dict[str, Any], trusted: bool = False) ->
         read: Any = transformers.AutoModelForCausalLM.from_pretrained(
             source, **options, **place, use_safetensors=True, output_loading_info=True
         )
-    model, found = read
-    if missing := sorted(found["missing_keys"]):
+    model, report = read
+    if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"the weights of {source} lack {len(missing)} tensors of {type(model).__name__}, {missing[0]} first: "
             "they are of another model than config.json says"
@@ -90,10 +90,10 @@ def weight_files(folder: Path) -> list[Path]:
 def gguf_file(source: Path) -> Path | None:
     """The .gguf file that the path is, or that its folder holds in place of safetensors."""
     if source.is_dir() and not list(source.glob("*.safetensors*")):
-        found = sorted(source.glob("*.gguf"))
-        if len(found) > 1:
-            raise ValueError(f"{source} has {len(found)} .gguf files: name one, for instance {found[0]}")
-        return found[0] if found else None
+        files = sorted(source.glob("*.gguf"))
+        if len(files) > 1:
+            raise ValueError(f"{source} has {len(files)} .gguf files: name one, for instance {files[0]}")
+        return files[0] if files else None
     return source if source.is_file() and source.suffix == ".gguf" else None
 
 

@@ -12,7 +12,7 @@ import torch
 from ctd.cache import DATA, cache_dir
 from ctd.data import readers
 from ctd.reasoning import completions, predict, prompts, teachers, traces
-from ctd.reasoning.completions import Completion, Kept
+from ctd.reasoning.completions import BatchStore, Completion
 from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.grammar import LabelLists, lists_key
 from ctd.reasoning.sampling import Sampling
@@ -36,7 +36,7 @@ def use(monkeypatch):
 
 
 def write(key=KEY, missing=(0, 1)):
-    kept = Kept(key, BATCHES)
+    kept = BatchStore(key, BATCHES)
     assert kept.missing == list(missing)
     for number in kept.missing:
         kept.add(number, [WRITTEN[row] for row in BATCHES[number]])
@@ -62,7 +62,7 @@ def test_what_is_kept_beside_the_book_is_read_to_the_letter_and_declared(book, u
     assert "CPU threads" in entry["hardware"]
     forget()
     use("read")
-    kept = Kept(KEY, BATCHES)
+    kept = BatchStore(KEY, BATCHES)
     assert kept.missing == []
     assert kept.completions() == WRITTEN
     kept.close("reasoning")
@@ -91,7 +91,7 @@ def test_another_digest_is_written_anew(book, use):
 
 def test_the_book_has_texts_under_a_key_of_its_own_which_another_precision_reads_too(book, use):
     use("keep")
-    kept = Kept("e" * 64, BATCHES, KEY)
+    kept = BatchStore("e" * 64, BATCHES, KEY)
     for number in kept.missing:
         kept.add(number, [WRITTEN[row] for row in BATCHES[number]])
     kept.close("reasoning", "float32")
@@ -100,7 +100,7 @@ def test_the_book_has_texts_under_a_key_of_its_own_which_another_precision_reads
     assert json.loads((book / "manifest.json").read_text())[file.name]["precision"] == "float32"
     forget()
     use("read")
-    kept = Kept("f" * 64, BATCHES, KEY)
+    kept = BatchStore("f" * 64, BATCHES, KEY)
     assert kept.missing == []
     assert kept.completions() == WRITTEN
 
@@ -134,7 +134,7 @@ def test_a_damaged_file_of_the_book_is_named_with_what_mends_it(damage, book, us
     [file] = book.glob("*.xz")
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(ValueError, match=rf"data/texts/{file.name} is damaged: restore it \(git checkout data/texts\)"):
-        Kept(KEY, BATCHES)
+        BatchStore(KEY, BATCHES)
 
 
 def test_lines_of_other_batches_in_the_book_are_not_taken(book, use):
@@ -151,7 +151,7 @@ def test_lines_of_other_batches_in_the_book_are_not_taken(book, use):
 def test_an_unknown_way_with_the_texts_is_refused(book, use):
     use("sometimes")
     with pytest.raises(ValueError, match="CTD_TEXTS must be one of read, ignore, keep, got 'sometimes'"):
-        Kept(KEY, BATCHES)
+        BatchStore(KEY, BATCHES)
 
 
 def test_the_books_texts_are_all_there_and_declared():
@@ -166,11 +166,12 @@ def test_the_books_texts_are_all_there_and_declared():
 
 
 @torch.inference_mode()
-def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, own_cache):
+def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, tmp_path):
     """Read without writing, for the default profile's documents; each token is the likeliest, as sure as was noted."""
     monkeypatch.delenv("CTD_TEXTS", raising=False)
     task = readers.load("mesh").sample("test", 200, 0)
     teacher = teachers.load("smollm2-mesh")
+    monkeypatch.setenv("CTD_CACHE", str(tmp_path))  # from here on, so that task and model are not made anew
     tokenizer, model = teacher.language_model.tokenizer, teacher.language_model.model
     documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
     asked = [prompts.plain(document) + traces.ANSWER for document in documents]
@@ -187,7 +188,7 @@ def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, ow
         assert np.abs(again - np.array(found[row].logprobs)).mean() < 0.1
 
 
-def test_some_of_the_books_texts_are_written_anew_as_they_are(monkeypatch, own_cache):
+def test_some_of_the_books_texts_are_written_anew_as_they_are(monkeypatch, tmp_path):
     """The organism's, in float32: the same on every processor, but for the last bits of its log-probabilities."""
     monkeypatch.delenv("CTD_TEXTS", raising=False)
     task, teacher = readers.load("organism").sample("test", 200, 0), teachers.load("organism")
@@ -195,6 +196,7 @@ def test_some_of_the_books_texts_are_written_anew_as_they_are(monkeypatch, own_c
     documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
     asked = [prompts.plain(document) + traces.OPEN for document in documents]
     write = partial(generate, teacher.language_model, sampling=Sampling(512), lists=LabelLists(task.space, tokenizer))
+    monkeypatch.setenv("CTD_CACHE", str(tmp_path))
     with monkeypatch.context() as reading:
         reading.setattr(model, "generate", None)  # nothing is to be written
         shipped = write(asked, limits=Limits(predict.BATCH_TOKENS))
