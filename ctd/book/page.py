@@ -33,12 +33,16 @@ def page(run: RunFolder, figures: str) -> nbformat.NotebookNode:
     copy = read_notebook(run.notebook)
     for cell in copy.cells:
         tags = cell.metadata.get("tags", [])
+        if figure := cell.metadata.get("mystnb", {}).get("figure"):
+            cell.metadata["mystnb"]["image"] = {"alt": figure["caption"]}
         labels = [label for tag, label in TOGGLES.items() if tag in tags]
         if labels:
             prompts = {f"code_prompt_{action.lower()}": f"{action} {labels[0]}" for action in ("Show", "Hide")}
             cell.metadata["mystnb"] = {**cell.metadata.get("mystnb", {}), **prompts}
         if not {"parameters", "injected-parameters"}.isdisjoint(tags):
             cell.metadata["tags"] = [*tags, "hide-input"]
+        if {"hide-input", "hide-output"} <= set(tags):  # one toggle, not two
+            cell.metadata["tags"] = [tag for tag in tags if tag not in ("hide-input", "hide-output")] + ["hide-cell"]
     if answer := read_answer(run):
         title, _, rest = copy.cells[0].source.partition("\n")
         name = answer["figure"]

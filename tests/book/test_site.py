@@ -160,6 +160,18 @@ def test_parameters_and_set_up_are_folded_and_their_toggles_say_so(runs, pages):
     assert ["hide-input" in cell.metadata["tags"] for cell in copy.cells[2:5]] == [True, True, False]
 
 
+def test_a_long_table_has_one_toggle_and_a_figure_its_alt_text(runs, pages):
+    add_answer(runs)
+    folder = runs / "00_a" / "smoke"
+    notebook = nbformat.read(folder / "00_a.ipynb", as_version=4)
+    notebook.cells.append(v4.new_code_cell("report.table(x)", metadata={"tags": ["hide-input", "hide-output"]}))
+    nbformat.write(notebook, folder / "00_a.ipynb")
+    copy = nbformat.read(site.assemble("smoke", runs, pages) / "notebooks" / "00_a.ipynb", as_version=4)
+    assert copy.cells[2].metadata["mystnb"]["image"] == {"alt": "Ages of all."}
+    assert copy.cells[3].metadata["tags"] == ["hide-cell"]
+    assert copy.cells[3].metadata["mystnb"]["code_prompt_show"] == "Show the table"
+
+
 def test_an_answer_may_have_no_figure(runs, pages):
     add_answer(runs, ANSWER | {"figure": None})
     copy = nbformat.read(site.assemble("smoke", runs, pages) / "notebooks" / "00_a.ipynb", as_version=4)
