@@ -8,7 +8,7 @@ import pytest
 from ctd.data.readers import organism as vignettes
 from ctd.reasoning import annotate, models, prompts, rank_answers, traces
 from ctd.reasoning.completions import Completion
-from ctd.recipes import organism
+from ctd.recipes import organism_texts
 
 PROMPT = "Told how to answer. Document: a patient with fever\n"
 FREE = "<think>\nhm, fever\n</think>\nAnswer:\n- Fever\n"
@@ -46,8 +46,8 @@ def rank(completion, prompt, beginning, document, space, tokenizer):
 @pytest.mark.parametrize("with_ids", [True, False])
 def test_a_text_in_the_format_has_the_tokens_of_prompt_and_text_together(space, tokenizer, with_ids):
     """So it was before traces carried tokens, and so it stays: the book's numbers rest on it."""
-    for case in organism.cases("test", 6):
-        text = traces.format(organism.trace(case, space, seed=0))
+    for case in organism_texts.cases("test", 6):
+        text = traces.format(organism_texts.trace(case, space, seed=0))
         completion = by_character(text.removeprefix(traces.OPEN), tokenizer)
         completion = completion if with_ids else replace(completion, ids=())
         prompt = prompts.plain(case.text)
