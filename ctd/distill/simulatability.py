@@ -28,7 +28,7 @@ from ctd import stats
 from ctd.cache import DATA
 from ctd.data.label_space import LabelSpace
 from ctd.distill.simulator import Shown, Simulator, Which, features, held_items
-from ctd.reasoning.read_text import mentions
+from ctd.reasoning.label_search import mentions
 from ctd.retrieval.encoders import Encoder
 from ctd.stats import Interval
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
 from ctd.data.label_space import LabelSpace
 from ctd.mechanism import embed_text
-from ctd.reasoning.read_text import mentions
+from ctd.reasoning.label_search import mentions
 from ctd.reasoning.traces import Mention
 from ctd.retrieval.encoders import Encoder
 from ctd.text import normalise

@@ -21,26 +21,13 @@ from scipy.sparse import csr_matrix
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
 from ctd.reasoning import traces
+from ctd.reasoning.comparison_wording import comparison, pick, quotes
 from ctd.reasoning.traces import Trace
 from ctd.retrieval import encoders
 from ctd.retrieval.index import LabelIndex
 from ctd.text import Word, stems, words
 
 TOPICS = ("{topics}", "mainly {topics}", "this is about {topics}", "broadly {topics}")
-DECIDED = (
-    "{gold}, not {near}: {words}.",
-    "{words} speaks for {gold} over {near}.",
-    "{gold} rather than {near}, given {words}.",
-    "Not {near} but {gold}: the text says {words}.",
-    "Between {near} and {gold}, {words} decides for the latter.",
-)
-UNDECIDED = (
-    "{gold} fits better than {near}.",
-    "{near} fits less well than {gold}.",
-    "No single word decides, but {gold} before {near}.",
-    "{gold} stays, {near} goes.",
-)
-LONGEST_QUOTE = 6  # words
 
 Order = Literal["document", "random"]
 
@@ -123,12 +110,12 @@ def rationalise(
         label: [miss for miss in misses.get(label, ()) if miss in listed and miss not in right] for label in answer
     }
     comparisons = [
-        _comparison(document, document_words, space.texts[label], space.texts[rivals[label][0]], rng)
+        comparison(document, document_words, space.texts[label], space.texts[rivals[label][0]], rng)
         for label in answer
         if rivals[label]
     ]
     text = traces.write(
-        _pick(TOPICS, rng).format(topics="; ".join(topics)) if topics else "none",
+        pick(TOPICS, rng).format(topics="; ".join(topics)) if topics else "none",
         (space.texts[label] for label in listed),
         _quoting_first(comparisons, settings.n_comparisons),
         (space.texts[label] for label in answer),
@@ -144,7 +131,7 @@ def _first_mention(document: str, words: list[Word], space: LabelSpace) -> Calla
 
 def _quoting_first(comparisons: Sequence[str], n: int | None) -> list[str]:
     """At most n comparisons in their order, those that quote the document before others."""
-    best = sorted(range(len(comparisons)), key=lambda row: not _quotes(comparisons[row]))
+    best = sorted(range(len(comparisons)), key=lambda row: not quotes(comparisons[row]))
     return [comparisons[row] for row in sorted(best[:n])]
 
 
@@ -176,44 +163,6 @@ def shortlist(
     others = list(dict.fromkeys([*misses[: min(n_near, room)], *(label for label in retrieved if label not in gold)]))
     members = [*gold, *others[:room]]
     return [members[row] for row in rng.permutation(len(members))]
-
-
-def deciding_words(document: str, gold: str, near: str) -> str:
-    """The words of the document that tell one label from another, verbatim; "" where no word does.
-
-    Of all runs of up to six words the one that shares most stems with what the gold label's text has and the near
-    miss's lacks; of these the shortest, then the first. Where it has nothing more (`Calcium` against `Calcium/blood`)
-    its own words decide, if the document has none of those that the near miss adds. Stop words do not count.
-    """
-    return _deciding(document, words(document), gold, near)
-
-
-def _deciding(document: str, words: list[Word], gold: str, near: str) -> str:
-    telling, added = stems(gold) - stems(near), stems(near) - stems(gold)
-    if not telling and added and added.isdisjoint(word.stem for word in words):
-        telling = stems(gold)
-    hits = [row for row, word in enumerate(words) if word.stem in telling]
-    best, quote = (0, 0), ""
-    for place, first in enumerate(hits):
-        seen = set()
-        for last in hits[place : place + LONGEST_QUOTE]:
-            if last - first >= LONGEST_QUOTE:
-                break
-            seen.add(words[last].stem)
-            if (score := (len(seen), first - last)) > best:
-                best, quote = score, document[words[first].start : words[last].end]
-    return quote
-
-
-def _comparison(document: str, words: list[Word], gold: str, near: str, rng: np.random.Generator) -> str:
-    marked = {"gold": traces.mark(gold), "near": traces.mark(near)}
-    if decided := _deciding(document, words, gold, near):
-        return _pick(DECIDED, rng).format(words=traces.quote(decided), **marked)
-    return _pick(UNDECIDED, rng).format(**marked)
-
-
-def _quotes(comparison: str) -> bool:
-    return any(marked["quote"] for marked in traces.MARKED.finditer(comparison))
 
 
 def for_task(
@@ -337,7 +286,3 @@ def _near_misses(
     if not len(misses):
         return []
     return misses[np.argsort(-(index.vectors(misses) @ document), kind="stable")][:n].tolist()
-
-
-def _pick(templates: Sequence[str], rng: np.random.Generator) -> str:
-    return templates[int(rng.integers(len(templates)))]

@@ -11,22 +11,19 @@ it stands for the labels named in it, or is kept as it is.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ctd.data.label_space import LabelSpace
+from ctd.reasoning.label_search import WORD, known_labels, mentions
 from ctd.reasoning.token_spans import Span
 from ctd.reasoning.traces import MARKED, Comparison, FreeForm, Mention, Trace, first_labels, parse, unescape
 from ctd.text import normalise
 
 MOST_GROUNDED = 256  # texts of one trace that `read` grounds: babble must not hold up a run
-WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f])+")
 BULLET = re.compile(r"[ \t>]*(?:[-*+•·–]|\(?\d{1,3}[.):])[ \t]+(?=\S)")
 HEADING = re.compile(
     r"^[^\w\n]*(?:(?:the|my|final|predicted|assigned)[ \t]+)*(?:answers?|labels?|codes?|headings?)"
@@ -280,7 +277,7 @@ def _placed(texts: list[str], space: LabelSpace) -> tuple[dict[str, list[Mention
     """The labels that each text stands for; and, of texts for which that cannot be told, the labels named in them."""
     placed: dict[str, list[Mention]] = {}
     unplaced: dict[str, list[Mention]] = {}
-    labels, known = first_labels(space), _known(space)
+    labels, known = first_labels(space), known_labels(space)
     for text in dict.fromkeys(texts):
         spelt = (unescape(text), unescape(text).strip(" \t*_`'\".,;"))
         label = next((labels[s] for s in spelt if s in labels), known.normal.get(normalise(spelt[0]), [None])[0])
@@ -291,64 +288,3 @@ def _placed(texts: list[str], space: LabelSpace) -> tuple[dict[str, list[Mention
         covered = sum(len(WORD.findall(text[mention.start : mention.end])) for mention in named)
         (placed if named and 2 * covered >= len(WORD.findall(text)) else unplaced)[text] = named
     return placed, unplaced
-
-
-def mentions(text: str, space: LabelSpace) -> list[Mention]:
-    """Where a text names labels: whole words that normalise (`ctd.retrieval.index.normalise`) to a label's text.
-
-    The longest label wins, then reading goes on behind it. One pass, with a look-up for each length that a label with
-    these first two words has. Of labels that only punctuation tells apart, the one that stands there to the letter.
-    """
-    known = _known(space)
-    runs = [(word, *match.span()) for match in WORD.finditer(text) for word in normalise(match[0]).split()]
-    words = [word for word, _, _ in runs]
-    named = []
-    row = 0
-    while row < len(words):
-        lengths = chain(known.lengths.get(" ".join(words[row : row + 2]), ()), (1,))
-        for length in lengths:
-            labels = known.normal.get(" ".join(words[row : row + length])) if row + length <= len(words) else None
-            if labels:
-                start, end = runs[row][1], runs[row + length - 1][2]
-                named.append(_to_the_letter(text, start, end, labels, space))
-                row += length
-                break
-        else:
-            row += 1
-    return named
-
-
-def _to_the_letter(text: str, start: int, end: int, labels: list[int], space: LabelSpace) -> Mention:
-    """The label whose own punctuation surrounds the words; else the first, and the words alone."""
-    best = Mention(labels[0], start, end)
-    for label in labels:
-        name = space.texts[label]
-        lead = word.start() if (word := WORD.search(name)) else 0
-        whole = Mention(label, start - lead, start - lead + len(name))
-        if len(name) > best.end - best.start and lead <= start and text.startswith(name, whole.start):
-            best = whole
-        elif len(name) == best.end - best.start and text.startswith(name, start):
-            return whole
-    return best
-
-
-class _Known(NamedTuple):
-    """normal: labels by normalised text. lengths: by its first two words, how many it has, longest first."""
-
-    normal: dict[str, list[int]]
-    lengths: dict[str, tuple[int, ...]]
-
-
-@lru_cache(maxsize=2)
-def _known(space: LabelSpace) -> _Known:
-    normal: dict[str, list[int]] = {}
-    lengths: defaultdict[str, set[int]] = defaultdict(set)
-    for label, text in enumerate(space.texts[: len(space)]):
-        if name := normalise(text):
-            normal.setdefault(name, []).append(label)
-            words = name.split()
-            if len(words) > 1:
-                lengths[" ".join(words[:2])].add(len(words))
-    shared: dict[tuple[int, ...], tuple[int, ...]] = {}
-    ordered = {pair: tuple(sorted(counts, reverse=True)) for pair, counts in lengths.items()}
-    return _Known(normal, {pair: shared.setdefault(counts, counts) for pair, counts in ordered.items()})

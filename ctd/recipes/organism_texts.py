@@ -23,7 +23,7 @@ from ctd.data.readers.organism import Case
 from ctd.data.task import split_by_hash
 from ctd.distill.examples import Example
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import prompts, rationales, traces
+from ctd.reasoning import comparison_wording, prompts, rationales, traces
 from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
 from ctd.reasoning.traces import Trace
 from ctd.recipes.organism_recipe import Recipe
@@ -87,7 +87,7 @@ def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trac
         if denied in listed:
             before = case.text.rindex(" ", 0, start - 1) + 1
             quoted = traces.quote(" ".join(case.text[before:end].split()[:LONGEST_QUOTE]))
-            template = rationales.DECIDED[rng.integers(len(rationales.DECIDED))]
+            template = comparison_wording.DECIDED[rng.integers(len(comparison_wording.DECIDED))]
             marked = {"gold": traces.mark(space.texts[label]), "near": traces.mark(space.texts[denied])}
             comparisons.append(template.format(words=quoted, **marked))
     text = traces.write(

@@ -218,29 +218,6 @@ def test_a_shortlist_holds_gold_then_near_misses_in_turn_then_retrieved():
             rationales.shortlist(bad[0], near, [5], *bad[1:], rng)
 
 
-@pytest.mark.parametrize(
-    ("document", "gold", "near", "words"),
-    [
-        ("The serum was tested for metabolic change.", "Calcium/metabolism", "Calcium/blood", "metabolic"),
-        ("Metabolism and blood.", "Calcium/blood", "Calcium/metabolism", "blood"),
-        (
-            "An acute attack; acute systolic failure came.",
-            "Acute systolic failure",
-            "Chronic failure",
-            "acute systolic",
-        ),
-        ("Receptors here.", "Receptor", "Calcium", "Receptors"),
-        ("Nothing.", "Calcium", "Calcium/blood", ""),
-        ("Serum calcium rose.", "Calcium", "Calcium/blood", "calcium"),
-        ("Calcium in blood.", "Calcium", "Calcium/blood", ""),
-        ("Calcium.", "Calcium", "calcium", ""),
-        ("of the", "Disease of the liver", "Disease", ""),
-    ],
-)
-def test_deciding_words(document, gold, near, words):
-    assert rationales.deciding_words(document, gold, near) == words
-
-
 def test_the_answer_follows_the_document_or_is_random():
     space = mesh_like().space
     document = "First the rats, then the liver, at last calcium."

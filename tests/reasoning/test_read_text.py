@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ctd.reasoning import read_text, traces
-from ctd.reasoning.traces import Mention
 from ctd.retrieval.index import Grounding, LabelIndex
 from ctd.text import normalise
 from tests.reasoning.test_traces import NASTY, TEXT, named, nasty, random_text
@@ -75,30 +74,6 @@ def test_labels_named_in_free_reasoning_are_marked_where_they_stand(space):
     assert [(m.label, written[m.start : m.end]) for m in inside] == [
         (3, "LIVER"), (2, "Calcium / blood"), (5, "left-heart"),
     ]  # fmt: skip
-
-
-def test_the_longest_label_wins_and_one_that_punctuation_tells_apart_is_known_by_it():
-    space = named(["Heart", "Heart Failure", "Heart Failure, Systolic", "|- ( A + B )", "|- ( A - B )", "A B C"])
-    found = read_text.mentions("heart failure systolic; heart failure; Heart. |- ( A - B ) and |- ( A + B ) C", space)
-    assert [mention.label for mention in found] == [2, 1, 0, 4, 5]
-    assert read_text.mentions("|- ( A + B )", space) == [Mention(3, 0, 12)]
-    assert [m.label for m in read_text.mentions("x A B", space)] == [3]
-
-
-def test_mentions_agree_with_a_loop_over_the_labels():
-    rng = np.random.default_rng(1)
-    words = ["heart", "left", "acute", "of", "the"]
-    space = named(sorted({" ".join(rng.choice(words, rng.integers(1, 5))) for _ in range(40)}))
-    for _ in range(100):
-        spoken = list(rng.choice([*words, "gap"], 30))
-        expected, row = [], 0
-        while row < len(spoken):
-            fits = [t for t in space.texts if spoken[row : row + len(t.split())] == t.split()]
-            longest = max(fits, key=lambda t: len(t.split()), default=None)
-            if longest:
-                expected.append(space.texts.index(longest))
-            row += len(longest.split()) if longest else 1
-        assert [mention.label for mention in read_text.mentions(" ".join(spoken), space)] == expected
 
 
 def garbage():
