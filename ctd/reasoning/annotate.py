@@ -32,10 +32,13 @@ class Compared(NamedTuple):
     """A comparison of a gold label with a near miss.
 
     queries: those of its sentence.
-    gold, near: the two labels' numbers.
-    gold_token, near_token: the first tokens in which the labels' texts differ.
+    gold: the gold label's number.
+    near: the near miss's number.
+    gold_token: the first token in which the gold label's text differs from the near miss's.
+    near_token: the near miss's token at that place.
     decided: the queries that predict gold_token where the comparison or the answer names the gold label.
-    gold_mentions, near_mentions: where the text before the comparison names each of them.
+    gold_mentions: where the text before the comparison names the gold label.
+    near_mentions: where it names the near miss.
     """
 
     queries: Span
@@ -96,9 +99,9 @@ def annotate_trace(
     Raises ValueError for a trace without a CoT, or without anchors.
     """
     if not trace.cot:
-        raise ValueError(f"document {trace.uid!r} has {NO_COT}: a passage needs one")
+        raise ValueError(f"document {trace.uid!r} has {NO_COT}: an annotated trace needs one")
     if not len(anchors):
-        raise ValueError(f"document {trace.uid!r} has {NO_ANCHOR}: a passage needs one")
+        raise ValueError(f"document {trace.uid!r} has {NO_ANCHOR}: an annotated trace needs one")
     prompt = trace.prompt or prompts.plain(trace.document)
     tokens = trace.tokens or tokenize(prompt + trace.text, tokenizer)
     text = _Text(tokens, len(prompt))
@@ -143,7 +146,8 @@ def annotate_traces(
 ) -> tuple[list[AnnotatedTrace], Mapping[str, int]]:
     """The traces that can be annotated, and how many were left out, by the reason.
 
-    gold, anchors: of each trace, as in `annotate_trace`.
+    gold: labels of each trace, as in `annotate_trace`.
+    anchors: nodes of each trace, as in `annotate_trace`.
     longest: tokens at most, such as the model's context.
     """
     annotated, left_out = [], Counter[str]()
@@ -170,7 +174,8 @@ def annotate_task(
 ) -> tuple[list[AnnotatedTrace], Mapping[str, int]]:
     """What a teacher wrote about the test documents, annotated in their order, and how many were left out.
 
-    topic_depth, n_topics: the anchors of a document are the nodes at that depth above most of its gold labels.
+    topic_depth: the level of the tree at which a document's anchors lie, above most of its gold labels.
+    n_topics: how many anchors a document has at most.
     decides: "answer" keeps the comparisons of a label that the teacher answers with one that it does not, "gold" those
         of a gold label.
     longest: as in `annotate_traces`.

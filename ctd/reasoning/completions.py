@@ -63,7 +63,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class _Batch:
-    """A line of the kept file."""
+    """A line of a file of batches."""
 
     batch: int
     completions: tuple[Completion, ...]
@@ -108,6 +108,7 @@ class BatchStore:
             self.done[read.batch] = read.completions
 
     def add(self, number: int, completions: Sequence[Completion]) -> None:
+        """Keep a finished batch."""
         self.done[number] = tuple(completions)
         with open(self.partial, "ab") as file:
             file.write(b"\n" + self._line(number))  # ends a torn line before it
@@ -117,7 +118,8 @@ class BatchStore:
     def close(self, desc: str, precision: str = "") -> None:
         """All batches are there: keep them as one file, and beside the book where that is wanted.
 
-        desc, precision: what it is and the dtype it was written in, for the book's list of texts.
+        desc: what was written, for the book's list of texts.
+        precision: the dtype that it was written in, for the same list.
         """
         whole = b"\n".join(map(self._line, range(len(self.batches)))) + b"\n"
         if self.partial.exists():
@@ -146,8 +148,9 @@ class BatchStore:
 
     def completions(self) -> list[Completion]:
         """All of them, in the order of the prompts."""
-        of_row = zip(chain(*self.batches), chain(*(self.done[n] for n in range(len(self.batches)))), strict=True)
-        return [completion for _, completion in sorted(of_row, key=lambda pair: pair[0])]
+        completions = chain(*(self.done[number] for number in range(len(self.batches))))
+        by_row = dict(zip(chain(*self.batches), completions, strict=True))
+        return [by_row[row] for row in sorted(by_row)]
 
     def _line(self, number: int) -> bytes:
         return _LINE.dump_json(_Batch(number, self.done[number]))

@@ -147,7 +147,8 @@ def in_mode(
     mode: "answer", "candidates", or "zero-shot", which asks SmolLM2-135M-Instruct as it comes and explains the format
         in its prompt.
     candidates: retrieved labels, best first, for the mode of that name.
-    max_tokens, seed: as in `reason`.
+    max_tokens: as in `reason`.
+    seed: as in `reason`.
     Raises ValueError for another mode.
     """
     if mode not in MODES:

@@ -82,10 +82,11 @@ def instruction(
 ) -> str:
     """What a model that was not tuned on the format is asked, in its own chat template where it has one.
 
+    document: as in `plain`.
     tokenizer: the model's; None for a server that comes without one.
     space: name of the label space.
     examples: a few label texts.
-    document, candidates: as in `plain`.
+    candidates: as in `plain`.
     """
     prompt = plain(document, candidates)
     text = INSTRUCTION.format(space=space, examples="; ".join(examples), prompt=prompt)

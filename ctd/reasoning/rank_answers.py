@@ -58,8 +58,9 @@ def rank(
     completions: what was written after prompt and beginning.
     prompts: what the model was given, without the beginning of its text.
     beginnings: the text that each completion goes on from.
-    documents, uids: kept with the traces.
+    documents: kept with the traces.
     index: places what is written and is no label.
+    uids: of the documents, kept with the traces.
     tokenizer: the model's; None for a server without one, whose traces have no tokens.
     """
     texts = [beginning + completion.text for beginning, completion in zip(beginnings, completions, strict=True)]
@@ -86,7 +87,8 @@ def _prediction(
 ) -> Prediction:
     """The answer's labels by their log-probability.
 
-    answers, places: the items of the answer as labels, and where they stand in the completion.
+    answers: the items of the answer as labels.
+    places: where these stand in the completion.
     n_begun: characters of the trace's text before the completion.
     """
     scores: dict[int, float] = {}

@@ -48,7 +48,8 @@ def read(text: str, space: LabelSpace, ground: Ground | None = None, uid: str = 
     """The trace of any text at all; no text makes it raise.
 
     ground: texts to labels; called once, for at most 256 texts.
-    uid, document: kept with the trace.
+    uid: of the document, kept with the trace.
+    document: kept with the trace.
     """
     draft = read_draft(text, space)
     if ground is None or not draft.questions:
@@ -65,7 +66,8 @@ class Draft:
     space: the label space.
     parsed: the trace of a text in the format, else None.
     error: why the text is not in the format.
-    cot, answer: where they stand in the text.
+    cot: where it stands in the text.
+    answer: where it stands in the text.
     items: of the answer, by position in the text.
     shortlist: where it stands in the text, None where none is marked.
     listed: the shortlist's items.
@@ -96,7 +98,8 @@ class Draft:
         """The trace.
 
         grounded: labels of the questions; a question without one stands for the labels named in it.
-        uid, document: kept with the trace.
+        uid: of the document, kept with the trace.
+        document: kept with the trace.
         """
         if self.parsed is not None:
             return replace(self.parsed, uid=uid, document=document)

@@ -51,16 +51,12 @@ class Server:
             import openai
         except ImportError as error:
             raise ModuleNotFoundError("asking a server takes the openai client: pip install 'ctd[serve]'") from error
-        address = urlsplit(base_url)
-        if address.scheme not in ("http", "https") or not address.hostname or "@" in address.netloc:
-            shown = re.sub(r"//[^/]*@", "//...@", base_url)
-            raise ValueError(f"base_url must be like http://localhost:8000/v1, without a user in it, got {shown!r}")
         if timeout <= 0 or retries < 0 or concurrent < 1:
             raise ValueError(
                 "timeout must be above 0, retries at least 0 and concurrent at least 1, "
                 f"got {timeout}, {retries} and {concurrent}"
             )
-        self.base_url = base_url.rstrip("/") if address.path.strip("/") else base_url.rstrip("/") + "/v1"
+        self.base_url = _with_path(base_url)
         self.model, self.timeout, self.retries, self.concurrent = model, timeout, retries, concurrent
         self.tokenizer = tokenizer
         self.key = digest(["server", model])
@@ -130,6 +126,15 @@ class Server:
         if status is None or status in (408, 409, 429) or status >= 500:
             raise ConnectionError(f"{self.base_url} fails ({tries}, {status}: {reason}): try again later") from None
         raise ValueError(f"{self.base_url} refuses what it is asked ({status}: {reason})") from None
+
+
+def _with_path(base_url: str) -> str:
+    """The address with the path /v1 where it has none."""
+    address = urlsplit(base_url)
+    if address.scheme not in ("http", "https") or not address.hostname or "@" in address.netloc:
+        shown = re.sub(r"//[^/]*@", "//...@", base_url)
+        raise ValueError(f"base_url must be like http://localhost:8000/v1, without a user in it, got {shown!r}")
+    return base_url.rstrip("/") if address.path.strip("/") else base_url.rstrip("/") + "/v1"
 
 
 def _completion(answer: Any) -> Completion:

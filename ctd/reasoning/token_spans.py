@@ -88,8 +88,10 @@ def token_spans(
 ) -> list[Span]:
     """Character spans of a text as token spans: every token that holds one of the characters, first .. last + 1.
 
-    text, tokenizer, special_tokens: as in `tokenize`.
+    text: as in `tokenize`.
     spans: characters start .. end - 1 of the text.
+    tokenizer: as in `tokenize`.
+    special_tokens: as in `tokenize`.
     Raises ValueError as `tokenize` and `TokenizedText.span` do.
     """
     tokens = tokenize(text, tokenizer, special_tokens)

@@ -47,7 +47,8 @@ class Mention(NamedTuple):
     """Where a label is named.
 
     label: its number in the label space.
-    start, end: characters start .. end - 1 of the text.
+    start: the first character.
+    end: the character after the last.
     """
 
     label: int
@@ -58,7 +59,8 @@ class Mention(NamedTuple):
 class Comparison(NamedTuple):
     """A sentence that weighs two labels.
 
-    start, end: characters start .. end - 1 of the text.
+    start: the first character.
+    end: the character after the last.
     labels: in the order in which the sentence names them.
     quotes: words of the document, without their quotation marks.
     """
@@ -197,7 +199,9 @@ def unescape(text: str) -> str:
 def parse(text: str, space: LabelSpace, uid: str = "", document: str = "") -> Trace:
     """The trace that a text in the format stands for: `format(parse(text, space)) == text`.
 
-    uid, document: kept with the trace. Raises ValueError for any other text, with line number and what was expected.
+    uid: of the document, kept with the trace.
+    document: kept with the trace.
+    Raises ValueError for any other text, with line number and what was expected.
     """
     reader = _Reader(text, space)
     reader.literal("<think>")

@@ -292,6 +292,7 @@ def test_code_that_the_library_does_not_need_is_left_alone(odd):
 def hub(build, tmp_path, monkeypatch):
     """Puts a model folder into a hub cache of the test's own, as commit of that digit; gives the copy."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
     def put(folder, name, digit):
         cached = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
