@@ -17,8 +17,6 @@ from ctd.data.task import Card, Task
 BIN = Path(sys.executable).parent
 SITE = ROOT / "book" / "_build" / "test" / "html"
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a hub
-
 
 class HashEncoder:
     """Words to fixed random directions, summed: texts that share words are near. Needs no weights."""
