@@ -195,7 +195,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         **columns(SHORT_A, "b.jsonl", metric="ndcg", shortlist="retrieved", refinement="none"),
         "max_tokens": moves({"max_tokens": 60}, metric="ndcg", shortlist="own", refinement="own"),
         "encoder": moves({"encoder": "minilm"}, metric="ndcg", shortlist="retrieved", refinement="none"),
-        "shortlist_size": moves({"shortlist_size": 12}, metric="ndcg", shortlist="retrieved", refinement="oracle"),
+        "shortlist_size": moves({"shortlist_size": 2}, metric="ndcg", shortlist="retrieved", refinement="oracle"),
         "corruption": moves({"corruption": 1.0}, metric="ndcg", shortlist="corrupted", quick=True),
         "n_near_misses": moves({"n_near_misses": 1}, {"shortlist_size": 20}, metric="ndcg", shortlist="oracle"),
         "cutoff": adds({"cutoff": 1}, metric="ndcg", k=1, quick=True),
@@ -207,6 +207,11 @@ EFFECTS: dict[str, dict[str, Effect]] = {
     },
     "05_refinement_heads": {
         **heads(metric="head_score", score="RefineScore", heads="top"),
+        # topics move what these heads are compared with
+        "encoder": moves({"encoder": "minilm"}, CLUSTERED, metric="kendall_tau", score="CoarseScore"),
+        "n_clusters": moves(CLUSTERED, metric="kendall_tau", score="CoarseScore"),
+        "topic_depth": moves({"topic_depth": 0}, metric="kendall_tau", score="CoarseScore"),
+        "n_topics": moves({"n_topics": 1}, metric="kendall_tau", score="CoarseScore"),
         "decides": moves({"decides": "gold"}, metric="head_score", score="RefineScore", heads="top", quick=True),
         "n_top": moves({"n_top": 4}, metric="mean_depth", score="RefineScore", quick=True),
     },
@@ -257,7 +262,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "document_tokens": moves({"document_tokens": 30}, metric="ndcg", shortlist="own", refinement="own"),
         "max_tokens": moves({"max_tokens": 130}, metric="ndcg", shortlist="own", refinement="own"),
         "encoder": moves({"encoder": "minilm"}, metric="ndcg", shortlist="retrieved", refinement="none"),
-        "shortlist_size": moves({"shortlist_size": 12}, metric="ndcg", shortlist="retrieved", refinement="oracle"),
+        "shortlist_size": moves({"shortlist_size": 2}, metric="ndcg", shortlist="retrieved", refinement="oracle"),
         "corruption": moves({"corruption": 1.0}, metric="ndcg", shortlist="corrupted"),
         "n_near_misses": moves({"n_near_misses": 1}, {"shortlist_size": 20}, metric="ndcg", shortlist="oracle"),
         "absent": moves({"absent": "corrupted"}, metric="ndcg", effect="shapley_share", quick=True),
@@ -277,12 +282,14 @@ EFFECTS: dict[str, dict[str, Effect]] = {
     "10_mechanistic_distillation": {
         **mechanism(metric="final_loss", arm="mechanistic"),
         "anneal_fraction": moves({"anneal_fraction": 0.5}, metric="final_loss", arm="mechanistic", quick=True),
-        "baselines": removes({"baselines": ["cot"]}, metric="final_loss", arm="fkl"),
+        "baselines": removes({"baselines": ["cot"]}, metric="final_loss", arm="answer"),
         "base_losses": adds({"base_losses": ["rkl"]}, metric="ndcg", arm="rkl + mechanistic"),
         "time_factors": moves({"time_factors": [2.0]}, metric="final_loss", arm="cot", budget="equal_time"),
     },
     "11_learning_curve": {
-        **mechanism(metric="ndcg", arm="mechanistic", traces=8),
+        **mechanism(metric="final_loss", arm="mechanistic"),
+        **columns({**C, "n_traces": [30]}, "d.jsonl", metric="final_loss", arm="mechanistic"),
+        "n_test": moves({"n_test": 11}, metric="ndcg", traces=8),
         "n_traces": adds({"n_traces": [8, 6]}, metric="ndcg", arm="mechanistic", traces=6, quick=True),
     },
     "12_ablations": {
