@@ -11,6 +11,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from ctd.book import results
+from ctd.stats import Interval
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
@@ -43,9 +44,12 @@ def attended(words: Sequence[str], weights: Sequence[float]) -> None:
 
 
 def table(frame: pd.DataFrame, digits: int = 3) -> None:
-    """Show a table: whole numbers with thousands separators, others rounded, NaN as an empty cell, text as it is, but
-    that a narrow column may break it before an interval.
+    """Show a table.
+
+    Whole numbers get thousands separators, others are rounded, and NaN is an empty cell. Text stays as it is, except
+    that a narrow column may break it before an interval. Column names are shown with spaces for underscores.
     """
+    frame = frame.rename(columns=lambda name: str(name).replace("_", " "))
     display(HTML(frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")))
 
 
@@ -107,6 +111,12 @@ def bounds(low: float, high: float, digits: int = 3) -> str:
 def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
     """A number with its 95 % interval: `0.372 [0.351, 0.394]`, which no line break takes apart."""
     return f"{value:.{digits}f}{NO_BREAK_SPACE}{bounds(low, high, digits)}"
+
+
+def interval(shown: Interval, digits: int = 3) -> str:
+    """A number with its 95 % interval, and how that was made unless by BCa: `0.372 [0.351, 0.394] (percentile)`."""
+    method = "" if shown.method == "BCa" else f" ({shown.method})"
+    return estimate(*shown.scalar, digits=digits) + method
 
 
 def counts(numbers: Mapping[str, int]) -> str:

@@ -2,11 +2,13 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from ctd.book import report, results
 from ctd.book.results import Row
+from ctd.stats import Interval
 
 
 @pytest.fixture
@@ -99,3 +101,9 @@ def test_a_cell_breaks_before_an_interval_and_not_within_it(shown):
     report.table(pd.DataFrame({"n": [1234], "gain": [report.estimate(0.5, 0.25, 0.75)]}))
     cells = re.findall("<td>(.*?)</td>", shown[0])
     assert cells == ["1,234", f"0.500 [0.250,{report.NO_BREAK_SPACE}0.750]"]
+
+
+def test_an_interval_says_how_it_was_made_unless_by_bca():
+    ends = [np.array(value) for value in (0.3721, 0.351, 0.394)]
+    assert report.interval(Interval(*ends)) == report.estimate(0.3721, 0.351, 0.394)
+    assert report.interval(Interval(*ends, method="percentile")).endswith("0.394] (percentile)")

@@ -74,7 +74,7 @@ def grouped_bars(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, yla
         )
     axes.set(ylim=(min(0.0, 1.1 * table["low"].min()), None), xlabel=xlabel, ylabel=ylabel)
     axes.axhline(0, color="#333333", linewidth=0.8)
-    axes.set_xticks(np.arange(len(groups)), [textwrap.fill(str(group), 14) for group in groups])
+    axes.set_xticks(np.arange(len(groups)), [textwrap.fill(str(group).replace("_", " "), 14) for group in groups])
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(series), 4), frameon=False)
     return figure
 
