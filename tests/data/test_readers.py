@@ -43,6 +43,12 @@ def test_another_label_space_is_another_task(tmp_path):
         assert labels(readers.load("records", source=file, space=space)) == {text}
 
 
+def test_a_set_mm_file_that_is_given_is_not_looked_for_elsewhere(monkeypatch):
+    monkeypatch.setattr("ctd.data.readers.setmm.find", lambda: pytest.fail("looked for"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        readers.load("setmm", path="nowhere.mm")
+
+
 def test_a_missing_file_and_an_unknown_dataset_or_option_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         readers.load("mesh", files=[tmp_path / "nowhere.xml"])

@@ -75,8 +75,8 @@ def load(name: str, **options: object) -> Task:
         raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {name!r}")
     reader = READERS[name]
     module = importlib.import_module(f"{__name__}.{reader.module}")
-    if reader.module == "setmm":
-        options.setdefault("path", module.slice_path() if name == "setmm-slice" else module.find())
+    if reader.module == "setmm" and "path" not in options:
+        options["path"] = module.slice_path() if name == "setmm-slice" else module.find()
     options = {**reader.options, **options}
     if reader.streamed:
         return module.load(**options)
