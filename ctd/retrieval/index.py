@@ -53,12 +53,21 @@ class LabelIndex:
     encoder: what embedded them.
     kind: of index; see `build`.
     index: over the vectors of all labels, by label number.
+    seed: that it was built with.
+    saved_key: the key that a loaded index was saved with; "" for one that was built here.
     """
 
     space: LabelSpace
     encoder: encoders.Encoder
     kind: str
     index: faiss.Index
+    seed: int = 0
+    saved_key: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all that the index depends on, 32 hex digits; computed at the first use."""
+        return self.saved_key or _key(self.space, self.encoder, self.kind, self.seed)
 
     @classmethod
     def build(cls, space: LabelSpace, encoder: encoders.Encoder, kind: str = "flat", seed: int = 0) -> LabelIndex:
@@ -75,20 +84,14 @@ class LabelIndex:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         vectors = encoders.encode_labels(encoder, space)
         if kind == "flat":
-            return cls(space, encoder, kind, _filled(faiss.IndexFlatIP(encoder.dim), vectors))
-        key = MAKER.key(
-            vectors=encoders.vectors_key(encoder, space.texts[: len(space)]),
-            kind=kind,
-            seed=seed,
-            faiss=faiss.__version__,
-        )
-        path = cache_dir("indexes") / f"{key}.faiss"
+            return cls(space, encoder, kind, _filled(faiss.IndexFlatIP(encoder.dim), vectors), seed)
+        path = cache_dir("indexes") / f"{_key(space, encoder, kind, seed)}.faiss"
         with once(path) as missing:
             if missing:
                 index = _hnsw(vectors) if kind == "hnsw" else _ivfpq(vectors, space.name, seed)
                 with atomic(path) as scratch:
                     faiss.write_index(index, str(scratch))
-        return cls(space, encoder, kind, _mapped(path))
+        return cls(space, encoder, kind, _mapped(path), seed)
 
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """The texts in the index's own vector space."""
@@ -174,7 +177,13 @@ class LabelIndex:
             scratch.mkdir()
             faiss.write_index(self.index, str(scratch / "index.faiss"))
             self.space.save(scratch / "labels.parquet")
-            identity = {"encoder": self.encoder.name, "encoder_key": self.encoder.key, "kind": self.kind}
+            identity = {
+                "encoder": self.encoder.name,
+                "encoder_key": self.encoder.key,
+                "kind": self.kind,
+                "seed": self.seed,
+                "key": self.key,
+            }
             (scratch / "index.json").write_text(json.dumps(identity, indent=2))
 
     @classmethod
@@ -183,11 +192,14 @@ class LabelIndex:
 
         folder: that `save` wrote.
         encoder: the one that the index was built with; None loads it by its saved name.
-        Raises FileNotFoundError when the folder holds no index, ValueError when the index has another encoder.
+        Raises FileNotFoundError when the folder holds no index, ValueError when the index has another encoder or was
+        saved without its key.
         """
         if not (folder / "index.json").is_file():
             raise FileNotFoundError(f"{folder} holds no label index; write one with LabelIndex.save")
         identity = json.loads((folder / "index.json").read_text())
+        if "key" not in identity:
+            raise ValueError(f"{folder / 'index.json'} lacks the index's key: build the index anew and save it")
         encoder = encoder or encoders.load(identity["encoder"])
         if encoder.key != identity["encoder_key"]:
             raise ValueError(
@@ -195,7 +207,13 @@ class LabelIndex:
                 f"'{encoder.name}' ({encoder.key[:8]}): weights or dtype differ; build the index anew"
             )
         space = LabelSpace.load(folder / "labels.parquet")
-        return cls(space, encoder, identity["kind"], _mapped(folder / "index.faiss"))
+        index = _mapped(folder / "index.faiss")
+        return cls(space, encoder, identity["kind"], index, identity["seed"], identity["key"])
+
+
+def _key(space: LabelSpace, encoder: encoders.Encoder, kind: str, seed: int) -> str:
+    vectors = encoders.vectors_key(encoder, space.texts[: len(space)])
+    return MAKER.key(vectors=vectors, kind=kind, seed=seed, faiss=faiss.__version__)
 
 
 def _parameters(kind: str, **values: int) -> faiss.SearchParameters:

@@ -1,14 +1,17 @@
 """Dense and lexical shortlists against brute force, grounding, and the saved form."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
 from ctd.data.label_space import LabelSpace
+from ctd.keys import fingerprint
 from ctd.retrieval.index import KINDS, Grounding, LabelIndex
 from ctd.retrieval.lexical import LexicalIndex
 from ctd.text import normalise
@@ -44,10 +47,49 @@ def test_a_saved_index_answers_alike(labels, kind, encoder, own_cache, tmp_path)
     loaded = LabelIndex.load(tmp_path / "index", encoder)
     assert np.array_equal(index.search(["acute liver"], 20)[1], loaded.search(["acute liver"], 20)[1])
     assert loaded.space.texts == labels.texts
+    assert (loaded.key, loaded.seed) == (index.key, index.seed)
     with pytest.raises(ValueError, match="weights or dtype differ"):
         LabelIndex.load(tmp_path / "index", HashEncoder(8))
     with pytest.raises(FileNotFoundError, match="holds no label index"):
         LabelIndex.load(tmp_path / "nowhere", encoder)
+
+
+def test_a_loaded_index_keeps_the_key_that_it_was_built_with(space, encoder, own_cache, tmp_path, monkeypatch):
+    index = LabelIndex.build(space, encoder, seed=3)
+    index.save(tmp_path / "index")
+    monkeypatch.setattr("faiss.__version__", "another")
+    loaded = LabelIndex.load(tmp_path / "index", encoder)
+    assert (loaded.key, loaded.seed) == (index.key, 3)
+    assert LabelIndex.build(space, encoder, seed=3).key != index.key
+    (tmp_path / "index" / "index.json").write_text(json.dumps({"encoder": "hash", "encoder_key": encoder.key}))
+    with pytest.raises(ValueError, match="lacks the index's key: build the index anew"):
+        LabelIndex.load(tmp_path / "index", encoder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_key_of_an_index_names_its_file_and_changes_with_all_it_is_built_from(labels, kind, encoder, own_cache):
+    index = LabelIndex.build(labels, encoder, kind)
+    if kind != "flat":
+        assert [path.stem for path in (own_cache / "indexes").iterdir()] == [index.key]
+    other_texts = replace(labels, texts=[f"{text} again" for text in labels.texts])
+    other_kind = KINDS[KINDS.index(kind) - 1]
+    others = [
+        LabelIndex.build(labels, encoder, kind, seed=1),
+        LabelIndex.build(labels, encoder, other_kind),
+        LabelIndex.build(labels, HashEncoder(16), kind),
+        LabelIndex.build(other_texts, encoder, kind),
+        replace(index, encoder=HashEncoder(16)),
+    ]
+    assert index.key not in {other.key for other in others}
+    assert LabelIndex.build(labels, encoder, kind).key == index.key
+    assert fingerprint(index) not in {fingerprint(other) for other in others}
+
+
+def test_the_key_of_an_index_is_computed_once(space, encoder, own_cache, monkeypatch):
+    index = LabelIndex.build(space, encoder)
+    first = fingerprint(index)
+    monkeypatch.setattr("ctd.retrieval.encoders.vectors_key", None)
+    assert fingerprint(index) == first
 
 
 def test_excluded_pairs_are_never_returned(labels, encoder, own_cache):
