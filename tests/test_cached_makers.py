@@ -77,6 +77,7 @@ SAMPLES = {
         "model": ("0" * LENGTH, "1" * LENGTH),
         "annotated_traces": ("0" * LENGTH, "1" * LENGTH),
         "heads": ({Phase.SHORTLIST: [Head(0, 1)]}, {Phase.SHORTLIST: [Head(1, 0)]}),
+        "computed_by": (["2.0", "5.0", "x86_64"], ["2.1", "5.0", "x86_64"]),
     },
     "students": {
         "teacher": ("0" * LENGTH, "1" * LENGTH),
@@ -91,7 +92,9 @@ SAMPLES = {
         "student": ("", "0" * LENGTH),
         "plan": ({"n_steps": 3}, {"n_steps": 4}),
         "arm": ({"method": "cot", "step_multiplier": 1.0}, {"method": "fkl", "step_multiplier": 1.0}),
-        "method_source": (["", ""], ["def loss(): ...", ""]),
+        "methods": DIGESTS,
+        "computed_by": DIGESTS,
+        "planted_heads": ({Phase.SHORTLIST: [Head(0, 1)]}, None),
         "seed": (0, 1),
     },
 }

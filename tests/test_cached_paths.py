@@ -111,7 +111,9 @@ def make_unpacked(folder, patch, weights, transformers):
     models.load(models.SMOLLM2)
 
 
-def make_signals(folder, patch, key, traces, heads):
+def make_signals(folder, patch, key, traces, heads, processor, newer=""):
+    patch.setattr(trace_signals, "version", lambda library: "2.1" if library == newer else "2.0")
+    patch.setattr("platform.machine", lambda: processor)
     trace_signals.stored(SimpleNamespace(device=torch.device("cpu")), key, traces, heads)
 
 
@@ -205,7 +207,7 @@ CASES = {
     "signals": Case(
         "ctd.distill.trace_signals.once",
         make_signals,
-        {"key": "weights", "traces": PASSAGES, "heads": HEADS},
+        {"key": "weights", "traces": PASSAGES, "heads": HEADS, "processor": "x86_64"},
         {
             "model": each(key="other"),
             "annotated_traces": [{"traces": PASSAGES[1:]}, {"traces": [MOVED, *PASSAGES[1:]]}],
@@ -213,6 +215,7 @@ CASES = {
                 {"heads": HEADS | {Phase.SHORTLIST: [Head(1, 1), Head(0, 1)]}},
                 {"heads": HEADS | {Phase.REFINE: [Head(1, 3)]}},
             ],
+            "computed_by": [{"processor": "arm64"}, {"newer": "torch"}, {"newer": "transformers"}],
         },
     ),
     "mimic": Case(

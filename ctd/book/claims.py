@@ -34,13 +34,13 @@ class Number(NamedTuple):
 class Filter:
     """Which result of a run a claim reads: a filter over its rows.
 
-    metric: what is measured.
+    metrics: what is measured; one of these, where a parameter of the notebook decides.
     dimensions: what else the row says. It says nothing but this, except that it may name the run's own dataset and
         teacher.
     largest: a dimension that is free: of the rows that are left, the one with the largest value there is read.
     """
 
-    metric: str
+    metrics: tuple[str, ...]
     dimensions: Mapping[str, Any]
     largest: str = ""
 
@@ -54,17 +54,23 @@ class Filter:
         matching = [
             row
             for row in rows
-            if row.metric == self.metric
+            if row.metric in self.metrics
             and row.interval_over == "documents"
             and all(getattr(row, name) in values for name, values in wanted.items())
         ]
         if self.largest:
             matching = [row for row in matching if getattr(row, self.largest) is not None]
-        return max(matching, key=lambda row: getattr(row, self.largest) if self.largest else 0, default=None)
+            most = max((getattr(row, self.largest) for row in matching), default=None)
+            matching = [row for row in matching if getattr(row, self.largest) == most]
+        if len(matching) > 1:
+            raise ValueError(
+                f"a claim reads one result, and {len(matching)} are {matching[0].label}: record one of them"
+            )
+        return matching[0] if matching else None
 
 
-def reads(metric: str, largest: str = "", **dimensions: Any) -> Filter:
-    return Filter(metric, dimensions, largest)
+def reads(metrics: str | tuple[str, ...], largest: str = "", **dimensions: Any) -> Filter:
+    return Filter((metrics,) if isinstance(metrics, str) else metrics, dimensions, largest)
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def _las(*arms: str) -> str:
 def _moved(way: str, readout: str, heads: str, phase: Phase | None = None, baseline: str | None = None) -> Filter:
     """What patching a set of heads moves, in the largest bin."""
     patched = {"intervention": way, "readout": readout, "heads": heads, "phase": phase, "baseline": baseline}
-    return Filter("patching_effect", patched, "n_heads")
+    return Filter(("patching_effect",), patched, "n_heads")
 
 
 def _patched(statement: str, metric: str, phase: int, way: str, readout: str, falls: bool) -> Claim:
@@ -148,7 +154,7 @@ def _patched(statement: str, metric: str, phase: int, way: str, readout: str, fa
     before, after = series.get("clean") or series["corrupted"], series["patched"][-1]
     change, done = f"{100 * (after / before - 1):+.0f} %", "lost" if way == "noising" else "restored"
     named, patched = metric.capitalize(), {"phase": Phase(phase), "intervention": way, "heads": "top"}
-    none_moved, most_moved = Filter(metric, {**patched, "n_heads": 0}), Filter(metric, patched, "n_heads")
+    none_moved, most_moved = Filter((metric,), {**patched, "n_heads": 0}), Filter((metric,), patched, "n_heads")
 
     def judge(forced: Number, start: Number, end: Number) -> str:
         return graded(forced.low > 0, end.high < start.low if falls else end.low > start.high)
@@ -217,8 +223,8 @@ CLAIMS = (
           "beyond random heads, noising Phase-1 heads costs the anchor and Phase-2 heads the margin (both above 0), "
           "and neither the other (not above 0); partly: both, and another too", dissociated),
     Claim("complementary", "The phases are complementary", NONE, "08", "fig-shapley",
-          {f"{what} {phase}": reads("ndcg", "k", effect=effect, phase=phase) for phase in Phase for what, effect in
-           (("Shapley share of", "shapley_share"), ("lost without", "lost"))},
+          {f"{what} {phase}": reads(("ndcg", "psp"), "k", effect=effect, phase=phase) for phase in Phase
+           for what, effect in (("Shapley share of", "shapley_share"), ("lost without", "lost"))},
           "each phase's Shapley share is above 0, and so is what is lost without it; partly: both, of one phase",
           lambda one, lost_1, two, lost_2: graded(min(one.low, lost_1.low) > 0, min(two.low, lost_2.low) > 0)),
     Claim("scores-find-known-heads", "The head scores find heads known by construction (our check, not the paper's)",

@@ -100,6 +100,9 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
 def judge_own(claim: Claim, profile: str, folder: Path) -> LedgerRow:
     """A claim with its verdict by the run under a profile. Raises ValueError as `judge_claims` does."""
     paths = sorted(folder.glob(f"{claim.chapter}_*/{profile}/{RESULTS}"))
+    if len(paths) > 1:  # some may be of a notebook that had this number before
+        known = {path.stem for path in notebook_files.notebooks()}
+        paths = [path for path in paths if path.parent.parent.name in known] or paths
     if len(paths) > 1:
         stems = ", ".join(path.parent.parent.name for path in paths)
         raise ValueError(f"chapter {claim.chapter} must be one notebook; {folder} has runs of {stems}: remove one")

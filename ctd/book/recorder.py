@@ -6,6 +6,7 @@ current directory.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import resource
@@ -87,11 +88,9 @@ class Recorder:
         metric, _, k = metric.partition("@")
         fields = {name: _plain(entry) for name, entry in dimensions.items()} | ({"k": int(k)} if k else {})
         fields |= {"metric": metric, "value": _plain(value), "unit": unit}
-        if interval is not None:
-            fields |= {"interval_over": interval_over}
-            if fields["value"] is not None:
-                ends = tuple(float(end) for end in interval)
-                fields |= {"interval": ends, "interval_method": interval_method, "n": n}
+        fields |= {"interval_over": interval_over, "n": n}
+        if interval is not None and fields["value"] is not None:
+            fields |= {"interval": tuple(float(end) for end in interval), "interval_method": interval_method}
         try:
             row = Row.model_validate(fields)
         except ValidationError as error:
@@ -105,12 +104,13 @@ class Recorder:
 
         gain: a row of `experiment.gains`: value, low, high, seed_low and seed_high.
         n_documents: how many documents were answered.
-        n_seeds: how many students each arm has; a single one has no interval over seeds.
+        n_seeds: how many students each arm has. There is no interval over seeds for a single one, or where its ends are
+            NaN because a student has no value.
         Raises what `record` raises.
         """
         ends = (gain.low, gain.high)
         self.record(metric, gain.value, "fraction", ends, interval_over="documents", n=n_documents, **dimensions)
-        if n_seeds > 1:
+        if n_seeds > 1 and not math.isnan(gain.seed_low):
             self.record(
                 metric,
                 gain.value,

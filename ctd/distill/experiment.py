@@ -184,6 +184,7 @@ class Experiment:
             "gold": fingerprint(self.gold),
             "teacher_answers": trace_signals.content(self.teacher_answers),
             "traces": trace_signals.content(self.traces),
+            "computed_by": fingerprint(trace_signals.computed_by(self.language_model.model)),
             "student": models.load(self.plan.student, dtype="float32").key if self.plan.student else "",
         }
 

@@ -82,6 +82,11 @@ class Method:
     mode: predict.Mode = "trace"
     reads_heads: bool = False
 
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it is part of ctd, so that other processes know it too."""
+        return all(part.__module__.startswith("ctd.") for part in (self.loss, self.examples))
+
 
 def cross_entropy(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """Cross-entropy of the text."""

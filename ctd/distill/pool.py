@@ -45,6 +45,8 @@ def run(
     missing = [student for student, home in homes.items() if not (home / teach.OUTCOME).is_file()]
     if any(METHODS[arm.method].reads_heads for arm, _ in missing):
         _ = experiment.teacher_signals  # read once, before the processes that share them begin
+    if not all(METHODS[name].is_packaged for arm, _ in missing for name in (arm.method, arm.base_loss)):
+        workers = 1  # other processes would not know a method that was registered in this one
     workers = min(
         workers or _side_by_side(experiment.language_model.model),
         len(missing),

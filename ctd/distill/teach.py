@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm
 from ctd.distill.settings import Settings
-from ctd.keys import Maker
+from ctd.keys import Maker, fingerprint
 from ctd.reasoning import predict
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
@@ -34,8 +36,8 @@ STUDENTS = Maker(
     "students",
     "ctd.distill.teach",
     (
-        "teacher", "label_space", "index", "test_documents", "gold", "teacher_answers", "traces", "student", "examples",
-        "annotated_traces", "plan", "arm", "method_source", "seed",
+        "teacher", "label_space", "index", "test_documents", "gold", "teacher_answers", "traces", "computed_by",
+        "student", "examples", "annotated_traces", "planted_heads", "plan", "arm", "methods", "seed",
     ),
 )  # fmt: skip
 
@@ -50,9 +52,10 @@ def key(experiment: Experiment, arm: Arm, seed: int) -> str:
         **experiment.fingerprints,
         examples=_examples_fingerprint(experiment, arm),
         annotated_traces=experiment.annotated_fingerprint if method.reads_heads else None,
+        planted_heads=experiment.teacher_heads if method.reads_heads and not experiment.plan.n_heads else None,
         plan=asdict(experiment.plan) | ({} if method.reads_heads else NO_HEADS),
         arm=settings,
-        method_source=[_source_outside(part) for part in (method.loss, method.examples)],
+        methods=_methods_fingerprint(arm),
         seed=seed,
     )
 
@@ -66,9 +69,27 @@ def _examples_fingerprint(experiment: Experiment, arm: Arm) -> str:
     return known[name]
 
 
+def _methods_fingerprint(arm: Arm) -> str:
+    """What an arm's method and base loss are, the code of those that are not part of ctd included."""
+    names = [arm.method, arm.base_loss] if METHODS[arm.method].reads_heads else [arm.method]
+    parts = [
+        (name, method.mode, method.reads_heads, [_source_outside(part) for part in (method.loss, method.examples)])
+        for name, method in ((name, METHODS[name]) for name in names)
+    ]
+    return fingerprint(parts)
+
+
 def _source_outside(function: Any) -> str:
-    """The source of a function that is not part of ctd, whose code the key would not see otherwise."""
-    return "" if function.__module__.startswith("ctd.") else inspect.getsource(function)
+    """The source of a function that is not part of ctd, whose code the key would not see otherwise.
+
+    With it the whole file which defines it, for it may use other things there; in a notebook it is the function alone.
+    """
+    if function.__module__.startswith("ctd."):
+        return ""
+    source = inspect.getsource(function)
+    with suppress(OSError, TypeError):
+        source += inspect.getsource(sys.modules[function.__module__])
+    return source
 
 
 def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tuple[Any, list[dict[str, float]]]:

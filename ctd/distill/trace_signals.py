@@ -6,8 +6,10 @@ Notes: q, r queries of the two phases in one trace; k heads of a phase; d dimens
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,15 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.reasoning.annotate import AnnotatedTrace
 
-SIGNALS = Maker("signals", "ctd.distill.trace_signals", ("model", "annotated_traces", "heads"))
+SIGNALS = Maker("signals", "ctd.distill.trace_signals", ("model", "annotated_traces", "heads", "computed_by"))
+LIBRARIES = ("torch", "transformers")
 ChosenHeads = Mapping[Phase, Sequence[Head]]
+
+
+def computed_by(model: Any) -> list[str]:
+    """What the last digits of a computation depend on beside its inputs: libraries and the device of the model."""
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else platform.machine()
+    return [*(version(library).partition("+")[0] for library in LIBRARIES), device]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +161,7 @@ def stored(
     folder: where the file lies; the cache's own by default.
     Raises what `read` raises.
     """
-    name = SIGNALS.key(model=key, annotated_traces=content(traces), heads={**heads})
+    name = SIGNALS.key(model=key, annotated_traces=content(traces), heads={**heads}, computed_by=computed_by(model))
     path = (folder or cache_dir("signals")) / f"{name}.safetensors"
     with once(path) as missing:
         if missing:

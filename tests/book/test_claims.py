@@ -9,7 +9,7 @@ from nbformat import v4
 from typer.testing import CliRunner
 
 from ctd.book import ledger, notebook_files, published_runs, results, run_folder, runs, validate
-from ctd.book.claims import CLAIMS, NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED
+from ctd.book.claims import CLAIMS, NOT_REPRODUCED, NOT_RUN, PARTLY, REPRODUCED, reads
 from ctd.book.results import DIMENSIONS, Row
 from ctd.cache import DATA, ROOT
 from ctd.cli import app
@@ -205,7 +205,7 @@ def test_without_one_of_its_results_a_claim_is_not_run(folder, missing):
     row = of(folder, claim)
     place = list(row.claim.reads).index(called)
     part, held = row.claim.reads[called], HELD[row.stem]
-    wanted = key(part.metric, **part.dimensions)
+    wanted = key(part.metrics[0], **part.dimensions)
     free = {part.largest, "dataset", "teacher"}
     rest = {one: value for one, value in held.items() if (one[0], *(x for x in one[1:] if x[0] not in free)) != wanted}
     assert len(rest) < len(held)
@@ -413,3 +413,12 @@ def test_the_notebook_records_what_the_ledger_says(folder, monkeypatch, capsys):
 def test_runs_are_looked_for_beside_the_ledgers_own(tmp_path):
     assert ledger.runs_beside(tmp_path / ledger.STEM / ".smoke.1.partial") == tmp_path
     assert ledger.runs_beside(tmp_path / "mine") == ROOT / "runs"
+
+
+def test_a_claim_that_would_read_one_of_several_results_is_refused():
+    one = {"metric": "auroc", "unit": "probability", "interval": (0.5, 0.7), "interval_over": "documents"}
+    one |= {"interval_method": "BCa", "n": 3, "value": 0.6}
+    rows = [Row(**one, dataset=dataset) for dataset in (None, "some")]
+    with pytest.raises(ValueError, match="a claim reads one result, and 2 are auroc"):
+        reads("auroc").read(rows, {"dataset": "some"})
+    assert reads("auroc").read(rows[:1], {"dataset": "some"}) == rows[0]

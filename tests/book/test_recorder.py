@@ -147,4 +147,22 @@ def test_peak_memory_does_not_count_the_parent():
 def test_what_is_not_a_number_is_no_value(run):
     run.record("recall", float("nan"), "fraction", (float("nan"), float("nan")), **OVER)
     (row,) = closed(run)
-    assert (row.value, row.interval, row.interval_over, row.n) == (None, None, "documents", None)
+    assert (row.value, row.interval, row.interval_over, row.n) == (None, None, "documents", 80)
+
+
+def test_a_gain_without_ends_over_seeds_is_kept_with_those_over_documents(tmp_path):
+    run = Recorder(tmp_path)
+    gain = SimpleNamespace(value=0.1, low=0.0, high=0.2, seed_low=float("nan"), seed_high=float("nan"))
+    run.record_gain("las", gain, 12, 2, arm="a", baseline="b")
+    run.close()
+    [row] = results.read(tmp_path / RESULTS)
+    assert (row.interval_over, row.n) == ("documents", 12)
+
+
+def test_an_interval_that_was_forgotten_is_missed(tmp_path):
+    run = Recorder(tmp_path)
+    with pytest.raises(ValueError, match="interval_over and interval_method are said of an interval"):
+        run.record("auroc", 0.5, "probability", interval_over="documents", n=12)
+    run.record("auroc", 0.5, "probability", n=12)
+    run.close()
+    assert results.read(tmp_path / RESULTS)[0].n == 12

@@ -48,3 +48,18 @@ def test_its_code_is_in_the_key_of_its_students(registered, experiment, monkeypa
 
     monkeypatch.setitem(METHODS, "jsd", Method(jensen_shannon))
     assert teach.key(experiment, arm, 0) != before
+
+
+def test_so_are_its_way_of_asking_and_the_code_of_a_base_loss(registered, experiment, monkeypatch):
+    alone, added = Arm("jsd", "jsd"), Arm("both", "mechanistic", base_loss="jsd")
+    before = [teach.key(experiment, arm, 0) for arm in (alone, added)]
+    monkeypatch.setitem(METHODS, "jsd", Method(jensen_shannon, mode="answer"))
+    assert teach.key(experiment, alone, 0) != before[0]
+    monkeypatch.setitem(METHODS, "jsd", Method(lambda *parts: jensen_shannon(*parts)))
+    assert teach.key(experiment, added, 0) != before[1]
+
+
+def test_its_students_are_taught_in_this_process_which_alone_knows_it(registered, experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "STARTING", 1)
+    monkeypatch.setattr(pool, "_in_processes", lambda *_: pytest.fail("another process does not know the method"))
+    assert len(pool.run(experiment, [Arm("jsd", "jsd")], [0, 1], tmp_path, workers=2)) == 2

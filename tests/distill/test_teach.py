@@ -9,6 +9,8 @@ import numpy as np
 from ctd import keys
 from ctd.distill import checkpoint, pool, teach
 from ctd.distill.losses import Weights
+from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
 from tests.distill.conftest import COT, FULL, PLAN
 
 
@@ -101,3 +103,19 @@ def test_a_student_is_taught_anew_where_a_line_of_a_loss_changes(experiment, tmp
 def forget_code():
     for cached in (keys.source_digest, keys._imports, keys._code):
         cached.cache_clear()
+
+
+def test_a_key_sees_which_heads_were_planted_in_the_teacher(experiment, monkeypatch):
+    planted = experiment.with_plan(n_heads=0)
+    keys_of_both = []
+    for heads in ({Phase.SHORTLIST: [Head(0, 0)]}, {Phase.SHORTLIST: [Head(0, 1)]}):
+        with monkeypatch.context() as patched:
+            patched.setattr("ctd.mechanism.planted_heads.planted_heads", lambda name, heads=heads: heads)
+            keys_of_both.append(teach.key(replace(planted), FULL, 0))
+    assert keys_of_both[0] != keys_of_both[1]
+
+
+def test_a_key_sees_the_versions_of_the_libraries_that_compute(experiment, monkeypatch):
+    before = teach.key(experiment, COT, 0)
+    monkeypatch.setattr("ctd.distill.trace_signals.version", lambda library: "0.0")
+    assert teach.key(replace(experiment), COT, 0) != before
