@@ -34,8 +34,9 @@ def by_group(
     cutoff: places that count.
     groups: by what they are grouped, the number of each document's or each label's group, and the groups' names.
     absent: the shortlist in place of the model's own.
-    Returns columns by, group, errors, phase_1, phase_2 (shares removed), both (share that each removes), jaccard and
-    yules_q with low and high. Q is 1 where the same errors are removed, -1 where others are, NaN where undefined.
+    Returns columns by, group, n (documents with an error in the group), errors, phase_1, phase_2 (shares removed), both
+    (share that each removes), jaccard and yules_q with low and high. Q is 1 where the same errors are removed, -1 where
+    others are, NaN where undefined.
     """
     document, label = gold.nonzero()
     without, alone_1, alone_2 = (
@@ -50,19 +51,21 @@ def by_group(
         counts = np.zeros((gold.shape[0], 4, len(names)))
         np.add.at(counts, (document[missed], kind[missed], member[missed]), 1.0)
         rows += [(by, *row) for row in _rows(counts, names, seed)]
-    columns = ["by", "group", "errors", "phase_1", "phase_2", "both", "jaccard", "jaccard_low", "jaccard_high"]
+    columns = ["by", "group", "n", "errors", "phase_1", "phase_2", "both", "jaccard", "jaccard_low", "jaccard_high"]
     return pd.DataFrame(rows, columns=[*columns, "yules_q", "yules_q_low", "yules_q_high"])
 
 
 def _rows(counts: Float[np.ndarray, "n 4 m"], names: Sequence[str], seed: int) -> list[tuple[object, ...]]:
-    """A row per group that has errors: its name, their number, the shares removed, and the overlap."""
+    """A row per group that has errors: its name, how many documents and errors, the shares removed, and the overlap."""
     overlap = [stats.bootstrap(counts, measure, seed=seed) for measure in (jaccard, yules_q)]
     both, first, second, _ = total = counts.sum(0)
+    documents = counts.any(1).sum(0)
     rows: list[tuple[object, ...]] = []
     for place, name in enumerate(names):
-        if n := total[:, place].sum():
-            shares = ((both + first)[place] / n, (both + second)[place] / n, both[place] / n)
-            rows.append((name, int(n), *shares, *overlap[0][place].scalar, *overlap[1][place].scalar))
+        if errors := total[:, place].sum():
+            shares = ((both + first)[place] / errors, (both + second)[place] / errors, both[place] / errors)
+            overlaps = (*overlap[0][place].scalar, *overlap[1][place].scalar)
+            rows.append((name, int(documents[place]), int(errors), *shares, *overlaps))
     return rows
 
 

@@ -48,6 +48,10 @@ class HeadScores:
         """
         return _mean(self.raw(name)[:, stage], draws, seed)
 
+    def n_documents(self, name: str) -> int:
+        """How many documents have a score, in the phase as a whole."""
+        return len(self._defined(name))
+
     def ranking(self, name: str) -> list[Head]:
         """All heads, the highest mean score of the phase first. Raises ValueError where no document has the score."""
         values = self.raw(name)[:, 0]
@@ -64,10 +68,10 @@ class HeadScores:
         return [Head(*divmod(int(place), means.shape[1])) for place in order]
 
     def top(self, name: str, k: int, seed: int = 0) -> pd.DataFrame:
-        """The k highest heads in order: columns layer, head, value, low, high."""
-        mean = self.mean(name, seed=seed)
-        rows = [(*head, *mean[head].scalar) for head in self.ranking(name)[:k]]
-        return pd.DataFrame(rows, columns=["layer", "head", "value", "low", "high"])
+        """The k highest heads in order: columns layer, head, value, low, high, n (documents that have the score)."""
+        mean, n = self.mean(name, seed=seed), (~np.isnan(self.raw(name)[:, 0])).sum(0)
+        rows = [(*head, *mean[head].scalar, int(n[head])) for head in self.ranking(name)[:k]]
+        return pd.DataFrame(rows, columns=["layer", "head", "value", "low", "high", "n"])
 
     def depth(self, name: str, k: int, draws: int = 1000, seed: int = 0) -> Interval:
         """Mean depth of the k highest heads, 0 the first layer and 1 the last.
@@ -91,18 +95,19 @@ class HeadScores:
         return Interval(median, low, high, method="percentile")
 
     def course(self, name: str, groups: Mapping[str, Sequence[Head]], seed: int = 0) -> pd.DataFrame:
-        """Mean score of groups of heads in each stage of the CoT: columns heads, stage, value, low, high.
+        """Mean score of groups of heads in each stage of the CoT: columns heads, stage, value, low, high, n.
 
         name: of the score.
         groups: heads by the name of their group.
+        n counts the documents that have the score in the stage; a stage that none has is left out.
         """
         values, rows = self.raw(name), []
         for group, heads in groups.items():
             layers, numbers = np.array(heads).T
             by_stage = values[:, 1:, layers, numbers].mean(-1)
-            mean = _mean(by_stage, seed=seed)
-            rows += [(group, stage + 1, *mean[stage].scalar) for stage in range(by_stage.shape[1])]
-        return pd.DataFrame(rows, columns=["heads", "stage", "value", "low", "high"]).dropna()
+            mean, n = _mean(by_stage, seed=seed), (~np.isnan(by_stage)).sum(0)
+            rows += [(group, stage + 1, *mean[stage].scalar, int(n[stage])) for stage in range(by_stage.shape[1])]
+        return pd.DataFrame(rows, columns=["heads", "stage", "value", "low", "high", "n"]).dropna()
 
     def table(self) -> pd.DataFrame:
         """Every value: a row per document, stage (0 the phase), layer and head, a column per score."""
@@ -117,10 +122,14 @@ class HeadScores:
         with atomic(path) as scratch:
             self.table().to_parquet(scratch, index=False)
 
+    def _defined(self, name: str) -> Float[np.ndarray, "documents heads"]:
+        """The phase's values of every head in the documents that have them all."""
+        values = self.raw(name)[:, 0].reshape(len(self.uids), -1)
+        return values[~np.isnan(values).any(1)]
+
     def _resampled(self, name: str, draws: int, seed: int) -> Iterator[Float[np.ndarray, " heads"]]:
         """The phase's mean of every head over all documents that have one, then the sums over each resample of them."""
-        values = self.raw(name)[:, 0].reshape(len(self.uids), -1)
-        values = values[~np.isnan(values).any(1)]
+        values = self._defined(name)
         yield values.mean(0)
         for chunk in stats.resample_weights(len(values), draws, np.random.default_rng(seed)):
             yield from chunk @ values

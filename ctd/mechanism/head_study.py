@@ -97,7 +97,7 @@ class HeadStudy:
         return {name: self.scored.mean(name).estimate for name in scores.names(self.settings.phase)[:3]}
 
     def top(self) -> pd.DataFrame:
-        """The highest heads in order: columns layer, head, value, low, high."""
+        """The highest heads in order: see `HeadScores.top`."""
         return self.scored.top(self.score, self.settings.n_top, self.settings.seed)
 
     def depth(self, name: str = "") -> Interval:

@@ -130,12 +130,12 @@ def precision(
 
 
 def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """How well the mean of each score ranks the known heads: columns score, auroc, low, high, precision, worst.
+    """How well the mean of each score ranks the known heads: columns score, auroc, low, high, precision, worst, n.
 
     values: of each score, NaN in the documents that do not have it.
     known: the heads to be found.
-    Returns columns score, auroc, low, high (95 %, BCa over documents), precision (see `precision`) and worst
-    (place of the lowest known head in the ranking, from 1).
+    Returns columns score, auroc, low, high (95 %, BCa over documents), precision (see `precision`), worst
+    (place of the lowest known head in the ranking, from 1) and n (documents that have the score).
     Raises ValueError without known heads, for heads that are all known, or a score that no document has.
     """
     rows = []
@@ -148,8 +148,8 @@ def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000
 
         interval = stats.bootstrap_weighted(area, len(usable), draws, seed=seed)
         places = rankdata(-mean, method="max").reshape(mask.shape)[mask]
-        rows.append((name, *interval[0].scalar, float(precision(mean, mask)), int(places.max())))
-    return pd.DataFrame(rows, columns=["score", "auroc", "low", "high", "precision", "worst"])
+        rows.append((name, *interval[0].scalar, float(precision(mean, mask)), int(places.max()), len(usable)))
+    return pd.DataFrame(rows, columns=["score", "auroc", "low", "high", "precision", "worst", "n"])
 
 
 def by_documents(

@@ -93,9 +93,9 @@ def recall_by_group(
     groups: tuple[Int[np.ndarray, " labels"], list[str]],
     seed: int,
 ) -> pd.DataFrame:
-    """Share of a group's gold occurrences in the first k places: retriever, group, occurrences, recall, low, high.
+    """Share of a group's gold occurrences in the first k places: retriever, group, occurrences, recall, low, high, n.
 
-    Micro-averaged: hits over occurrences, both summed over documents.
+    Micro-averaged: hits over occurrences, both summed over the n documents that have a label of the group.
 
     shortlists: by retriever.
     gold: the documents' labels.
@@ -108,16 +108,17 @@ def recall_by_group(
         (np.ones(len(group_of)), (np.arange(len(group_of)), group_of)), shape=(len(group_of), len(names))
     )
     occurrences = np.asarray((gold.astype(float) @ member).todense())
+    documents = (occurrences > 0).sum(0)
     rows = []
     for name, pred in shortlists.items():
         hits = np.asarray((found_pairs(pred[:, :k], gold).astype(float) @ member).todense())
         interval = stats.bootstrap_ratio(hits, occurrences, seed=seed)
         rows += [
-            (name, names[group], int(count), *interval[group].scalar)
+            (name, names[group], int(count), *interval[group].scalar, int(documents[group]))
             for group, count in enumerate(occurrences.sum(0))
             if count
         ]
-    return pd.DataFrame(rows, columns=["retriever", "group", "occurrences", "recall", "low", "high"])
+    return pd.DataFrame(rows, columns=["retriever", "group", "occurrences", "recall", "low", "high", "n"])
 
 
 def outcomes(shortlists: Mapping[str, Shortlist], gold: csr_matrix, k: int, space: LabelSpace) -> pd.DataFrame:

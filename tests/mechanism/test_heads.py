@@ -243,6 +243,8 @@ def test_the_top_its_depth_and_its_course():
     top = scored.top("a", 2)
     assert top[["layer", "head"]].to_numpy().tolist() == [[1, 2], [1, 1]]
     assert (top["low"] < top["value"]).all()
+    assert top["n"].tolist() == [29, 29], "one document has no score"
+    assert [scored.n_documents(name) for name in "ab"] == [29, 30]
     depth = scored.depth("a", 3)
     assert depth.method == "percentile"
     assert depth.scalar == (1.0, 1.0, 1.0)
@@ -261,6 +263,8 @@ def test_the_course_is_the_mean_of_a_group_stage_by_stage(llama):
     assert course.iloc[2]["value"] == pytest.approx(expected)
     late = scored.course(scores.REFINE, groups)
     assert set(late["stage"]) == {3, 4, 5}
+    by_stage = ~np.isnan(scored.values[scores.REFINE]).any((2, 3))
+    assert late["n"].tolist() == by_stage.sum(0)[[3, 4, 5] * 2].tolist()
 
 
 @torch.no_grad()

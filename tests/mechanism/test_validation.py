@@ -87,6 +87,7 @@ def test_a_score_that_sees_the_known_heads_is_told_from_one_that_does_not():
     known = [Head(1, 2), Head(2, 0)]
     table = validation.rated({"seeing": seeing, "blind": noise}, known).set_index("score")
     assert table.loc["seeing", ["auroc", "low", "precision", "worst"]].tolist() == [1.0, 1.0, 1.0, 2]
+    assert table["n"].to_dict() == {"seeing": 29, "blind": 30}
     assert table.loc["blind", "low"] < 0.6 < table.loc["seeing", "low"]
     weak = noise + KNOWN
     course = validation.by_documents({"weak": weak, "seeing": seeing}, known, [1, 29, 30])

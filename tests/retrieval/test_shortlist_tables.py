@@ -31,6 +31,7 @@ def test_groups_are_micro_averaged(task):
     ).set_index("group")
     assert rows["occurrences"].to_dict() == {"depth 0": 1, "depth 1": 4}
     assert rows["recall"].to_dict() == {"depth 0": 0, "depth 1": 2 / 4}
+    assert rows["n"].to_dict() == {"depth 0": 1, "depth 1": 3}
 
 
 def test_frequency_bins_are_by_training_documents(task):
