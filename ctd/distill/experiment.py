@@ -179,7 +179,7 @@ class Experiment:
         return {
             "teacher": fingerprint((self.language_model.key, self.teacher.tuned, self.teacher.document_tokens)),
             "label_space": fingerprint(self.task.space),
-            "index": fingerprint((self.index.encoder.key, self.index.kind)),
+            "index": fingerprint(self.index.key),
             "test_documents": fingerprint(self.test_documents),
             "gold": fingerprint(self.gold),
             "teacher_answers": trace_signals.content(self.teacher_answers),
