@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ctd.book.settings import (
     MANY,
+    Corruption,
     Cutoff,
     Decides,
     Direction,
@@ -23,6 +24,7 @@ from ctd.book.settings import (
     Scored,
     SearchSettings,
     Settings,
+    ShortlistSize,
     StudentSettings,
     TaskSettings,
     TeacherSettings,
@@ -87,12 +89,8 @@ class ShortlistIsolation(TaskSettings, TeacherSettings):
     """Chapter 03."""
 
     n_documents: Documents = 200
-    shortlist_size: Annotated[
-        int, Field(ge=0, le=1000, description="places of the shortlists, 0 for as many as the teacher's own has")
-    ] = 0
-    corruption: Annotated[
-        float, Field(ge=0, le=1, description="share of the corrupted shortlist that comes from another document")
-    ] = 0.5
+    shortlist_size: ShortlistSize = 0
+    corruption: Corruption = 0.5
     n_near_misses: NearMisses = 10
     cutoff: Cutoff = 5
 
@@ -155,12 +153,8 @@ class Complementarity(TaskSettings, TeacherSettings, TopicSettings):
     second_teacher: Annotated[PathOrName, Field(description="teacher of the second task")] = "organism"
     second_topic_depth: TopicDepth = 2
     n_documents: Documents = 200
-    shortlist_size: Annotated[
-        int, Field(ge=0, le=1000, description="places of the shortlists, 0 for as many as the teacher's own has")
-    ] = 0
-    corruption: Annotated[
-        float, Field(ge=0, le=1, description="share of the corrupted shortlist that comes from another document")
-    ] = 0.5
+    shortlist_size: ShortlistSize = 0
+    corruption: Corruption = 0.5
     n_near_misses: NearMisses = 10
     absent: Annotated[
         Literal["retrieved", "corrupted"], Field(description="the shortlist that stands for no Phase 1")

@@ -56,6 +56,12 @@ TopicDepth = Annotated[int, Field(ge=0, le=20, description="level of the tree wh
 Topics = Annotated[int, Field(ge=1, le=100, description="topics (anchors) of a document at most, most frequent first")]
 Documents = Annotated[int, Field(ge=10, le=MANY, description="test documents at most, drawn by seed")]
 Scored = Annotated[int, Field(ge=2, le=MANY, description="of these, documents at most that heads are scored on")]
+ShortlistSize = Annotated[
+    int, Field(ge=0, le=1000, description="places of the shortlists, 0 for as many as the teacher's own has")
+]
+Corruption = Annotated[
+    float, Field(ge=0, le=1, description="share of the corrupted shortlist that comes from another document")
+]
 NearMisses = Annotated[int, Field(ge=1, le=1000, description="near misses of a document at most")]
 Cutoff = Annotated[int, Field(ge=1, le=100, description="places of an answer that count")]
 Direction = Annotated[
