@@ -1,9 +1,9 @@
 """The parameters of a notebook: read from its parameters cell, with meaning and bounds from pydantic fields.
 
 Notes: a parameter is one line, `name: type = default`. A notebook of the book imports its model of `ctd.book.chapters`
-as `Settings`, and each line names a field of it. Any other notebook says the same on the line itself:
-`n: Annotated[int, Field(ge=1, le=9, description="how many")] = 5`. Numbers must have bounds. Everything is checked
-before a kernel starts.
+as `Settings` in one of its cells, and each line names a field of it. Any other notebook says the same on the line
+itself: `n: Annotated[int, Field(ge=1, le=9, description="how many")] = 5`. Numbers must have bounds. Everything is
+checked before a kernel starts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 RENAMED = {"words": "base_losses", "fade": "anneal_fraction"}  # old names, for one version
 TAG = "parameters"
-SETTINGS = "Settings"  # the name under which a notebook imports its model
+MODEL = re.compile(rf"^from {re.escape(chapters.__name__)} import (\w+) as Settings$", re.MULTILINE)  # in a notebook
 TYPES = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
 PATHS = ("path", "path or name")
 SEED_LIMIT = 2**32 - 1  # the largest that numpy and PYTHONHASHSEED both take
@@ -162,10 +162,10 @@ def parameters_of_model(model: type[BaseModel]) -> dict[str, Parameter]:
 
 def cell_source(model: type[BaseModel]) -> str:
     """The parameters cell of a chapter, before `ruff format`."""
-    lines = [f"from {chapters.__name__} import {model.__name__} as {SETTINGS}", ""]
-    for parameter in parameters_of_model(model).values():
-        lines.append(f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.comment}")
-    return "\n".join(lines)
+    return "\n".join(
+        f"{parameter.name}: {parameter.type} = {parameter.default!r}  # {parameter.comment}"
+        for parameter in parameters_of_model(model).values()
+    )
 
 
 def read_parameters(notebook: NotebookNode, source: str) -> dict[str, Parameter]:
@@ -173,8 +173,9 @@ def read_parameters(notebook: NotebookNode, source: str) -> dict[str, Parameter]
 
     notebook: read by nbformat.
     source: how complaints name it.
-    Raises ValueError when there is not exactly one cell tagged `parameters`, or, with every offending line, when a line
-    lacks meaning or bounds, when a default breaks its own bound, or when there is no `seed`.
+    Raises ValueError when there is not exactly one cell tagged `parameters`, when the notebook names a model that there
+        is not, or, with every offending line, when a line lacks meaning or bounds, when a default breaks its own bound,
+        or when there is no `seed`.
     """
     cells = [cell for cell in notebook.cells if TAG in cell.metadata.get("tags", ())]
     if len(cells) != 1 or cells[0].cell_type != "code":
@@ -185,13 +186,13 @@ def read_parameters(notebook: NotebookNode, source: str) -> dict[str, Parameter]
     except SyntaxError as error:
         raise ValueError(f"{source}: the {TAG} cell is not Python ({error})") from None
 
-    known: dict[str, Any] = {}
+    known = _fields_of_model(notebook, source)
     parameters: dict[str, Parameter] = {}
     problems = []
     for statement in statements:
         try:
             if isinstance(statement, ast.ImportFrom):
-                known |= _imported(statement)
+                _require_types(statement)
                 continue
             parameter = _declared(statement, known)
             if parameter.name in parameters:
@@ -208,17 +209,20 @@ def read_parameters(notebook: NotebookNode, source: str) -> dict[str, Parameter]
     return parameters
 
 
-def _imported(statement: ast.ImportFrom) -> dict[str, Any]:
-    """The fields of the model that a line imports as `Settings`; {} for an import that only types need."""
-    if statement.module in ("typing", "pydantic", settings.__name__):
-        return {}
-    names = {alias.asname: alias.name for alias in statement.names}
-    if statement.module != chapters.__name__ or SETTINGS not in names:
-        raise ValueError(f"a {TAG} cell imports only types, or `from {chapters.__name__} import ... as {SETTINGS}`")
-    model = getattr(chapters, names[SETTINGS], None)
+def _fields_of_model(notebook: NotebookNode, source: str) -> dict[str, Any]:
+    """The fields of the model that a cell imports as `Settings`; {} where none does."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    name = match[1] if (match := MODEL.search(code)) else None
+    model = getattr(chapters, name, None) if name else BaseModel
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise ValueError(f"{chapters.__name__} has no model {names[SETTINGS]}{near(names[SETTINGS], vars(chapters))}")
+        raise ValueError(f"{source}: {chapters.__name__} has no model {name}{near(str(name), vars(chapters))}")
     return fields(model)
+
+
+def _require_types(statement: ast.ImportFrom) -> None:
+    """Raise ValueError for an import that the lines below it do not need."""
+    if statement.module not in ("typing", "pydantic", settings.__name__) and not MODEL.match(ast.unparse(statement)):
+        raise ValueError(f"a {TAG} cell imports only types, or `from {chapters.__name__} import ... as Settings`")
 
 
 def _declared(statement: ast.stmt, known: Mapping[str, Any]) -> Parameter:
