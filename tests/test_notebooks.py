@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctd.book import chapters, notebook_files, run_folder, runs
-from ctd.book.parameters import MODEL, TAG, cell_source
+from ctd.book.parameter_cells import MODEL, TAG, cell_source
 from ctd.book.validate import validate
 
 NOTEBOOKS = {path.stem: path for path in notebook_files.notebooks()}

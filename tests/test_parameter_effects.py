@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from traitlets.config import Config
 
 from ctd.book import notebook_files, results, runs
-from ctd.book.parameters import TAG
+from ctd.book.parameter_cells import TAG
 from ctd.cache import DATA
 from ctd.data.readers import organism as vignettes
 from ctd.recipes import organism

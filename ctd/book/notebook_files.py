@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctd.book.parameters import Parameter, near, read_parameters, read_yaml
+from ctd.book.parameter_cells import read_parameters
+from ctd.book.parameters import Parameter, near, read_yaml
 from ctd.cache import ROOT
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -74,5 +75,5 @@ def profile_values(notebook: Path, profile: str) -> dict[str, Any]:
 
 
 def parameters_of(notebook: Path) -> dict[str, Parameter]:
-    """The parameters that a notebook declares. Raises ValueError as `ctd.book.parameters.read_parameters` does."""
+    """The parameters that a notebook declares. Raises ValueError as `read_parameters` does."""
     return read_parameters(read_notebook(notebook), notebook.name)

@@ -18,7 +18,8 @@ from typing import Any
 from ctd.book import kernel
 from ctd.book.kernel import RunFailed
 from ctd.book.notebook_files import profile_values, read_notebook
-from ctd.book.parameters import check_all, read_parameters, table
+from ctd.book.parameter_cells import read_parameters
+from ctd.book.parameters import check_all, table
 from ctd.book.provenance import files_digest, git_state, inputs_digest, notebook_digest, versions
 from ctd.book.recorder import Recorder as Recorder
 from ctd.book.results import RESULTS, read_json

@@ -14,7 +14,8 @@ from nbformat import v4
 
 from ctd.book import generated, page, site
 from ctd.book.notebook_files import find_notebook, parameters_of
-from ctd.book.parameters import check_all, parse_assignments, read_parameters
+from ctd.book.parameter_cells import read_parameters
+from ctd.book.parameters import check_all, parse_assignments
 from ctd.cache import DATA, ROOT
 from tests.book.test_built_site import PNG
 
