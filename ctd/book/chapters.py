@@ -210,7 +210,7 @@ class Ablations(MechanismSettings):
         Literal["validation", "test"], Field(description="which documents; choose settings on validation")
     ] = "test"
     tried: Annotated[
-        list[str], Field(description="an arm each: without TERM, weights X, fade X, heads N, matching RULE")
+        list[str], Field(description="an arm each: without TERM, weights X, anneal X, heads N, matching RULE")
     ] = ["without 1", "without 2"]
 
 

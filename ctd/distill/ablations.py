@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ def changed(full: Arm, plan: Plan, changes: Sequence[str]) -> list[tuple[Arm, Pl
 
     full: the arm with the full loss.
     plan: its plan.
-    changes: "without TERM" (see `ablated`), "weights X" (all of them times X), "fade X" (anneal_fraction of `Arm`),
+    changes: "without TERM" (see `ablated`), "weights X" (all of them times X), "anneal X" (`anneal_fraction` of `Arm`),
         "heads N" or "matching RULE" (see `Plan`).
     Raises ValueError for another change, or a value out of range.
     """
@@ -38,14 +39,17 @@ def changed(full: Arm, plan: Plan, changes: Sequence[str]) -> list[tuple[Arm, Pl
 
 def _changed(full: Arm, plan: Plan, change: str) -> list[tuple[Arm, Plan]]:
     kind, _, value = change.partition(" ")
+    if kind == "fade":
+        print(f"warning: {change} is now anneal {value}; the old word goes with the next version", file=sys.stderr)
+        kind = "anneal"
     if kind == "without":
         return [(replace(full, name=arm.name, weights=arm.weights), plan) for arm in ablated(full.weights, [value])]
     if kind == "weights":
         factor = _number(change, value)
         return [(replace(full, name=f"weights times {factor:g}", weights=full.weights.times(factor)), plan)]
-    if kind == "fade":
+    if kind == "anneal":
         fraction = _number(change, value)
-        return [(replace(full, name=f"fading over {fraction:g}", anneal_fraction=fraction), plan)]
+        return [(replace(full, name=f"annealed over {fraction:g}", anneal_fraction=fraction), plan)]
     if kind == "heads":
         n = _number(change, value, int)
         return [(replace(full, name=f"{n} heads"), replace(plan, n_heads=n))]
@@ -53,7 +57,7 @@ def _changed(full: Arm, plan: Plan, change: str) -> list[tuple[Arm, Plan]]:
         rule: Any = value
         return [(replace(full, name=f"matched by {rule}"), replace(plan, matching=rule))]
     raise ValueError(
-        "a change must be one of without TERM, weights NUMBER, fade NUMBER, heads NUMBER and matching RULE, got "
+        "a change must be one of without TERM, weights NUMBER, anneal NUMBER, heads NUMBER and matching RULE, got "
         f"{change!r}"
     )
 

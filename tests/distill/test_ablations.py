@@ -29,7 +29,7 @@ def test_an_arm_leaves_out_what_its_name_says_and_there_is_none_for_what_has_no_
         ("without 1", "without phase 1", {"weights": Weights(0, 0, 0, 2, 1, 0.5)}, {}),
         ("without loop2", "without loop2", {"weights": Weights(1, 0.5, 0.25, 0, 1, 0.5)}, {}),
         ("weights 3", "weights times 3", {"weights": Weights(3, 1.5, 0.75, 6, 3, 1.5)}, {}),
-        ("fade 0.5", "fading over 0.5", {"anneal_fraction": 0.5}, {}),
+        ("anneal 0.5", "annealed over 0.5", {"anneal_fraction": 0.5}, {}),
         ("heads 8", "8 heads", {}, {"n_heads": 8}),
         ("matching score", "matched by score", {}, {"matching": "score"}),
     ],
@@ -38,8 +38,13 @@ def test_a_change_is_one_of_arm_or_plan(change, name, arm, plan):
     assert changed(FULL, PLAN, [change]) == [(replace(FULL, name=name, **arm), replace(PLAN, **plan))]
 
 
+def test_the_old_word_for_annealing_is_taken_with_a_warning(capsys):
+    assert changed(FULL, PLAN, ["fade 0.5"]) == changed(FULL, PLAN, ["anneal 0.5"])
+    assert capsys.readouterr().err == "warning: fade 0.5 is now anneal 0.5; the old word goes with the next version\n"
+
+
 def test_what_changes_nothing_is_no_arm():
-    assert changed(FULL, PLAN, ["heads 4", "matching depth", "fade 0", "weights 1"]) == []
+    assert changed(FULL, PLAN, ["heads 4", "matching depth", "anneal 0", "weights 1"]) == []
 
 
 @pytest.mark.parametrize(
@@ -49,7 +54,7 @@ def test_what_changes_nothing_is_no_arm():
         ("weights", "a change of weights needs a number, got 'weights'"),
         ("heads 2.5", "a change of heads needs a whole number, got 'heads 2.5'"),
         ("heads -1", "n_heads must be at least 0, got -1"),
-        ("fade 2", "anneal_fraction must be between 0 and 1, got 2.0"),
+        ("anneal 2", "anneal_fraction must be between 0 and 1, got 2.0"),
         ("weights -1", "weight attention1 must be at least 0, got -1.0"),
         ("matching width", "matching must be depth or score, got 'width'"),
         ("more heads", "a change must be one of without TERM, weights NUMBER, .* got 'more heads'"),
