@@ -182,8 +182,8 @@ class Experiment:
             "index": fingerprint(self.index.key),
             "test_documents": fingerprint(self.test_documents),
             "gold": fingerprint(self.gold),
-            "teacher_answers": trace_signals.content(self.teacher_answers),
-            "traces": trace_signals.content(self.traces),
+            "teacher_answers": fingerprint(self.teacher_answers),
+            "traces": fingerprint(self.traces),
             "computed_by": fingerprint(trace_signals.computed_by(self.language_model.model)),
             "student": models.load(self.plan.student, dtype="float32").key if self.plan.student else "",
         }
@@ -191,7 +191,7 @@ class Experiment:
     @cached_property
     def annotated_fingerprint(self) -> str:
         """The annotated traces by content, anchors and comparisons included."""
-        return trace_signals.content(self.annotated_traces)
+        return fingerprint(self.annotated_traces)
 
     @cached_property
     def example_fingerprints(self) -> dict[str, str]:

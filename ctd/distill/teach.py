@@ -20,7 +20,7 @@ import numpy as np
 
 from ctd import hardware
 from ctd.cache import atomic, once
-from ctd.distill import checkpoint, measures, students, trace_signals, train
+from ctd.distill import checkpoint, measures, students, train
 from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm
@@ -65,7 +65,7 @@ def _examples_fingerprint(experiment: Experiment, arm: Arm) -> str:
     known, examples = experiment.example_fingerprints, METHODS[arm.method].examples
     name = f"{examples.__module__}.{examples.__qualname__}"
     if name not in known:
-        known[name] = trace_signals.content(examples(experiment))
+        known[name] = fingerprint(examples(experiment))
     return known[name]
 
 

@@ -5,7 +5,6 @@ Notes: q, r queries of the two phases in one trace; k heads of a phase; d dimens
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,7 +19,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
-from ctd.cache import atomic, cache_dir, digest, once
+from ctd.cache import atomic, cache_dir, once
 from ctd.distill.signals import Signals, places, reading
 from ctd.keys import Maker
 from ctd.mechanism.attention import Head
@@ -138,20 +137,6 @@ class Stored(Sequence[TraceSignals]):
         return TraceSignals(**{name: self._file.get_tensor(f"{place}/{name}") for name in names})
 
 
-def content(records: Sequence[Any]) -> str:
-    """SHA-256 of records by content, 64 hex digits; a hundred times as fast as `keys.fingerprint` for long ones.
-
-    records: dataclasses of plain values and tuples, such as annotated traces.
-    """
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, np.generic):
-            return value.item()
-        return [type(value).__name__, {field.name: getattr(value, field.name) for field in fields(value)}]
-
-    return digest([json.dumps(record, default=plain) for record in records])
-
-
 def stored(
     model: Any, key: str, traces: Sequence[AnnotatedTrace], heads: ChosenHeads, folder: Path | None = None
 ) -> Stored:
@@ -161,7 +146,7 @@ def stored(
     folder: where the file lies; the cache's own by default.
     Raises what `read` raises.
     """
-    name = SIGNALS.key(model=key, annotated_traces=content(traces), heads={**heads}, computed_by=computed_by(model))
+    name = SIGNALS.key(model=key, annotated_traces=traces, heads={**heads}, computed_by=computed_by(model))
     path = (folder or cache_dir("signals")) / f"{name}.safetensors"
     with once(path) as missing:
         if missing:
