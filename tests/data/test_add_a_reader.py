@@ -8,10 +8,12 @@ import pytest
 from ctd import keys
 from ctd.data import readers
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers import Reader
+from ctd.data.readers import Reader, Source
 
 MODULE = '''
 """Dishes to what is in them."""
+
+from pathlib import Path
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import SPLITS, Card, Task, split_by_hash, splits_of
@@ -19,11 +21,12 @@ from ctd.data.task import SPLITS, Card, Task, split_by_hash, splits_of
 FOODS = ["Bean", "Corn", "Leek", "Rice"]
 
 
-def load(n_dishes: int = 60) -> Task:
+def load(n_dishes: int = 60, folder: Path | None = None) -> Task:
+    what = (folder / "name.txt").read_text() if folder else "A dish of"
     parts = {split: [] for split in SPLITS}
     for n in range(n_dishes):
         labels = sorted({n % 4, n // 4 % 4})
-        text = "A dish of " + " and ".join(FOODS[label].lower() for label in labels)
+        text = f"{what} " + " and ".join(FOODS[label].lower() for label in labels)
         parts[split_by_hash(f"dish {n}")].append({"uid": f"dish {n}", "text": text, "labels": labels})
     space = LabelSpace("foods", [food.lower() for food in FOODS], FOODS, len(FOODS))
     return Task(splits_of(parts), space, Card("Dishes", "CC0", "this test", "Generated.", generated=True))
@@ -41,6 +44,7 @@ def module(own_cache, tmp_path, monkeypatch):
     monkeypatch.setattr(keys, "_path", lambda name: file if name == "ctd.data.readers.dishes" else of_the_book(name))
     monkeypatch.setattr(keys.Maker, "ALL", dict(keys.Maker.ALL))
     monkeypatch.setitem(readers.READERS, "dishes", Reader("made-up dishes, 4 labels", "dishes"))
+    monkeypatch.setitem(readers.READERS, "my-dishes", Reader("your own", "dishes", source=Source("folder")))
     monkeypatch.setitem(readers.READERS, "few-dishes", Reader("ten of them", "dishes", {"n_dishes": 10}))
     yield file
     del sys.modules["ctd.data.readers.dishes"]
@@ -60,8 +64,18 @@ def test_a_strangers_dataset_loads_by_its_name():
     assert task.gold("train").sum() > 0
     assert task.card.generated
     assert sum(map(len, readers.load("few-dishes").documents.values())) == 10
-    with pytest.raises(ValueError, match="dataset must be one of .*, dishes, few-dishes, got 'cakes'"):
-        readers.load("cakes")
+    with pytest.raises(ValueError, match="dataset must be one of .*, dishes, my-dishes, few-dishes, got 'cakes'"):
+        readers.load_as_asked("cakes")
+
+
+@pytest.mark.usefixtures("module")
+def test_a_strangers_dataset_may_take_a_source(tmp_path):
+    (tmp_path / "name.txt").write_text("My bowl of")
+    assert readers.load_as_asked("my-dishes", str(tmp_path)).documents["train"]["text"][0].startswith("My bowl of")
+    with pytest.raises(ValueError, match="dataset 'my-dishes' needs source=: your own"):
+        readers.load_as_asked("my-dishes")
+    with pytest.raises(ValueError, match="dataset 'dishes' takes no source=, got 'x'"):
+        readers.load_as_asked("dishes", "x")
 
 
 @pytest.mark.usefixtures("module")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +18,27 @@ from ctd.cache import DATA, cache_dir, once
 from ctd.data.task import SPLITS, Card, Task, labels_matrix, split_by_hash
 from ctd.keys import Maker
 
-__all__ = ["READERS", "SPLITS", "Card", "Reader", "Task", "labels_matrix", "load", "load_as_asked", "split_by_hash"]
+__all__ = [
+    "READERS", "SPLITS", "Card", "Reader", "Source", "Task", "labels_matrix", "load", "load_as_asked", "split_by_hash",
+]  # fmt: skip
 
 SHIPPED = {"sources": DATA / "sources.json", "check_tags": DATA / "check_tags.csv"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A user's own data, which a notebook's parameter `source` names.
+
+    argument: of the reader's `load` that takes them.
+    convert: makes the argument of what the parameter says.
+    needed: whether the dataset is nothing without them.
+    columns: whether `load` also takes the names of columns, `text` and `labels`.
+    """
+
+    argument: str
+    convert: Callable[[str], object] = Path
+    needed: bool = True
+    columns: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,18 +49,34 @@ class Reader:
     module: the module of `ctd.data.readers` whose `load` reads it.
     options: arguments of that `load` which make this dataset of it.
     streamed: whether the reader keeps a cache of its own on disk because it never holds a file whole.
+    source: how it takes the user's own data; None for a dataset that takes none.
     """
 
     about: str
     module: str
     options: dict[str, object] = field(default_factory=dict)
     streamed: bool = False
+    source: Source | None = None
+
+
+def _pubmed_files(source: str) -> list[Path]:
+    path = Path(source)
+    files = sorted(path.glob("*.xml*")) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"{path} holds no PubMed file (*.xml or *.xml.gz)")
+    return files
 
 
 READERS = {
-    "mesh": Reader("PubMed citations to MeSH headings, 663,973 labels (the default)", "mesh"),
+    "mesh": Reader(
+        "PubMed citations to MeSH headings, 663,973 labels (the default)",
+        "mesh",
+        source=Source("files", _pubmed_files, needed=False),
+    ),
     "setmm": Reader(
-        "premise selection in set.mm, 39,137 labels; the vendored slice where the whole file is not to be had", "setmm"
+        "premise selection in set.mm, 39,137 labels; the vendored slice where the whole file is not to be had",
+        "setmm",
+        source=Source("path", needed=False),
     ),
     "setmm-slice": Reader("the vendored slice of set.mm", "setmm"),
     "vignettes": Reader("generated ICD-10-CM vignettes, 74,719 labels", "vignettes"),
@@ -52,9 +87,17 @@ READERS = {
         "organism",
         {"n_documents": 10_300},
     ),
-    "mimic": Reader("MIMIC-IV discharge notes to ICD-10-CM, from your folder", "mimic", streamed=True),
-    "xmc": Reader("an Extreme Classification Repository folder (lbl, trn, tst)", "xmc", streamed=True),
-    "records": Reader("a Hugging Face dataset or a JSON Lines file with a text and a labels column", "records"),
+    "mimic": Reader(
+        "MIMIC-IV discharge notes to ICD-10-CM, from your folder", "mimic", streamed=True, source=Source("folder")
+    ),
+    "xmc": Reader(
+        "an Extreme Classification Repository folder (lbl, trn, tst)", "xmc", streamed=True, source=Source("folder")
+    ),
+    "records": Reader(
+        "a Hugging Face dataset or a JSON Lines file with a text and a labels column",
+        "records",
+        source=Source("source", str, columns=True),
+    ),
 }
 
 
@@ -71,9 +114,7 @@ def load(name: str, **options: object) -> Task:
     options: the reader's own, such as `folder=`. A dataset on the Hugging Face hub counts by its name alone.
     Raises ValueError for an unknown name, with the list. The readers' own errors name file and line.
     """
-    if name not in READERS:
-        raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {name!r}")
-    reader = READERS[name]
+    reader = _reader(name)
     module = importlib.import_module(f"{__name__}.{reader.module}")
     if reader.module == "setmm" and "path" not in options:
         options["path"] = module.slice_path() if name == "setmm-slice" else module.find()
@@ -85,6 +126,12 @@ def load(name: str, **options: object) -> Task:
         if missing:
             module.load(**options).save(folder)
     return Task.load(folder)
+
+
+def _reader(name: str) -> Reader:
+    if name not in READERS:
+        raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {name!r}")
+    return READERS[name]
 
 
 def load_as_asked(name: str, source: str = "", text: str = "text", labels: str = "labels") -> Task:
@@ -102,26 +149,15 @@ def load_as_asked(name: str, source: str = "", text: str = "text", labels: str =
 
 
 def _options(name: str, source: str, text: str, labels: str) -> dict[str, object]:
-    if name in ("mimic", "xmc", "records") and not source:
-        raise ValueError(f"dataset '{name}' needs source=: {READERS[name].about}")
-    if name in ("mimic", "xmc"):
-        return {"folder": Path(source)}
-    if name == "records":
-        return {"source": source, "text": text, "labels": labels}
-    if source and name == "setmm":
-        return {"path": Path(source)}
-    if source and name == "mesh":
-        return {"files": _pubmed_files(Path(source))}
-    if source:
+    reader = _reader(name)
+    if not source:
+        if reader.source and reader.source.needed:
+            raise ValueError(f"dataset '{name}' needs source=: {reader.about}")
+        return {}
+    if not reader.source:
         raise ValueError(f"dataset '{name}' takes no source=, got {source!r}")
-    return {}
-
-
-def _pubmed_files(path: Path) -> list[Path]:
-    files = sorted(path.glob("*.xml*")) if path.is_dir() else [path]
-    if not files:
-        raise FileNotFoundError(f"{path} holds no PubMed file (*.xml or *.xml.gz)")
-    return files
+    columns = {"text": text, "labels": labels} if reader.source.columns else {}
+    return {reader.source.argument: reader.source.convert(source), **columns}
 
 
 def _key(name: str, module: ModuleType, options: dict[str, object]) -> str:
