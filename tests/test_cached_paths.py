@@ -219,7 +219,7 @@ CASES = {
         },
     ),
     "mimic": Case(
-        "ctd.data.readers.mimic.once",
+        "ctd.data.readers.streams.once",
         make_mimic,
         {"notes": File("discharge.csv"), "diagnoses": File("diagnoses_icd.csv"), "space": TINY},
         {
@@ -231,7 +231,7 @@ CASES = {
         },
     ),
     "xmc": Case(
-        "ctd.data.readers.xmc.once",
+        "ctd.data.readers.streams.once",
         make_xmc,
         {"files": [*XMC.values()]},
         {

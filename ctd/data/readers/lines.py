@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-SCHEMA = pa.schema({"uid": pa.string(), "text": pa.string(), "labels": pa.list_(pa.int64())})
+from ctd.data.readers.streams import SCHEMA
+
 AT_ONCE = 1_000
 POLICIES = ("error", "drop", "keep")
 

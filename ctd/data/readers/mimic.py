@@ -7,30 +7,26 @@ them there too. Files are read in chunks, so that none is ever held whole.
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, DatasetDict
 from tqdm import tqdm
 
-from ctd.cache import atomic, cache_dir, once
+from ctd.cache import cache_dir
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers import icd10cm
-from ctd.data.task import SPLITS, Card, Task, split_by_hash
+from ctd.data.readers import icd10cm, streams
+from ctd.data.task import Card, Task, split_by_hash
 from ctd.keys import Maker
 
 MAKER = Maker("mimic", __name__, ("names", "notes", "diagnoses", "space", "on_missing"))
 NOTE_COLUMNS = ("note_id", "subject_id", "hadm_id", "text")
 DIAGNOSIS_COLUMNS = ("hadm_id", "icd_code", "icd_version")
 NOTES_AT_ONCE, DIAGNOSES_AT_ONCE = 2_000, 200_000
-SCHEMA = pa.schema({"uid": pa.string(), "text": pa.string(), "labels": pa.list_(pa.int64())})
 
 
 def load(folder: Path, on_missing: str = "drop") -> Task:
@@ -51,19 +47,8 @@ def load(folder: Path, on_missing: str = "drop") -> Task:
     notes, diagnoses = _find(Path(folder), "note", "discharge"), _find(Path(folder), "hosp", "diagnoses_icd")
     space = icd10cm.label_space()
     names = [notes.name, diagnoses.name]
-    prepared = cache_dir("mimic") / MAKER.key(
-        names=names, notes=notes, diagnoses=diagnoses, space=space, on_missing=on_missing
-    )
-    with once(prepared) as missing:
-        if missing:
-            with atomic(prepared) as scratch:
-                scratch.mkdir()
-                _prepare(notes, diagnoses, space, on_missing, scratch)
-    return Task(
-        documents=DatasetDict({split: Dataset.from_file(str(prepared / f"{split}.arrow")) for split in SPLITS}),
-        space=space,
-        card=Card(**json.loads((prepared / "card.json").read_text())),
-    )
+    key = MAKER.key(names=names, notes=notes, diagnoses=diagnoses, space=space, on_missing=on_missing)
+    return streams.load(cache_dir("mimic") / key, partial(_prepare, notes, diagnoses, space, on_missing))
 
 
 def _find(folder: Path, inner: str, name: str) -> Path:
@@ -89,14 +74,13 @@ def _prepare(notes: Path, diagnoses: Path, space: LabelSpace, on_missing: str, f
         "leaves of the April 2026 list. Split by a hash of the patient.",
         dropped=dict(dropped),
     )
-    (folder / "card.json").write_text(json.dumps(asdict(card)))
+    streams.save_labels_and_card(space, card, folder)
 
 
 def _write_notes(notes: Path, codes: dict[str, list[int]], folder: Path, dropped: Counter[str]) -> int:
     """Write the notes of admissions with codes to their splits; returns how many there are."""
     seen, n_written = set[str](), 0
-    with ExitStack() as stack:
-        writers = {split: stack.enter_context(pa.ipc.new_stream(folder / f"{split}.arrow", SCHEMA)) for split in SPLITS}
+    with streams.writers(folder) as writers:
         for chunk in _chunks(notes, NOTE_COLUMNS, NOTES_AT_ONCE, may_be_empty="hadm_id"):
             for row, uid in zip(chunk.index, chunk["note_id"], strict=True):
                 if uid in seen:
@@ -107,8 +91,8 @@ def _write_notes(notes: Path, codes: dict[str, list[int]], folder: Path, dropped
             n_written += len(coded)
             dropped["notes of admissions without any remaining code"] += len(chunk) - len(coded)
             for split, part in coded.groupby(coded["subject_id"].map(split_by_hash)):
-                columns = [pa.array(part[field.name].tolist(), field.type) for field in SCHEMA]
-                writers[str(split)].write_batch(pa.record_batch(columns, schema=SCHEMA))
+                columns = [pa.array(part[field.name].tolist(), field.type) for field in streams.SCHEMA]
+                writers[str(split)].write_batch(pa.record_batch(columns, schema=streams.SCHEMA))
     return n_written
 
 

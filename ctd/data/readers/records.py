@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ctd.cache import cache_dir
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers.lines import AT_ONCE, SCHEMA, Documents, field, identifier, read_json_lines, string
+from ctd.data.readers.lines import AT_ONCE, Documents, field, identifier, read_json_lines, string
+from ctd.data.readers.streams import SCHEMA
 from ctd.data.task import SPLITS, Card, Task, split_by_hash
 
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")

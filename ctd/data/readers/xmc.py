@@ -6,24 +6,20 @@ memory-mapped: neither the source nor the prepared documents are ever held whole
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from datasets import Dataset, DatasetDict
-from scipy.sparse import csr_matrix, load_npz, save_npz
+from scipy.sparse import csr_matrix, save_npz
 
-from ctd.cache import atomic, cache_dir, once
+from ctd.cache import cache_dir
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers import lines
+from ctd.data.readers import streams
 from ctd.data.readers.lines import Documents, field, identifier, read_json_lines, read_lines, string
 from ctd.data.task import SPLITS, Card, Task, split_by_hash
 from ctd.keys import Maker
@@ -58,20 +54,9 @@ def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", 
     if title_only is None:
         title_only = "titles" in folder.name.lower()
     names = [folder.name, *(file.name for file in files.values())]
-    prepared = cache_dir("xmc") / MAKER.key(
-        names=names, files=files, title_only=title_only, on_empty=on_empty, validation=validation
-    )
-    with once(prepared) as missing:
-        if missing:
-            with atomic(prepared) as scratch:
-                scratch.mkdir()
-                _prepare(files, folder.name, title_only, on_empty, validation, scratch)
-    return Task(
-        documents=DatasetDict({split: Dataset.from_file(str(prepared / f"{split}.arrow")) for split in SPLITS}),
-        space=LabelSpace.load(prepared / "labels.parquet"),
-        card=Card(**json.loads((prepared / "card.json").read_text())),
-        filtered={split: load_npz(file) for split in SPLITS if (file := prepared / f"filtered-{split}.npz").is_file()},
-    )
+    key = MAKER.key(names=names, files=files, title_only=title_only, on_empty=on_empty, validation=validation)
+    prepare = partial(_prepare, files, folder.name, title_only, on_empty, validation)
+    return streams.load(cache_dir("xmc") / key, prepare)
 
 
 def _find(folder: Path) -> dict[str, Path]:
@@ -96,11 +81,8 @@ def _prepare(
     """Write one Arrow stream per split, the label space, the filters and the card."""
     rows_of = {split: array("q") for split in SPLITS}  # the rows of trn or tst that a split's documents came from
     n_rows = dict.fromkeys(("trn", "tst"), 0)
-    with ExitStack() as stack:
-        streams = {split: pa.ipc.new_stream(folder / f"{split}.arrow", lines.SCHEMA) for split in SPLITS}
-        documents = Documents(
-            {split: stack.enter_context(stream).write_batch for split, stream in streams.items()}, on_empty
-        )
+    with streams.writers(folder) as writers:
+        documents = Documents({split: writer.write_batch for split, writer in writers.items()}, on_empty)
         space = _label_space(files["lbl"], name, documents.dropped)
         for part in n_rows:
             for where, record in read_json_lines(files[part]):
@@ -110,7 +92,6 @@ def _prepare(
                     rows_of[split].append(n_rows[part])
                 n_rows[part] += 1
         documents.finish()
-    space.save(folder / "labels.parquet")
     for part, split in (("trn", "train"), ("tst", "test")):
         if not rows_of[split]:
             raise ValueError(f"{files[part]} leaves no document for the split '{split}' ({n_rows[part]} lines read)")
@@ -120,7 +101,7 @@ def _prepare(
             for split in splits:
                 save_npz(folder / f"filtered-{split}.npz", pairs[np.array(rows_of[split], np.int64)])
     card = _card(files, name, title_only, validation, documents.dropped)
-    (folder / "card.json").write_text(json.dumps(asdict(card)))
+    streams.save_labels_and_card(space, card, folder)
 
 
 def _card(files: Mapping[str, Path], name: str, title_only: bool, validation: float, dropped: Counter[str]) -> Card:
