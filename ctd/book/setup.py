@@ -91,9 +91,20 @@ def start(model: type[Settings], values: Mapping[str, Any]) -> Chapter:
 
 
 def read_task(settings: Any) -> Task:
-    """The task that the settings name, with `n_documents` of its test documents where they limit them."""
+    """The task that the settings name, with `n_documents` of its test documents where they limit them.
+
+    What was left out of it is said. Raises ValueError for a task without test documents.
+    """
+    from ctd.book import report
     from ctd.data import readers
 
     task = readers.load_as_asked(settings.dataset, settings.source, settings.text_column, settings.label_column)
+    if said := readers.left_out(task):
+        report.say(said)
+    if not len(task.documents["test"]):
+        raise ValueError(
+            f"{task.card.title} has no test documents ({len(task.documents['train'])} to learn from): give more "
+            "documents, or a test split of your own"
+        )
     limit = getattr(settings, "n_documents", None)
     return task if limit is None else task.sample("test", limit, settings.seed)

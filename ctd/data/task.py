@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, List, Value
 from jaxtyping import Int
 from scipy.sparse import csr_matrix, load_npz, save_npz
@@ -128,7 +129,11 @@ class Task:
     def save(self, folder: Path) -> None:
         """Write the task to a folder, whole or not at all."""
         with atomic(folder) as scratch:
-            self.documents.save_to_disk(scratch / "documents")
+            scratch.mkdir()
+            for split, part in self.documents.items():
+                table = part.with_format("arrow")[:]
+                with pa.ipc.new_stream(scratch / f"{split}.arrow", table.schema) as stream:
+                    stream.write_table(table)
             self.space.save(scratch / "labels.parquet")
             np.save(scratch / "unscored.npy", self.unscored)
             for split, pairs in self.filtered.items():
@@ -139,7 +144,7 @@ class Task:
     def load(cls, folder: Path) -> Task:
         """Read what `save` wrote."""
         return cls(
-            documents=DatasetDict.load_from_disk(folder / "documents"),
+            documents=DatasetDict({split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS}),
             space=LabelSpace.load(folder / "labels.parquet"),
             card=Card(**json.loads((folder / "card.json").read_text())),
             unscored=np.load(folder / "unscored.npy"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 from ctd import hardware
 from ctd.cache import atomic, cache_dir
@@ -49,6 +50,8 @@ class Lesson:
     def prepare(self, plan: Plan, seed: int = 0, live: bool = False) -> Experiment:
         """Load the task and the teacher, and let the teacher write (see `ctd.distill.experiment.prepare`)."""
         task = readers.load_as_asked(self.dataset, self.source, self.text_column, self.label_column)
+        if said := readers.left_out(task):
+            tqdm.write(said)
         task, index = teachers.with_topics(task, encoders.load(self.encoder), self.n_clusters, seed)
         return prepare(teachers.load(self.teacher), task, index, plan, seed, live)
 

@@ -5,6 +5,8 @@ Notes: q queries, k places.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
@@ -12,8 +14,10 @@ from scipy.sparse import csr_matrix
 from ctd.data.label_space import LabelSpace
 
 
-def check_k(k: int, space: LabelSpace) -> None:
-    """Raise ValueError when the label space cannot fill a shortlist of k labels."""
+def check_search(queries: Sequence[str] | np.ndarray, k: int, space: LabelSpace) -> None:
+    """Raise ValueError for one text in place of several, or where the label space cannot fill k places."""
+    if isinstance(queries, str):
+        raise ValueError(f"queries must be a list of texts, got the text {queries[:40]!r}: put it in a list")
     if not 1 <= k <= len(space):
         raise ValueError(f"k must be between 1 and {len(space)} (labels in '{space.name}'), got {k}")
 

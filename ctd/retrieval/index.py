@@ -22,7 +22,7 @@ from ctd.cache import atomic, cache_dir, once
 from ctd.data.label_space import LabelSpace
 from ctd.keys import Maker
 from ctd.retrieval import encoders
-from ctd.retrieval.exclusions import check_k, depth_needed, drop_excluded
+from ctd.retrieval.exclusions import check_search, depth_needed, drop_excluded
 from ctd.text import normalise
 
 MAKER = Maker("label indexes", __name__, ("vectors", "kind", "seed", "faiss"))
@@ -116,7 +116,7 @@ class LabelIndex:
         exclude: [q, labels]; its pairs are never returned.
         Raises ValueError for k outside 1 .. len(space), or for `exclude` of another shape.
         """
-        check_k(k, self.space)
+        check_search(queries, k, self.space)
         vectors = queries if isinstance(queries, np.ndarray) else self._embed_queries(queries)
         depth = k if exclude is None else depth_needed(k, exclude, len(vectors), self.space)
         scores = np.empty((len(vectors), depth), np.float32)

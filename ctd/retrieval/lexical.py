@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from ctd.data.label_space import LabelSpace
-from ctd.retrieval.exclusions import check_k, depth_needed, drop_excluded
+from ctd.retrieval.exclusions import check_search, depth_needed, drop_excluded
 from ctd.text import bm25s_library
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -47,7 +47,7 @@ class LexicalIndex:
         exclude: [q, labels]; its pairs are never returned.
         Raises ValueError for k outside 1 .. len(space), or for `exclude` of another shape.
         """
-        check_k(k, self.space)
+        check_search(queries, k, self.space)
         bm25s = bm25s_library()
         depth = k if exclude is None else depth_needed(k, exclude, len(queries), self.space)
         scores = np.full((len(queries), depth), -np.inf, np.float32)

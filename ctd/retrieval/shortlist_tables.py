@@ -193,7 +193,7 @@ def worst_documents(pred: Shortlist, task: Task, split: str, k: int, most: int =
                 "begins": excerpt(part[row]["text"]),
                 "gold labels": int(count[row]),
                 f"found in {k}": int(hits[row]),
-                "for example": task.space.texts[int(gold[row].indices[0])],
+                "for example": next((task.space.texts[label] for label in gold[row].indices), ""),
             }
             for row in order
         ]

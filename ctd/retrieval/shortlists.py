@@ -6,6 +6,7 @@ Notes: a shortlist is an int array [documents, places] of label numbers, best fi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from ctd.data.task import Task
 from ctd.retrieval import encoders, metrics
-from ctd.retrieval.exclusions import check_k, depth_needed, drop_excluded
+from ctd.retrieval.exclusions import check_search, depth_needed, drop_excluded
 from ctd.retrieval.index import LabelIndex
 from ctd.retrieval.lexical import LexicalIndex
 
@@ -49,7 +50,7 @@ class FrequencyPrior:
         k: the places to fill.
         exclude: [q, labels]; its pairs are never returned.
         """
-        check_k(k, self.space)
+        check_search(queries, k, self.space)
         depth = k if exclude is None else depth_needed(k, exclude, len(queries), self.space)
         prior = metrics.frequency_prior(self._train, depth)
         labels = np.tile(prior.astype(np.int64), (len(queries), 1))
@@ -122,16 +123,36 @@ def as_array(shortlists: Sequence[Sequence[int]], fewest: int = 1) -> Shortlist:
     return pred
 
 
-def usable_sizes(task: Task, ks: Sequence[int], needed: Sequence[int]) -> list[int]:
-    """Shortlist sizes that the scored label space can fill, sorted.
+@dataclass(frozen=True)
+class Sizes:
+    """Shortlist sizes that the scored label space can fill.
+
+    ks: sorted; the size at which failures are examined and the cutoff of the scores are among them.
+    k_fail: the size at which failures are examined.
+    said: what does not fit, as a sentence; "" where all does.
+    """
+
+    ks: list[int]
+    k_fail: int
+    said: str
+
+
+def usable_sizes(task: Task, ks: Sequence[int], k_fail: int, cutoff: int | None = None) -> Sizes:
+    """Leave out the shortlist sizes that are larger than the scored label space.
 
     task: whose label space to fill.
-    ks: sizes that are left out where they do not fit.
-    needed: sizes that have to fit.
-    Raises ValueError when a needed size is larger than the scored label space.
+    ks: sizes wanted.
+    k_fail: the size at which failures are examined; where it does not fit, the largest of ks that does takes its place.
+    cutoff: the rank down to which scores look; None where there are none.
+    Raises ValueError when the cutoff is larger than the scored label space.
     """
     most = len(task.space) - len(task.unscored)
-    for k in needed:
-        if not 1 <= k <= most:
-            raise ValueError(f"k must be between 1 and {most} (scored labels in '{task.space.name}'), got {k}")
-    return sorted({k for k in ks if k <= most} | set(needed))
+    if cutoff is not None and cutoff > most:
+        raise ValueError(f"cutoff must be between 1 and {most} (scored labels in '{task.space.name}'), got {cutoff}")
+    fitting = {k for k in ks if k <= most}
+    examined = k_fail if k_fail <= most else max(fitting, default=most)
+    sizes = sorted(fitting | {examined} | ({cutoff} if cutoff else set()))
+    too_large = ", ".join(f"{k:,}" for k in sorted(set(ks) - fitting))
+    said = [f"Shortlists of {too_large} labels are left out: '{task.space.name}' has {most:,}."] if too_large else []
+    said += [f"Failures are examined at {examined:,} places instead of {k_fail:,}."] if examined != k_fail else []
+    return Sizes(sizes, examined, " ".join(said))

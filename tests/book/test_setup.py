@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from ctd.book import chapters
-from ctd.book.setup import start
+from ctd.book.setup import read_task, start
 from ctd.distill.experiment import Plan
 
 VALUES = {
@@ -46,3 +46,14 @@ def test_a_plan_is_filled_with_every_parameter_that_it_has():
     shared = {field.name for field in dataclasses.fields(Plan)} & chapters.Ablations.model_fields.keys()
     assert {name: plan[name] for name in shared} == {name: getattr(chapter.settings, name) for name in shared}
     assert {"layers", "n_traces", "batch_tokens", "learning_rate", "matching", "topic_depth", "n_test"} <= shared
+
+
+def test_a_task_without_test_documents_is_refused_and_what_was_left_out_is_said(tmp_path, monkeypatch, own_cache):
+    said = []
+    monkeypatch.setattr("ctd.book.report.say", said.append)
+    file = tmp_path / "few.jsonl"
+    file.write_text('{"text": "a", "labels": ["x"]}\n{"text": "b", "labels": []}\n')
+    values = {"dataset": "records", "source": str(file)}
+    with pytest.raises(ValueError, match=r"^few has no test documents \(1 to learn from\): give more documents, or a"):
+        read_task(chapters.RetrievalShortlists(**values))
+    assert said == ["Left out of few: 1 documents without labels."]

@@ -72,9 +72,9 @@ def test_a_strangers_dataset_loads_by_its_name():
 def test_a_strangers_dataset_may_take_a_source(tmp_path):
     (tmp_path / "name.txt").write_text("My bowl of")
     assert readers.load_as_asked("my-dishes", str(tmp_path)).documents["train"]["text"][0].startswith("My bowl of")
-    with pytest.raises(ValueError, match="dataset 'my-dishes' needs source=: your own"):
+    with pytest.raises(ValueError, match="dataset 'my-dishes' needs a source .source=PATH.: your own"):
         readers.load_as_asked("my-dishes")
-    with pytest.raises(ValueError, match="dataset 'dishes' takes no source=, got 'x'"):
+    with pytest.raises(ValueError, match="dataset 'dishes' takes no source, got 'x'"):
         readers.load_as_asked("dishes", "x")
 
 

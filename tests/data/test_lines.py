@@ -59,6 +59,8 @@ def test_latin_1_is_refused_with_line_and_byte(tmp_path):
         ('{"a": "\\ud800"}', "not valid JSON"),  # half a surrogate pair cannot be written as UTF-8
         ("[1, 2]", "expected one JSON object a line .*, got a list"),
         ("", "empty line; remove it"),
+        ('{"a": 1, "b": 2, "a": 3}', "not valid JSON .the field 'a' stands twice; keep one"),
+        ('{"b": {"c": 1, "c": 1}}', "not valid JSON .the field 'c' stands twice; keep one"),
     ],
 )
 def test_a_bad_json_line_is_named(tmp_path, line, complaint):
@@ -128,3 +130,22 @@ def test_a_uid_enters_once_even_if_its_document_was_dropped():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="on_empty must be one of error, drop, keep, got 'skip'"):
         gathered("skip")
+
+
+def test_a_mark_at_the_head_of_a_file_is_no_part_of_it(tmp_path):
+    (tmp_path / "bom.json").write_bytes(b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n')
+    assert [record for _, record in read_json_lines(tmp_path / "bom.json")] == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(("first", "kind"), [(b"PK\x03\x04", "zip"), (b"BZh9", "bzip2"), (b"\xfd7zXZ\x00", "xz")])
+def test_an_archive_of_another_kind_is_named(tmp_path, first, kind):
+    (tmp_path / "a.json.gz").write_bytes(first + b"...")
+    with pytest.raises(ValueError, match=rf"a\.json\.gz is packed as {kind}, and only gzip is read; unpack it"):
+        list(read_lines(tmp_path / "a.json.gz"))
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file .*nowhere; check the path"):
+        list(read_lines(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="is a folder; give a file"):
+        list(read_lines(tmp_path))

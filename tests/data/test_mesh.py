@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ctd.cache import DATA
-from ctd.data.readers import load, mesh
+from ctd.data.readers import load, load_as_asked, mesh
 from ctd.data.task import labels_matrix, split_by_hash
 
 CITATION = """<PubmedArticle><MedlineCitation><PMID Version="1">{pmid}</PMID><Article>
@@ -70,6 +70,7 @@ def test_a_task_counts_what_it_drops_and_the_last_version_wins(write):
     assert task.card.dropped == {
         "label occurrences outside the 2026 vocabulary": 2,
         "citations without any label in the vocabulary": 1,
+        "older versions of citations that a later file revises": 1,
     }
 
 
@@ -79,9 +80,11 @@ def test_damaged_files_are_named(write, tmp_path):
     (tmp_path / "broken.xml").write_text("<PubmedArticleSet><PubmedArticle></PubmedArticleSet>")
     (tmp_path / "other.xml").write_text("<html></html>")
     (tmp_path / "plain.xml.gz").write_text("<PubmedArticleSet/>")
+    (tmp_path / "zip.xml").write_bytes(b"PK\x03\x04and so on")
     for name, message in [
         ("cut.xml.gz", r"cut.xml.gz is a truncated or damaged gzip file \(after \d+ citations\)"),
-        ("plain.xml.gz", "truncated or damaged gzip"),
+        ("plain.xml.gz", "plain.xml.gz holds no PubmedArticle and no DeleteCitation"),
+        ("zip.xml", "zip.xml is packed as zip, and only gzip is read; unpack it"),
         ("broken.xml", "broken.xml is not well-formed PubMed XML"),
         ("other.xml", "other.xml holds no PubmedArticle"),
     ]:
@@ -134,3 +137,50 @@ def test_a_label_out_of_range_is_refused():
         labels_matrix([[0], [1, 9]], 9)
     with pytest.raises(ValueError, match="dataset must be one of mesh, setmm"):
         load("wikipedia")
+
+
+DELETED = "<DeleteCitation><PMID>{}</PMID></DeleteCitation>"
+
+
+def texts(task):
+    return {row["uid"]: row["text"] for part in task.documents.values() for row in part}
+
+
+def test_a_later_file_takes_back_deletes_and_revises_citations(write):
+    first = write(*map(citation, "123456"), name="a.xml")
+    revised = citation("3", abstract="<Abstract><AbstractText>It was not.</AbstractText></Abstract>")
+    bare = citation("2", abstract="")
+    unknown = citation("4", headings=(("D999999999", ()),))
+    german = citation("5", language="ger")
+    second = write(bare, revised, unknown, german, DELETED.format("1"), DELETED.format("77"), name="b.xml")
+    task = mesh.load([first, second])
+    assert texts(task) == {"3": "On calcium. It was not.", "6": "On calcium. To see. It was."}
+    assert task.card.dropped == {
+        "citations that a later file deletes": 1,
+        "citations that a later file leaves without an abstract, a heading or English": 2,
+        "older versions of citations that a later file revises": 1,
+        "label occurrences outside the 2026 vocabulary": 1,
+        "citations without any label in the vocabulary": 1,
+    }
+    again = texts(mesh.load([second, first]))
+    assert again["1"] == again["3"] == "On calcium. To see. It was."  # the order of the files is that of the versions
+
+
+def test_gzip_is_told_by_content_and_a_citation_without_title_or_number_does_no_harm(write, tmp_path):
+    packed = write(citation("1"), name="packed.xml.gz").rename(tmp_path / "packed.xml")
+    plain = write(citation("2"), name="plain.xml").rename(tmp_path / "plain.xml.gz")
+    untitled = write(citation("3").replace("<ArticleTitle>On <i>calcium</i>.</ArticleTitle>", ""), name="untitled.xml")
+    assert sorted(texts(mesh.load([packed, plain, untitled]))) == ["1", "2"]
+    assert sorted(texts(load("mesh", files=packed))) == ["1"]
+    nameless = write(citation("4").replace('<PMID Version="1">4</PMID>', ""), name="nameless.xml")
+    with pytest.raises(ValueError, match=r"nameless.xml: citation 1 has no PMID"):
+        mesh.load([nameless])
+
+
+def test_checksums_beside_the_files_of_a_folder_are_not_read(write, tmp_path):
+    (tmp_path / "baseline").mkdir()
+    for number in (1, 2):
+        name = f"baseline/pubmed26n000{number}.xml.gz"
+        write(citation(str(number)), name=name)
+        (tmp_path / f"{name}.md5").write_text("MD5(pubmed26n0001.xml.gz)= 0f")
+    assert sorted(texts(load_as_asked("mesh", str(tmp_path / "baseline")))) == ["1", "2"]

@@ -144,10 +144,9 @@ def test_a_truncated_gzip_is_named_and_nothing_half_prepared_stays(folder, tmp_p
     assert list((tmp_path / "cache/mimic").iterdir()) == []
 
 
-def test_a_file_that_is_not_gzip_is_named(folder):
+def test_a_plain_file_named_as_gzip_is_read(folder):
     (folder / "discharge.csv").rename(folder / "discharge.csv.gz")
-    with pytest.raises(ValueError, match=r"discharge.csv.gz is a truncated or damaged gzip file"):
-        mimic.load(folder)
+    assert len(rows(mimic.load(folder))) == len(NOTES)
 
 
 def test_a_note_cut_in_its_quotes_is_named(folder):
@@ -195,3 +194,24 @@ def test_files_without_rows_or_without_common_admissions_are_named(folder):
 def test_an_unknown_choice_for_missing_codes_is_refused(folder):
     with pytest.raises(ValueError, match="on_missing must be 'drop' or 'raise', got 'ignore'"):
         mimic.load(folder, on_missing="ignore")
+
+
+def test_codes_with_a_dot_or_in_lower_case_are_read(folder):
+    dotted = [code(int(row[1]), int(row[2]), number) for row in NOTES for number in ("I50.21", "j810", "i10")]
+    write(folder / "diagnoses_icd.csv", as_csv(CODE_HEADER, dotted))
+    assert rows(mimic.load(folder)) == {row[0]: ["I10", "I50.21", "J81.0"] for row in NOTES}
+
+
+def test_gzip_is_told_by_content(folder):
+    for name in ("discharge", "diagnoses_icd"):
+        file = folder / f"{name}.csv"
+        file.write_bytes(gzip.compress(file.read_bytes()))
+    assert len(rows(mimic.load(folder))) == len(NOTES)
+
+
+def test_a_mark_at_the_head_of_a_table_is_no_part_of_it_and_a_column_stands_once(folder):
+    write(folder / "discharge.csv", b"\xef\xbb\xbf" + as_csv(NOTE_HEADER, NOTES))
+    assert len(rows(mimic.load(folder))) == len(NOTES)
+    write(folder / "discharge.csv", as_csv([*NOTE_HEADER, "text"], [[*row, "another"] for row in NOTES]))
+    with pytest.raises(ValueError, match=r"discharge.csv has the column 'text' 2 times; keep one"):
+        mimic.load(folder)

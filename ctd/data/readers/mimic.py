@@ -6,8 +6,6 @@ them there too. Files are read in chunks, so that none is ever held whole.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -20,6 +18,7 @@ from tqdm import tqdm
 from ctd.cache import cache_dir
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import icd10cm, streams
+from ctd.data.readers.packed import DAMAGED, open_unpacked
 from ctd.data.task import Card, Task, split_by_hash
 from ctd.keys import Maker
 
@@ -97,8 +96,8 @@ def _write_notes(notes: Path, codes: dict[str, list[int]], folder: Path, dropped
 
 
 def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]) -> dict[str, list[int]]:
-    """The labels of each admission, sorted. The file has codes without their dot ("I5021")."""
-    known = {id.replace(".", ""): label for label, id in enumerate(space.ids[: len(space)])}
+    """The labels of each admission, sorted. The file has codes without their dot ("I5021"), or as others write them."""
+    known = {_plain(id): label for label, id in enumerate(space.ids[: len(space)])}
     parts = []
     for chunk in _chunks(file, DIAGNOSIS_COLUMNS, DIAGNOSES_AT_ONCE):
         version = chunk["icd_version"].str.strip()
@@ -106,7 +105,7 @@ def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]
             row = int(readable.argmin())
             raise ValueError(f"{file}, row {chunk.index[row]}: icd_version must be 9 or 10, got {version.iloc[row]!r}")
         tenth = chunk[version == "10"]
-        labels = tenth["icd_code"].str.strip().map(known)
+        labels = tenth["icd_code"].map(_plain).map(known)
         if on_missing == "raise" and labels.isna().any():
             row = int(labels.isna().argmax())
             raise ValueError(
@@ -121,14 +120,22 @@ def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]
     return {str(admission): labels for admission, labels in zip(grouped.index, grouped, strict=True)}
 
 
+def _plain(code: str) -> str:
+    """A code as MIMIC has it: "i50.21" is "I5021"."""
+    return code.strip().upper().replace(".", "")
+
+
 def _chunks(file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str | None = None) -> Iterator[pd.DataFrame]:
     """Columns of a CSV file as text, some rows at a time; the index counts rows from 1 below the header."""
     read = 0
     try:
-        header = pd.read_csv(file, nrows=0).columns
-        if missing := [column for column in columns if column not in header]:
-            raise ValueError(f"{file} has no column {missing[0]!r}; found {', '.join(header)}")
-        with pd.read_csv(file, usecols=list(columns), dtype=str, keep_default_na=False, chunksize=rows) as chunks:
+        _check_header(file, columns)
+        with (
+            open_unpacked(file) as (_, stream),
+            pd.read_csv(
+                stream, usecols=list(columns), dtype=str, keep_default_na=False, chunksize=rows, encoding="utf-8-sig"
+            ) as chunks,
+        ):
             for chunk in tqdm(chunks, desc=f"reading {file.name}", unit=" chunks"):
                 chunk.index += 1
                 for column in columns:
@@ -137,10 +144,21 @@ def _chunks(file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str |
                         raise ValueError(f"{file}, row {chunk.index[int(empty.argmax())]}: {column} is empty")
                 read += len(chunk)
                 yield chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise ValueError(f"{file} is a truncated or damaged gzip file, after row {read}; fetch it again") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{file} is not a whole CSV file, after row {read} ({reason}); fetch it again") from error
     if not read:
         raise ValueError(f"{file} has a header and no rows; fetch it again")
+
+
+def _check_header(file: Path, columns: tuple[str, ...]) -> None:
+    """Refuse a file that lacks one of the columns, or has it twice."""
+    with open_unpacked(file) as (_, stream):
+        header = pd.read_csv(stream, nrows=1, header=None, dtype=str, encoding="utf-8-sig").iloc[0].tolist()
+    for column in columns:
+        if column not in header:
+            raise ValueError(f"{file} has no column {column!r}; found {', '.join(map(str, header))}")
+        if header.count(column) > 1:
+            raise ValueError(f"{file} has the column {column!r} {header.count(column)} times; keep one")

@@ -6,14 +6,20 @@ first appearance in train, then validation, then test, or in the one part that i
 
 from __future__ import annotations
 
+import ast
+import io
+import json
 import re
+import tokenize
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features
 from tqdm import tqdm
 
 from ctd.cache import cache_dir
@@ -48,12 +54,14 @@ def load(
         `owner/name:config`). What exists on disk comes first.
     text: the column with the documents.
     labels: the column with their labels, a list or a single one: strings, ClassLabel numbers (which go by their names)
-        or other whole numbers (which go by their digits). Null, a blank string and a ClassLabel of -1 are none.
+        or other whole numbers (which go by their digits). A list saved as text, "['a', 'b']", counts as a list. Null,
+        a blank string and a ClassLabel of -1 are none.
     uid: the column with the documents' names; by default the part and the row from 0, such as "train-17".
     on_empty: what to do with a document without text or without labels: "error", "drop" (leave it out and count it in
         the card) or "keep".
-    space: the labels to choose from. A label is looked up by id, then by text; one that is neither is left out and
-        counted in the card. By default the labels that occur, each its own id and text.
+    space: the labels to choose from. A label is looked up by id, then by text, then by the id that differs only in dots
+        and case ("i5021" for "I50.21"); one that is none is left out and counted in the card. By default the labels
+        that occur, each its own id and text.
     Raises FileNotFoundError when the source is nowhere, and ValueError, naming file and line or split and row, for
     a truncated gzip file, a line that is not JSON, a missing column, a text or label of another type, a uid that
     repeats, an unknown split, or a source without any label.
@@ -67,6 +75,8 @@ def load(
         for row, (where, record) in enumerate(rows):
             name = f"{part}-{row}" if uid is None else identifier(record, uid, where)
             names = _names(field(record, labels, where), where, labels)
+            if space is not None:
+                names = [name if name in known else _plain(name) for name in names]
             gold, unknown = _numbers(names, known, grow=space is None)
             if space is not None and unknown:
                 documents.dropped[f"label occurrences outside '{space.name}'"] += unknown
@@ -76,7 +86,10 @@ def load(
             documents.add(where, split, name, string(record, text, where), gold)
     documents.finish()
     if not known:
-        raise ValueError(f"{source}: no document has a label in {labels!r}; name another column with labels=")
+        raise ValueError(
+            f"{source}: no document has a label in {labels!r}; name the column that has them (label_column, or labels= "
+            "in Python)"
+        )
     if not batches["train"]:
         raise ValueError(f"{source}: no document is left for the split 'train'; add documents, or a train split")
     return Task(
@@ -115,14 +128,29 @@ def _title(source: str | Path) -> str:
 
 
 def _lookup(space: LabelSpace) -> dict[str, int]:
-    """Label number by id, and by text where no id is the same; of labels that share a text the first counts."""
+    """Label number by id, by text where no id is the same, and by plain id; of labels that share one the first counts.
+
+    A plain id that two labels share is left out.
+    """
     backwards = range(len(space) - 1, -1, -1)
-    return {space.texts[label]: label for label in backwards} | {space.ids[label]: label for label in backwards}
+    plain = Counter(map(_plain, space.ids[: len(space)]))
+    return (
+        {_plain(space.ids[label]): label for label in backwards if plain[_plain(space.ids[label])] == 1}
+        | {space.texts[label]: label for label in backwards}
+        | {space.ids[label]: label for label in backwards}
+    )
+
+
+def _plain(name: str) -> str:
+    """An id without dots and case: "I50.21" and "i5021" share it."""
+    return name.replace(".", "").casefold()
 
 
 def _names(value: Any, where: str, column: str) -> list[str]:
     """The labels of one document as strings."""
     names = []
+    if isinstance(value, str) and value.strip()[:1] == "[":
+        value = _list_in_text(value.strip(), where, column)
     for label in value if isinstance(value, list) else [value]:
         if not isinstance(label, str | int | None) or isinstance(label, bool):
             raise ValueError(
@@ -132,6 +160,20 @@ def _names(value: Any, where: str, column: str) -> list[str]:
         if label is not None and (name := str(label).strip()):
             names.append(name)
     return names
+
+
+def _list_in_text(text: str, where: str, column: str) -> Any:
+    """The list that a text spells as Python or JSON do ("['a', 'b']"); the text itself where it is no list."""
+    try:
+        words = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+        value = json.loads(text) if "null" in text else ast.literal_eval(text)
+    except (SyntaxError, ValueError, RecursionError, tokenize.TokenError):
+        return text
+    if (tokenize.STRING, tokenize.STRING) in pairwise(words):  # Python would read them as one
+        raise ValueError(
+            f"{where}: {column!r} is a list without commas, {text[:40]!r}; save it as a list, or with commas"
+        )
+    return value if isinstance(value, list) else text
 
 
 def _parts(source: str, columns: list[str], labels: str) -> tuple[dict[str, Located], str]:
@@ -162,13 +204,24 @@ def _open_folder(folder: Path) -> Dataset | DatasetDict:
     saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
     try:
         if saved:
-            return datasets.load_from_disk(str(folder))
+            return _open_saved(folder)
         return datasets.load_dataset(str(folder.resolve()), cache_dir=str(cache_dir("hub")))
     except Exception as error:
         for file in sorted(folder.rglob("*.jsonl*")):
             for _ in read_json_lines(file):  # a bad line is named better by our own reader
                 pass
         raise ValueError(f"{folder} cannot be read as a dataset ({_reason(error)}); mend or rewrite it") from error
+
+
+def _open_saved(folder: Path) -> Dataset | DatasetDict:
+    """What `save_to_disk` wrote; the library does not read an empty split again."""
+    if (index := folder / "dataset_dict.json").is_file():
+        splits = json.loads(index.read_text())["splits"]
+        return DatasetDict({split: cast(Dataset, _open_saved(folder / split)) for split in splits})
+    if json.loads((folder / "state.json").read_text())["_data_files"]:
+        return datasets.load_from_disk(str(folder))
+    features = DatasetInfo.from_directory(str(folder)).features or {}
+    return Dataset.from_dict({name: [] for name in features}, Features(features))
 
 
 def _open_hub(source: str) -> DatasetDict:

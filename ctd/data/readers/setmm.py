@@ -110,7 +110,7 @@ def load(path: Path | None = None) -> Task:
     Splits (ours): of the documents in file order the first 80 % train, the next 10 % validation, the rest test.
     `filtered` holds, for validation and test, the theorem itself and every later label.
 
-    path: a Metamath file, `.mm` or `.mm.gz`; by default what `find` finds.
+    path: a Metamath file, gzip or plain; by default what `find` finds.
     Raises FileNotFoundError, or ValueError for a file that cannot be read or has fewer than 10 documents.
     """
     path = find() if path is None else Path(path)
@@ -236,7 +236,7 @@ def slice_command(source: Path, until: str = FIRST_LEFT_OUT) -> None:
         target = write_slice(source, until=until)
     except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(2) from None
     typer.echo(f"{target.name}: {target.stat().st_size / 2**20:.2f} MiB")
 
 
