@@ -78,14 +78,19 @@ class Effects:
         return stats.bootstrap_ratio(self.moved(readout, key), clean - corrupted, draws, seed=seed)
 
     def table(self, seed: int = 0) -> pd.DataFrame:
-        """What each kind and number of heads moves, mean over documents: readout, heads, size, value, low, high."""
+        """What each kind and number of heads moves, mean over the n documents that have the readout.
+
+        Returns columns readout, heads, size, value, low, high, n.
+        """
         keys = dict.fromkeys((RANDOM if kind.startswith(RANDOM) else kind, size) for kind, size in self.keys)
         rows = [
-            (readout, *key, *stats.bootstrap_mean(self.moved(readout, key), seed=seed).scalar)
-            for readout in self.values
-            for key in keys
+            (readout, *key, *_mean_and_n(self.moved(readout, key), seed)) for readout in self.values for key in keys
         ]
-        return pd.DataFrame(rows, columns=["readout", "heads", "size", "value", "low", "high"])
+        return pd.DataFrame(rows, columns=["readout", "heads", "size", "value", "low", "high", "n"])
+
+
+def _mean_and_n(values: Float[np.ndarray, " n"], seed: int) -> tuple[float, float, float, int]:
+    return *stats.bootstrap_mean(values, seed=seed).scalar, len(values)
 
 
 def dissociation(noised: Effects, phases: Sequence[Phase], size: int, seed: int = 0) -> pd.DataFrame:
@@ -93,15 +98,16 @@ def dissociation(noised: Effects, phases: Sequence[Phase], size: int, seed: int 
 
     noised: with the `selections` of these phases.
     size: how many heads were noised.
-    Returns columns noised, readout, value, low, high, in the readout's units (paired bootstrap over documents).
+    Returns columns noised, readout, value, low, high, n, in the readout's units (paired bootstrap over the n documents
+        that have the readout).
     Raises ValueError for a size that was not run.
     """
     rows = []
     for phase in phases:
         for readout in noised.values:
             beyond = noised.moved(readout, (f"{phase}, {TOP}", size)) - noised.moved(readout, (RANDOM, size))
-            rows.append((str(phase), readout, *stats.bootstrap_mean(beyond, seed=seed).scalar))
-    return pd.DataFrame(rows, columns=["noised", "readout", "value", "low", "high"])
+            rows.append((str(phase), readout, *_mean_and_n(beyond, seed)))
+    return pd.DataFrame(rows, columns=["noised", "readout", "value", "low", "high", "n"])
 
 
 def written_table(written: Mapping[str, Effects], n_heads: int, seed: int = 0) -> pd.DataFrame:
@@ -109,23 +115,22 @@ def written_table(written: Mapping[str, Effects], n_heads: int, seed: int = 0) -
 
     written: by way, with the readouts of `targets.at_end` and `selections` of both phases.
     n_heads: of the model.
-    Returns columns panel, line, share (of all heads; 0 where none is patched), value, low, high (NaN where published).
+    Returns columns panel, line, share (of all heads; 0 where none is patched), value, low, high (NaN where published),
+        n (documents that have the readout; 0 where published).
     """
     published = json.loads((DATA / "published.json").read_text())["patching"]
-    rows: list[tuple[str, str, float, float, float, float]] = []
+    rows: list[tuple[str, str, float, float, float, float, int]] = []
     for readout, phase, way, name, unit in PANELS:
         panel = f"{readout}, {phase}, {way}"
         for line, kind in (("heads of the phase", f"{phase}, {TOP}"), ("random heads", RANDOM)):
             runs = _runs_by_size(written[way], readout, kind)
-            rows += [
-                (panel, line, size / n_heads, *stats.bootstrap_mean(values, seed=seed).scalar) for size, values in runs
-            ]
+            rows += [(panel, line, size / n_heads, *_mean_and_n(values, seed)) for size, values in runs]
         values = [published[name].get("clean", published[name].get("corrupted")), *published[name]["patched"]]
         rows += [
-            (panel, "published", size / OF, value / unit, np.nan, np.nan)
+            (panel, "published", size / OF, value / unit, np.nan, np.nan, 0)
             for size, value in zip((0, *BINS), values, strict=True)
         ]
-    return pd.DataFrame(rows, columns=["panel", "line", "share", "value", "low", "high"])
+    return pd.DataFrame(rows, columns=["panel", "line", "share", "value", "low", "high", "n"])
 
 
 def _runs_by_size(effects: Effects, readout: str, kind: str) -> list[tuple[int, Float[np.ndarray, " n"]]]:

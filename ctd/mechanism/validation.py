@@ -99,7 +99,7 @@ def needed(
     documents, noise, errors: as in `patching.effects`.
     known: heads, by phase.
     n_random: how many draws of other heads.
-    Returns columns readout, heads, size, value, low, high.
+    Returns the columns of `patch_effects.Effects.table`.
     """
     taken = {head for heads in known.values() for head in heads}
     others = [head for head in attention.all_heads(model) if head not in taken]

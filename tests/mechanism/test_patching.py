@@ -174,6 +174,7 @@ def test_documents_without_a_readout_are_left_out():
     found = patch_effects.Effects("noising", (("top", 3),), {MARGIN: values})
     assert found.moved(MARGIN, ("top", 3)).tolist() == [0.5, 1.0]
     assert found.between(MARGIN).estimate == pytest.approx(1.5)
+    assert found.table()["n"].tolist() == [2]
 
 
 def test_the_dissociation_is_what_each_phase_loses_beyond_the_control():
@@ -182,12 +183,13 @@ def test_the_dissociation_is_what_each_phase_loses_beyond_the_control():
     square = patch_effects.dissociation(patch_effects.Effects("noising", keys, {ANCHOR: values}), tuple(Phase), 3)
     assert square["value"].tolist() == pytest.approx([0.65, 0.0])
     assert square["noised"].tolist() == ["Phase 1", "Phase 2"]
+    assert square["n"].tolist() == [4, 4]
 
 
 def test_the_written_table_starts_at_the_run_that_is_not_patched_and_holds_the_published_values():
     keys = (("Phase 1, top", 1), ("Phase 1, top", 6), ("Phase 2, top", 1), ("Phase 2, top", 6))
     keys += (("random 1", 1), ("random 1", 6))
-    values = np.array([[0.9, 0.1, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]] * 3)
+    values = np.array([[0.9, 0.1, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]] * 3 + [[np.nan] * 8])
     said = {
         way: patch_effects.Effects(way, keys, {"focus": values, "confusion": values})
         for way in ("noising", "denoising")
@@ -198,6 +200,9 @@ def test_the_written_table_starts_at_the_run_that_is_not_patched_and_holds_the_p
     assert lines["confusion, Phase 2, denoising", "heads of the phase"] == pytest.approx([0.1, 0.6, 0.5])
     assert lines["confusion, Phase 2, noising", "random heads"] == pytest.approx([0.9, 0.4, 0.3])
     assert lines["focus, Phase 1, noising", "published"] == pytest.approx([0.85, 0.60, 0.53, 0.39, 0.31, 0.25])
+    assert table.groupby("line")["n"].unique().apply(list).to_dict() == {
+        "heads of the phase": [3], "published": [0], "random heads": [3],
+    }  # fmt: skip
     assert table[table["line"] == "heads of the phase"]["share"].tolist()[:3] == pytest.approx([0, 1 / 36, 6 / 36])
 
 
