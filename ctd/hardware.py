@@ -5,7 +5,6 @@ Notes: torch is imported where it is needed, because the command line asks for t
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from pathlib import Path
@@ -39,6 +38,13 @@ def on_accelerator(model: Any) -> bool:
     return bool(model.device.type == "cuda")
 
 
+def cores() -> int:
+    """How many cores this process may use, by its affinity and its container's limit."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
 VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # vector instructions, best first: sums depend on them
 
 
@@ -57,5 +63,4 @@ def machine() -> dict[str, Any]:
         cpu = ", ".join([name, *[vectors for vectors in VECTORS if vectors in cpuinfo.split()][:1]])
     except (OSError, IndexError):
         cpu = platform.processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": cpu, "cores": cores, "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}
+    return {"cpu": cpu, "cores": cores(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}

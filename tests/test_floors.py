@@ -8,7 +8,7 @@ from ctd.cache import ROOT
 
 FLOORS = (
     ("cache", "stats", "text", "hardware"),  # the ground floor, where each stands on its own
-    ("keys",),
+    ("keys", "workers"),
     ("data",),
     ("retrieval",),
     ("reasoning",),

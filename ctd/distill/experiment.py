@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import torch
 from scipy.sparse import csr_matrix
 
+from ctd import workers
 from ctd.data.task import Task
 from ctd.distill import examples, students, trace_signals
 from ctd.distill.examples import Example
@@ -170,7 +170,7 @@ class Experiment:
         teacher = self.language_model
         if self.live:
             return trace_signals.Live(teacher.model, self.annotated_traces, self.teacher_heads)
-        with one_thread():
+        with workers.one_thread():
             return trace_signals.stored(teacher.model, teacher.key, self.annotated_traces, self.teacher_heads)
 
     @cached_property
@@ -258,14 +258,3 @@ def prepare(
         ),
         left_out=dict(left_out),
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """PyTorch on one thread inside: a sum's last bit does not depend on the number of cores."""
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ctd import workers
 from ctd.distill import losses, measures, methods, pool, tables, teach
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm, Method
@@ -22,7 +23,7 @@ def registered(monkeypatch):
 
 def test_a_new_method_is_taught_measured_and_compared_like_the_others(registered, experiment, tmp_path):
     arms = [Arm("cot", "cot"), Arm("jsd", "jsd")]
-    outcomes = pool.run(experiment, arms, [0], tmp_path, workers=1)
+    outcomes = pool.run(experiment, arms, [0], tmp_path, n_workers=1)
     table = tables.table(outcomes).set_index(["arm", "measure"])
     assert set(table.index) == {(arm.name, measure) for arm in arms for measure in measures.MEASURES}
     assert outcomes[0].loss != outcomes[1].loss
@@ -60,6 +61,6 @@ def test_so_are_its_way_of_asking_and_the_code_of_a_base_loss(registered, experi
 
 
 def test_its_students_are_taught_in_this_process_which_alone_knows_it(registered, experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "STARTING", 1)
-    monkeypatch.setattr(pool, "_in_processes", lambda *_: pytest.fail("another process does not know the method"))
-    assert len(pool.run(experiment, [Arm("jsd", "jsd")], [0, 1], tmp_path, workers=2)) == 2
+    monkeypatch.setattr(pool, "STEP_SECONDS", 20)
+    monkeypatch.setattr(workers._POOL, "enter", lambda _: pytest.fail("another process does not know the method"))
+    assert len(pool.run(experiment, [Arm("jsd", "jsd")], [0, 1], tmp_path, n_workers=2)) == 2

@@ -93,7 +93,7 @@ def test_a_student_is_taught_anew_where_a_line_of_a_loss_changes(experiment, tmp
         for text, times in ((whole, 1), (commented, 1), (doubled, 2)):
             losses.write_text(text)
             forget_code()
-            pool.run(experiment, [COT], [0], tmp_path / "students", workers=1)
+            pool.run(experiment, [COT], [0], tmp_path / "students", n_workers=1)
             assert len(taught) == times
     finally:
         monkeypatch.undo()
