@@ -1,26 +1,30 @@
 """The ledger: every claim with the verdict that follows from recorded runs, as a table and as a page.
 
 Notes: runs of a chapter that are published with the book (`ctd.book.published_runs`) are judged by the same rule, in
-rows of their own.
+rows of their own. The paper's claims that one run, or the reader's own runs together, can be tested on are a family:
+their verdicts are corrected for one another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ctd.book import notebook_files, published_runs, run_folder
-from ctd.book.claims import CLAIMS, NONE, NOT_RUN, VERDICTS, Claim, Filter, Number
+from ctd.book import notebook_files, published_runs, run_folder, verdicts
+from ctd.book.claim_rules import Claim, Part
+from ctd.book.claims import CLAIMS, NONE
 from ctd.book.compare import say
-from ctd.book.results import RESULTS, Row
+from ctd.book.results import RESULTS, IntervalOver, Row
 from ctd.book.run_folder import RunFolder
+from ctd.book.verdicts import TESTED, Estimate, Evidence, Judgement, Verdict
 from ctd.cache import ROOT
 
 STEM = "14_claims"
-COLUMNS = ("claim", "rule", "published", "ours", "verdict", "data, teacher", "chapter")
+COLUMNS = ("claim", "rule", "published", "ours", "verdict", "why", "data, teacher", "chapter")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class LedgerRow:
     """A claim with its verdict.
 
     claim: the claim.
-    verdict: one of `VERDICTS`.
+    verdict: what follows from the run.
+    why: what decided it: the precondition that failed, or the smallest effect that could have been seen.
+    p: of the verdict, corrected for the other claims of its family; None where nothing was tested.
     stem: the notebook whose run was read, "" for none.
     data: the dataset and the teacher of that run.
     ours: its numbers in words.
@@ -37,7 +43,9 @@ class LedgerRow:
     """
 
     claim: Claim
-    verdict: str
+    verdict: Verdict
+    why: str = ""
+    p: float | None = None
     stem: str = ""
     data: str = NONE
     ours: tuple[str, ...] = (NONE,)
@@ -54,7 +62,7 @@ class LedgerRow:
         """The row as text, by `COLUMNS`."""
         claim, ours = self.claim, "; ".join(self.ours)
         where = f"data/results/{self.published_run} ({self.made})" if self.published_run else self.stem or claim.chapter
-        return claim.statement, claim.rule, claim.published, ours, self.verdict, self.data, where
+        return claim.statement, claim.rule, claim.published, ours, self.verdict, self.why, self.data, where
 
     @property
     def html(self) -> str:
@@ -62,20 +70,21 @@ class LedgerRow:
 
         The row of a published run follows the reader's own, and does not repeat claim, published number and rule.
         """
-        claim, rule, published, _, verdict, data, where = (escape(cell, quote=False) for cell in self.cells)
+        claim, rule, published, _, verdict, why, data, where = (escape(cell, quote=False) for cell in self.cells)
         ours = "<br>".join(escape(number, quote=False) for number in self.ours)
+        verdict = f"<strong>{verdict}</strong>" + (f"<br>{why}" if why else "")
         if self.published_run:
             return (
                 f'<tr><td colspan="2"><em>the same, by the published run {escape(self.published_run)}:</em> '
                 f"{escape(self.made, quote=False)}</td>"
-                f"<td>{ours}</td><td><strong>{verdict}</strong></td>"
+                f"<td>{ours}</td><td>{verdict}</td>"
                 f'<td><a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}</td></tr>'
             )
         if self.stem:
             where = f'<a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}'
-        cells = (claim, published, ours, f"<strong>{verdict}</strong>", where)
+        cells = (claim, published, ours, verdict, where)
         row = "".join(f"<td>{cell}</td>" for cell in cells)
-        return f'<tr>{row}</tr>\n<tr><td colspan="{len(cells)}"><em>Rule:</em> {rule}.</td></tr>'
+        return f'<tr>{row}</tr>\n<tr><td colspan="{len(cells)}"><em>Reproduced, if</em> {rule}.</td></tr>'
 
 
 def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
@@ -86,49 +95,154 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
     A published run that did not record what a rule reads has no row.
     Raises ValueError with one line for a run that cannot be read, and for two notebooks of one number.
     """
+    folder = folder or run_folder.RUNS
+
+    @cache
+    def own(chapter: str) -> RunFolder | None:
+        return find_own(chapter, profile, folder)
+
     rows = []
     for claim in CLAIMS:
-        rows.append(judge_own(claim, profile, folder or run_folder.RUNS))
+        instruments = {need.chapter: own(need.chapter) for need in claim.needs.values() if need.chapter}
+        run = own(claim.chapter)
+        rows.append(judge_run(claim, run, instruments) if run else LedgerRow(claim, Verdict.NOT_RUN))
         others = [
-            replace(judge_run(claim, run), published_run=run.path.name, made=published_runs.made(run))
-            for run in published_runs.of(claim.chapter)
+            replace(
+                judge_run(claim, published, instruments),
+                published_run=published.path.name,
+                made=published_runs.made(published),
+            )
+            for published in published_runs.of(claim.chapter)
         ]
-        rows += [row for row in others if row.verdict != NOT_RUN]
-    return rows
+        rows += [row for row in others if row.verdict is not Verdict.NOT_RUN]
+    return _corrected(rows)
 
 
-def judge_own(claim: Claim, profile: str, folder: Path) -> LedgerRow:
-    """A claim with its verdict by the run under a profile. Raises ValueError as `judge_claims` does."""
-    paths = sorted(folder.glob(f"{claim.chapter}_*/{profile}/{RESULTS}"))
+def _corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    """The rows with verdicts that stand among the other claims of their family, by Holm."""
+    corrected = list(rows)
+    families: dict[tuple[str, str, str], list[int]] = {}
+    for place, row in enumerate(rows):
+        if row.verdict in TESTED:
+            families.setdefault((row.claim.source, row.published_run, row.data), []).append(place)
+    for places in families.values():
+        alone = [Judgement(rows[place].verdict, rows[place].p or 0.0) for place in places]
+        for place, before, after in zip(places, alone, verdicts.corrected(alone), strict=True):
+            why = rows[place].why
+            if after.verdict is not before.verdict:
+                why = f"{before.verdict} by itself, not among {len(places)} claims (Holm, p = {after.p:.2g})"
+            corrected[place] = replace(rows[place], verdict=after.verdict, p=after.p, why=why)
+    return corrected
+
+
+def find_own(chapter: str, profile: str, folder: Path) -> RunFolder | None:
+    """The reader's run of a chapter under a profile. Raises ValueError as `judge_claims` does."""
+    paths = sorted(folder.glob(f"{chapter}_*/{profile}/{RESULTS}"))
     if len(paths) > 1:  # some may be of a notebook that had this number before
         known = {path.stem for path in notebook_files.notebooks()}
         paths = [path for path in paths if path.parent.parent.name in known] or paths
     if len(paths) > 1:
         stems = ", ".join(path.parent.parent.name for path in paths)
-        raise ValueError(f"chapter {claim.chapter} must be one notebook; {folder} has runs of {stems}: remove one")
-    return judge_run(claim, RunFolder(paths[0].parent)) if paths else LedgerRow(claim, NOT_RUN)
+        raise ValueError(f"chapter {chapter} must be one notebook; {folder} has runs of {stems}: remove one")
+    return RunFolder(paths[0].parent) if paths else None
 
 
-def judge_run(claim: Claim, run: RunFolder) -> LedgerRow:
-    """A claim with its verdict by one run. Raises ValueError where it cannot be read."""
+def judge_run(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder | None]) -> LedgerRow:
+    """A claim with its verdict by one run, before it is corrected for others.
+
+    instruments: the runs, by chapter, in which preconditions are looked up.
+    Raises ValueError where a run cannot be read.
+    """
     try:
         parameters, rows = run.manifest["parameters"], run.rows
-        numbers, ours = zip(*(_read(name, part, parameters, rows) for name, part in claim.reads.items()), strict=True)
-        verdict = NOT_RUN if None in numbers else claim.judge(*numbers)
         data = ", ".join(parameters[name] for name in ("dataset", "teacher") if name in parameters)
-        return LedgerRow(claim, verdict, run.stem, data, ours)
+        numbers = {name: _read(part, parameters, rows) for name, part in claim.parts.items()}
+        ours = tuple(shown for name, part in claim.parts.items() for shown in _say(name, part, parameters, rows))
+        judged = LedgerRow(claim, Verdict.NOT_RUN, "", None, run.stem, data, ours)
+        if not all(numbers.values()):
+            return judged
+        if failed := _failed(claim, run, instruments):
+            return replace(judged, verdict=Verdict.NOT_TESTABLE, why=failed)
+        judgement = verdicts.judge([_evidence(claim.parts[name], estimates) for name, estimates in numbers.items()])
+        why = _could_have_seen(claim, numbers) if judgement.verdict is Verdict.INCONCLUSIVE else ""
+        return replace(judged, verdict=judgement.verdict, p=judgement.p, why=why)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{run.path} is not a whole run ({error!r}); run the notebook again with --force") from None
 
 
-def _read(name: str, part: Filter, parameters: Mapping[str, Any], rows: Sequence[Row]) -> tuple[Number | None, str]:
-    """The number that a claim reads, None where there is none, and how the ledger says it."""
-    row = part.read(rows, parameters)
-    name = name.format(largest="*" if row is None else getattr(row, part.largest or "metric"))
-    if row is None or row.interval is None or not isinstance(row.value, int | float):
-        return None, f"{name}: none"
-    shown = say(row.model_copy(update={"unit": f"({row.unit})"}))
-    return Number(row.value, *row.interval), f"{name}: {shown}"
+def _failed(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder | None]) -> str:
+    """The preconditions that do not hold, with what was found; "" where all do."""
+    failed = []
+    for name, need in claim.needs.items():
+        place = instruments.get(need.chapter) if need.chapter else run
+        row = need.reads.read(place.rows, place.manifest["parameters"]) if place else None
+        if not need.holds(row):
+            found = "not recorded" if row is None else f"{say(row)}, n = {row.n}"
+            failed.append(f"{_named(name, row, need.reads.largest)} is not {need.words} ({found})")
+    return "; ".join(failed)
+
+
+def _read(part: Part, parameters: Mapping[str, Any], rows: Sequence[Row]) -> list[Estimate]:
+    """The estimates of a number, one for each thing that was drawn anew; [] where the run lacks it."""
+    overs: list[tuple[IntervalOver, ...]] = [("documents",)]
+    if part.students:
+        overs = [("documents and seeds",), ("documents", "seeds")]
+    for over in overs:
+        estimates = [_estimate(part, parameters, rows, each) for each in over]
+        if all(estimates):
+            return [estimate for estimate in estimates if estimate]
+    return []
+
+
+def _estimate(part: Part, parameters: Mapping[str, Any], rows: Sequence[Row], over: IntervalOver) -> Estimate | None:
+    number = _number(part.reads.read(rows, parameters, over))
+    if part.less is None or number is None:
+        return number
+    subtracted = _number(part.less.read(rows, parameters, over))
+    return number.less(subtracted.times(part.share)) if subtracted else None
+
+
+def _number(row: Row | None) -> Estimate | None:
+    if row is None or row.interval is None or row.n is None or not isinstance(row.value, int | float):
+        return None
+    return Estimate.of(row.value, row.interval, row.n)
+
+
+def _evidence(part: Part, estimates: Sequence[Estimate]) -> Evidence:
+    """What all estimates of a number show."""
+    each = [verdicts.evidence(estimate, part.claimed, part.bound, part.null) for estimate in estimates]
+    return Evidence(*(max(values) for values in zip(*each, strict=True)))
+
+
+def _could_have_seen(claim: Claim, numbers: Mapping[str, Sequence[Estimate]]) -> str:
+    """The smallest effect that could have been seen, of each part that shows nothing."""
+    seen = []
+    for name, part in claim.parts.items():
+        shown = _evidence(part, numbers[name])
+        if min(shown) > verdicts.SIDE:
+            least = max(map(verdicts.smallest_seen, numbers[name]))
+            seen.append(f"{name.format(largest='*')}: an effect of {least:.2g} could have been seen")
+    return "; ".join(seen)
+
+
+def _say(name: str, part: Part, parameters: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """A number as the ledger says it, with each of its intervals."""
+    row = part.reads.read(rows, parameters)
+    named = _named(name, row, part.reads.largest)
+    if row is None:
+        return [f"{named}: none"]
+    estimates = _read(part, parameters, rows)
+    if part.less is not None and estimates:
+        value, low, high = estimates[0]
+        return [f"{named}: {value:.4g} [{low:.4g}, {high:.4g}] ({row.unit})"]
+    others: tuple[IntervalOver, ...] = ("documents and seeds", "seeds") if part.students else ()
+    beside = [(over, other) for over in others if (other := part.reads.read(rows, parameters, over))]
+    shown = [f"{named}: {say(row.model_copy(update={'unit': f'({row.unit})'}))}"]
+    return shown + [f"{named}, over {over}: {say(other.model_copy(update={'unit': ''}))}" for over, other in beside]
+
+
+def _named(name: str, row: Row | None, largest: str) -> str:
+    return name.format(largest="*" if row is None else getattr(row, largest or "metric"))
 
 
 def table(rows: Sequence[LedgerRow]) -> str:
@@ -137,9 +251,13 @@ def table(rows: Sequence[LedgerRow]) -> str:
     return "\n".join(['<table class="dataframe">', heads, *(row.html for row in rows), "</table>"])
 
 
-def counts(rows: Sequence[LedgerRow]) -> dict[str, int]:
-    """How many claims have each verdict, of `VERDICTS`, by the reader's own runs."""
-    return {verdict: sum(row.verdict == verdict and not row.published_run for row in rows) for verdict in VERDICTS}
+def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:
+    """How many claims have each verdict, by the reader's own runs.
+
+    source: "paper" or "ours" for the claims of one; "" for all.
+    """
+    own = [row for row in rows if not row.published_run and source in ("", row.claim.source)]
+    return {verdict: sum(row.verdict is verdict for row in own) for verdict in Verdict}
 
 
 def runs_beside(folder: Path) -> Path:
@@ -164,7 +282,7 @@ def check(profile: str, folder: Path | None = None) -> list[str]:
     for key in dict.fromkeys([*now, *recorded]):
         name = "verdict on " + " by ".join(filter(None, key))
         was = recorded.get(key, "not recorded")
-        follows = now[key].verdict if key in now else "no claim of the ledger"
+        follows = str(now[key].verdict) if key in now else "no claim of the ledger"
         if was != follows:
             problems.append(f"{name} is {was!r} in {made.name}, and {follows!r} by the stored results")
         elif now[key].html not in page:

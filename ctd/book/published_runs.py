@@ -32,17 +32,18 @@ def keep(run: RunFolder, name: str) -> RunFolder:
     return RunFolder(FOLDER / name)
 
 
-def of(chapter: str, **parameters: object) -> list[RunFolder]:
+def of(chapter: str = "", **parameters: object) -> list[RunFolder]:
     """The published runs of a chapter, by name.
 
-    chapter: its number, such as "10".
+    chapter: its number, such as "10"; "" for all chapters.
     parameters: values that the runs must have.
     """
     published = [RunFolder(path.parent) for path in sorted(FOLDER.glob(f"[!.]*/{MANIFEST}"))]
     return [
         run
         for run in published
-        if run.stem.startswith(f"{chapter}_") and parameters.items() <= run.manifest["parameters"].items()
+        if (not chapter or run.stem.startswith(f"{chapter}_"))
+        and parameters.items() <= run.manifest["parameters"].items()
     ]
 
 
@@ -80,3 +81,19 @@ def learning_curve(run: RunFolder) -> pd.DataFrame:
     table = results.select(run.frame(), metric="ndcg").dropna(subset="traces")
     arms = results.named(table, "arm", "baseline", by=" - ")
     return table.assign(arm=arms)[["traces", "arm", "value", "low", "high"]].infer_objects().reset_index(drop=True)
+
+
+def looks() -> pd.DataFrame:
+    """How often test documents were looked at: a row for each published run that answered some, in order of time.
+
+    Returns columns dataset, teacher, chapter, run, documents, date.
+    """
+    table: list[tuple[Any, ...]] = []
+    for run in of():
+        manifest, sizes = run.manifest, [row.value for row in run.rows if row.metric == "documents"]
+        parameters = manifest["parameters"]
+        if sizes and parameters.get("split", "test") == "test":
+            place = (parameters["dataset"], parameters["teacher"], run.stem[:2], run.path.name)
+            table.append((*place, sizes[0], manifest["start"][:10]))
+    columns = ["dataset", "teacher", "chapter", "run", "documents", "date"]
+    return pd.DataFrame(table, columns=columns).sort_values("date", kind="stable", ignore_index=True)

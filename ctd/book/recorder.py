@@ -100,27 +100,27 @@ class Recorder:
         self._rows[row.identity] = row
 
     def record_gain(self, metric: str, gain: Any, n_documents: int, n_seeds: int, **dimensions: Any) -> None:
-        """Keep the gain of an arm over a baseline: with its interval over documents, then with that over seeds.
+        """Keep the gain of an arm over a baseline: with its interval over documents, over seeds, and over both.
 
-        gain: a row of `experiment.gains`: value, low, high, seed_low and seed_high.
+        gain: a row of `tables.gains`: value, low, high, seed_low, seed_high, both_low and both_high.
         n_documents: how many documents were answered.
         n_seeds: how many students each arm has. There is no interval over seeds for a single one, or where its ends are
-            NaN because a student has no value.
+            NaN because a student has no value; and none over both for a measure without values of single documents.
         Raises what `record` raises.
         """
         ends = (gain.low, gain.high)
         self.record(metric, gain.value, "fraction", ends, interval_over="documents", n=n_documents, **dimensions)
-        if n_seeds > 1 and not math.isnan(gain.seed_low):
-            self.record(
-                metric,
-                gain.value,
-                "fraction",
-                (gain.seed_low, gain.seed_high),
-                interval_over="seeds",
-                interval_method="Student's t",
-                n=n_seeds,
-                **dimensions,
-            )
+        others: list[tuple[str, IntervalOver, IntervalMethod, int]] = [
+            ("seed", "seeds", "Student's t", n_seeds),
+            ("both", "documents and seeds", "Satterthwaite", n_documents),
+        ]
+        for prefix, over, method, n in others:
+            ends = (getattr(gain, f"{prefix}_low", math.nan), getattr(gain, f"{prefix}_high", math.nan))
+            if n_seeds > 1 and not math.isnan(ends[0]):
+                self.record(
+                    metric, gain.value, "fraction", ends,
+                    interval_over=over, interval_method=method, n=n, **dimensions,
+                )  # fmt: skip
 
     def figure(self, name: str, figure: Figure) -> None:
         """Save a figure as `figures/<name>.png`, with an opaque white face that is legible in a dark theme.

@@ -66,15 +66,19 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
 
     frame: as `ctd.distill.tables.gains` makes it.
     names: its columns that say which gain it is.
-    Columns: the names, the gain with its interval over documents, the interval over seeds (empty for a single seed),
-    the p-value after Holm, Cohen's d where there is one, and in how many seeds the arm is above.
+    Columns: the names, the gain with its interval over documents, those over seeds and over both (empty for a single
+    seed), the p-value after Holm, Cohen's d where there is one, and in how many seeds the arm is above.
     """
     over = [estimate(*row) for row in frame[["value", "low", "high"]].itertuples(index=False)]
-    ends = frame[["seed_low", "seed_high"]].itertuples(index=False)
-    seeds = ["" if math.isnan(low) else bounds(low, high) for low, high in ends]
+    others = {"over both": ["both_low", "both_high"], "over seeds": ["seed_low", "seed_high"]}
+    beside = {
+        name: ["" if math.isnan(low) else bounds(low, high) for low, high in frame[ends].itertuples(index=False)]
+        for name, ends in others.items()
+        if ends[0] in frame
+    }
     effect = frame.columns.intersection(["cohen_d"])
     shown = frame[[*names, "p_holm", *effect, "seeds"]].rename(columns={"p_holm": "p (Holm)", "cohen_d": "d"})
-    for name, cells in (("over seeds", seeds), ("gain", over)):
+    for name, cells in (*beside.items(), ("gain", over)):
         shown.insert(len(names), name, cells)
     return shown
 
@@ -82,13 +86,13 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
 def recorded_gains(table: pd.DataFrame) -> pd.DataFrame:
     """The gains that a run recorded: a row a pair of arms, a column a metric.
 
-    A cell has the gain with its interval over documents, then that over seeds where there is one.
+    A cell has the gain with its interval over documents, then those over seeds and over both where there are any.
     table: the results of the run (`RunFolder.frame`).
     """
     gains = table[table["baseline"].notna() & table["budget"].notna() & table["low"].notna()]
-    over_seeds = gains["interval_over"] == "seeds"
-    numbers = zip(over_seeds, gains["value"], gains["low"], gains["high"], strict=True)
-    cells = [bounds(low, high) if seeds else estimate(value, low, high) for seeds, value, low, high in numbers]
+    first = gains["interval_over"] == "documents"
+    numbers = zip(first, gains["value"], gains["low"], gains["high"], strict=True)
+    cells = [estimate(value, low, high) if documents else bounds(low, high) for documents, value, low, high in numbers]
     budgets = gains["budget"].map({"equal_steps": "equal steps", "equal_time": "equal time"})
     pairs = results.named(gains, "arm", "baseline", by=" - ") + ", " + budgets
     shown = gains.assign(gain=pairs, measure=results.measures(gains), cell=cells)
@@ -99,7 +103,7 @@ def recorded_gains(table: pd.DataFrame) -> pd.DataFrame:
 def over_seeds_beside(table: pd.DataFrame) -> pd.DataFrame:
     """A run's results that have an interval, those over seeds as a metric of their own, "<metric>, over seeds"."""
     table = table[table["low"].notna()]
-    over_seeds = (table["interval_over"] == "seeds").map({True: ", over seeds", False: ""})
+    over_seeds = table["interval_over"].map(lambda over: f", over {over}" if "seeds" in over else "")
     return table.assign(metric=results.measures(table) + over_seeds)
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # pandas takes a second to import
 RESULTS = "results.json"
 SCHEMA = 2
 
-IntervalOver = Literal["documents", "seeds", "resampled rankings", "subsets of documents"]
-IntervalMethod = Literal["BCa", "percentile", "Student's t"]
+IntervalOver = Literal["documents", "seeds", "documents and seeds", "resampled rankings", "subsets of documents"]
+IntervalMethod = Literal["BCa", "percentile", "Student's t", "Satterthwaite"]
 
 
 def _check_value(value: Any) -> Any:

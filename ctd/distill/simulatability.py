@@ -32,6 +32,7 @@ from ctd.reasoning.label_search import mentions
 from ctd.retrieval.encoders import Encoder
 from ctd.stats import Interval
 
+OWN, ANOTHERS = "own explanation", "another explanation"
 TIE = 1e-9  # log-odds no further apart are equal: a last bit finds no label
 OUR_NAMES = {
     "^full$": "mechanistic", "^vanilla_cot$": "cot", r"_phase(\d)$": r" phase \1", r"_p(\d)_(\w+)$": r" \2\1",
@@ -149,6 +150,33 @@ def of_students(
             student_sums[judged_rows] = las(Simulator.fit(*learned, which), *judged, draws=1).sums
     each = _las(sums.sum(axis=1)[..., None])[:, 0]
     return replace(of_sums(sums.sum(axis=0), seed=seed), each=each)
+
+
+def of_known_explanations(
+    answers: Sequence[Sequence[int]],
+    cots: Sequence[str],
+    documents: Sequence[str],
+    retrieved: Sequence[Sequence[int]],
+    space: LabelSpace,
+    encoder: Encoder,
+    which: Which = "labels",
+    seed: int = 0,
+) -> dict[str, Simulatability]:
+    """LAS of one model's answers with its own explanations, and with those of the next document (our definition).
+
+    LAS that does not tell these apart cannot tell students apart. Both are asked about the same candidates.
+    answers, cots, retrieved: of each document; the other arguments are those of `of_students`.
+    Raises what `of_students` raises.
+    """
+    shown = {OWN: list(cots), ANOTHERS: [*cots[1:], *cots[:1]]}
+    candidates = [list(labels) for labels in retrieved]
+    for explanations in shown.values():
+        for labels, cot in zip(candidates, explanations, strict=True):
+            labels += [mention.label for mention in mentions(cot, space)]
+    return {
+        name: of_students([answers], [explanations], documents, candidates, space, encoder, which, seed)
+        for name, explanations in shown.items()
+    }
 
 
 def table(scored: Mapping[str, Simulatability]) -> pd.DataFrame:

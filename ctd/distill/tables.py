@@ -39,13 +39,14 @@ def table(outcomes: Sequence[Outcome], seed: int = 0) -> pd.DataFrame:
 def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact_match", seed: int = 0) -> pd.DataFrame:
     """Each arm less the baseline, paired over documents.
 
-    Another draw of documents and another order of training are two questions, so there are two intervals.
+    Another draw of documents and another order of training are two questions, so there are two intervals, and a third
+    for both at once.
     baseline: name of the arm that the others are held against.
     measure: one of `MEASURES`.
     seed: draws the bootstrap's samples.
     Returns the columns of `stats.compared` (value, low, high: over documents; Holm's correction over the rows);
     seeds, the number of seeds with which the arm is above the baseline; seed_low and seed_high, Student's interval for
-    the mean over seeds.
+    the mean over seeds; both_low and both_high, the interval for other documents and other seeds (NaN for one seed).
     Raises ValueError for an unknown baseline.
     """
     values = by_document(outcomes, measure)
@@ -53,14 +54,18 @@ def gains(outcomes: Sequence[Outcome], baseline: str, measure: str = "exact_matc
         raise ValueError(f"baseline must be one of {', '.join(values)}, got {baseline!r}")
     differences = {arm: scores - values[baseline] for arm, scores in values.items() if arm != baseline}
     compared = stats.compared(differences, seed)
-    means = {(outcome.arm, outcome.seed): outcome.values[measure].mean() for outcome in outcomes}
-    by_seed = {
-        arm: np.array([mean - means[baseline, number] for (name, number), mean in means.items() if name == arm])
+    scores = {(outcome.arm, outcome.seed): outcome.values[measure] for outcome in outcomes}
+    crossed = [
+        np.stack([values - scores[baseline, number] for (name, number), values in scores.items() if name == arm])
         for arm in compared["name"]
-    }
-    low, high = np.array([stats.t_interval(by_seed[arm]).scalar[1:] for arm in compared["name"]]).T
-    above = [int((by_seed[arm] > 0).sum()) for arm in compared["name"]]
-    return compared.assign(seeds=above, seed_low=low, seed_high=high)
+    ]
+    by_seed = [differences.mean(axis=1) for differences in crossed]
+    low, high = np.array([stats.t_interval(means).scalar[1:] for means in by_seed]).T
+    alone = (np.nan, np.nan)
+    both = [alone if len(each) < 2 else stats.crossed_interval(each).scalar[1:] for each in crossed]
+    both_low, both_high = np.array(both).T
+    above = [int((means > 0).sum()) for means in by_seed]
+    return compared.assign(seeds=above, seed_low=low, seed_high=high, both_low=both_low, both_high=both_high)
 
 
 def final_loss(outcomes: Sequence[Outcome]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """How sure we are: bootstrap intervals over documents, paired tests, Holm's correction, effect sizes."""
 
 from ctd.stats.comparisons import cohen_d, compared, dominance, holm, sign_flip_test
+from ctd.stats.crossed import crossed_interval
 from ctd.stats.interval import Interval, t_interval
 from ctd.stats.resampling import (
     bootstrap,
@@ -21,6 +22,7 @@ __all__ = [
     "bootstrap_weighted",
     "cohen_d",
     "compared",
+    "crossed_interval",
     "dominance",
     "holm",
     "ratio",

@@ -23,7 +23,7 @@ class Interval:
     estimate: Float[np.ndarray, " ..."]
     low: Float[np.ndarray, " ..."]
     high: Float[np.ndarray, " ..."]
-    method: Literal["BCa", "percentile", "Student's t"] = field(default="BCa", kw_only=True)
+    method: Literal["BCa", "percentile", "Student's t", "Satterthwaite"] = field(default="BCa", kw_only=True)
 
     def __getitem__(self, entry: int | tuple[int, ...] | slice) -> Interval:
         return Interval(*(np.asarray(part[entry]) for part in (self.estimate, self.low, self.high)), method=self.method)

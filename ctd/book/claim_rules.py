@@ -1,0 +1,147 @@
+"""What a claim is made of: the numbers that it stands on, and what must hold before it can be tested."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ctd.book.results import DIMENSIONS, IntervalOver, Row
+from ctd.book.verdicts import Claimed
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which result of a run a claim reads: a filter over its rows.
+
+    metrics: what is measured; one of these, where a parameter of the notebook decides.
+    dimensions: what else the row says. It says nothing but this, except that it may name the run's own dataset and
+        teacher.
+    largest: a dimension that is free: of the rows that are left, the one with the largest value there is read.
+    """
+
+    metrics: tuple[str, ...]
+    dimensions: Mapping[str, Any]
+    largest: str = ""
+
+    def read(self, rows: Sequence[Row], parameters: Mapping[str, Any], over: IntervalOver = "documents") -> Row | None:
+        """The row with an interval over documents, or over what is asked for; None where the run has none.
+
+        parameters: those of the run.
+        Raises ValueError where the run has several.
+        """
+        own = {name: (None, parameters.get(name)) for name in ("dataset", "teacher")}
+        wanted = {name: own.get(name, (self.dimensions.get(name),)) for name in DIMENSIONS if name != self.largest}
+        matching = [
+            row
+            for row in rows
+            if row.metric in self.metrics
+            and row.interval_over == over
+            and all(getattr(row, name) in values for name, values in wanted.items())
+        ]
+        if self.largest:
+            matching = [row for row in matching if getattr(row, self.largest) is not None]
+            most = max((getattr(row, self.largest) for row in matching), default=None)
+            matching = [row for row in matching if getattr(row, self.largest) == most]
+        if len(matching) > 1:
+            raise ValueError(
+                f"a claim reads one result, and {len(matching)} are {matching[0].label}: record one of them"
+            )
+        return matching[0] if matching else None
+
+
+def reads(metrics: str | tuple[str, ...], largest: str = "", **dimensions: Any) -> Filter:
+    return Filter((metrics,) if isinstance(metrics, str) else metrics, dimensions, largest)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A number that a claim stands on.
+
+    reads: which result it is.
+    claimed: where it should lie: "above" or "below" the null value, or "at" it.
+    bound: the smallest difference from the null value that would matter.
+    null: what it is held against.
+    less: a result that is subtracted first.
+    share: what `less` is multiplied by.
+    students: whether it must also hold over seeds, that is, over how students were trained.
+    """
+
+    reads: Filter
+    claimed: Claimed
+    bound: float
+    null: float = 0.0
+    less: Filter | None = None
+    share: float = 1.0
+    students: bool = False
+
+    @property
+    def words(self) -> str:
+        """Where it should lie, in words."""
+        at = {"above": "above", "below": "below", "at": "within the bound of"}[self.claimed]
+        return f"{at} {self.null:g} (bound {self.bound:g})"
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """What must hold before a claim can be tested.
+
+    reads: a result.
+    above: what its whole interval must lie above; None where only the number of documents counts.
+    n: how many documents it must rest on.
+    chapter: the number of the notebook that records it, in the same profile; "" for the claim's own run.
+    """
+
+    reads: Filter
+    above: float | None = None
+    n: int = 0
+    chapter: str = ""
+
+    def holds(self, row: Row | None) -> bool:
+        if row is None or row.interval is None:
+            return False
+        return (self.above is None or row.interval[0] > self.above) and (row.n or 0) >= self.n
+
+    @property
+    def words(self) -> str:
+        """What must hold, in words."""
+        limits = [f"above {self.above:g}"] if self.above is not None else []
+        return " and ".join(limits + ([f"over at least {self.n} documents"] if self.n else []))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, and how it is judged.
+
+    id: its name in the ledger.
+    statement: what is claimed.
+    published: its number, from `data/published.json`.
+    chapter: the number of its notebook.
+    place: an anchor on that chapter's page.
+    parts: the numbers that it stands on, by what the ledger calls them; "{largest}" in that text stands for the largest
+        value that was found (see `Filter`).
+    needs: what must hold first, by what the ledger calls it.
+    source: whether the paper says so, or it is a check of ours.
+    """
+
+    id: str
+    statement: str
+    published: str
+    chapter: str
+    place: str
+    parts: Mapping[str, Part]
+    needs: Mapping[str, Precondition] = field(default_factory=dict)
+    source: Literal["paper", "ours"] = "paper"
+
+    @property
+    def rule(self) -> str:
+        """When it is reproduced, in words."""
+        stands = "; ".join(f"{name.format(largest='*')} is {part.words}" for name, part in self.parts.items())
+        first = "; ".join(f"{name.format(largest='*')} is {need.words}" for name, need in self.needs.items())
+        return stands + (f". Tested only if {first}" if first else "")
+
+    @property
+    def digest(self) -> str:
+        """Changes when the rule does, and with nothing else."""
+        return hashlib.sha256(repr((self.id, self.chapter, self.parts, self.needs)).encode()).hexdigest()[:12]

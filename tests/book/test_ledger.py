@@ -1,0 +1,256 @@
+"""The ledger: rows by the reader's runs and the published ones, corrected together, and checked against its page."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ctd.book import ledger, notebook_files, published_runs, results, rules, run_folder, validate
+from ctd.book.claims import CLAIMS
+from ctd.book.verdicts import TESTED, Verdict
+from ctd.cache import DATA, ROOT
+from ctd.cli import app
+from tests.book import ledger_runs
+from tests.book.ledger_runs import key, write
+
+HELD = ledger_runs.runs()
+LAS = key("las", arm="mechanistic", baseline="cot"), key("las", "seeds", arm="mechanistic", baseline="cot")
+NEED = {
+    row: value for row, value in HELD["13_chapter"].items() if row[0] == "las" and ("arm", "own explanation") in row
+}
+WIDE, REFUTED = (0.0, -1.0, 1.0), (-1.0, -1.1, -0.9)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """`runs/` in an empty current directory, in which every claim holds under the profile smoke."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTD_DEBUG", raising=False)
+    monkeypatch.setattr(published_runs, "FOLDER", tmp_path / "results")
+    for stem, held in HELD.items():
+        write(tmp_path / "runs", stem, held, dataset="some", teacher="who")
+    return tmp_path / "runs"
+
+
+def judge(folder, name):
+    return next(row for row in ledger.judge_claims("smoke", folder) if row.claim.id == name)
+
+
+def verdicts_of(rows):
+    """The verdicts of a ledger as its notebook records them."""
+    return {key("verdict", None, claim=row.key[0], published_run=row.key[1]): row.verdict for row in rows}
+
+
+def keep_ledger(folder):
+    """A run of the ledger, as its notebook would have left it."""
+    rows = ledger.judge_claims("smoke", folder)
+    write(folder, ledger.STEM, verdicts_of(rows), page=ledger.table(rows))
+
+
+def keep(folder, name, stem, rows):
+    """A run published with the book, besides those in the folder."""
+    write(folder.parent / "elsewhere", stem, rows, profile=name, dataset="some", teacher="who")
+    at = folder.parent / "elsewhere" / stem / name
+    manifest = json.loads((at / "manifest.json").read_text())
+    machine = {"hardware": {"gpu": "a GPU", "cores": 1}, "commit": "0123456789", "start": "2026-11-29T10:00:00"}
+    (at / "manifest.json").write_text(json.dumps(manifest | machine))
+    published_runs.keep(run_folder.RunFolder(at), name)
+
+
+def test_the_claims_are_counted_by_verdict_and_by_whose_they_are(folder):
+    rows = ledger.judge_claims("smoke", folder)
+    assert ledger.counts(rows)[Verdict.REPRODUCED] == len(CLAIMS)
+    paper, ours = (ledger.counts(rows, source)[Verdict.REPRODUCED] for source in ("paper", "ours"))
+    assert (paper, ours) == (len(CLAIMS) - 2, 2)
+    assert {row.data for row in rows} == {"some, who"}
+    assert ledger.counts(ledger.judge_claims("default", folder))[Verdict.NOT_RUN] == len(CLAIMS)
+    assert ledger.judge_claims("smoke", folder / "nowhere")[0].cells[3:] == ("-", Verdict.NOT_RUN, "", "-", "02")
+
+
+def test_a_verdict_that_does_not_stand_among_the_others_says_so(folder):
+    just = {row: (0.1, 0.001, 0.199) if row[0] in ("las",) and row in LAS else value
+            for row, value in HELD["13_chapter"].items()}  # fmt: skip
+    write(folder, "13_chapter", just, dataset="some", teacher="who")
+    row = judge(folder, "las")
+    assert row.verdict == Verdict.REPRODUCED, "Holm takes the weakest of a family of strong ones as it is"
+    others = {row: WIDE if row not in LAS else value for row, value in just.items()} | NEED
+    write(folder, "13_chapter", others, dataset="some", teacher="who")
+    row = judge(folder, "las")
+    assert row.verdict == Verdict.INCONCLUSIVE
+    assert row.why.startswith("reproduced by itself, not among ")
+
+
+def test_the_largest_bin_is_the_largest_number_and_the_row_says_which(folder):
+    assert judge(folder, "noising-phase-1").ours[0].startswith("anchor lost, top 90: 0.2 ")
+    bins = key("patching_effect", intervention="noising", readout="anchor", heads="top", phase=1, n_heads=100)
+    write(folder, "06_chapter", HELD["06_chapter"] | {bins: REFUTED}, dataset="some", teacher="who")
+    assert judge(folder, "noising-phase-1").verdict == Verdict.CONTRADICTED
+    assert judge(folder, "noising-phase-1").ours[0].startswith("anchor lost, top 100: -1 ")
+
+
+def test_results_of_another_study_or_model_are_not_read(folder):
+    own = {(*row, ("dataset", "some"), ("teacher", "who")): value for row, value in HELD["08_chapter"].items()}
+    write(folder, "08_chapter", own, dataset="other", teacher="who")
+    second = {(*row, ("study", "second")): value for row, value in own.items()}
+    assert judge(folder, "complementary").verdict == Verdict.NOT_RUN
+    write(folder, "08_chapter", second, dataset="some", teacher="who")
+    assert judge(folder, "complementary").verdict == Verdict.NOT_RUN
+    write(folder, "08_chapter", own | second, dataset="some", teacher="who")
+    assert judge(folder, "complementary").verdict == Verdict.REPRODUCED
+
+
+def test_an_interval_over_both_takes_the_place_of_one_over_each(folder):
+    both = {(row[0], "documents and seeds", *row[2:]): WIDE for row in HELD["10_chapter"] if row[1] == "seeds"}
+    write(folder, "10_chapter", HELD["10_chapter"] | both, dataset="some", teacher="who")
+    row = judge(folder, "mechanistic-beats-cot")
+    assert row.verdict == Verdict.INCONCLUSIVE
+    assert "an effect of 1.4 could have been seen" in row.why
+    assert any(", over documents and seeds: 0 [-1, 1]" in number for number in row.ours)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "complaint"),
+    [
+        ("results.json", "{", r"results\.json is not JSON"),
+        ("results.json", "[]", r"has results of schema 1, and this ctd reads schema 2: run the notebook again"),
+        ("results.json", '{"schema": 2, "rows": [{"metric": "focus"}]}', r"is not whole \(unit: Field required\)"),
+        ("results.json", '{"schema": 2}', r"is not whole \(KeyError\('rows'\)\)"),
+        ("manifest.json", "{}", r"not a whole run \(KeyError\('parameters'\)\)"),
+        ("manifest.json", None, r"02_chapter/smoke/manifest\.json"),
+    ],
+)
+def test_a_damaged_run_is_one_clear_line(folder, file, content, complaint):
+    path = folder / "02_chapter" / "smoke" / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=complaint):
+        ledger.judge_claims("smoke", folder)
+    said = CliRunner().invoke(app, ["claims", "--profile", "smoke"])
+    assert said.exit_code == 2
+    assert said.stderr.startswith("error: ")
+    assert said.stderr.count("\n") == 1
+
+
+def test_two_notebooks_of_one_number_are_refused(folder):
+    write(folder, "13_other", {})
+    with pytest.raises(
+        ValueError, match="chapter 13 must be one notebook; .* has runs of 13_chapter, 13_other: remove one"
+    ):
+        ledger.judge_claims("smoke", folder)
+
+
+def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
+    write(folder, "13_chapter", HELD["13_chapter"], teacher="<b>&")
+    shown = judge(folder, "las").html
+    assert '<a href="13_chapter.html#what-it-means">13</a>: &lt;b&gt;&amp;' in shown
+    assert "<strong>reproduced</strong>" in shown
+    assert "<em>Reproduced, if</em> LAS of mechanistic less CoT is above 0 (bound 0.02). Tested only if " in shown
+    assert "<a " not in ledger.table(ledger.judge_claims("default", folder))
+    assert ledger.table(ledger.judge_claims("smoke", folder)).count("<tr>") == 1 + 2 * len(CLAIMS)
+    assert "\n\n" not in ledger.table(ledger.judge_claims("smoke", folder)), "a blank line ends HTML within Markdown"
+
+
+def test_check_passes_where_all_follows_and_names_what_does_not(folder):
+    keep_ledger(folder)
+    assert ledger.check("smoke", folder) == []
+    write(folder, "13_chapter", HELD["13_chapter"] | dict.fromkeys(LAS, REFUTED), dataset="some", teacher="who")
+    (problem,) = ledger.check("smoke", folder)
+    assert problem.startswith("verdict on las is 'reproduced' in 14_claims/smoke, and 'contradicted' by the stored")
+    near = {row: tuple(end + 0.001 for end in HELD["13_chapter"][row]) for row in LAS}
+    write(folder, "13_chapter", HELD["13_chapter"] | near, dataset="some", teacher="who")
+    (problem,) = ledger.check("smoke", folder)
+    assert problem.startswith("verdict on las: the page of 14_claims/smoke shows other numbers than the stored")
+
+
+def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
+    keep_ledger(folder)
+    rows = ledger.judge_claims("smoke", folder)
+    verdicts = verdicts_of(rows[1:]) | {key("verdict", None, claim="gone"): Verdict.REPRODUCED}
+    write(folder, ledger.STEM, verdicts, page=ledger.table(rows))
+    first, second = ledger.check("smoke", folder)
+    assert first.startswith("verdict on focus-rises-early is 'not recorded' in ")
+    assert "'no claim of the ledger'" in second
+
+
+def test_golden_results_have_the_verdict_of_every_run_published_with_the_book():
+    """Without the smoke run that ends with the same question, half an hour later."""
+    golden = validate.read_golden(DATA / "golden" / f"{ledger.STEM}.smoke.json").values()
+    said = {(row.claim, row.published_run): row.value for row in golden if row.metric == "verdict"}
+    published = {row.key: row.verdict for row in ledger.judge_claims("smoke") if row.published_run}
+    assert len(published) > 10
+    assert {claim for claim, _ in published} >= {"mechanistic-beats-cot", "each-phase-matters"}
+    assert {pair for pair in said if pair[1]} == set(published)
+
+
+def test_a_published_run_has_a_row_of_its_own_by_the_same_rule(folder):
+    keep_ledger(folder)
+    keep(folder, "big", "13_chapter", dict.fromkeys(LAS, REFUTED) | NEED)
+    keep(folder, "without-it", "13_chapter", {key("other"): WIDE})
+    rows = ledger.judge_claims("smoke", folder)
+    mine, big, last = rows[-3:]
+    assert (mine.key, mine.verdict) == (("las", None), Verdict.REPRODUCED)
+    assert (big.key, big.verdict) == (("las", "big"), Verdict.CONTRADICTED)
+    assert last.key == ("las-each-phase", None), "of what it reads the published run has nothing"
+    assert ledger.counts(rows)[Verdict.CONTRADICTED] == 0
+    assert big.cells[-1] == "data/results/big (a GPU, commit 01234567)"
+    assert "<em>the same, by the published run big:</em> a GPU, commit 01234567</td>" in big.html
+    (problem,) = ledger.check("smoke", folder)
+    assert problem.startswith("verdict on las by big is 'not recorded' in ")
+    keep_ledger(folder)
+    assert ledger.check("smoke", folder) == []
+
+
+def test_it_is_said_which_came_first_and_how_often_documents_were_looked_at(folder):
+    sized = dict.fromkeys(LAS, REFUTED) | NEED
+    keep(folder, "big", "13_chapter", sized)
+    path = published_runs.FOLDER / "big" / "results.json"
+    rows = [*results.read(path), results.Row(metric="documents", unit="documents", value=250)]
+    results.write(rows, path)
+    (look,) = published_runs.looks().to_dict("records")
+    assert look == {"dataset": "some", "teacher": "who", "chapter": "13", "run": "big", "documents": 250,
+                    "date": "2026-11-29"}  # fmt: skip
+    table = rules.provenance(ledger.judge_claims("smoke", folder), folder, "smoke")
+    assert len(table) == len(CLAIMS) + 1
+    assert set(table["which came first"]) == {rules.UNKNOWN}, "no commit has these hashes"
+
+
+def test_the_command_prints_the_ledger_and_checks_it(folder):
+    def call(*words):
+        return CliRunner().invoke(app, ["claims", *words], catch_exceptions=False)
+
+    printed = call("--profile", "smoke").stdout
+    assert all(claim.rule in printed and claim.statement in printed for claim in CLAIMS)
+    assert f"{len(CLAIMS)} reproduced, 0 contradicted, 0 equivalent to nothing" in printed
+    assert f"{len(CLAIMS)} not run" in call().stdout
+    assert "no run runs/14_claims/smoke" in call("--profile", "smoke", "--check").stderr
+    assert "no profile smok (did you mean smoke?)" in call("--profile", "smok").stderr
+    keep_ledger(folder)
+    assert "all verdicts follow" in call("--profile", "smoke", "--check").stdout
+    write(folder, "12_chapter", {}, dataset="some", teacher="who")
+    failed = call("--profile", "smoke", "--check")
+    assert failed.exit_code == 1
+    assert failed.stderr.startswith(
+        "verdict on each-phase-matters is 'reproduced' in 14_claims/smoke, and 'not run' by the stored results"
+    )
+    assert failed.stderr.count("\n") == 1
+
+
+def test_the_notebook_records_what_the_ledger_says(folder, monkeypatch, capsys):
+    monkeypatch.setenv("CTD_RUN_DIR", str(folder / ledger.STEM / ".smoke.1.partial"))
+    cells = notebook_files.read_notebook(ROOT / "notebooks" / f"{ledger.STEM}.ipynb").cells
+    names = {}
+    for cell in cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            names["profile"] = "smoke"
+    rows = results.read(folder / ledger.STEM / ".smoke.1.partial" / "results.json")
+    verdicts = {row.claim: row.value for row in rows if row.metric == "verdict"}
+    assert verdicts == dict.fromkeys([claim.id for claim in CLAIMS], Verdict.REPRODUCED)
+    counted = {(row.method, row.item): row.value for row in rows if row.metric == "claims"}
+    assert counted["the paper", Verdict.REPRODUCED] + counted["ours", Verdict.REPRODUCED] == len(CLAIMS)
+    assert sum(counted.values()) == len(CLAIMS)
+    assert set(TESTED) <= {verdict for _, verdict in counted}
+
+
+def test_runs_are_looked_for_beside_the_ledgers_own(tmp_path):
+    assert ledger.runs_beside(tmp_path / ledger.STEM / ".smoke.1.partial") == tmp_path
+    assert ledger.runs_beside(tmp_path / "mine") == ROOT / "runs"
