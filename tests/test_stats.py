@@ -315,3 +315,28 @@ def test_interval_of_one_value_or_equal_ones_or_none():
     assert stats.t_interval(np.full(3, 0.5)).method == "Student's t"
     with pytest.raises(ValueError, match="a mean needs at least one value, got none"):
         stats.t_interval(np.array([]))
+
+
+@pytest.mark.parametrize(("seeds", "by_seed", "by_document"), [(5, 0.05, 0.0), (5, 0.02, 0.3), (3, 0.0, 0.3)])
+def test_an_interval_over_seeds_and_documents_covers_other_seeds_and_other_documents(seeds, by_seed, by_document):
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(1000):
+        table = rng.normal(0, by_seed, (seeds, 1)) + rng.normal(0, by_document, (1, 100))
+        interval = stats.crossed_interval(table + rng.normal(0, 0.3, (seeds, 100)))
+        covered += interval.low <= 0 <= interval.high
+    assert covered / 1000 >= 0.95 - 3 * (0.95 * 0.05 / 1000) ** 0.5
+
+
+def test_an_interval_over_seeds_and_documents_is_that_of_what_varies():
+    rng = np.random.default_rng(1)
+    by_seed = rng.normal(size=(6, 1)) + np.zeros((1, 40))
+    assert stats.crossed_interval(by_seed).scalar == pytest.approx(stats.t_interval(by_seed[:, 0]).scalar)
+    by_document = np.zeros((6, 1)) + rng.normal(size=(1, 40))
+    assert stats.crossed_interval(by_document).scalar == pytest.approx(stats.t_interval(by_document[0]).scalar)
+    assert stats.crossed_interval(np.ones((3, 4))).scalar == (1, 1, 1)
+
+
+@pytest.mark.parametrize("values", [np.ones(3), np.ones((1, 3)), np.ones((3, 1)), np.array([[1, np.nan], [0, 1]])])
+def test_an_interval_over_seeds_and_documents_needs_some_of_each(values):
+    with pytest.raises(ValueError, match="at least 2 seeds and 2 documents"):
+        stats.crossed_interval(values)
