@@ -161,7 +161,9 @@ class Complementarity(TaskSettings, TeacherSettings, TopicSettings):
     ] = "retrieved"
     metric: Annotated[Literal["nDCG", "PSP"], Field(description="what an answer is worth")] = "nDCG"
     cutoff: Cutoff = 5
-    n_scored: Scored = 64
+    n_scored: Annotated[
+        int, Field(ge=2, le=MANY, description="of these, documents at most whose heads are scored and texts replaced")
+    ] = 64
     n_patched: Annotated[
         int, Field(ge=0, le=MANY, description="others at most on which heads are disturbed, 0 to leave heads alone")
     ] = 12

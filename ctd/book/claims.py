@@ -27,7 +27,8 @@ COSINE = 0.05  # of Focus and Confusion as written
 DEPTH = 0.05  # of a model's layers
 NATS = 0.05  # of a readout
 AUROC = 0.1
-QUALITY = 0.03  # of exact match, nDCG, PSP
+QUALITY = 0.03  # of exact match, by how students are trained
+LOSS = 0.05  # of nDCG or PSP, where a phase is taken away
 LAS = 0.02
 
 BOTH = (Phase.SHORTLIST, Phase.REFINE)
@@ -165,9 +166,13 @@ CLAIMS = (
                     "above" if READOUTS[phase] == readout else "at", NATS)
            for phase in Phase for readout in ("anchor", "margin")},
           {**finds_planted_heads(*BOTH), **something_to_lose("anchor", "margin")}),
-    Claim("complementary", "The phases are complementary", NONE, "08", "fig-shapley",
-          {f"{what} {phase}": Part(reads(("ndcg", "psp"), "k", effect=effect, phase=phase), "above", QUALITY)
-           for phase in Phase for what, effect in (("Shapley share of", "shapley_share"), ("lost without", "lost"))}),
+    Claim("complementary", "The phases are complementary", NONE, "08", "fig-texts",
+          {f"quality of the answer lost without {phase} in the text":
+               Part(reads(("ndcg", "psp"), "k", effect="lost", phase=phase, control="text replaced"), "above", LOSS)
+           for phase in Phase},
+          {f"documents, {phase}": Precondition(
+               reads(("ndcg", "psp"), "k", effect="lost", phase=phase, control="text replaced"), n=ENOUGH)
+           for phase in Phase}),
     Claim("scores-find-known-heads", "The head scores find heads known by construction", NONE, "07",
           "what-we-see-who-finds-the-planted-heads",
           {f"AUROC of {name}": Part(reads("auroc", phase=phase, score=name), "above", AUROC, HALF)

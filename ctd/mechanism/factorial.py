@@ -186,7 +186,7 @@ def evaluate(
         raise ValueError(f"each shortlist needs an output, got {', '.join(given)} and {', '.join(outputs)}")
     scored = {
         name: [
-            _scored(answer, gold, propensity, metric, cutoff)
+            score_documents(answer, gold, propensity, metric, cutoff)
             for answer in answers(lists, outputs[name], gold, propensity, cutoff)
         ]
         for name, lists in given.items()
@@ -251,7 +251,7 @@ def _deviation(n: int, place: int) -> Float[np.ndarray, " n"]:
     return np.eye(n)[place] - 1 / n
 
 
-def _scored(
+def score_documents(
     answer: Shortlist, gold: csr_matrix, propensity: Float[np.ndarray, " labels"], metric: Metric, cutoff: int
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """What each document adds to the metric's numerator and denominator."""
