@@ -21,7 +21,6 @@ from ctd.book.settings import (
     NearMisses,
     Noise,
     PathOrName,
-    Scored,
     SearchSettings,
     Settings,
     ShortlistSize,
