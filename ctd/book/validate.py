@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -207,11 +207,6 @@ def differences(first: Iterable[Row], second: Iterable[Row]) -> list[str]:
         if not same or (row.interval_method, row.n) != (other.interval_method, other.n):
             problems.append(f"{row.label} is {_say(row)} in {RESULTS}; run again, it is {_say(other)}")
     return sorted(problems)
-
-
-def _only_in(rows: Mapping[tuple[Any, ...], ResultKey], others: Mapping[tuple[Any, ...], ResultKey]) -> list[str]:
-    """The labels of results that the others lack."""
-    return [row.label for key, row in rows.items() if key not in others]
 
 
 def close(value: Any, other: Any, tolerance: float) -> bool:

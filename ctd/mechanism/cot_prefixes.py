@@ -48,11 +48,6 @@ class PrefixVectors:
     vectors: Float[np.ndarray, "n g d"]
     boundary: Float[np.ndarray, " n"]
 
-    @property
-    def without_cot(self) -> int:
-        """How many documents have no CoT."""
-        return int(np.isnan(self.vectors[..., 0]).all(axis=1).sum())
-
     def swapped(self, order: Int[np.ndarray, " n"]) -> PrefixVectors:
         """Document i with the CoT of document order[i]; nothing is embedded anew."""
         return replace(self, vectors=self.vectors[order], boundary=self.boundary[order])
@@ -77,7 +72,7 @@ class PrefixVectors:
 def embed_prefixes(
     traces: Sequence[Trace], encoder: Encoder, grid: Float[np.ndarray, " g"] = GRID, longest: int = PIECE
 ) -> PrefixVectors:
-    """Embed what each trace has written at each t; a trace without a CoT has NaN (`without_cot` counts them).
+    """Embed what each trace has written at each t; a trace without a CoT has NaN.
 
     traces: one per document.
     encoder: embeds the prefixes.

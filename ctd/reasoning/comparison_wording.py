@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctd.reasoning import traces
-from ctd.text import Word, stems, words
+from ctd.text import Word, stems
 
 DECIDED = (
     "{gold}, not {near}: {words}.",
@@ -25,17 +25,15 @@ UNDECIDED = (
 LONGEST_QUOTE = 6  # words
 
 
-def deciding_words(document: str, gold: str, near: str) -> str:
+def deciding_words(document: str, words: Sequence[Word], gold: str, near: str) -> str:
     """The words of the document that tell one label from another, verbatim; "" where no word does.
 
     Of all runs of up to six words the one that shares most stems with what the gold label's text has and the near
     miss's lacks; of these the shortest, then the first. Where it has nothing more (`Calcium` against `Calcium/blood`)
     its own words decide, if the document has none of those that the near miss adds. Stop words do not count.
+
+    words: the document's, as `ctd.text.words` gives them.
     """
-    return _deciding(document, words(document), gold, near)
-
-
-def _deciding(document: str, words: list[Word], gold: str, near: str) -> str:
     telling, added = stems(gold) - stems(near), stems(near) - stems(gold)
     if not telling and added and added.isdisjoint(word.stem for word in words):
         telling = stems(gold)
@@ -55,7 +53,7 @@ def _deciding(document: str, words: list[Word], gold: str, near: str) -> str:
 def comparison(document: str, words: list[Word], gold: str, near: str, rng: np.random.Generator) -> str:
     """A sentence that prefers the gold label to the near miss, quoting the words that decide where there are any."""
     marked = {"gold": traces.mark(gold), "near": traces.mark(near)}
-    if decided := _deciding(document, words, gold, near):
+    if decided := deciding_words(document, words, gold, near):
         return pick(DECIDED, rng).format(words=traces.quote(decided), **marked)
     return pick(UNDECIDED, rng).format(**marked)
 

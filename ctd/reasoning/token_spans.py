@@ -81,18 +81,3 @@ def tokenize(text: str, tokenizer: PreTrainedTokenizerBase, special_tokens: bool
         text, return_offsets_mapping=True, add_special_tokens=special_tokens, truncation=False, verbose=False
     )
     return TokenizedText(text, tuple(encoded["input_ids"]), tuple(map(tuple, encoded["offset_mapping"])))
-
-
-def token_spans(
-    text: str, spans: Iterable[tuple[int, int]], tokenizer: PreTrainedTokenizerBase, special_tokens: bool = False
-) -> list[Span]:
-    """Character spans of a text as token spans: every token that holds one of the characters, first .. last + 1.
-
-    text: as in `tokenize`.
-    spans: characters start .. end - 1 of the text.
-    tokenizer: as in `tokenize`.
-    special_tokens: as in `tokenize`.
-    Raises ValueError as `tokenize` and `TokenizedText.span` do.
-    """
-    tokens = tokenize(text, tokenizer, special_tokens)
-    return [tokens.span(start, end) for start, end in spans]

@@ -175,7 +175,6 @@ class TestCosines:
 
     def test_a_trace_without_a_cot_is_left_out_and_counted(self, encoder, goals):
         written = cot_prefixes.embed_prefixes([trace(COTS[0]), trace(""), trace(COTS[2])], encoder)
-        assert written.without_cot == 1
         assert written.towards(goals).left_out == dict.fromkeys(trajectories.METRICS, 1)
 
     @pytest.mark.parametrize("given", [[], [trace("")], [trace(" \n"), trace("")]])

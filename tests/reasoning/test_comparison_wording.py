@@ -3,10 +3,11 @@
 import pytest
 
 from ctd.reasoning import comparison_wording
+from ctd.text import words
 
 
 @pytest.mark.parametrize(
-    ("document", "gold", "near", "words"),
+    ("document", "gold", "near", "deciding"),
     [
         ("The serum was tested for metabolic change.", "Calcium/metabolism", "Calcium/blood", "metabolic"),
         ("Metabolism and blood.", "Calcium/blood", "Calcium/metabolism", "blood"),
@@ -24,5 +25,5 @@ from ctd.reasoning import comparison_wording
         ("of the", "Disease of the liver", "Disease", ""),
     ],
 )
-def test_deciding_words(document, gold, near, words):
-    assert comparison_wording.deciding_words(document, gold, near) == words
+def test_deciding_words(document, gold, near, deciding):
+    assert comparison_wording.deciding_words(document, words(document), gold, near) == deciding

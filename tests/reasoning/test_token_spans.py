@@ -2,8 +2,8 @@
 
 import pytest
 
-from ctd.reasoning import token_spans, traces
-from ctd.reasoning.token_spans import Span
+from ctd.reasoning import traces
+from ctd.reasoning.token_spans import Span, tokenize
 from tests.reasoning.test_traces import TEXT
 
 
@@ -40,17 +40,19 @@ def test_token_spans_hold_the_characters_and_no_token_more(tiny, tokenizer):
     for special in (False, True):
         encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
         offsets = encoded["offset_mapping"]
-        for span, found in zip(spans, token_spans.token_spans(text, spans, tokenizer, special), strict=True):
+        tokens = tokenize(text, tokenizer, special)
+        for span in spans:
+            found = tokens.span(*span)
             inside = [row for row, (a, b) in enumerate(offsets) if max(a, span.start) < min(b, span.end)]
             assert list(range(*found)) == inside
             assert text[slice(*span)] in tokenizer.decode(encoded["input_ids"][slice(*found)])
-    assert token_spans.token_spans(text, spans, tokenizer, True)[-1].start == 1
+    assert tokenize(text, tokenizer, True).span(0, len(text)).start == 1
 
 
 def test_token_spans_refuse_what_they_cannot_map(tokenizer):
     with pytest.raises(ValueError, match=r"a span must lie within the text's 3 characters, got 1\.\.9"):
-        token_spans.token_spans("abc", [(1, 9)], tokenizer)
+        tokenize("abc", tokenizer).span(1, 9)
     with pytest.raises(ValueError, match=r"got 2\.\.2"):
-        token_spans.token_spans("abc", [(2, 2)], tokenizer)
+        tokenize("abc", tokenizer).span(2, 2)
     with pytest.raises(ValueError, match="tokenizer must be a fast one"):
-        token_spans.token_spans("abc", [(0, 1)], type("Slow", (), {"is_fast": False})())
+        tokenize("abc", type("Slow", (), {"is_fast": False})())

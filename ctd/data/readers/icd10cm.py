@@ -131,8 +131,8 @@ def label_space() -> LabelSpace:
     """The 74,719 codes that may be assigned, with their tree and exclusion notes.
 
     Ids are dotted codes ("I50.21"), texts the full descriptions, the seventh character spelled out. Exclusions come
-    from the notes of a code and of every node above it except the chapter (a chapter's notes name whole chapters);
-    `note_counts` says what was left out. Where notes of both kinds name a code, Excludes1 counts.
+    from the notes of a code and of every node above it except the chapter (a chapter's notes name whole chapters).
+    Where notes of both kinds name a code, Excludes1 counts.
     """
     entries = _tabular()
     order = sorted(entries, key=lambda entry: not entry.is_label)
@@ -151,11 +151,6 @@ def label_space() -> LabelSpace:
 def inclusion_terms() -> dict[str, list[str]]:
     """The conditions that the list files under each node ("Cardiac asthma" under I50.1), by node id."""
     return {entry.id: list(entry.inclusion_terms) for entry in _tabular() if entry.inclusion_terms}
-
-
-def note_counts() -> dict[str, int]:
-    """What became of the Excludes1 and Excludes2 notes, counted."""
-    return dict(_exclusions()[1])
 
 
 @cache
