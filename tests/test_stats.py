@@ -33,7 +33,7 @@ def test_mean_agrees_with_scipy(rng, level, method):
     expected = scipy_stats.bootstrap(
         (values,), np.mean, n_resamples=20_000, method=method, confidence_level=level, rng=rng
     )
-    got = bootstrap_mean(values, 20_000, level, method=method)
+    got = bootstrap_mean(values, draws=20_000, level=level, method=method)
     assert got.estimate == pytest.approx(values.mean())
     assert_close_to_scipy(got, expected)
 
@@ -47,7 +47,7 @@ def test_ratio_of_sums_agrees_with_scipy(rng, method):
         return a.sum(axis) / b.sum(axis)
 
     expected = scipy_stats.bootstrap((above, below), ratio, n_resamples=20_000, method=method, paired=True, rng=rng)
-    got = bootstrap_ratio(above, below, 20_000, method=method)
+    got = bootstrap_ratio(above, below, draws=20_000, method=method)
     assert got.estimate == pytest.approx(above.sum() / below.sum())
     assert_close_to_scipy(got, expected)
 
@@ -60,7 +60,7 @@ def test_difference_is_paired(rng):
         return a.mean(axis) - b.mean(axis)
 
     expected = scipy_stats.bootstrap((a, b), difference, n_resamples=20_000, method="BCa", paired=True, rng=rng)
-    got = bootstrap_difference(a, b, 20_000)
+    got = bootstrap_difference(a, b, draws=20_000)
     assert_close_to_scipy(got, expected)
     assert got.high - got.low < 0.1, "unpaired it would be ten times as wide"
 

@@ -100,7 +100,7 @@ def of_sums(sums: Float[np.ndarray, "n 6"], draws: int = 1000, level: float = 0.
     parts = stats.bootstrap_ratio(
         sums[:, [0, 2, 4, 5, 1]],
         np.stack([n_leaking, n_other, *[n_leaking + n_other] * 3], axis=1),
-        draws, level, seed,
+        draws=draws, level=level, seed=seed,
     )  # fmt: skip
     accuracies = {shown: parts[2 + place] for place, shown in enumerate(get_args(Shown))}
     whole = stats.bootstrap(sums, _las, draws, level, seed)

@@ -40,7 +40,7 @@ def defined(values: Float[np.ndarray, ...]) -> Bool[np.ndarray, ...]:
 
 def mean(values: Float[np.ndarray, "n ..."], draws: int, level: float, seed: int) -> Interval:
     """`stats.bootstrap_mean`, but with NaN left out, column by column."""
-    return stats.bootstrap_ratio(np.nan_to_num(values), defined(values), draws, level, seed)
+    return stats.bootstrap_ratio(np.nan_to_num(values), defined(values), draws=draws, level=level, seed=seed)
 
 
 def resample(n: int, draws: int, level: float, rng: np.random.Generator) -> Float[np.ndarray, "1+draws n"]:

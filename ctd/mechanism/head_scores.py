@@ -138,4 +138,4 @@ class HeadScores:
 def _mean(values: Float[np.ndarray, "n ..."], draws: int = 1000, seed: int = 0) -> Interval:
     """Mean over documents with its interval, NaN left out."""
     defined = ~np.isnan(values)
-    return stats.bootstrap_ratio(np.where(defined, values, 0.0), defined.astype(float), draws, seed=seed)
+    return stats.bootstrap_ratio(np.where(defined, values, 0.0), defined.astype(float), draws=draws, seed=seed)

@@ -75,7 +75,7 @@ class Effects:
         key, errors: as in `runs`.
         """
         clean, corrupted, _ = self.runs(readout, key)
-        return stats.bootstrap_ratio(self.moved(readout, key), clean - corrupted, draws, seed=seed)
+        return stats.bootstrap_ratio(self.moved(readout, key), clean - corrupted, draws=draws, seed=seed)
 
     def table(self, seed: int = 0) -> pd.DataFrame:
         """What each kind and number of heads moves, mean over the n documents that have the readout.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import get_args
+from typing import TypedDict, Unpack, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +19,16 @@ from ctd.stats.interval import Interval
 CELLS = 2**22  # weights (draws x documents) held at once: bounds the working memory, not the result
 Statistic = Callable[[Float[np.ndarray, "b sums m"]], Float[np.ndarray, "b m"]]
 Weighted = Callable[[Float[np.ndarray, "b n"]], Float[np.ndarray, "b m"]]
+
+
+class Options(TypedDict, total=False):
+    """How documents are drawn and what becomes of the draws; `bootstrap` says what each means."""
+
+    draws: int
+    level: float
+    seed: int | np.random.Generator
+    strata: Int[np.ndarray, " n"] | None
+    method: Method
 
 
 def bootstrap(
@@ -97,19 +107,13 @@ def bootstrap_weighted(
 
 
 def bootstrap_ratio(
-    numerators: Float[np.ndarray, "n ..."],
-    denominators: Float[np.ndarray, "n ..."],
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int | np.random.Generator = 0,
-    strata: Int[np.ndarray, " n"] | None = None,
-    method: Method = "BCa",
+    numerators: Float[np.ndarray, "n ..."], denominators: Float[np.ndarray, "n ..."], **options: Unpack[Options]
 ) -> Interval:
     """Interval of a ratio of sums over documents, such as PSP@k; one for each column, NaN for denominators of 0.
 
     numerators: what is summed above, for each document.
     denominators: what is summed below, of the same shape.
-    draws, level, seed, strata, method: as in `bootstrap`.
+    options: as in `bootstrap`.
     Raises what `bootstrap` raises, and ValueError for shapes that differ.
     """
     above, below = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
@@ -117,44 +121,31 @@ def bootstrap_ratio(
         raise ValueError(f"numerators and denominators need the same shape, got {above.shape} and {below.shape}")
     if not above.ndim or not len(above):
         raise ValueError(f"a bootstrap needs at least 1 document (row), got shape {above.shape}")
-    return bootstrap(np.stack([above, below], axis=1), ratio, draws, level, seed, strata, method)
+    return bootstrap(np.stack([above, below], axis=1), ratio, **options)
 
 
-def bootstrap_mean(
-    values: Float[np.ndarray, "n ..."],
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int | np.random.Generator = 0,
-    strata: Int[np.ndarray, " n"] | None = None,
-    method: Method = "BCa",
-) -> Interval:
+def bootstrap_mean(values: Float[np.ndarray, "n ..."], **options: Unpack[Options]) -> Interval:
     """Interval of the mean over documents, such as nDCG@k; one for each column.
 
     values: of each document.
-    draws, level, seed, strata, method: as in `bootstrap`, which also says what NaN means and what is raised.
+    options: as in `bootstrap`, which also says what NaN means and what is raised.
     """
-    return bootstrap_ratio(values, np.ones(np.shape(values)), draws, level, seed, strata, method)
+    return bootstrap_ratio(values, np.ones(np.shape(values)), **options)
 
 
 def bootstrap_difference(
-    a: Float[np.ndarray, "n ..."],
-    b: Float[np.ndarray, "n ..."],
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int | np.random.Generator = 0,
-    strata: Int[np.ndarray, " n"] | None = None,
-    method: Method = "BCa",
+    a: Float[np.ndarray, "n ..."], b: Float[np.ndarray, "n ..."], **options: Unpack[Options]
 ) -> Interval:
     """Interval of mean(a) - mean(b) over the same documents, paired.
 
     a: of each document.
     b: of the same documents, in the same order.
-    draws, level, seed, strata, method: as in `bootstrap`.
+    options: as in `bootstrap`.
     Raises what `bootstrap` raises, and ValueError for shapes that differ.
     """
     if np.shape(a) != np.shape(b):
         raise ValueError(f"a and b need the same shape (paired documents), got {np.shape(a)} and {np.shape(b)}")
-    return bootstrap_mean(np.subtract(a, b, dtype=np.float64), draws, level, seed, strata, method)
+    return bootstrap_mean(np.subtract(a, b, dtype=np.float64), **options)
 
 
 def ratio(sums: Float[np.ndarray, "b 2 m"]) -> Float[np.ndarray, "b m"]:
