@@ -47,7 +47,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Run the notebooks of the book, look at their runs, and check them.",
-    epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once.",
+    epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once. CTD_WORKERS "
+    "is how many processes work side by side, CTD_DTYPE (float32 or bfloat16) what models compute in: see ctd machine.",
 )
 Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
@@ -309,6 +310,26 @@ def book(
     page, stages = make_book(profile, out)
     show_table(("stage", "took", ""), stages.rows())
     typer.echo(f"the book ({profile} profile): {page}")
+
+
+@app.command(epilog="Examples:  ctd machine  |  ctd machine --again  |  CTD_DTYPE=float32 ctd machine")
+def machine(
+    again: Annotated[bool, typer.Option("--again", help="Measure again instead of reading what was kept.")] = False,
+) -> None:
+    """Show what was measured of this machine, what models compute in here, and how many workers there are."""
+    from ctd import hardware, workers
+
+    speeds = hardware.speeds(again)
+    show_table(
+        ("matrix product", "dtype", "threads", "GFLOP/s"),
+        [(f"{speed.work}, {hardware.ROWS[speed.work]} rows", speed.dtype, str(speed.threads), f"{speed.gflops:.0f}")
+         for speed in speeds],
+    )  # fmt: skip
+    facts = hardware.machine()
+    typer.echo(f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB of memory")
+    why = "CTD_DTYPE" if os.environ.get("CTD_DTYPE") else f"bfloat16 is {hardware.gain():.2f} times as fast on a thread"
+    typer.echo(f"models on the processor compute in {hardware.dtype()} ({why}); set CTD_DTYPE=float32 or bfloat16")
+    typer.echo(f"{workers.available()} workers side by side, one thread each; set CTD_WORKERS to another number")
 
 
 def _renamed(old: str, value: Any, new: str, default: Any) -> Any:

@@ -1,27 +1,142 @@
 """What this machine is, and what computes well on it.
 
-Notes: torch is imported where it is needed, because the command line asks for the machine without it.
+Notes: a processor that has instructions for bfloat16 may still be faster in float32. So we time the products of which a
+transformer consists, once a machine, and keep what we found. CTD_DTYPE (float32 or bfloat16) overrules it. torch is
+imported where it is needed, because the command line asks for the machine without it.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from importlib.metadata import version
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ctd.cache import atomic, cache_dir, digest, once
 
 if TYPE_CHECKING:
     import torch
 
+DTYPES = ("float32", "bfloat16")
+ROWS = {"reading": 256, "writing": 16}  # of the products timed: whole texts, and a token of each text of a batch
+WIDTH, INNER = 576, 1536  # of SmolLM2-135M
+REPETITIONS, SECONDS = 12, 0.1  # of each product: the best counts, so a busy core spoils none; then we stop
+MARGIN = 1.1  # how much faster bfloat16 must be than float32, which is exact
+VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # vector instructions, best first: sums depend on them
 
-def computes_bfloat16(device: str) -> bool:
-    """Whether the device multiplies in bfloat16 itself, which makes bfloat16 faster than float32 there."""
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a matrix product is here.
+
+    work: "reading" or "writing", see `ROWS`.
+    dtype: what it is computed in.
+    threads: how many compute it.
+    gflops: billions of operations a second.
+    """
+
+    work: str
+    dtype: str
+    threads: int
+    gflops: float
+
+
+def dtype(device: str = "cpu") -> str:
+    """What models compute in where nobody says: CTD_DTYPE, else bfloat16 where it is fast, float32 elsewhere.
+
+    device: such as "cuda". On a CPU, fast means that one thread is `MARGIN` times as fast as in float32 (the geometric
+        mean of reading and writing).
+    Raises ValueError where CTD_DTYPE is neither.
+    """
+    if chosen := os.environ.get("CTD_DTYPE", "").strip():
+        if chosen not in DTYPES:
+            raise ValueError(f"CTD_DTYPE must be one of {', '.join(DTYPES)}, got {chosen!r}: change it, or unset it")
+        return chosen
+    if device.startswith("cuda"):
+        import torch
+
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if gain() >= MARGIN else "float32"
+
+
+def gain() -> float:
+    """How many times as fast as in float32 one thread computes in bfloat16 here."""
+    by_work = {(speed.work, speed.dtype): speed.gflops for speed in speeds() if speed.threads == 1}
+    return float(prod(by_work[work, "bfloat16"] / by_work[work, "float32"] for work in ROWS) ** (1 / len(ROWS)))
+
+
+def speeds(again: bool = False) -> tuple[Speed, ...]:
+    """How fast the products of a transformer are here, on one thread and on all. Measured once a machine.
+
+    again: measure even so.
+    """
+    origin = [cpu(), str(cores()), version("torch")]
+    path = cache_dir("machine") / f"{digest(origin)[:32]}.json"
+    if again:
+        path.unlink(missing_ok=True)
+        _kept.cache_clear()
+    try:
+        return _kept(path)
+    except ValueError:  # not what was written
+        return speeds(again=True)
+
+
+@cache
+def _kept(path: Path) -> tuple[Speed, ...]:
+    with once(path) as missing:
+        if missing:
+            with atomic(path) as scratch:
+                scratch.write_text(json.dumps([asdict(speed) for speed in measure()], indent=1) + "\n")
+    return tuple(Speed(**fields) for fields in json.loads(path.read_text()))
+
+
+def measure() -> list[Speed]:
+    """Time the products, in both dtypes by turns, on one thread and on as many as there are cores.
+
+    One thread is timed by what it computes itself, so that other work beside it does not count.
+    """
     import torch
 
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads, (work, rows) in product(sorted({1, cores()}), ROWS.items()):
+            torch.set_num_threads(threads)
+            left, right = torch.ones(rows, WIDTH), torch.ones(INNER, WIDTH)
+            pairs = [[matrix.to(getattr(torch, name)) for matrix in (left, right)] for name in DTYPES]
+            with torch.inference_mode():
+                ways = [partial(torch.nn.functional.linear, *pair) for pair in pairs]
+                best = _fastest(ways, time.thread_time if threads == 1 else time.perf_counter)
+            operations = 2 * rows * WIDTH * INNER
+            found += [
+                Speed(work, name, threads, round(operations / seconds / 1e9, 1))
+                for name, seconds in zip(DTYPES, best, strict=True)
+            ]
+    finally:
+        torch.set_num_threads(before)
+    return found
+
+
+def _fastest(ways: Sequence[Callable[[], object]], clock: Callable[[], float]) -> list[float]:
+    """The shortest time of each way, in seconds; they take turns."""
+    best, began = [float("inf")] * len(ways), time.perf_counter()
+    for repetition in range(REPETITIONS + 1):
+        for number, way in enumerate(ways):
+            start = clock()
+            way()
+            if repetition:  # the first one prepares
+                best[number] = min(best[number], clock() - start)
+        if repetition > 2 and time.perf_counter() - began > SECONDS:
+            break
+    return best
 
 
 def describe(device: torch.device | None = None) -> str:
@@ -45,22 +160,25 @@ def cores() -> int:
     return int(joblib.cpu_count())
 
 
-VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # vector instructions, best first: sums depend on them
+def cpu() -> str:
+    """The processor's name, and the best of `VECTORS` that it has where Linux tells."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+        name = re.findall(r"model name\s*:\s*(.+)", cpuinfo)[0]
+        return ", ".join([name, *[vectors for vectors in VECTORS if vectors in cpuinfo.split()][:1]])
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
 
 
 def machine() -> dict[str, Any]:
     """What this machine is.
 
-    cpu: its name, and the best of `VECTORS` that it has where Linux tells.
+    cpu: see `cpu`.
     cores: those that this process may use.
     memory_gib: its memory.
+    cpu_dtype: what models on the processor compute in where nobody says.
     """
     import psutil
 
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text()
-        name = re.findall(r"model name\s*:\s*(.+)", cpuinfo)[0]
-        cpu = ", ".join([name, *[vectors for vectors in VECTORS if vectors in cpuinfo.split()][:1]])
-    except (OSError, IndexError):
-        cpu = platform.processor() or platform.machine()
-    return {"cpu": cpu, "cores": cores(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}
+    memory = round(psutil.virtual_memory().total / 2**30, 1)
+    return {"cpu": cpu(), "cores": cores(), "memory_gib": memory, "cpu_dtype": dtype()}

@@ -140,7 +140,7 @@ def make_task(name):
 def make_organism(folder, patch, recipe, space, base, bfloat16):
     write(folder, File(f"{recipe.base}/model.safetensors", base))
     patch.setattr("ctd.data.readers.organism.label_space", lambda: space)
-    patch.setattr("ctd.hardware.computes_bfloat16", lambda device: bfloat16)
+    patch.setenv("CTD_DTYPE", "bfloat16" if bfloat16 else "float32")
     organism.build(recipe, folder / "grown")
 
 

@@ -11,8 +11,8 @@ import huggingface_hub
 import torch
 import transformers
 
+from ctd import hardware
 from ctd.cache import DATA, digest, file_digest, packaged_file
-from ctd.hardware import computes_bfloat16
 from ctd.reasoning import adapters
 from ctd.reasoning.weights import INDEX, WEIGHTS, gguf_file, read_folder, read_gguf, unpacked, weight_files
 
@@ -85,7 +85,7 @@ def load(
 
     name: of a packaged model (see `PACKAGED`), a folder of safetensors (one file or shards), a .gguf file or a folder
         of one, or a Hugging Face id.
-    dtype: "auto" takes a packaged model's own, else bfloat16 where the device computes in it, float32 elsewhere.
+    dtype: "auto" takes a packaged model's own, else what computes well on the device (`hardware.dtype`).
     device: cuda when there is one, else cpu.
     device_map: for accelerate, in place of a device.
     revision: of a Hugging Face id.
@@ -112,7 +112,7 @@ def load(
     lora = adapters.identity(Path(adapter).expanduser()) if adapter else ""
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if dtype == "auto":
-        dtype = "bfloat16" if computes_bfloat16(place) else "float32"
+        dtype = hardware.dtype(place)
     options = {"dtype": getattr(torch, dtype), "device_map": device_map}
     model, tokenizer, identity = _read(name, source, revision, options, trusted=trust == name)
     if adapter:

@@ -45,7 +45,7 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
         depends on, when not given.
     """
     began = time.perf_counter()
-    base, mixed = folder.parent / recipe.base if recipe.base else None, hardware.computes_bfloat16("cpu")
+    base, mixed = folder.parent / recipe.base if recipe.base else None, hardware.dtype() == "bfloat16"
     key = TRAINING.key(recipe=recipe, label_space=vignettes.label_space(), base=base, mixed=mixed)
     work = work or cache_dir("training", f"{folder.name}-{key[:16]}")
     words, learned = learned_from(recipe)
@@ -132,7 +132,7 @@ def _manifest(
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
         "hardware": hardware.describe(),
-        "precision": "bfloat16 (mixed)" if hardware.computes_bfloat16("cpu") else "float32",
+        "precision": "bfloat16 (mixed)" if hardware.dtype() == "bfloat16" else "float32",
         "validation_loss": log[-1]["validation"],
     }
 

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from numpy.lib.format import write_array_header_2_0
 from tqdm import tqdm
 
+from ctd import hardware
 from ctd.cache import atomic, cache_dir, digest, file_digest, once, packaged_file
-from ctd.hardware import computes_bfloat16
 from ctd.keys import Maker
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class SentenceEncoder:
     """A sentence-transformers model, run without padding, in bfloat16 where that is fast and safe.
 
     name: "minilm" (all-MiniLM-L6-v2 from the package that carries it, no hub), a hub name or a local folder.
-    dtype: "float32", "bfloat16" or "auto", which takes bfloat16 when the processor computes in it and the vectors of
-        four probe texts stay within a cosine of 0.999 of those in float32.
+    dtype: "float32", "bfloat16" or "auto", which takes bfloat16 where that is fast (`hardware.dtype`) and the vectors
+        of four probe texts stay within a cosine of 0.999 of those in float32.
     device: such as "cuda"; None takes the accelerator where there is one.
     Raises FileNotFoundError for a folder without weights, ValueError for an unknown dtype.
     """
@@ -77,7 +77,7 @@ class SentenceEncoder:
         on_accelerator = device.startswith("cuda")
         self.at_once, self._batch_tokens = (SHARD, ON_ACCELERATOR) if on_accelerator else (AT_ONCE, BATCH_TOKENS)
         if dtype == "auto":
-            dtype = "bfloat16" if computes_bfloat16(device) and self._safe_in_bfloat16() else "float32"
+            dtype = "bfloat16" if hardware.dtype(device) == "bfloat16" and self._safe_in_bfloat16() else "float32"
         self._model.to(getattr(torch, dtype))
         self.name, self.dtype = name, dtype
         self.dim = int(self._model.get_embedding_dimension() or 0)

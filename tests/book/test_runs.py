@@ -105,7 +105,7 @@ def no_kernel(monkeypatch):
 )
 def test_a_processor_is_named_with_its_best_vector_instructions(monkeypatch, told, cpu):
     monkeypatch.setattr(Path, "read_text", lambda _: told)
-    assert hardware.machine()["cpu"] == cpu
+    assert hardware.cpu() == cpu
 
 
 def test_a_run_says_how_it_was_made(project):
@@ -119,7 +119,7 @@ def test_a_run_says_how_it_was_made(project):
     assert {"torch", "transformers", "datasets", "faiss-cpu", "sentence-transformers", "papermill"} <= set(
         made["versions"]
     )
-    assert set(made["hardware"]) == {"cpu", "cores", "memory_gib", "gpu"}
+    assert set(made["hardware"]) == {"cpu", "cores", "memory_gib", "cpu_dtype", "gpu"}
     assert made["start"].endswith("+00:00")
     assert 0 < made["duration_s"] < 60
     assert 10 < made["peak_memory_mib"] < 2000
