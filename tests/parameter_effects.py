@@ -188,6 +188,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "n_near_misses": moves({"n_near_misses": 2}, metric="confusion", t=1.0, quick=True),
         "modes": adds({"modes": ["candidates"]}, metric="ndcg", mode="candidates"),
         "t_star": moves({"t_star": 0.3}, metric="phase_contrast", quick=True),
+        "n_forced": moves({"n_forced": 3}, metric="near_miss_share", t=0.5),
         "cutoff": adds({"cutoff": 1}, metric="ndcg", k=1, method="organism"),
     },
     "03_shortlist_isolation": {

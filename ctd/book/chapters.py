@@ -81,6 +81,7 @@ class ReasoningTrajectories(TaskSettings, TeacherSettings, TopicSettings):
         list[Literal["answer", "candidates", "zero-shot"]], Field(description="other ways of asking, scored too")
     ] = ["answer"]
     t_star: Annotated[float, Field(ge=0.1, le=0.9, description="fixed boundary between phases, as in the paper")] = 0.5
+    n_forced: Annotated[int, Field(ge=2, le=MANY, description="documents at most whose answer is forced")] = 40
     cutoff: Cutoff = 5
 
 

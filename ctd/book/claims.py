@@ -25,6 +25,7 @@ PUBLISHED = json.loads((DATA / "published.json").read_text())
 SLOPE = 0.1  # of Focus and Confusion, cosines for the whole chain of thought
 COSINE = 0.05  # of Focus and Confusion as written
 DEPTH = 0.05  # of a model's layers
+SHARE = 0.1  # of a near miss, answer forced
 NATS = 0.05  # of a readout
 AUROC = 0.1
 QUALITY = 0.03  # of exact match, by how students are trained
@@ -134,6 +135,11 @@ CLAIMS = (
                Part(reads("phase_contrast", readout="confusion", baseline="lines shuffled"), "above", SLOPE),
            "Confusion at the end less at t = 0.5":
                Part(reads("confusion", t=1.0), "below", COSINE, less=reads("confusion", t=0.5))}),
+    Claim("near-miss-falls-late", "Phase 2 decides: the near miss drops out after the shortlist", NONE, "02",
+          "fig-forced",
+          {"share of the near miss, t* less the end": Part(reads("near_miss_fall"), "above", SHARE),
+           "beyond shuffled lines": Part(reads("near_miss_fall", baseline="lines shuffled"), "above", SHARE / 2)},
+          {"documents asked": Precondition(reads("near_miss_fall"), n=ENOUGH)}, source="ours"),
     Claim("shortlisting-heads-early", "Shortlisting heads lie in early layers", NONE, "04", "fig-coarse-ranking",
           {"mean depth of the top heads (0 the first layer, 1 the last)":
                Part(reads("mean_depth", score="CoarseScore", heads="top"), "below", DEPTH, HALF)},

@@ -16,6 +16,7 @@ PANELS = {
     "confusion": "Confusion (near misses)",
     "gold": "Gold labels",
     "margin": "Margin (near - gold)",
+    "near_miss_share": "Near miss, answer forced",
 }
 
 
@@ -24,6 +25,7 @@ def trajectories(
     published: pd.DataFrame | None = None,
     boundaries: Mapping[str, float] | None = None,
     metrics: Sequence[str] = ("focus", "confusion", "margin"),
+    unit: str = "cosine",
 ) -> Figure:
     """Mean curves over the CoT with interval ribbons, one panel a metric, a line a series, the first one bold.
 
@@ -31,11 +33,12 @@ def trajectories(
     published: columns metric, t, estimate, drawn dashed where the metric is.
     boundaries: vertical lines by name; NaN is not drawn.
     metrics: those that have a panel.
+    unit: of the vertical axes.
     Raises ValueError for a metric that the table does not have.
     """
     if missing := [metric for metric in metrics if metric not in set(table["metric"])]:
         raise ValueError(f"the table has no metric {missing[0]!r}, only {', '.join(table['metric'].unique())}")
-    figure, panels = plt.subplots(1, len(metrics), figsize=(3.2 * len(metrics), 3.6), squeeze=False)
+    figure, panels = plt.subplots(1, len(metrics), figsize=(max(5, 3.2 * len(metrics)), 3.6), squeeze=False)
     for axes, metric in zip(panels.flat, metrics, strict=True):
         for place, (name, part) in enumerate(table[table["metric"] == metric].groupby("series", sort=False)):
             (line,) = axes.plot(part["t"], part["estimate"], linewidth=1.4 if place else 2.4, label=str(name))
@@ -47,7 +50,7 @@ def trajectories(
         for (name, t), style in zip(marks, cycle(("-", ":", "-.", "--")), strict=False):
             axes.axvline(t, color="#8a8a94", linestyle=style, linewidth=1.2, zorder=1, label=f"{name} t* = {t:.2f}")
         axes.set(xlim=(0, 1), title=PANELS.get(metric, metric), xlabel="position in the CoT, t")
-    panels[0, 0].set_ylabel("cosine")
+    panels[0, 0].set_ylabel(unit)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

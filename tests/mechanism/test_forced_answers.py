@@ -1,0 +1,90 @@
+"""Forced answers: probabilities by a plain forward pass, where windows slide too, and what a fall is."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from ctd.data.label_space import LabelSpace
+from ctd.mechanism import forced_answers
+from ctd.mechanism.cot_prefixes import prefixes
+from ctd.mechanism.forced_answers import Question, falls, near_shares, weighed
+from ctd.reasoning import traces
+from ctd.reasoning.models import LanguageModel
+
+GRID = np.array([0.0, 0.3, 0.6, 1.0])
+SIZES = {"vocab_size": 256, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.1}  # fmt: skip
+QUESTION = Question(
+    "Document: a b c\n\n", "Topics: fruit\nShortlist:\n- apple\n- pear\nCompare:", "apple", "pears!"
+)
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes."""
+
+    def __call__(self, text, add_special_tokens=True):
+        return {"input_ids": list(text.encode())}
+
+
+def language_model(kind, config):
+    torch.manual_seed(0)
+    return LanguageModel("tiny", kind(config).eval(), Bytes(), "tiny")
+
+
+@pytest.fixture(params=["full", "sliding"])
+def model(request):
+    if request.param == "full":
+        return language_model(LlamaForCausalLM, LlamaConfig(**SIZES))
+    return language_model(MistralForCausalLM, MistralConfig(**SIZES, sliding_window=16))
+
+
+def plain(model, question, cut):
+    """The share by one whole forward pass a label."""
+    logprobs = []
+    for label in (question.gold, question.near):
+        before = model.tokenizer(question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER)["input_ids"]
+        named = model.tokenizer(traces.item_line(label))["input_ids"]
+        with torch.no_grad():
+            logits = model.model(torch.tensor([before + named])).logits[0].log_softmax(-1)
+        words = logits[len(before) - 1 : -1].gather(1, torch.tensor(named)[:, None])
+        logprobs.append(words.sum().item())
+    return 1 / (1 + np.exp(logprobs[0] - logprobs[1]))
+
+
+def test_a_share_is_that_of_plain_forward_passes(model):
+    shares = near_shares(model, [QUESTION], GRID)
+    expected = [plain(model, QUESTION, cut) for cut in prefixes(QUESTION.cot, GRID)]
+    np.testing.assert_allclose(shares, [expected], rtol=1e-3)
+    assert np.ptp(expected) > 1e-4
+
+
+def test_labels_exchanged_give_the_rest_and_no_cot_gives_nothing(model):
+    other = Question(QUESTION.prompt, QUESTION.cot, QUESTION.near, QUESTION.gold)
+    empty = Question(QUESTION.prompt, " ", "apple", "pear")
+    shares = near_shares(model, [QUESTION, other, empty], GRID)
+    np.testing.assert_allclose(shares[0] + shares[1], 1, rtol=1e-5)
+    assert np.isnan(shares[2]).all()
+
+
+def test_a_fall_is_from_the_boundary_to_the_end():
+    shares = np.array([[0.2, 0.4, 0.6, 0.1], [0.2, np.nan, 0.6, 0.1], [0.2, 0.4, 0.6, 0.1]])
+    found = falls(shares, np.array([0.45, 0.5, np.nan]), GRID)
+    np.testing.assert_allclose(found, [0.5 - 0.1, np.nan, np.nan])
+
+
+def test_what_is_weighed_is_a_gold_label_against_another():
+    space = LabelSpace("fruit", list("abcd"), ["apple", "pear", "plum", "fig"], 4)
+    pairs = [("apple", "pear"), ("plum", "fig"), ("fig", "apple")]
+    lines = [f"{traces.mark(one)} rather than {traces.mark(two)}." for one, two in pairs]
+    trace = traces.parse(traces.write("fruit", ["apple"], lines, ["apple"]), space)
+    assert weighed(trace, {2}) == (2, 3)
+    assert weighed(trace, {0, 1}) == (0, 3), "two gold labels are not weighed against a near miss"
+    assert weighed(trace, {0, 1, 2, 3}) is None
+
+
+def test_a_curve_is_the_mean_over_documents_that_have_one():
+    shares = np.array([[0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.5, 0.6], [np.nan] * 4])
+    table = forced_answers.curve("own", shares, GRID)
+    assert table["estimate"].tolist() == pytest.approx([0.2, 0.3, 0.4, 0.5])
+    assert set(table["n"]) == {2}
