@@ -15,9 +15,7 @@ from ctd.reasoning.models import LanguageModel
 GRID = np.array([0.0, 0.3, 0.6, 1.0])
 SIZES = {"vocab_size": 256, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
          "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.1}  # fmt: skip
-QUESTION = Question(
-    "Document: a b c\n\n", "Topics: fruit\nShortlist:\n- apple\n- pear\nCompare:", "apple", "pears!"
-)
+QUESTION = Question("Document: a b c\n\n", "Topics: fruit\nShortlist:\n- apple\n- pear\nCompare:", "apple", "pears!")
 
 
 class Bytes:
