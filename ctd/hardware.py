@@ -74,6 +74,14 @@ def gain() -> float:
     return float(prod(by_work[work, "bfloat16"] / by_work[work, "float32"] for work in ROWS) ** (1 / len(ROWS)))
 
 
+def seconds_to_read(model: Any, n_tokens: int) -> float:
+    """About how long one thread takes to run a model over so many tokens; a hint for `workers.run`."""
+    name = str(model.dtype).removeprefix("torch.")
+    by_dtype = {speed.dtype: speed.gflops for speed in speeds() if (speed.work, speed.threads) == ("reading", 1)}
+    operations = 2 * n_tokens * sum(parameter.numel() for parameter in model.parameters())
+    return float(operations / 1e9 / by_dtype.get(name, by_dtype["float32"]))
+
+
 def speeds(again: bool = False) -> tuple[Speed, ...]:
     """How fast the products of a transformer are here, on one thread and on all. Measured once a machine.
 

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
+from ctd import hardware, workers
 from ctd.cache import atomic, cache_dir, once
 from ctd.distill.signals import Signals, places, reading
 from ctd.keys import Maker
@@ -61,7 +63,14 @@ def read(
     if not traces:
         raise ValueError("there is nothing to read signals from: no trace was given")
     parts = [traces[start : start + rows] for start in range(0, len(traces), rows)]
-    return [signals for part in tqdm(parts, desc=desc, unit=" batches") for signals in _read_batch(model, part, heads)]
+    seconds = hardware.seconds_to_read(model, sum(len(trace.ids) for trace in traces)) / len(parts)
+    on_gpu = int(hardware.on_accelerator(model))
+    with tqdm(total=len(parts), desc=desc, unit=" batches") as bar:
+        return list(chain(*workers.run(_read_part, parts, (model, heads), workers=on_gpu, seconds=seconds, bar=bar)))
+
+
+def _read_part(shared: tuple[Any, ChosenHeads], traces: Sequence[AnnotatedTrace]) -> list[TraceSignals]:
+    return _read_batch(shared[0], traces, shared[1])
 
 
 @torch.no_grad()

@@ -7,9 +7,10 @@ stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from itertools import chain
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,11 +19,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from ctd.mechanism import attention
+from ctd import hardware, workers
+from ctd.mechanism import attention, scores
 from ctd.mechanism.attention import Attended, Head
 from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.phases import Phase
-from ctd.mechanism.scores import SCORES, LayerReading
+from ctd.mechanism.scores import SCORES, LayerReading, Score
 from ctd.mechanism.writes import Writes, margin_gradient
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
@@ -34,7 +36,25 @@ Side = Literal["right", "left"]
 STAGES = 5  # of the CoT
 
 
-@torch.no_grad()
+class _Shared(NamedTuple):
+    """What all batches share; passed to the processes that score them.
+
+    model: whose heads are scored.
+    writes: of the model.
+    direction: where the anchor direction comes from.
+    padding: the side on which shorter traces are padded.
+    names: of the scores.
+    others: scores that were registered by another module, which other processes would not know.
+    """
+
+    model: Any
+    writes: Writes
+    direction: Direction
+    padding: Side
+    names: tuple[str, ...]
+    others: dict[str, Score]
+
+
 def score(
     model: Any,
     traces: Sequence[AnnotatedTrace],
@@ -55,13 +75,20 @@ def score(
     where those give the direction, or a model without `o_proj`.
     """
     _check(model, traces, direction)
-    writes = Writes(model)
-    by_row: dict[int, dict[str, np.ndarray]] = {}
+    others = {name: score for name, score in SCORES.items() if score.measure.__module__ != scores.__name__}
+    shared = _Shared(model, Writes(model), direction, padding, tuple(SCORES), others)
+    batch_rows = list(batches([len(trace.ids) for trace in traces], 0, batch_tokens))
     with tqdm(total=len(traces), desc=desc, unit=" documents") as bar:
-        for rows in batches([len(trace.ids) for trace in traces], 0, batch_tokens):
-            batch = [traces[row] for row in rows]
-            by_row |= zip(rows, _score_batch(model, batch, writes, direction, padding), strict=True)
-            bar.update(len(rows))
+        scored = workers.run(
+            _score_batch,
+            [[traces[row] for row in rows] for rows in batch_rows],
+            shared,
+            workers=int(hardware.on_accelerator(model)),
+            seconds=hardware.seconds_to_read(model, sum(len(trace.ids) for trace in traces)) / len(batch_rows),
+            bar=bar,
+            size=len,
+        )
+        by_row = dict(zip(chain(*batch_rows), chain(*scored), strict=True))
     return HeadScores(
         tuple(trace.uid for trace in traces),
         {name: np.stack([by_row[row][name] for row in range(len(traces))]) for name in SCORES},
@@ -84,23 +111,24 @@ def _check(model: Any, traces: Sequence[AnnotatedTrace], direction: Direction) -
             raise ValueError(f"document {trace.uid!r} never mentions its anchor: leave it out, or use 'unembedding'")
 
 
-def _score_batch(
-    model: Any, batch: Sequence[AnnotatedTrace], writes: Writes, direction: Direction, padding: Side
-) -> list[dict[str, np.ndarray]]:
+@torch.no_grad()
+def _score_batch(shared: _Shared, batch: Sequence[AnnotatedTrace]) -> list[dict[str, np.ndarray]]:
+    model, padding = shared.model, shared.padding
+    registered = SCORES | shared.others
     ids = [torch.tensor(trace.ids) for trace in batch]
     padded = pad_sequence(ids, batch_first=True, padding_side=padding).to(model.device)
     mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True, padding_side=padding).to(model.device)
-    layers, residual, final = _forward(model, padded, mask, direction)
+    layers, residual, final = _forward(model, padded, mask, shared.direction)
     scored = []
     for row, trace in enumerate(batch):
         shift = padded.shape[1] - len(trace.ids) if padding == "left" else 0
         anchors = _anchors(model, trace, [stream[row, shift:] for stream in residual], len(layers))
         gradient = _gradient(model, trace, final[row, shift:])
         readings = (
-            LayerReading(trace, layer, attended, row, shift, writes, anchors[layer], gradient)
+            LayerReading(trace, layer, attended, row, shift, shared.writes, anchors[layer], gradient)
             for layer, attended in enumerate(layers)
         )
-        scored.append(_score_trace(trace, readings))
+        scored.append(_score_trace(trace, readings, {name: registered[name] for name in shared.names}))
     return scored
 
 
@@ -144,7 +172,9 @@ def _gradient(model: Any, trace: AnnotatedTrace, final: Tensor) -> Float[Tensor,
     return margin_gradient(model, final[torch.tensor([query for query, _ in compared])], gold, near)
 
 
-def _score_trace(trace: AnnotatedTrace, readings: Iterable[LayerReading]) -> dict[str, np.ndarray]:
+def _score_trace(
+    trace: AnnotatedTrace, readings: Iterable[LayerReading], registered: Mapping[str, Score]
+) -> dict[str, np.ndarray]:
     """One document's scores, [1 + stages, layers, heads]."""
     stages = trace.stages(STAGES)
     compared = [query for pair in trace.comparisons for query in range(*pair.queries)]
@@ -152,12 +182,12 @@ def _score_trace(trace: AnnotatedTrace, readings: Iterable[LayerReading]) -> dic
         Phase.SHORTLIST: (np.arange(*trace.cot), [trace.early, *stages]),
         Phase.REFINE: (np.array(compared), [Span(0, len(trace.ids)), *stages]),
     }
-    measured: dict[str, list[Tensor]] = {name: [] for name in SCORES}
+    measured: dict[str, list[Tensor]] = {name: [] for name in registered}
     for reading in readings:
-        for name, score in SCORES.items():
+        for name, score in registered.items():
             read = len(places[score.phase][0])
             measured[name].append(score.measure(reading) if read else torch.zeros(0, reading.writes.n_heads))
-    return {name: _by_stage(values, *places[SCORES[name].phase]) for name, values in measured.items()}
+    return {name: _by_stage(values, *places[registered[name].phase]) for name, values in measured.items()}
 
 
 def _by_stage(

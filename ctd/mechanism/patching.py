@@ -9,7 +9,9 @@ runs of a document stand side by side in one batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, get_args
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from ctd import hardware, workers
 from ctd.mechanism import attention, attention_patches
 from ctd.mechanism.attention import Head
 from ctd.mechanism.attention_patches import Noise, What
@@ -29,7 +32,39 @@ from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.traces import CLOSE
 
 
-@torch.no_grad()
+@dataclass(frozen=True, eq=False)
+class _Patching:
+    """What all documents of `effects` or `generated` share; passed to the processes that patch them.
+
+    model: whose heads are patched.
+    masks: the heads of each run that are patched.
+    way: noising or denoising.
+    what: is exchanged.
+    noise: what is put in.
+    rows: runs of a batch at most.
+    tokenizer: of the model, where it writes.
+    max_tokens: that it writes at most.
+    """
+
+    model: Any
+    masks: list[Bool[Tensor, "layers h"]]
+    way: Way
+    what: What = "pattern"
+    noise: Noise = "run"
+    rows: int = 24
+    tokenizer: PreTrainedTokenizerBase | None = None
+    max_tokens: int = 0
+
+    def parts(self) -> Iterator[list[Bool[Tensor, "layers h"]]]:
+        """The masks of each batch, which also has the clean and the corrupted run."""
+        for start in range(0, len(self.masks), self.rows - 2):
+            yield self.masks[start : start + self.rows - 2]
+
+    def seconds(self, n_tokens: float) -> float:
+        """About how long a document takes of which so many tokens are read, or written, in each run."""
+        return hardware.seconds_to_read(self.model, round(n_tokens * (len(self.masks) + 2)))
+
+
 def effects(
     model: Any,
     documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]],
@@ -52,21 +87,14 @@ def effects(
     Raises ValueError for an unknown way, noise with denoising, no documents, or traces of unequal length.
     """
     _check(documents, way, noise)
-    masks = [_mask(model, heads) for heads in selected.values()]
-    values: dict[str, list[list[float]]] = {ANCHOR: [], MARGIN: []}
+    shared = _Patching(model, [_mask(model, heads) for heads in selected.values()], way, what, noise, rows)
+    seconds = shared.seconds(fmean(len(clean.ids) - clean.cot.start for clean, _ in documents))
     with tqdm(total=len(documents), desc=desc or way, unit=" documents") as bar:
-        for clean, corrupted in documents:
-            runs: list[dict[str, float]] = []
-            for start in range(0, len(masks), rows - 2):
-                batch = _run(model, clean, corrupted, masks[start : start + rows - 2], way, what, noise)
-                runs += batch if not runs else batch[2:]
-            for readout, by_document in values.items():
-                by_document.append([run[readout] for run in runs])
-            bar.update()
+        runs = list(workers.run(_runs, documents, shared, workers=_alone(model), seconds=seconds, bar=bar))
+    values = {readout: [[run[readout] for run in of_document] for of_document in runs] for readout in (ANCHOR, MARGIN)}
     return Effects(way, tuple(selected), {readout: np.array(by_document) for readout, by_document in values.items()})
 
 
-@torch.no_grad()
 def generated(
     model: Any,
     documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]],
@@ -87,22 +115,45 @@ def generated(
     """
     _check(documents, way)
     masks = [_mask(model, heads) for heads in selected.values()]
+    shared = _Patching(model, masks, way, rows=rows, tokenizer=tokenizer, max_tokens=max_tokens)
+    seconds = shared.seconds(fmean(clean.cot.end for clean, _ in documents))
+    with tqdm(total=len(documents), desc=desc or f"{way}, written", unit=" documents") as bar:
+        return list(workers.run(_texts, documents, shared, workers=_alone(model), seconds=seconds, bar=bar))
+
+
+def _alone(model: Any) -> int:
+    """1 where the model lies on an accelerator, which several processes would only share; else 0."""
+    return int(hardware.on_accelerator(model))
+
+
+@torch.no_grad()
+def _runs(shared: _Patching, document: tuple[AnnotatedTrace, AnnotatedTrace]) -> list[dict[str, float]]:
+    """The readouts of every run of a document."""
+    runs: list[dict[str, float]] = []
+    for masks in shared.parts():
+        batch = _run(shared.model, *document, masks, shared.way, shared.what, shared.noise)
+        runs += batch if not runs else batch[2:]
+    return runs
+
+
+@torch.no_grad()
+def _texts(shared: _Patching, document: tuple[AnnotatedTrace, AnnotatedTrace]) -> list[str]:
+    """The CoT that is written in every run of a document."""
+    (clean, corrupted), model, tokenizer = document, shared.model, shared.tokenizer
+    assert tokenizer
+    start, texts = clean.cot.start + 1, list[str]()
+    longest = min(shared.max_tokens, clean.cot.end - clean.cot.start)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    written: list[list[str]] = []
-    for clean, corrupted in tqdm(documents, desc=desc or f"{way}, written", unit=" documents"):
-        start, texts = clean.cot.start + 1, list[str]()
-        longest = min(max_tokens, clean.cot.end - clean.cot.start)
-        config = GenerationConfig(max_new_tokens=longest, do_sample=False, **ends)
-        for first in range(0, len(masks), rows - 2):
-            ids, heads, sources = _side_by_side(model, clean, corrupted, masks[first : first + rows - 2], way)
-            queries = torch.zeros(len(ids), start, dtype=torch.bool)
-            queries[:, start - 1 :] = True
-            with attention_patches.patch(model, heads, sources, queries=queries):
-                tokens = model.generate(ids[:, :start], generation_config=config)[:, start:]
-            batch = [text.partition(CLOSE)[0] for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-            texts += batch if not texts else batch[2:]
-        written.append(texts)
-    return written
+    config = GenerationConfig(max_new_tokens=longest, do_sample=False, **ends)
+    for masks in shared.parts():
+        ids, heads, sources = _side_by_side(model, clean, corrupted, masks, shared.way)
+        queries = torch.zeros(len(ids), start, dtype=torch.bool)
+        queries[:, start - 1 :] = True
+        with attention_patches.patch(model, heads, sources, queries=queries):
+            tokens = model.generate(ids[:, :start], generation_config=config)[:, start:]
+        batch = [text.partition(CLOSE)[0] for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        texts += batch if not texts else batch[2:]
+    return texts
 
 
 def _check(documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]], way: Way, noise: Noise = "run") -> None:

@@ -1,0 +1,74 @@
+"""What is read and patched in several processes is what one process finds, to the last bit."""
+
+import numpy as np
+import pytest
+
+from ctd import hardware, workers
+from ctd.distill import trace_signals
+from ctd.mechanism import attention, head_bins, heads, patching, scores, trials, validation
+from ctd.mechanism.phases import Phase
+from ctd.mechanism.scores import Score
+from tests.mechanism.test_add_a_score import evenness
+from tests.mechanism.test_attention import made
+from tests.mechanism.test_patching import MANY, WordTokens
+
+LLAMA = made("llama")
+
+
+@pytest.fixture
+def side_by_side(monkeypatch):
+    """Calls a function with one worker and with two, each of which does a part; gives both results."""
+    monkeypatch.setattr(hardware, "seconds_to_read", lambda model, n_tokens: 60.0 * n_tokens)
+    entered, enter = [], workers._POOL.enter
+    monkeypatch.setattr(workers._POOL, "enter", lambda n: (entered.append(n), enter(n))[1])
+
+    def call(function, *arguments, **options):
+        monkeypatch.setenv("CTD_WORKERS", "1")
+        alone = function(*arguments, **options)
+        assert not entered
+        monkeypatch.setenv("CTD_WORKERS", "2")
+        beside = function(*arguments, **options)
+        assert entered == [1]
+        return alone, beside
+
+    return call
+
+
+def equal(one, other):
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name])
+
+
+def test_scores_of_heads(side_by_side, monkeypatch):
+    monkeypatch.setitem(scores.SCORES, "evenness", Score(Phase.SHORTLIST, evenness, "a score of another module"))
+    alone, beside = side_by_side(heads.score, LLAMA, MANY, batch_tokens=200)
+    equal(alone.values, beside.values)
+    assert "evenness" in beside.values
+
+
+@pytest.mark.parametrize("way", ["noising", "denoising"])
+def test_effects_of_patching(side_by_side, way):
+    pairs, _ = trials.pairs(MANY[:12])
+    selected = head_bins.selections({"all": attention.all_heads(LLAMA)}, [1, 2, 4])
+    alone, beside = side_by_side(patching.effects, LLAMA, pairs, selected, way, rows=4)
+    equal(alone.values, beside.values)
+
+
+def test_what_is_written_under_an_intervention(side_by_side):
+    pairs, _ = trials.pairs(MANY[:8])
+    selected = head_bins.selections({"all": attention.all_heads(LLAMA)}, [1, 4])
+    alone, beside = side_by_side(patching.generated, LLAMA, pairs, selected, WordTokens(), max_tokens=6)
+    assert alone == beside
+
+
+def test_attribution(side_by_side):
+    equal(*side_by_side(validation.attribution, LLAMA, MANY[:12]))
+    assert all(parameter.requires_grad for parameter in LLAMA.parameters())
+
+
+def test_signals_of_a_teacher(side_by_side):
+    chosen = {phase: attention.all_heads(LLAMA)[:2] for phase in Phase}
+    alone, beside = side_by_side(trace_signals.read, LLAMA, MANY, chosen, rows=4)
+    for one, other in zip(alone, beside, strict=True):
+        equal(vars(one), vars(other))
