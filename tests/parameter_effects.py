@@ -238,7 +238,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "n_patched": moves({"n_patched": 3}, metric="auroc", score="patching one head"),
         "direction": moves({"direction": "mentions"}, metric="auroc", score="CoarseScore", quick=True),
         "noise": moves({"noise": "gaussian"}, metric="patching_effect", heads="planted", quick=True),
-        "seed": moves({"seed": 5}, metric="patching_effect", heads="planted"),
+        "seed": moves({"seed": 5}, metric="patching_effect", heads="random"),
     },
     "08_complementarity": {
         "dataset": adds(
