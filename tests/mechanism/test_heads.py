@@ -3,14 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 import torch
 
-from ctd.mechanism import attention, heads, scores, writes
+from ctd.mechanism import attention, heads, scores
 from ctd.mechanism.attention import Head
-from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace, Compared
@@ -37,11 +35,6 @@ PASSAGES = [passage(seed, n, f"d{seed}") for seed, n in enumerate((40, 44, 38, 4
 @pytest.fixture(params=FAMILIES)
 def model(request):
     return made(request.param)
-
-
-@pytest.fixture
-def llama():
-    return made("llama")
 
 
 def oracle(model, one, direction="unembedding"):
@@ -123,30 +116,6 @@ def test_scores_are_those_of_eager_patterns_whole_writes_and_autograd(model, dir
         np.testing.assert_allclose(scored.values[name][0, 0], expected, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
-def test_the_margins_gradient_is_autograds_and_the_formula_of_the_norm(llama):
-    hidden = 3 * torch.randn(5, 48, generator=torch.Generator().manual_seed(0))
-    gold, near = [3, 7, 9, 1, 2], [4, 8, 9, 3, 30]
-    ours = writes.margin_gradient(llama, hidden, gold, near)
-    norm, weight = llama.get_decoder().norm, llama.get_output_embeddings().weight
-    norm.weight.data.uniform_(0.5, 2, generator=torch.Generator().manual_seed(1))
-    ours = writes.margin_gradient(llama, hidden, gold, near)
-    u = (weight[gold] - weight[near]) * norm.weight
-    length = (hidden**2).mean(-1, keepdim=True) + norm.variance_epsilon
-    formula = u / length.sqrt() - hidden * (hidden * u).sum(-1, keepdim=True) / (48 * length**1.5)
-    torch.testing.assert_close(ours, formula, rtol=1e-4, atol=1e-5)
-    assert (ours[2] == 0).all()
-
-
-@pytest.mark.parametrize("n", [2, 7, 300])
-def test_kurtosis_is_scipys(n):
-    rows = torch.rand(20, n, generator=torch.Generator().manual_seed(0)) ** 8
-    expected = scipy.stats.kurtosis(rows.double().numpy(), axis=1)
-    np.testing.assert_allclose(scores.kurtosis(rows).numpy(), expected, rtol=1e-3, atol=1e-3)
-    assert scores.kurtosis(torch.full((1, n), 0.25)).tolist() == [0.0]
-    tiny = scores.kurtosis(rows * 1e-25)  # a head that looks elsewhere: squares of squares would be zero
-    np.testing.assert_allclose(tiny.numpy(), expected, rtol=1e-3, atol=1e-3)
-
-
 def test_scores_do_not_depend_on_batches_padding_or_order(model):
     alone = [heads.score(model, [one]) for one in PASSAGES]
     for options in ({}, {"batch_tokens": 100}, {"padding": "left"}, {"batch_tokens": 1}):
@@ -190,43 +159,6 @@ def test_a_document_without_comparisons_has_no_refine_score_and_is_left_out_of_i
     assert not np.isnan(scored.values[scores.COARSE][1]).any()
 
 
-def made_scores():
-    """30 documents, 2 layers of 3 heads, whose means rise with the head's number; one document without a score."""
-    rng = np.random.default_rng(0)
-    values = np.arange(6.0).reshape(1, 1, 2, 3) + rng.normal(0, 0.5, (30, 1, 2, 3))
-    values[7] = np.nan
-    return HeadScores(tuple(f"d{n}" for n in range(30)), {"a": values, "b": rng.normal(size=values.shape)})
-
-
-def test_means_rankings_and_their_stability():
-    scored = made_scores()
-    mean = scored.mean("a")
-    np.testing.assert_allclose(mean.estimate, np.nanmean(scored.values["a"][:, 0], axis=0))
-    assert (mean.low < mean.estimate).all()
-    assert (mean.estimate < mean.high).all()
-    assert scored.ranking("a") == [Head(1, 2), Head(1, 1), Head(1, 0), Head(0, 2), Head(0, 1), Head(0, 0)]
-    firm, loose = scored.stability("a"), scored.stability("b")
-    assert firm.method == "percentile"
-    assert firm.low > 0.95
-    assert loose.low < 0.8
-    with pytest.raises(ValueError, match="score must be one of a, b, got 'c'"):
-        scored.ranking("c")
-    mute = HeadScores(("d0", "d1"), {scores.REFINE: np.full((2, 6, 2, 3), np.nan)})
-    with pytest.raises(ValueError, match="none of the 2 documents tells RefineScore: none weighs a label that is kept"):
-        mute.ranking(scores.REFINE)
-
-
-def test_the_table_holds_every_value_and_comes_back_from_parquet(tmp_path):
-    scored = made_scores()
-    scored.save(tmp_path / "heads.parquet")
-    table = pd.read_parquet(tmp_path / "heads.parquet")
-    assert len(table) == 30 * 6
-    row = table[(table["document"] == "d4") & (table["layer"] == 1) & (table["head"] == 2)].iloc[0]
-    assert row["stage"] == 0
-    assert row["b"] == scored.values["b"][4, 0, 1, 2]
-    assert table["a"].isna().sum() == 6
-
-
 def test_what_cannot_be_scored_is_refused(llama):
     with pytest.raises(ValueError, match="there is nothing to score heads on"):
         heads.score(llama, [])
@@ -236,21 +168,6 @@ def test_what_cannot_be_scored_is_refused(llama):
         heads.score(llama, [replace(PASSAGES[0], anchor_mentions=())], "mentions")
     with pytest.raises(ValueError, match="document 'long' has 70 tokens with its trace, the model's context is 64"):
         heads.score(llama, [passage(0, 70, "long")])
-
-
-def test_the_top_its_depth_and_its_course():
-    scored = made_scores()
-    top = scored.top("a", 2)
-    assert top[["layer", "head"]].to_numpy().tolist() == [[1, 2], [1, 1]]
-    assert (top["low"] < top["value"]).all()
-    assert top["n"].tolist() == [29, 29], "one document has no score"
-    assert [scored.n_documents(name) for name in "ab"] == [29, 30]
-    depth = scored.depth("a", 3)
-    assert depth.method == "percentile"
-    assert depth.scalar == (1.0, 1.0, 1.0)
-    assert scored.depth("a", 4).estimate == 0.75
-    loose = scored.depth("b", 3)
-    assert loose.low < loose.high
 
 
 def test_the_course_is_the_mean_of_a_group_stage_by_stage(llama):

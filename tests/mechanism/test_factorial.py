@@ -1,4 +1,4 @@
-"""The factorial recovers effects that were put in; shares add up; overlaps against counts by hand."""
+"""The factorial recovers effects that were put in; shares add up; each cell is the metric of its answer."""
 
 import itertools
 
@@ -11,11 +11,8 @@ from scipy.sparse import csr_matrix
 from ctd import stats
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Card, Task
-from ctd.mechanism import additivity, errors_removed, factorial
-from ctd.mechanism.attention import Head
+from ctd.mechanism import factorial
 from ctd.mechanism.factorial import Factorial
-from ctd.mechanism.patch_effects import Effects
-from ctd.mechanism.phases import Phase
 from ctd.retrieval import metrics
 
 SHORTLIST = np.array([0.1, 0.05, 0.0, -0.15])
@@ -28,11 +25,6 @@ def drawn(rng, n=80, noise=0.2):
     """Scores with those effects, documents that differ, and noise."""
     documents = rng.normal(0, 0.3, size=(n, 1, 1))
     return Factorial(TRUTH + documents + rng.normal(0, noise, size=(n, 4, 3)), np.ones(n))
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(3)
 
 
 class TestFactorial:
@@ -157,56 +149,6 @@ class TestCells:
         with pytest.raises(ValueError, match="each shortlist needs an output"):
             factorial.evaluate(LISTS, {"own": OUTPUTS["own"]}, GOLD, PROPENSITY)
 
-
-class TestErrors:
-    def test_removed_errors_are_counted_by_hand(self):
-        # With neither phase the first two places hold no gold label: four errors. Phase 1 finds 0 and 2 (of the second
-        # document), Phase 2 the same two.
-        groups = {
-            "label": (np.array([0, 0, 1, 1, 1, 1]), ["low", "high"]),
-            "document": (np.array([0, 1, 1]), ["first", "other"]),
-        }
-        table = errors_removed.by_group(LISTS, OUTPUTS, GOLD, 2, groups).set_index(["by", "group"])
-        told = table[["errors", "phase_1", "phase_2", "both", "jaccard"]]
-        assert told.loc["all", "all"].tolist() == [4, 0.5, 0.5, 0.5, 1.0]
-        assert told.loc["label", "low"].tolist() == [2, 0.5, 0.5, 0.5, 1.0]
-        assert told.loc["document", "other"].tolist() == [1, 1.0, 1.0, 1.0, 1.0]
-        assert table["n"].tolist() == [2, 1, 2, 1, 1], "the third document has no label, so no error"
-        assert table.loc[("all", "all"), "yules_q"] == 1.0
-        assert np.isnan(table.loc[("document", "other"), "yules_q"]), "nothing is left that neither removes"
-
-    def test_groups_add_up(self, rng):
-        n, labels = 60, 30
-        gold = csr_matrix(rng.random((n, labels)) < 0.1)
-        lists = {name: [rng.permutation(labels)[:6].tolist() for _ in range(n)] for name in LISTS}
-        outputs = {name: np.array([rng.permutation(labels)[:4] for _ in range(n)], np.int32) for name in LISTS}
-        table = errors_removed.by_group(lists, outputs, gold, 3, {"label": (np.arange(labels) % 3, list("abc"))})
-        whole, parts = table[table["by"] == "all"].iloc[0], table[table["by"] == "label"]
-        assert parts["errors"].sum() == whole["errors"]
-        assert (parts["errors"] * parts["both"]).sum() == pytest.approx(whole["errors"] * whole["both"])
-        assert whole["jaccard_low"] <= whole["jaccard"] <= whole["jaccard_high"]
-
-    def test_overlaps_of_known_tables(self):
-        counts = np.array([[[10.0], [0.0], [0.0], [10.0]], [[5.0], [5.0], [5.0], [5.0]], [[0.0], [3.0], [4.0], [0.0]]])
-        np.testing.assert_allclose(errors_removed.jaccard(counts)[:, 0], [1, 1 / 3, 0])
-        np.testing.assert_allclose(errors_removed.yules_q(counts)[:, 0], [1, 0, -1])
-        assert np.isnan(errors_removed.jaccard(np.zeros((1, 4, 1))))
-
-    @pytest.mark.parametrize(
-        ("counts", "names"),
-        [
-            ([1, 2, 3, 4, 5, 6], ["1 to 2 labels", "3 to 4 labels", "5 to 6 labels"]),
-            ([1, 1, 1, 2], ["1 label", "2 labels"]),
-            ([3, 3], ["3 labels"]),
-        ],
-    )
-    def test_documents_fall_into_thirds_by_their_labels(self, counts, names):
-        gold = csr_matrix(np.arange(8) < np.array(counts)[:, None])
-        group, called = errors_removed.label_counts(gold)
-        assert called == names
-        assert group.tolist() == sorted(group)
-        assert set(group) == set(range(len(names)))
-
     def test_rescued_documents_in_words(self):
         texts = ["a", "b", "c", "d", "e", "f"]
         rows = {"uid": ["x", "y", "z"], "text": ["one", "two", "three"], "labels": [[0, 1, 4], [2], []]}
@@ -218,42 +160,3 @@ class TestErrors:
         found = pd.DataFrame([(1, "Phase 2", 0.0, 1.0)], columns=["row", "rescuer", "alone", "both"])
         told = factorial.in_words(found, task, LISTS, OUTPUTS, 2).iloc[0]
         assert told.tolist() == ["two", "Phase 2", "c", "f; c *", "c *", 0.0, 1.0]
-
-
-RANKINGS = {Phase.SHORTLIST: [Head(0, 0), Head(0, 1), Head(1, 0)], Phase.REFINE: [Head(0, 1), Head(1, 0), Head(0, 0)]}
-
-
-class TestHeads:
-    def test_both_are_all_heads_of_either_once(self):
-        assert additivity.tops_and_both(RANKINGS, 2) == {
-            ("Phase 1", 2): [Head(0, 0), Head(0, 1)],
-            ("Phase 2", 2): [Head(0, 1), Head(1, 0)],
-            ("both", 2): [Head(0, 0), Head(0, 1), Head(1, 0)],
-        }
-        for rankings, size in ((RANKINGS, 4), ({Phase.SHORTLIST: RANKINGS[Phase.SHORTLIST]}, 1), (RANKINGS, 0)):
-            with pytest.raises(ValueError, match="additivity needs two rankings"):
-                additivity.tops_and_both(rankings, size)
-
-    def test_what_both_cost_beyond_the_sum(self, rng):
-        keys = tuple(additivity.tops_and_both(RANKINGS, 1))
-        clean = rng.normal(size=40)
-        runs = np.stack([clean, clean - 3, clean - 1, clean - 0.5, clean - 2], axis=1)
-        runs[:, 2:] += rng.normal(0, 0.1, size=(40, 3))
-        lonely = np.full((40, 5), np.nan)
-        lonely[0] = 1.0
-        found = Effects("noising", keys, {"anchor": runs, "confusion": -runs, "margin": lonely})
-        table = additivity.costs(found).set_index(["readout", "noised"])
-        assert set(table.index.get_level_values(0)) == {"anchor", "confusion"}, "one document tells no interval"
-        for readout in ("anchor", "confusion"):  # Confusion rises where it gets worse
-            np.testing.assert_allclose(table.loc[readout, "value"], [1, 0.5, 2, 0.5], atol=0.1)
-        beyond = table.loc[("anchor", factorial.SYNERGY)]
-        assert additivity.adds_up(beyond["low"], beyond["high"]) == "super-additive"
-        assert beyond["p_holm"] < 0.01
-
-    def test_verdicts(self):
-        assert additivity.adds_up(-0.2, -0.1) == "sub-additive"
-        assert additivity.adds_up(-0.2, 0.1) == "not told apart from additive"
-
-    def test_other_selections_are_refused(self):
-        with pytest.raises(ValueError, match="needs the selections of `tops_and_both`, got random 1"):
-            additivity.costs(Effects("noising", (("random 1", 2),), {"anchor": np.zeros((3, 3))}))
