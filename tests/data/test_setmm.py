@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ctd.cache import DATA, file_digest
-from ctd.data.readers import metamath, setmm
+from ctd.data.readers import metamath, metamath_statements, setmm
 from ctd.data.task import Task
 from tests.data.test_metamath import SMALL, parse
 
@@ -218,7 +218,7 @@ def test_write_slice_keeps_the_notice_and_cuts_at_the_heading(tmp_path: Path):
 
 def test_write_slice_of_a_slice_changes_no_theorem(tmp_path: Path, task: Task):
     until = "ZF (ZERMELO-FRAENKEL) SET THEORY"
-    shorter = parse(metamath.read(setmm.write_slice(setmm.slice_path(), tmp_path / "s.mm.gz", until=until)))
+    shorter = parse(metamath_statements.read(setmm.write_slice(setmm.slice_path(), tmp_path / "s.mm.gz", until=until)))
     n = len(shorter.assertions)
     assert 2000 < n < len(task.space)
     assert [a.label for a in shorter.assertions] == task.space.ids[:n]
@@ -313,7 +313,7 @@ WHOLE = Path(os.environ.get("CTD_SETMM") or setmm.DEBIAN)
 
 @pytest.mark.skipif(not WHOLE.is_file(), reason="the whole set.mm is not on this machine (set CTD_SETMM)")
 def test_the_whole_file_has_the_published_facts():
-    database = metamath.parse(metamath.read(WHOLE), WHOLE.name)
+    database = metamath.parse(metamath_statements.read(WHOLE), WHOLE.name)
     if "28-Dec-2020" not in database.version:
         pytest.skip(f"the facts are those of the version of 28-Dec-2020, this is {database.version}")
     task = setmm.load(WHOLE)
