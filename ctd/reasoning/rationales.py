@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
-from ctd.reasoning import traces
+from ctd.reasoning import trace_parser, traces
 from ctd.reasoning.comparison_wording import comparison, pick, quotes
 from ctd.reasoning.traces import Trace
 from ctd.retrieval import encoders
@@ -120,7 +120,7 @@ def rationalise(
         _quoting_first(comparisons, settings.n_comparisons),
         (space.texts[label] for label in answer),
     )
-    return traces.parse(text, space, document=document)
+    return trace_parser.parse(text, space, document=document)
 
 
 def _first_mention(document: str, words: list[Word], space: LabelSpace) -> Callable[[int], int]:

@@ -1,6 +1,6 @@
 """The trace of any text at all: what can be made out of free-form reasoning, and the labels that a text names.
 
-A text in the format is read by `traces.parse`. In any other, the CoT is the first `<think>` block, or what stands
+A text in the format is read by `trace_parser.parse`. In any other, the CoT is the first `<think>` block, or what stands
 before the last heading like "Final answer:", or before the list at the end. Labels named in it are found by `mentions`;
 a list headed "Shortlist" or "Candidates" and lines that name two labels in [[double brackets]] are marked. The
 answer's list items (its lines where it has no list) are labels by their text, or by the labels named in them where
@@ -20,7 +20,8 @@ import numpy as np
 from ctd.data.label_space import LabelSpace
 from ctd.reasoning.label_search import WORD, known_labels, mentions
 from ctd.reasoning.token_spans import Span
-from ctd.reasoning.traces import MARKED, Comparison, FreeForm, Mention, Trace, first_labels, parse, unescape
+from ctd.reasoning.trace_parser import first_labels, parse
+from ctd.reasoning.traces import MARKED, Comparison, FreeForm, Mention, Trace, unescape
 from ctd.text import normalise
 
 MOST_GROUNDED = 256  # texts of one trace that `read` grounds: babble must not hold up a run

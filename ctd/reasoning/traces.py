@@ -1,6 +1,6 @@
 """Traces: what a model wrote while it chose labels, with the two phases and every label named in it marked.
 
-The format of a trace's text (our definition), line by line; `parse` takes nothing else:
+The format of a trace's text (our definition), line by line; `trace_parser.parse` takes nothing else:
 
     text       = "<think>" cot "</think>" "Answer:" item+        each of these on its own line, each line ended by "\\n"
     cot        = topics "Shortlist:" item+ "Compare:" comparison*
@@ -14,8 +14,7 @@ another, and `]` (93) before another or at the end; `&` (38) before such an esca
 has one text.
 
 Phase 1 (shortlisting) ends with the last item of the shortlist: the marked phase boundary t*. The prompt, the document
-in it, is no part of the text. `ctd.reasoning.token_spans` maps characters of the
-text to tokens.
+in it, is no part of the text. `ctd.reasoning.token_spans` maps characters of the text to tokens.
 """
 
 from __future__ import annotations
@@ -23,19 +22,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple
 
 from pydantic import ConfigDict
 
-from ctd.data.label_space import LabelSpace
 from ctd.reasoning.token_spans import Span, TokenizedText
 
-if TYPE_CHECKING:
-    pass
-
 OPEN, CLOSE, ANSWER = "<think>\n", "\n</think>\n", "Answer:\n"
-
 ESCAPE = re.compile(r"&#(10|34|38|91|93);")
 IN_LINE = r"\n|&(?=#(?:10|34|38|91|93);)"
 IN_MARK = IN_LINE + r"|\[(?=\[)|\](?=\]|\Z)"
@@ -93,7 +86,7 @@ class Trace:
     shortlist: where the shortlist stands, its heading included; None where none is marked.
     comparisons: those of two labels.
     mentions: every label named in CoT and answer, by position.
-    error: why `parse` refused the text, "" for a text in the format.
+    error: why `trace_parser.parse` refused the text, "" for a text in the format.
     free_form: the text itself where it is not in the format, else None.
     prompt: what the model was given before the text, "" where that is not known.
     tokens: prompt and text as the model read and wrote them, None where they are not known.
@@ -169,145 +162,28 @@ def format(trace: Trace) -> str:
 
 def write(topics: str, shortlist: Iterable[str], comparisons: Iterable[str], answer: Iterable[str]) -> str:
     """A text in the format from its parts: prose, label texts, sentences made with `mark` and `quote`, label texts."""
-    cot = [f"Topics: {_escape(topics, IN_LINE)}\nShortlist:\n", *map(item_line, shortlist), "Compare:\n"]
+    cot = [f"Topics: {escape(topics, IN_LINE)}\nShortlist:\n", *map(item_line, shortlist), "Compare:\n"]
     cot += [f"{sentence}\n" for sentence in comparisons]
     return f"{OPEN}{''.join(cot)[:-1]}{CLOSE}{ANSWER}{''.join(map(item_line, answer))}"
 
 
 def mark(label: str) -> str:
     """A label's text as a comparison names it: `[[Calcium/blood]]`."""
-    return f"[[{_escape(label, IN_MARK)}]]"
+    return f"[[{escape(label, IN_MARK)}]]"
 
 
 def quote(words: str) -> str:
     """Words of the document as a comparison quotes them: `"serum calcium"`."""
-    return f'"{_escape(words, IN_QUOTE)}"'
+    return f'"{escape(words, IN_QUOTE)}"'
 
 
 def item_line(label: str) -> str:
-    return f"- {_escape(label, IN_LINE)}\n"
+    return f"- {escape(label, IN_LINE)}\n"
 
 
-def _escape(text: str, pattern: str) -> str:
+def escape(text: str, pattern: str) -> str:
     return re.sub(pattern, lambda match: f"&#{ord(match[0])};", text)
 
 
 def unescape(text: str) -> str:
     return ESCAPE.sub(lambda match: chr(int(match[1])), text)
-
-
-def parse(text: str, space: LabelSpace, uid: str = "", document: str = "") -> Trace:
-    """The trace that a text in the format stands for: `format(parse(text, space)) == text`.
-
-    uid: of the document, kept with the trace.
-    document: kept with the trace.
-    Raises ValueError for any other text, with line number and what was expected.
-    """
-    reader = _Reader(text, space)
-    reader.literal("<think>")
-    if not re.fullmatch("Topics:(?: .+)?", reader.line):
-        reader.refuse("'Topics: ...'")
-    reader.advance()
-    start = reader.start
-    reader.literal("Shortlist:")
-    _, shortlisted = reader.items("Compare:")
-    reader.literal("Compare:")
-    comparisons, compared = reader.comparisons("</think>")
-    cot = text[len(OPEN) : reader.start - 1]
-    reader.literal("</think>")
-    reader.literal("Answer:")
-    answer, answered = reader.items(None)
-    return Trace(
-        uid,
-        document,
-        cot,
-        tuple(answer),
-        Span(start, shortlisted[-1].end),
-        tuple(comparisons),
-        (*shortlisted, *compared, *answered),
-    )
-
-
-class _Reader:
-    """A cursor over the lines of a text in the format; the text after the last line break is no line."""
-
-    def __init__(self, text: str, space: LabelSpace) -> None:
-        self.lines = text.split("\n")
-        self.space, self.labels = space, first_labels(space)
-        self.row = self.start = 0
-
-    @property
-    def line(self) -> str:
-        return self.lines[self.row]
-
-    @property
-    def ended(self) -> bool:
-        return self.row == len(self.lines) - 1
-
-    def advance(self) -> None:
-        if self.ended:
-            self.refuse("a line break")
-        self.start += len(self.line) + 1
-        self.row += 1
-
-    def refuse(self, expected: str) -> NoReturn:
-        shown = "the end" if self.ended and not self.line else repr(self.line[:80])
-        raise ValueError(f"line {self.row + 1}: expected {expected}, got {shown}")
-
-    def literal(self, line: str) -> None:
-        if self.line != line:
-            self.refuse(repr(line))
-        self.advance()
-
-    def items(self, until: str | None) -> tuple[list[str], list[Mention]]:
-        """The labels of a list that ends before the line `until`, or with the text."""
-        texts: list[str] = []
-        mentions = []
-        while not texts or not (self.ended and not self.line if until is None else self.line == until):
-            if not self.line.startswith("- "):
-                self.refuse("'- ' and a label" + (f", or {until!r}" if texts and until else ""))
-            label = self.label(self.line[2:], IN_LINE)
-            if self.space.texts[label] in texts:
-                self.refuse("a label that the list does not hold yet")
-            texts.append(self.space.texts[label])
-            mentions.append(Mention(label, self.start + 2, self.start + len(self.line)))
-            self.advance()
-        return texts, mentions
-
-    def comparisons(self, until: str) -> tuple[list[Comparison], list[Mention]]:
-        comparisons, mentions = [], []
-        while self.line != until:
-            quotes, named = [], []
-            for match in MARKED.finditer(self.line):
-                if match["quote"] is not None:
-                    quotes.append(self.unescaped(match["quote"], IN_QUOTE))
-                else:
-                    label = self.label(match["label"], IN_MARK)
-                    named.append(Mention(label, *(self.start + place for place in match.span("label"))))
-            if len({mention.label for mention in named}) != 2 or len(named) != 2:
-                self.refuse(f"two different labels in [[double brackets]], or {until!r}")
-            if re.search(r'"|\[\[|\]\]', MARKED.sub("", self.line)):
-                self.refuse("brackets and quotes in pairs")
-            labels = (named[0].label, named[1].label)
-            comparisons.append(Comparison(self.start, self.start + len(self.line), labels, tuple(quotes)))
-            mentions += named
-            self.advance()
-        return comparisons, mentions
-
-    def label(self, escaped: str, pattern: str) -> int:
-        label = self.labels.get(self.unescaped(escaped, pattern))
-        if label is None:
-            self.refuse(f"a label of '{self.space.name}'")
-        return label
-
-    def unescaped(self, escaped: str, pattern: str) -> str:
-        text = unescape(escaped)
-        if _escape(text, pattern) != escaped:
-            self.refuse("an escape only where one is needed")
-        return text
-
-
-@lru_cache(maxsize=2)
-def first_labels(space: LabelSpace) -> dict[str, int]:
-    """The first label of each text."""
-    return {space.texts[label]: label for label in reversed(range(len(space)))}

@@ -23,7 +23,7 @@ from ctd.data.readers.organism import Case
 from ctd.data.task import split_by_hash
 from ctd.distill.examples import Example
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import comparison_wording, prompts, rationales, traces
+from ctd.reasoning import comparison_wording, prompts, rationales, trace_parser, traces
 from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
 from ctd.reasoning.traces import Trace
 from ctd.recipes.organism_recipe import Recipe
@@ -96,7 +96,7 @@ def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trac
         comparisons,
         (space.texts[label] for label in case.labels),
     )
-    return traces.parse(text, space, case.uid, case.text)
+    return trace_parser.parse(text, space, case.uid, case.text)
 
 
 def _shortlist(

@@ -7,7 +7,7 @@ import pytest
 
 from ctd.mechanism import cot_prefixes
 from ctd.mechanism.curve_means import GRID
-from ctd.reasoning import traces
+from ctd.reasoning import trace_parser, traces
 from tests.mechanism.conftest import COTS, trace
 
 
@@ -50,7 +50,7 @@ class TestControls:
     def test_shuffling_keeps_the_lines_and_drops_the_marks(self, space):
         lines = ["Liver", "Left heart", "Right heart", "Calcium"]
         sentences = ["[[Liver]], not [[Left heart]].", "[[Calcium]], not [[Liver]]."]
-        marked = traces.parse(traces.write("organs", lines, sentences, ["Liver"]), space)
+        marked = trace_parser.parse(traces.write("organs", lines, sentences, ["Liver"]), space)
         mixed = cot_prefixes.shuffled(marked, np.random.default_rng(0))
         assert mixed.cot != marked.cot
         assert sorted(mixed.cot.split("\n")) == sorted(marked.cot.split("\n"))

@@ -6,7 +6,7 @@ import pytest
 from ctd.data.label_space import LabelSpace
 from ctd.mechanism import factorial, text_factorial
 from ctd.mechanism.text_factorial import FIRST, SECOND, Replaced, beginning
-from ctd.reasoning import traces
+from ctd.reasoning import trace_parser, traces
 from ctd.reasoning.rank_answers import Prediction
 
 SPACE = LabelSpace("fruit", list("abcdef"), ["apple", "pear", "plum", "fig", "kiwi", "lime"], 6)
@@ -14,7 +14,7 @@ SPACE = LabelSpace("fruit", list("abcdef"), ["apple", "pear", "plum", "fig", "ki
 
 def trace(shortlist, pairs, answer, topics="fruit"):
     lines = [f"{traces.mark(one)} rather than {traces.mark(two)}, given {traces.quote('sweet')}." for one, two in pairs]
-    return traces.parse(traces.write(topics, shortlist, lines, answer), SPACE, "1", "a document")
+    return trace_parser.parse(traces.write(topics, shortlist, lines, answer), SPACE, "1", "a document")
 
 
 OWN = trace(["apple", "pear", "plum"], [("apple", "pear"), ("plum", "apple")], ["apple"])
@@ -56,7 +56,7 @@ def test_comparisons_are_kept_swapped_left_out_or_left_to_the_model(first):
     ("first", "second"), [(f, s) for f in ("own", "another's") for s in ("own", "swapped", "none")]
 )
 def test_what_begins_in_the_format_can_be_read_in_it(first, second):
-    read = traces.parse(beginning(OWN, OTHER, first, second) + "- plum\n", SPACE)
+    read = trace_parser.parse(beginning(OWN, OTHER, first, second) + "- plum\n", SPACE)
     assert read.shortlisted == ((0, 1, 2) if first == "own" else (3, 4))
     compared = {"own": [(0, 1), (2, 0)], "swapped": [(1, 0), (0, 2)], "none": []}[second]
     assert [comparison.labels for comparison in read.comparisons] == compared

@@ -7,7 +7,7 @@ import pytest
 
 from ctd.mechanism import cot_prefixes, targets, trajectories
 from ctd.mechanism.curve_means import GRID
-from ctd.reasoning import traces
+from ctd.reasoning import trace_parser, traces
 from tests.mechanism.conftest import ANCHORS, COTS, DOCUMENTS, GOLD, NEAR, made, trace
 
 
@@ -81,7 +81,7 @@ class TestCosines:
 
     def test_the_marked_boundary_is_the_traces_own(self, encoder, space, own_cache):
         text = traces.write("organs", ["Liver", "Left heart"], ["[[Liver]], not [[Left heart]]."], ["Liver"])
-        marked = traces.parse(text, space)
+        marked = trace_parser.parse(text, space)
         written = cot_prefixes.embed_prefixes([marked, trace(COTS[0])], encoder)
         assert written.boundary[0] == marked.boundary
         assert np.isnan(written.boundary[1])

@@ -12,7 +12,7 @@ from ctd import text
 from ctd.data import readers
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Card, Task, splits_of
-from ctd.reasoning import rationales, traces
+from ctd.reasoning import rationales, trace_parser, traces
 from ctd.reasoning.rationales import Settings
 from ctd.retrieval.index import LabelIndex
 from tests.conftest import HashEncoder
@@ -77,7 +77,7 @@ def texts_of(task, split, uid, scored=True):
 
 def test_every_trace_makes_the_round_trip(task, made):
     for trace in made:
-        assert traces.parse(traces.format(trace), task.space, trace.uid, trace.document) == trace
+        assert trace_parser.parse(traces.format(trace), task.space, trace.uid, trace.document) == trace
         assert trace.error == ""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctd.reasoning import traces
+from ctd.reasoning import trace_parser, traces
 from ctd.reasoning.token_spans import Span, tokenize
 from tests.reasoning.test_traces import TEXT
 
@@ -10,7 +10,7 @@ from tests.reasoning.test_traces import TEXT
 @pytest.fixture
 def tiny(space):
     """The seven labels, read from the text above."""
-    return traces.parse(TEXT, space, "u1", "Serum calcium and the liver.")
+    return trace_parser.parse(TEXT, space, "u1", "Serum calcium and the liver.")
 
 
 @pytest.fixture(scope="module")

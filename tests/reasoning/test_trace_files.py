@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ctd.reasoning import read_text, trace_files, traces
+from ctd.reasoning import read_text, trace_files, trace_parser
 from ctd.reasoning.token_spans import Span
 from ctd.reasoning.traces import Comparison, Trace
 from tests.reasoning.test_traces import TEXT
@@ -14,7 +14,7 @@ from tests.reasoning.test_traces import TEXT
 @pytest.fixture
 def tiny(space):
     """The seven labels, read from the text above."""
-    return traces.parse(TEXT, space, "u1", "Serum calcium and the liver.")
+    return trace_parser.parse(TEXT, space, "u1", "Serum calcium and the liver.")
 
 
 @pytest.mark.parametrize("name", ["traces.jsonl", "traces.jsonl.gz"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ctd.data.label_space import LabelSpace
-from ctd.reasoning import read_text, traces
+from ctd.reasoning import read_text, trace_parser, traces
 from ctd.reasoning.traces import Mention, Trace
 
 TEXT = """<think>
@@ -72,7 +72,7 @@ def random_text(rng, space):
 @pytest.fixture
 def tiny(space):
     """The seven labels, read from the text above."""
-    return traces.parse(TEXT, space, "u1", "Serum calcium and the liver.")
+    return trace_parser.parse(TEXT, space, "u1", "Serum calcium and the liver.")
 
 
 def test_every_mark_stands_where_the_text_says(tiny, space):
@@ -98,18 +98,18 @@ def test_format_and_parse_undo_each_other_on_nasty_strings():
     for _ in range(300):
         space = named(nasty(rng, 12))
         text = random_text(rng, space)
-        trace = traces.parse(text, space, "u", "d")
+        trace = trace_parser.parse(text, space, "u", "d")
         assert traces.format(trace) == text
-        assert traces.parse(traces.format(trace), space, "u", "d") == trace
+        assert trace_parser.parse(traces.format(trace), space, "u", "d") == trace
         assert [space.texts[label] for label in trace.answered] == list(trace.answer)
-        assert read_text.read(text, space) == traces.parse(text, space)
+        assert read_text.read(text, space) == trace_parser.parse(text, space)
 
 
 @pytest.mark.parametrize("label", REAL)
 def test_labels_of_every_kind_come_back_whole(label):
     space = named(["other", label])
     sentence = f"{traces.mark(label)} over {traces.mark('other')}: {traces.quote(label)}."
-    trace = traces.parse(traces.write("a; b", [label, "other"], [sentence], [label]), space)
+    trace = trace_parser.parse(traces.write("a; b", [label, "other"], [sentence], [label]), space)
     assert trace.answer == (label,)
     assert trace.shortlisted == (1, 0)
     assert trace.comparisons[0].labels == (1, 0)
@@ -142,7 +142,7 @@ def test_headings_and_formulas_without_clashes_stand_unescaped():
 def test_any_departure_is_refused_with_line_and_expectation(space, old, new, message):
     broken = (TEXT + "\n").replace(old, new, 1) if old.endswith("\n\n") else TEXT.replace(old, new, 1)
     with pytest.raises(ValueError, match=f"^{message.replace('[', '.').replace('(', '.')}"):
-        traces.parse(broken, space)
+        trace_parser.parse(broken, space)
 
 
 def test_a_text_cut_anywhere_is_refused_unless_a_whole_answer_stands_and_always_read(space):

@@ -21,7 +21,7 @@ from ctd.distill.token_loss import token_loss
 from ctd.mechanism import planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import models, prompts, read_text, traces
+from ctd.reasoning import models, prompts, read_text, trace_parser, traces
 from ctd.reasoning.generate import generate
 from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.sampling import Sampling
@@ -163,7 +163,7 @@ def test_the_large_task_has_the_same_test_documents_and_many_more_to_learn_from(
 def test_traces_hold_what_the_case_holds_and_stand_in_the_format(space, drawn):
     for case in drawn:
         trace = organism_texts.trace(case, space, 0)
-        assert traces.parse(traces.format(trace), space, case.uid, case.text) == trace
+        assert trace_parser.parse(traces.format(trace), space, case.uid, case.text) == trace
         assert trace.answered == case.labels
         assert {*case.labels, *case.denied, *case.topics} <= set(trace.shortlisted)
         families = sum(len(space.descend(category(space, label))) - 1 for label in case.labels)

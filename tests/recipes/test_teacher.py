@@ -16,7 +16,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.distill import examples
 from ctd.distill import train as distill
 from ctd.distill.lora import MergedLoRA
-from ctd.reasoning import models, prompts, traces
+from ctd.reasoning import models, prompts, trace_parser, traces
 from ctd.recipes import teacher
 from ctd.recipes.teacher import Pass, Recipe
 from ctd.retrieval.index import LabelIndex
@@ -109,7 +109,7 @@ def test_each_document_is_taught_once_and_by_its_own_gold_labels(task, tokenizer
         assert document not in told
         told[document] = answered(text, task.space)
         if text.startswith(traces.OPEN):
-            assert traces.format(traces.parse(text, task.space)) == text
+            assert traces.format(trace_parser.parse(text, task.space)) == text
             assert prompt.endswith("\n")
     gold = task.gold("train")
     lines = [" ".join(text.split()) for text in task.documents["train"]["text"]]
@@ -175,7 +175,7 @@ def test_a_pass_of_right_labels_learns_all_of_a_trace_but_the_wrong_labels_of_it
         if not text.startswith(traces.OPEN):
             assert learned == list(one.ids[one.n_prompt :])
             continue
-        trace = traces.parse(text, task.space)
+        trace = trace_parser.parse(text, task.space)
         right = {task.space.texts[label] for label in trace.answered}
         lines = text.split("\n")
         first, last = lines.index("Shortlist:") + 1, lines.index("Compare:")
@@ -246,7 +246,7 @@ def test_documents_are_cut_and_quotes_come_from_what_is_left(task, tokenizer, ma
         document = prompt.partition("\n")[0].removeprefix("Document: ")
         assert len(tokenizer(document)["input_ids"]) <= 25
         if text.startswith(traces.OPEN):
-            quotes = [words for c in traces.parse(text, space).comparisons for words in c.quotes]
+            quotes = [words for c in trace_parser.parse(text, space).comparisons for words in c.quotes]
             assert all(words in document for words in quotes)
             quoted += len(quotes)
     assert quoted > 10
