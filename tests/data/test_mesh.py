@@ -49,15 +49,16 @@ def test_the_vocabulary_is_the_published_size(vocabulary):
 
 
 def test_a_citation_is_read_whole(write):
-    (read,) = mesh.read_citations(write(citation(), name="pubmed.xml.gz"))
+    [(pmid, read)] = mesh.read_records(write(citation(), name="pubmed.xml.gz"))
+    assert pmid == "1"
     assert read == mesh.Citation("1", "On calcium.", "To see. It was.", ["D002118Q000378", "D002118Q000097"])
 
 
 def test_other_languages_and_bare_citations_are_left_out(write):
-    kept = mesh.read_citations(
+    records = mesh.read_records(
         write(citation("1", language="ger"), citation("2", abstract=""), citation("3", headings=()), citation("4"))
     )
-    assert [c.pmid for c in kept] == ["4"]
+    assert [pmid for pmid, record in records if isinstance(record, mesh.Citation)] == ["4"]
 
 
 def test_a_task_counts_what_it_drops_and_the_last_version_wins(write):
@@ -89,9 +90,9 @@ def test_damaged_files_are_named(write, tmp_path):
         ("other.xml", "other.xml holds no PubmedArticle"),
     ]:
         with pytest.raises(ValueError, match=message):
-            list(mesh.read_citations(tmp_path / name))
+            list(mesh.read_records(tmp_path / name))
     with pytest.raises(FileNotFoundError):
-        list(mesh.read_citations(tmp_path / "absent.xml"))
+        list(mesh.read_records(tmp_path / "absent.xml"))
 
 
 def test_a_tree_file_puts_descriptors_below_one_another(tmp_path, vocabulary):

@@ -107,14 +107,6 @@ def _descriptor_parents(mtrees: Path, descriptors: dict[str, int], branch: dict[
         yield row, place.get(above, branch[number[0]])
 
 
-def read_citations(file: Path) -> Iterator[Citation]:
-    """The English citations of a PubMed file that have title, abstract and MeSH indexing.
-
-    file: as for `read_records`, which says what is raised.
-    """
-    return (citation for _, citation in read_records(file) if isinstance(citation, Citation))
-
-
 def read_records(file: Path) -> Iterator[tuple[str, Citation | Gone]]:
     """What a PubMed file says of each citation, in order: its id and how it now stands, or why it is gone.
 
