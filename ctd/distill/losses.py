@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ctd.distill import signals, trace_signals
+from ctd.distill import signals, teacher_states, trace_signals
 from ctd.distill.examples import IGNORED, Batch
 from ctd.distill.signals import TINY, Signals
-from ctd.distill.token_loss import Loss, token_loss
+from ctd.distill.teacher_states import States
+from ctd.distill.token_loss import Loss, last_hidden, next_token_loss, token_loss
 from ctd.distill.trace_signals import TraceSignals
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
@@ -210,49 +211,56 @@ class Mechanistic(nn.Module):
 
 
 class TokenDistillation:
-    """A divergence between the teacher's and the student's distributions over the next token.
+    """A divergence between the teacher's and the student's distributions over the next token, over the whole vocabulary.
 
-    The teacher runs in every step. Outside training mode it is the token loss alone.
+    Outside training mode it is the token loss alone.
     teacher: its model.
     divergence: "fkl", KL(teacher || student) (Hinton et al., 2015); "rkl", KL(student || teacher) (Gu et al., 2024); or
         "jsd", the generalised Jensen-Shannon divergence (Agarwal et al., 2024).
     beta: of jsd, as TRL has it: near 0 it is like fkl.
+    states: the teacher's last hidden states; None to run the teacher in every step.
     Raises ValueError for an unknown divergence, or a beta outside 0 .. 1.
     """
 
-    def __init__(self, teacher: Any, divergence: Divergence = "fkl", beta: float = 0.1) -> None:
+    def __init__(
+        self, teacher: Any, divergence: Divergence = "fkl", beta: float = 0.1, states: States | None = None
+    ) -> None:
         if divergence not in ("fkl", "rkl", "jsd"):
             raise ValueError(f"divergence must be one of fkl, rkl, jsd, got {divergence!r}")
         if not 0 < beta < 1:
             raise ValueError(f"beta must be between 0 and 1 (both excluded), got {beta}")
         self.teacher, self.divergence, self.beta = teacher, divergence, beta
+        self.states = states or teacher_states.Live(teacher)
 
     def __call__(self, model: Any, batch: Batch) -> Float[Tensor, ""]:
         if not model.training:
             return token_loss(model, batch)
-        learned = batch.targets != IGNORED
-        with torch.no_grad():
-            teacher = _log_p(self.teacher, batch, learned)
-        return divergence(teacher, _log_p(model, batch, learned), self.divergence, self.beta)
+        states = self.states(batch)
+        head = self.teacher.get_output_embeddings()
+
+        @torch.no_grad()
+        def criterion(log_p: Float[Tensor, "m v"], rows: slice) -> tuple[Float[Tensor, ""], Float[Tensor, "m v"]]:
+            return divergence(head(states[rows]).float().log_softmax(-1), log_p, self.divergence, self.beta)
+
+        return next_token_loss(model, last_hidden(model, batch, batch.targets != IGNORED), criterion)
 
 
 def divergence(
     teacher: Float[Tensor, "n v"], student: Float[Tensor, "n v"], which: Divergence = "fkl", beta: float = 0.1
-) -> Float[Tensor, ""]:
-    """A divergence of log-probabilities, summed over n tokens, in nats (see `TokenDistillation`)."""
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n v"]]:
+    """A divergence of log-probabilities, summed over n tokens, in nats (see `TokenDistillation`).
 
-    def kl_of_logs(p: Tensor, q: Tensor) -> Tensor:
-        return (p.exp() * (p - q)).sum()
-
+    Returns it and its gradient by the student's logits.
+    """
+    p, q = teacher.exp(), student.exp()
     if which == "fkl":
-        return kl_of_logs(teacher, student)
+        return torch.dot(p.flatten(), (teacher - student).flatten()), q - p
     if which == "rkl":
-        return kl_of_logs(student, teacher)
-    log_beta, log_rest = math.log(beta), math.log1p(-beta)
-    mixture = torch.logsumexp(torch.stack([student + log_rest, teacher + log_beta]), 0)
-    return beta * kl_of_logs(teacher, mixture) + (1 - beta) * kl_of_logs(student, mixture)
-
-
-def _log_p(model: Any, batch: Batch, learned: Tensor) -> Float[Tensor, "n v"]:
-    hidden = model.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-    return model.get_output_embeddings()(hidden[learned]).float().log_softmax(-1)
+        log_ratio = student - teacher
+        by_token = (q * log_ratio).sum(-1, keepdim=True)
+        return by_token.sum(), q * (log_ratio - by_token)
+    mixture = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
+    log_ratio = student - mixture
+    by_token = (q * log_ratio).sum(-1, keepdim=True)
+    value = beta * (p * (teacher - mixture)).sum() + (1 - beta) * by_token.sum()
+    return value, (1 - beta) * q * (log_ratio - by_token)
