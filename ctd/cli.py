@@ -221,7 +221,7 @@ def distill(
         float, typer.Option(help="Fraction of the steps over which these weights fall to 0; 0 for never.")
     ] = 0.0,
     live: Annotated[
-        bool, typer.Option("--live", help="Read the teacher's heads in every step, not once for all to disk.")
+        bool, typer.Option("--live", help="Run the teacher in every step, instead of keeping on disk what it computes.")
     ] = False,
     clusters: Annotated[int, typer.Option(help="Of labels, put above the label space as topics.")] = 0,
     topic_depth: Annotated[int, typer.Option(help="Level of the tree whose nodes are the topics.")] = 2,

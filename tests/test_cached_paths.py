@@ -23,7 +23,8 @@ from ctd.data import readers
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import mimic, xmc
 from ctd.data.task import Card, Task
-from ctd.distill import trace_signals
+from ctd.distill import teacher_states, trace_signals
+from ctd.distill.examples import Example
 from ctd.keys import Maker
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
@@ -115,6 +116,12 @@ def make_signals(folder, patch, key, traces, heads, processor, newer=""):
     patch.setattr(trace_signals, "version", lambda library: "2.1" if library == newer else "2.0")
     patch.setattr("platform.machine", lambda: processor)
     trace_signals.stored(SimpleNamespace(device=torch.device("cpu")), key, traces, heads)
+
+
+def make_states(folder, patch, key, examples, processor, newer=""):
+    patch.setattr(trace_signals, "version", lambda library: "2.1" if library == newer else "2.0")
+    patch.setattr("platform.machine", lambda: processor)
+    teacher_states.stored(SimpleNamespace(device=torch.device("cpu")), key, examples)
 
 
 def make_mimic(folder, patch, notes, diagnoses, space, on_missing="drop"):
@@ -214,6 +221,20 @@ CASES = {
             "heads": [
                 {"heads": HEADS | {Phase.SHORTLIST: [Head(1, 1), Head(0, 1)]}},
                 {"heads": HEADS | {Phase.REFINE: [Head(1, 3)]}},
+            ],
+            "computed_by": [{"processor": "arm64"}, {"newer": "torch"}, {"newer": "transformers"}],
+        },
+    ),
+    "teacher_states": Case(
+        "ctd.distill.teacher_states.once",
+        make_states,
+        {"key": "weights", "examples": [Example([5, 6, 7], 1), Example([5, 6], 1)], "processor": "x86_64"},
+        {
+            "model": each(key="other"),
+            "examples": [
+                {"examples": [Example([5, 6, 7], 1), Example([5, 7], 1)]},
+                {"examples": [Example([5, 6, 7], 2), Example([5, 6], 1)]},
+                {"examples": [Example([5, 6, 7], 1, ((1, 2),)), Example([5, 6], 1)]},
             ],
             "computed_by": [{"processor": "arm64"}, {"newer": "torch"}, {"newer": "transformers"}],
         },

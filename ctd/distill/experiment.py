@@ -12,8 +12,9 @@ from scipy.sparse import csr_matrix
 
 from ctd import workers
 from ctd.data.task import Task
-from ctd.distill import examples, students, trace_signals
+from ctd.distill import examples, students, teacher_states, trace_signals
 from ctd.distill.examples import Example
+from ctd.distill.teacher_states import States
 from ctd.distill.trace_signals import TraceSignals
 from ctd.keys import fingerprint
 from ctd.mechanism import heads, planted_heads
@@ -95,7 +96,7 @@ class Experiment:
     traces: the same, as text.
     teacher_answers: what the teacher wrote about the test documents. No student learns from it.
     left_out: how many traces were left out, by the reason.
-    live: read the teacher's heads in every step instead of once to disk.
+    live: run the teacher in every step instead of once for all students, and write nothing of it to disk.
     """
 
     teacher: Teacher
@@ -172,6 +173,17 @@ class Experiment:
             return trace_signals.Live(teacher.model, self.annotated_traces, self.teacher_heads)
         with workers.one_thread():
             return trace_signals.stored(teacher.model, teacher.key, self.annotated_traces, self.teacher_heads)
+
+    def teacher_states(self, learned: Sequence[Example]) -> States:
+        """What its distribution over the next token is computed from: in a file of the cache, or live.
+
+        learned: the examples whose batches ask for it.
+        """
+        teacher = self.language_model
+        if self.live:
+            return teacher_states.Live(teacher.model)
+        with one_thread():
+            return teacher_states.stored(teacher.model, teacher.key, learned)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:

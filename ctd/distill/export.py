@@ -62,7 +62,7 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
     out: folder to be made: weights in bfloat16, tokenizer, loss curve and manifest.
     arm: how the student is taught.
     seed: draws the traces and their order.
-    live: read the teacher's heads in every step instead of once to disk.
+    live: run the teacher in every step instead of once, and write nothing of it to disk.
     Returns the manifest.
     Raises FileExistsError where `out` exists, and what `prepare` and `train_student` raise.
     """

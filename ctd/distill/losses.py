@@ -211,10 +211,10 @@ class Mechanistic(nn.Module):
 
 
 class TokenDistillation:
-    """A divergence between the teacher's and the student's distributions over the next token, over the whole vocabulary.
+    """A divergence between the teacher's and the student's distributions over the next token.
 
-    Outside training mode it is the token loss alone.
-    teacher: its model.
+    It is computed over the whole vocabulary. Outside training mode it is the token loss alone.
+    teacher: its model, whose output layer is used.
     divergence: "fkl", KL(teacher || student) (Hinton et al., 2015); "rkl", KL(student || teacher) (Gu et al., 2024); or
         "jsd", the generalised Jensen-Shannon divergence (Agarwal et al., 2024).
     beta: of jsd, as TRL has it: near 0 it is like fkl.
@@ -240,7 +240,8 @@ class TokenDistillation:
 
         @torch.no_grad()
         def criterion(log_p: Float[Tensor, "m v"], rows: slice) -> tuple[Float[Tensor, ""], Float[Tensor, "m v"]]:
-            return divergence(head(states[rows]).float().log_softmax(-1), log_p, self.divergence, self.beta)
+            teacher = head(states[rows]).to(log_p.dtype).log_softmax(-1)
+            return divergence(teacher, log_p, self.divergence, self.beta)
 
         return next_token_loss(model, last_hidden(model, batch, batch.targets != IGNORED), criterion)
 

@@ -7,16 +7,18 @@ same number of steps. They differ in their method alone. A new method is a funct
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ctd.distill import examples, losses, students
 from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
-from ctd.distill.losses import Weights
+from ctd.distill.losses import Divergence, Weights
 from ctd.distill.token_loss import Loss, token_loss
 from ctd.reasoning import architecture, predict
+
+Need = Literal["distribution", "heads", "model"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,12 @@ class Arm:
                 "use method mechanistic"
             )
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the arm needs of the teacher: its method, and what the mechanistic terms are added to."""
+        method = METHODS[self.method]
+        return method.needs | METHODS[self.base_loss].needs if method.reads_heads else method.needs
+
 
 def trace_examples(experiment: Experiment) -> list[Example]:
     """Every trace: the prompt is read, the reasoning and the answer are learned."""
@@ -74,13 +82,19 @@ class Method:
     loss: makes the loss of one student from the experiment, the arm and the student's model.
     examples: what the student learns from.
     mode: how the student is asked about the test documents (see `ctd.reasoning.predict`).
-    reads_heads: whether the loss compares heads, and so depends on anchors, comparisons and the arm's weights.
+    needs: what the loss needs of the teacher beside its traces: its "distribution" over the next token or what its
+        "heads" compute, both computed once for all students (`read_teacher`), or its "model", which runs in every step.
     """
 
     loss: Callable[[Experiment, Arm, Any], Loss]
     examples: Callable[[Experiment], list[Example]] = trace_examples
     mode: predict.Mode = "trace"
-    reads_heads: bool = False
+    needs: frozenset[Need] = frozenset()
+
+    @property
+    def reads_heads(self) -> bool:
+        """Whether the loss compares heads, and so depends on anchors, comparisons and the arm's weights."""
+        return "heads" in self.needs
 
     @property
     def is_packaged(self) -> bool:
@@ -93,14 +107,20 @@ def cross_entropy(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     return token_loss
 
 
+def distillation(experiment: Experiment, arm: Arm, divergence: Divergence, beta: float = 0.1) -> Loss:
+    """A divergence from the teacher's distribution over the next token (see `losses.TokenDistillation`)."""
+    states = experiment.teacher_states(METHODS[arm.method].examples(experiment))
+    return losses.TokenDistillation(experiment.language_model.model, divergence, beta, states)
+
+
 def forward_kl(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """KL(teacher || student) over the next token."""
-    return losses.TokenDistillation(experiment.language_model.model, "fkl")
+    return distillation(experiment, arm, "fkl")
 
 
 def reverse_kl(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """KL(student || teacher) over the next token."""
-    return losses.TokenDistillation(experiment.language_model.model, "rkl")
+    return distillation(experiment, arm, "rkl")
 
 
 def mechanistic(experiment: Experiment, arm: Arm, student: Any) -> Loss:
@@ -126,10 +146,19 @@ def mechanistic(experiment: Experiment, arm: Arm, student: Any) -> Loss:
 METHODS = {
     "answer": Method(cross_entropy, answer_examples, mode="answer"),
     "cot": Method(cross_entropy),
-    "fkl": Method(forward_kl),
-    "rkl": Method(reverse_kl),
-    "mechanistic": Method(mechanistic, reads_heads=True),
+    "fkl": Method(forward_kl, needs=frozenset({"distribution"})),
+    "rkl": Method(reverse_kl, needs=frozenset({"distribution"})),
+    "mechanistic": Method(mechanistic, needs=frozenset({"heads"})),
 }
+
+
+def read_teacher(experiment: Experiment, arms: Iterable[Arm]) -> None:
+    """Compute what the arms need of the teacher, once, before the processes that share it begin."""
+    for arm in arms:
+        if "heads" in arm.needs:
+            _ = experiment.teacher_signals
+        if "distribution" in arm.needs:
+            experiment.teacher_states(METHODS[arm.method].examples(experiment))
 
 
 def base_losses() -> list[str]:

@@ -73,7 +73,7 @@ def _methods_fingerprint(arm: Arm) -> str:
     """What an arm's method and base loss are, the code of those that are not part of ctd included."""
     names = [arm.method, arm.base_loss] if METHODS[arm.method].reads_heads else [arm.method]
     parts = [
-        (name, method.mode, method.reads_heads, [_source_outside(part) for part in (method.loss, method.examples)])
+        (name, method.mode, sorted(method.needs), [_source_outside(part) for part in (method.loss, method.examples)])
         for name, method in ((name, METHODS[name]) for name in names)
     ]
     return fingerprint(parts)

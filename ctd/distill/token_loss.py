@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -36,9 +36,7 @@ def token_loss(model: Any, batch: Batch) -> Tensor:
     learned = batch.targets != IGNORED
     targets = batch.targets[learned][:, None]
 
-    def cross_entropy(
-        log_p: Float[Tensor, "m v"], rows: slice
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "m v"]]:
+    def cross_entropy(log_p: Float[Tensor, "m v"], rows: slice) -> tuple[Float[Tensor, ""], Float[Tensor, "m v"]]:
         wanted = targets[rows]
         value = -log_p.gather(1, wanted).sum()
         return value, log_p.exp_().scatter_add_(1, wanted, log_p.new_full(wanted.shape, -1.0))

@@ -128,7 +128,7 @@ class Trainer:
         self.trained: list[Any] = of_model + of_loss
         self.trainee: nn.Module = Trainee(self.copy, loss, settings.mixed)
         self.optimizer: Any = torch.optim.AdamW(
-            self.trained, settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
+            self.trained, settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=True
         )
 
     @property

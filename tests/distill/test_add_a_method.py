@@ -13,12 +13,12 @@ from ctd.distill.token_loss import Loss
 
 def jensen_shannon(experiment: Experiment, arm: Arm, student: Any) -> Loss:
     """Generalised Jensen-Shannon divergence from the teacher's distribution over the next token."""
-    return losses.TokenDistillation(experiment.language_model.model, "jsd", beta=0.5)
+    return methods.distillation(experiment, arm, "jsd", beta=0.5)
 
 
 @pytest.fixture
 def registered(monkeypatch):
-    monkeypatch.setitem(METHODS, "jsd", Method(jensen_shannon))
+    monkeypatch.setitem(METHODS, "jsd", Method(jensen_shannon, needs=frozenset({"distribution"})))
 
 
 def test_a_new_method_is_taught_measured_and_compared_like_the_others(registered, experiment, tmp_path):

@@ -45,9 +45,6 @@ CASES = {
     "write_cosine": (losses.write_cosine, lambda seed: normal(5, 6, seed=seed)),
     "gram_distance": (losses.gram_distance, lambda seed: normal(2, 3, 3, seed=seed)),
     "along_cosine": (lambda t, s: losses.along_cosine(t, s, ROW, 2), lambda seed: normal(5, seed=seed)),
-    "fkl": (lambda t, s: losses.divergence(t, s, "fkl"), lambda seed: normal(5, 7, seed=seed).log_softmax(-1)),
-    "rkl": (lambda t, s: losses.divergence(t, s, "rkl"), lambda seed: normal(5, 7, seed=seed).log_softmax(-1)),
-    "jsd": (lambda t, s: losses.divergence(t, s, "jsd", 0.3), lambda seed: normal(5, 7, seed=seed).log_softmax(-1)),
 }
 
 
@@ -96,12 +93,34 @@ def test_the_interaction_is_blind_to_a_rotation_of_the_writes():
         losses.gram_distance(grams[0], grams[0][:, :2, :2])
 
 
+class Diverging(torch.autograd.Function):
+    """A divergence as a function of the student's logits, with the gradient that comes with it."""
+
+    @staticmethod
+    def forward(ctx, teacher, student, which):
+        value, ctx.gradient = losses.divergence(teacher.log_softmax(-1), student.log_softmax(-1), which, 0.3)
+        return value
+
+    @staticmethod
+    def backward(ctx, by):
+        return None, by * ctx.gradient, None
+
+
+@pytest.mark.parametrize("which", ["fkl", "rkl", "jsd"])
+def test_a_divergence_is_zero_on_identical_input_and_comes_with_its_gradient(which):
+    logits, other = normal(5, 7, seed=1), normal(5, 7, seed=2)
+    assert Diverging.apply(logits, logits + 3, which).item() == pytest.approx(0, abs=1e-12)
+    assert Diverging.apply(logits, other, which).item() > 1e-3
+    assert torch.autograd.gradcheck(lambda student: Diverging.apply(logits, student, which), other.requires_grad_())
+    assert Diverging.apply(logits[:0], other[:0], which).item() == 0
+
+
 def test_divergences_against_trl():
     trl = pytest.importorskip("trl.experimental.gkd", reason="optional cross-check: pip install .[crosscheck]")
     student, teacher = normal(1, 6, 9, seed=1).float(), normal(1, 6, 9, seed=2).float()
     for beta, which in ((0.1, "jsd"), (0.5, "jsd"), (0.9, "jsd"), (0.0, "fkl"), (1.0, "rkl")):
         wanted = trl.GKDTrainer.generalized_jsd_loss(student, teacher, beta=beta, reduction="sum")
-        got = losses.divergence(
+        got, _ = losses.divergence(
             teacher[0].log_softmax(-1), student[0].log_softmax(-1), which, beta if which == "jsd" else 0.5
         )
         assert got.item() == pytest.approx(wanted.item(), rel=1e-5), (beta, which)
@@ -215,21 +234,34 @@ class TestMechanistic:
             losses.Mechanistic(PASSAGES, [], CHOSEN, Weights(), WIDTH)
 
 
+def gradient(loss, model, batch):
+    """The gradient of a model's weights in a row, and the loss."""
+    model.zero_grad()
+    value = loss(model, batch)
+    value.backward()
+    return torch.cat([weight.grad.flatten() for weight in model.parameters()]), value.item()
+
+
 @pytest.mark.parametrize("which", ["fkl", "rkl", "jsd"])
-def test_word_level_distillation_compares_whole_distributions(which):
-    teacher, student = made("llama"), stranger().train()
+def test_word_level_distillation_compares_whole_distributions(which, monkeypatch):
+    monkeypatch.setattr("ctd.distill.token_loss.LOGITS_AT_ONCE", 7)  # several pieces, the last one smaller
+    teacher, student = made("llama").double(), stranger().double().train()
     batch = collate([Example(one.ids, one.cot.start + 1) for one in PASSAGES], range(4))
-    got = losses.TokenDistillation(teacher, which)(student, batch)
-    wanted = batch.targets != IGNORED
-    p, q = (model(input_ids=batch.ids).logits[wanted].double().softmax(-1) for model in (teacher, student))
-    mixed = 0.1 * p + 0.9 * q
-    oracle = {
-        "fkl": (p * (p / q).log()).sum(),
-        "rkl": (q * (q / p).log()).sum(),
-        "jsd": 0.1 * (p * (p / mixed).log()).sum() + 0.9 * (q * (q / mixed).log()).sum(),
-    }
-    assert got.item() == pytest.approx(oracle[which].item(), rel=1e-4)
-    got.backward()
+
+    def plain(model, batch):
+        wanted = batch.targets != IGNORED
+        p, q = (model(input_ids=batch.ids).logits[wanted].softmax(-1) for model in (teacher, model))
+        p, mixed = p.detach(), 0.1 * p.detach() + 0.9 * q
+        return {
+            "fkl": (p * (p / q).log()).sum(),
+            "rkl": (q * (q / p).log()).sum(),
+            "jsd": 0.1 * (p * (p / mixed).log()).sum() + 0.9 * (q * (q / mixed).log()).sum(),
+        }[which]
+
+    got, value = gradient(losses.TokenDistillation(teacher, which), student, batch)
+    wanted, oracle = gradient(plain, student, batch)
+    assert value == pytest.approx(oracle, rel=1e-6)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
     assert all(weight.grad is None for weight in teacher.parameters())
 
 
