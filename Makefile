@@ -43,11 +43,8 @@ $(STAMP):
 	echo $$(($$(date +%s) - start)) > $(VENV)/.setup-seconds && \
 	touch $@
 
-# glibc gives each step's memory back and faults it in again, which costs a tenth of the time: here it keeps what it has.
-KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=1073741824
-
 teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (three hours on two cores)
-	@$(KEEP_MEMORY) $(BIN)/python -m ctd.recipes.teacher
+	@$(BIN)/python -m ctd.recipes.teacher
 
 texts: $(STAMP) ## Write what the teachers say in the default profile anew (data/texts, data/lists; an hour on two cores)
 	@rm -rf data/texts data/lists
@@ -55,7 +52,7 @@ texts: $(STAMP) ## Write what the teachers say in the default profile anew (data
 		CTD_TEXTS=keep $(BIN)/ctd run $$notebook --force || exit 1; done
 
 organism: $(STAMP) ## Rebuild the model organism, plain and planted (about an hour on two cores)
-	@$(KEEP_MEMORY) $(BIN)/python -m ctd.recipes.organism
+	@$(BIN)/python -m ctd.recipes.organism
 
 clean: ## Remove runs and the built book; .venv and the cache stay
 	rm -rf runs book/_build book/_source .mypy_cache .pytest_cache .ruff_cache

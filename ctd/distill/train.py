@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ctd.cache import digest
-from ctd.distill import checkpoint
+from ctd.distill import checkpoint, memory
 from ctd.distill.checkpoint import Log
 from ctd.distill.examples import IGNORED, Batch, Example, batches, check, collate
 from ctd.distill.lora import MergedLoRA
@@ -68,7 +68,7 @@ def train(
     identity = _identity(examples, settings, trainer.trained)
     trainer.prepare()
     log = checkpoint.resume(folder, identity, trainer.trained, trainer.optimizer)
-    with trainer.training(), _progress(desc, len(log), len(steps), trainer.writes) as progress:
+    with trainer.training(), memory.kept(), _progress(desc, len(log), len(steps), trainer.writes) as progress:
         for step in range(len(log), len(steps)):
             if ended(log, settings.patience):
                 break
