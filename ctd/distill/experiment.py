@@ -182,7 +182,7 @@ class Experiment:
         teacher = self.language_model
         if self.live:
             return teacher_states.Live(teacher.model)
-        with one_thread():
+        with workers.one_thread():
             return teacher_states.stored(teacher.model, teacher.key, learned)
 
     @cached_property

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ctd import hardware, workers
 from ctd.cache import cache_dir
-from ctd.distill import teach
+from ctd.distill import methods, teach
 from ctd.distill.experiment import Experiment
 from ctd.distill.measures import Outcome
 from ctd.distill.methods import METHODS, Arm
@@ -36,8 +36,7 @@ def run(
     folder = folder or cache_dir("students")
     homes = {(arm, seed): folder / teach.key(experiment, arm, seed) for arm in arms for seed in seeds}
     missing = [student for student, home in homes.items() if not (home / teach.OUTCOME).is_file()]
-    if any(METHODS[arm.method].reads_heads for arm, _ in missing):
-        _ = experiment.teacher_signals  # read once, before the processes that share them begin
+    methods.read_teacher(experiment, dict.fromkeys(arm for arm, _ in missing))
     if not all(METHODS[name].is_packaged for arm, _ in missing for name in (arm.method, arm.base_loss)):
         n_workers = 1  # other processes would not know a method that was registered in this one
     torch.cuda.empty_cache()  # what this process has set aside on an accelerator, its students could not use
