@@ -93,12 +93,15 @@ def test_a_bfloat16_model_has_its_loss_summed_in_float32():
     assert value.item() == pytest.approx(exact.item(), rel=0.01)
 
 
-def test_loss_does_not_depend_on_padding():
-    model = tiny(dtype=torch.float64)
-    examples = made(shortest=3, longest=30)
-    together = token_loss(model, collate(examples, range(20)))
-    alone = sum(token_loss(model, collate(examples, [row])) for row in range(20))
-    assert together.item() == pytest.approx(alone.item(), rel=1e-12)
+def test_loss_and_gradients_do_not_depend_on_padding():
+    examples, gradients = made(shortest=3, longest=30), []
+    for groups in ([range(20)], [[row] for row in range(20)]):
+        model = tiny(dtype=torch.float64)
+        losses = [token_loss(model, collate(examples, rows)) for rows in groups]
+        sum(losses).backward()
+        gradients.append([sum(losses).detach(), *(weight.grad for weight in model.parameters())])
+    for together, alone in zip(*gradients, strict=True):
+        torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-12)
 
 
 def test_targets_are_the_next_tokens_and_no_prompt_is_learned():
