@@ -251,11 +251,12 @@ def divergence(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n v"]]:
     """A divergence of log-probabilities, summed over n tokens, in nats (see `TokenDistillation`).
 
-    Returns it and its gradient by the student's logits.
+    Both may be overwritten. Returns it and its gradient by the student's logits.
     """
-    p, q = teacher.exp(), student.exp()
+    p = teacher.exp()
     if which == "fkl":
-        return torch.dot(p.flatten(), (teacher - student).flatten()), q - p
+        return torch.dot(p.flatten(), teacher.sub_(student).flatten()), student.exp_().sub_(p)
+    q = student.exp()
     if which == "rkl":
         log_ratio = student - teacher
         by_token = (q * log_ratio).sum(-1, keepdim=True)
