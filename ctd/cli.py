@@ -51,6 +51,9 @@ app = typer.Typer(
     "is how many processes work side by side, CTD_DTYPE (float32 or bfloat16) what models compute in: see ctd machine.",
 )
 Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
+Jobs = Annotated[
+    int, typer.Option(min=0, help="Notebooks at a time; 0 for as many as cores (or CTD_WORKERS), 1 on a GPU.")
+]
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
 
 
@@ -68,12 +71,14 @@ def run(
     profile: Profile = "default",
     out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of runs/STEM/PROFILE.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run even when nothing has changed.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="All notebooks, in order.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All notebooks, side by side.")] = False,
+    jobs: Jobs = 0,
 ) -> None:
     """Run notebooks and keep what they found. An unchanged run is kept as it is.
 
-    Parameters are checked, all of them, before anything runs.
+    Parameters are checked, all of them, before anything runs. Where one fails, the others go on.
     """
+    from ctd.book import progress
     from ctd.book.parameters import parse_assignments
 
     if every == bool(notebooks):
@@ -87,10 +92,9 @@ def run(
         runs.plan(path, profile, parse_assignments(notebook_files.parameters_of(path), parameter or ()), out)
         for path in chosen
     ]
-    for plan in plans:
-        done = runs.execute(plan, force)
-        took = "unchanged, kept" if done.kept else f"done in {done.manifest['duration_s']:.1f} s"
-        typer.echo(f"{plan.notebook.stem}: {took} ({done.path})")
+    outcomes = list(progress.shown(plans, force, jobs))
+    if any(outcome.error for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example:  ctd params 01")
@@ -303,12 +307,17 @@ def claims(
 def book(
     profile: Profile = "default",
     out: Annotated[Path, typer.Option(help="Folder that gets html/ and build.log.")] = Path("book/_build"),
+    jobs: Jobs = 0,
 ) -> None:
     """Prepare data and label index, run every notebook, build the book; say where it is and what each stage took."""
+    from ctd.book import progress
     from ctd.book.build import make_book
 
-    page, stages = make_book(profile, out)
+    page, stages, outcomes = make_book(profile, out, jobs)
+    show_table(progress.COLUMNS, progress.rows(outcomes))
     show_table(("stage", "took", ""), stages.rows())
+    if page is None:
+        raise typer.Exit(1)
     typer.echo(f"the book ({profile} profile): {page}")
 
 

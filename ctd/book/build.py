@@ -1,4 +1,4 @@
-"""From nothing to a book: data, label index, notebooks, site; with what each stage took."""
+"""From nothing to a book: data, label index, notebooks, site; with what each stage and each notebook took."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import typer
 
-from ctd.book import ledger, notebook_files, runs
+from ctd.book import notebook_files, progress, runs
+from ctd.book.chapters import LEDGER
 from ctd.book.markdown import duration
+from ctd.book.side_by_side import Outcome
 from ctd.book.site import build
 from ctd.cache import ROOT
 
@@ -42,29 +44,36 @@ class Stages:
         return [*shown, ("all but setup", duration(total), "")]
 
 
-def make_book(profile: str, out: Path) -> tuple[Path, Stages]:
+def make_book(profile: str, out: Path, jobs: int = 0) -> tuple[Path | None, Stages, list[Outcome]]:
     """Prepare data and indexes, run every notebook under the profile, and build the site.
 
     out: folder that gets `html/`.
-    Returns the path of the first page, and the stages. Raises what the stages raise; what was done before stays.
+    jobs: notebooks side by side; 0 for `side_by_side.default_jobs()`.
+    Returns the path of the first page, None where a notebook failed; the stages; and what became of each notebook.
+    Raises what the stages raise; what was done before stays.
     """
-    from ctd.book import prepare
-
     stages = Stages()
     if SETUP_SECONDS.is_file():
         stages.took["setup"] = float(SETUP_SECONDS.read_text()), "when .venv was made"
-    with stages.stage("data"):
-        tasks = prepare.tasks(profile)
-    with stages.stage("label index"):
-        prepare.indexes(profile, tasks)
-    del tasks
-    with stages.stage("teachers"):
-        prepare.teachers(profile)
-    for notebook in notebook_files.notebooks():
-        with stages.stage(notebook.stem) as remarks:
-            reads_runs = notebook.stem == ledger.STEM  # its key does not see them change
-            if runs.run(notebook, profile, force=reads_runs).kept:
-                remarks.append("unchanged, kept")
-    with stages.stage("site"):
-        page = build(profile, out=out)
-    return page, stages
+    plans = [runs.plan(notebook, profile) for notebook in notebook_files.notebooks()]
+    changed = [plan.parameters for plan in plans if not runs.unchanged_run(plan) and plan.notebook.stem != LEDGER]
+    if changed:
+        from ctd.book import prepare  # it takes seconds to import
+
+        with stages.stage("data"):
+            tasks = prepare.tasks(changed)
+        with stages.stage("label index"):
+            prepare.indexes(changed, tasks)
+        del tasks
+        with stages.stage("teachers"):
+            prepare.teachers(changed)
+    with stages.stage("notebooks") as remarks:
+        outcomes = list(progress.shown(plans, jobs=jobs))
+        kept = sum(outcome.run is not None and outcome.run.kept for outcome in outcomes)
+        remarks += [f"{kept} unchanged, kept"] * bool(kept)
+    if any(outcome.error for outcome in outcomes):
+        return None, stages, outcomes
+    with stages.stage("site") as remarks:
+        page, is_kept = build(profile, out=out)
+        remarks += ["unchanged, kept"] * is_kept
+    return page, stages, outcomes

@@ -36,6 +36,25 @@ from ctd.book.settings import (
 OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
 Baseline = Literal["answer", "cot", "fkl", "rkl"]
 Profile = Literal["smoke", "default", "full"]
+LEDGER = "14_claims"  # the notebook that reads the results of all others
+NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes texts and teaches students that others use
+    "02_reasoning_trajectories": (),
+    "09_standard_distillation": (),
+    "10_mechanistic_distillation": ("09_standard_distillation",),
+    "12_ablations": ("10_mechanistic_distillation",),
+    "13_simulatability": ("12_ablations",),
+    "11_learning_curve": ("10_mechanistic_distillation",),
+    "06_activation_patching": ("02_reasoning_trajectories",),
+    "03_shortlist_isolation": ("02_reasoning_trajectories",),
+    "08_complementarity": ("03_shortlist_isolation",),
+    "07_do_the_instruments_work": (),
+    "05_refinement_heads": ("02_reasoning_trajectories",),
+    "04_coarse_heads": ("02_reasoning_trajectories",),
+    "01_retrieval_shortlists": (),
+    "00_label_spaces": (),
+}
+"""What each notebook needs, in the order in which they begin: those that others wait for, then the longest, first."""
+NEEDS[LEDGER] = tuple(NEEDS)
 
 
 class LabelSpaces(Settings):

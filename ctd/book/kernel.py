@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ctd.book.notebook_files import read_notebook
 from ctd.book.results import RESULTS
 
-if TYPE_CHECKING:  # it takes a second to import
-    from jupyter_client.manager import AsyncKernelManager
-
 KERNEL_LOG = "kernel.log"  # what the kernel's process says outside of cells; kept with a failed run
-
-
 CELL_TIMEOUT = 7200  # seconds a cell may take
+_managers: list[Any] = []  # of the kernels that run
 
 
 class RunFailed(RuntimeError):
@@ -26,6 +27,7 @@ class RunFailed(RuntimeError):
 def kernel_environment(folder: Path, seed: int) -> dict[str, str]:
     """What a notebook's kernel finds in its environment besides the caller's."""
     return {
+        "CTD_KERNEL_STARTED": f"{time.time():.2f}",
         "CTD_RUN_DIR": str(folder),
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -49,6 +51,9 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    kernel_manager = _own_kernel(copy.parent, seed)
+    _managers.append(kernel_manager)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it repeats what we say in one line
     try:
         papermill.execute_notebook(
@@ -57,10 +62,9 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
             parameters=dict(parameters),
             kernel_name="python3",
             language="python",
-            cwd=str(copy.parent),
             execution_timeout=CELL_TIMEOUT,
-            progress_bar={"desc": notebook.stem, "leave": False, "disable": None},
-            kernel_manager_class=_own_kernel(copy.parent, seed),
+            progress_bar=in_main_thread and {"desc": notebook.stem, "leave": False, "disable": None},
+            kernel_manager_class=kernel_manager,
         )
     except PapermillExecutionError as error:
         message = f"{error.ename}: {str(error.evalue).strip() or 'no message'}".splitlines()[0]
@@ -68,33 +72,49 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
     except CellTimeoutError:
         raise RunFailed(f"cell [{_last_started(copy)}] took longer than {CELL_TIMEOUT} s") from None
     except DeadKernelError:
+        if kernel_manager.was_ended:
+            raise KeyboardInterrupt from None
         raise RunFailed(f"the kernel died in cell [{_last_started(copy)}] (often: out of memory)") from None
     except RuntimeError as error:
         raise RunFailed(f"the kernel did not start ({error})") from None
     finally:
+        _managers.remove(kernel_manager)
         _forget_paths(copy)
 
 
-def _own_kernel(folder: Path, seed: int) -> type[AsyncKernelManager]:
+def end_all() -> None:
+    """End every kernel that runs: `execute_notebook` then raises KeyboardInterrupt, in each thread that waits in it."""
+    for manager in list(_managers):
+        manager.was_ended = True
+        if manager.process is not None:
+            with suppress(OSError):
+                os.killpg(manager.process.pid, signal.SIGKILL)
+
+
+def _own_kernel(folder: Path, seed: int) -> Any:
     """A manager of kernels of the interpreter that runs this, whatever is installed under the name python3."""
-    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
 
+    from ctd.book import preloaded
+
     class OwnKernel(AsyncKernelManager):
+        process: Any = None
+        was_ended = False
+
         @default("transport_encryption")
         def _encrypt(self) -> str:  # a kernel in the clear warns on stderr
             return "auto"
 
         @property
         def kernel_spec(self) -> KernelSpec:
-            environment = kernel_environment(folder, seed)
-            return KernelSpec(resource_dir=RESOURCES, **(get_kernel_dict() | {"env": environment}))
+            return preloaded.kernel_spec(kernel_environment(folder, seed))
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             with (folder / KERNEL_LOG).open("wb") as log:
-                await super().start_kernel(**options, stdout=log, stderr=log)
+                await super().start_kernel(**options | {"cwd": str(folder)}, stdout=log, stderr=log)
+            OwnKernel.process = self.provisioner.process  # type: ignore[union-attr]
 
     return OwnKernel
 

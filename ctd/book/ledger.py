@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ctd.book import notebook_files, published_runs, run_folder, verdicts
+from ctd.book.chapters import LEDGER as STEM
 from ctd.book.claim_rules import Claim, Part
 from ctd.book.claims import CLAIMS, NONE
 from ctd.book.compare import say
@@ -23,7 +24,6 @@ from ctd.book.run_folder import RunFolder
 from ctd.book.verdicts import TESTED, Estimate, Evidence, Judgement, Verdict
 from ctd.cache import ROOT
 
-STEM = "14_claims"
 COLUMNS = ("claim", "rule", "published", "ours", "verdict", "why", "data, teacher", "chapter")
 
 

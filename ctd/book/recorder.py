@@ -11,7 +11,9 @@ import os
 import random
 import resource
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,9 @@ class Recorder:
         self._figures: list[str] = []
         self._answer: dict[str, str | None] | None = None
         self._open = True
+        self._began = time.time()
+        self._load_seconds = 0.0
+        self._is_loading = False
 
     @classmethod
     def start(cls, seed: int | None = None) -> Recorder:
@@ -150,6 +155,31 @@ class Recorder:
             raise ValueError(f"the answer's figure must be one that was saved ({saved}), got {figure!r}")
         self._answer = {"sentence": sentence, "figure": figure}
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Count the time of a block as loading: reading tasks, models and indexes."""
+        if self._is_loading:
+            yield
+            return
+        self._is_loading, began = True, time.time()
+        try:
+            yield
+        finally:
+            self._is_loading = False
+            self._load_seconds += time.time() - began
+
+    def timings(self) -> dict[str, float]:
+        """Seconds until now by what they went into.
+
+        import_s: starting the kernel and importing packages, up to the start of the recorder.
+        load_s: reading tasks, models and indexes.
+        work_s: everything else.
+        """
+        started = float(os.environ.get("CTD_KERNEL_STARTED") or self._began)
+        seconds = {"import_s": self._began - started, "load_s": self._load_seconds}
+        seconds["work_s"] = time.time() - self._began - self._load_seconds
+        return {name: round(value, 2) for name, value in seconds.items()}
+
     def close(self) -> None:
         """Write `results.json`: the results in order, the figures' names, the answer, and what the kernel used."""
         self._check_open("the end")
@@ -161,6 +191,7 @@ class Recorder:
                 figures=self._figures,
                 answer=self._answer,
                 peak_memory_mib=round(peak_memory_mib(), 1),
+                timings=self.timings(),
                 gpu=_gpu(),
             )
 

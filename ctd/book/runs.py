@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ctd.book import kernel
+from ctd.book import chapters, kernel
 from ctd.book.kernel import RunFailed
 from ctd.book.notebook_files import profile_values, read_notebook
 from ctd.book.parameter_cells import read_parameters
@@ -79,11 +79,15 @@ def plan(
     changed = {name: value for name, value in asked.items() if value != values[name]}
     resolved = {name: changed.get(name, value) for name, value in values.items()}
     suffix = f"-{digest([json.dumps(changed, sort_keys=True)])[:8]}" if changed else ""
+    inputs = inputs_digest([resolved[name] for name in parameters if parameters[name].is_path])
+    if notebook.stem == chapters.LEDGER:
+        read = [path for path in RUNS.glob(f"*/{resolved['profile']}/{RESULTS}") if path.parts[-3] != notebook.stem]
+        inputs = digest([inputs, *(part for path in sorted(read) for part in (path.parts[-3], path.read_bytes()))])
     parts = {
         "notebook_hash": notebook_digest(node),
         "parameters": resolved,
         "ctd_hash": files_digest(ROOT / "ctd"),
-        "inputs_hash": inputs_digest([resolved[name] for name in parameters if parameters[name].is_path]),
+        "inputs_hash": inputs,
     }
     folder = (out or RUNS / notebook.stem / f"{profile}{suffix}").absolute()
     return Plan(notebook.resolve(), profile, defaults, resolved, changed, folder, parts)
@@ -111,9 +115,9 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
     executed so far is then at `<folder>.failed/`. Raises ValueError when the folder is there and is not a run of
     this notebook.
     """
-    previous = _previous(todo)
-    if previous and not force and previous.manifest["key"] == todo.key:
-        return RunFolder(todo.folder, kept=True)
+    unchanged = unchanged_run(todo)
+    if unchanged and not force:
+        return unchanged
     started, clock, code = datetime.now(UTC), time.perf_counter(), git_state()
     failed = todo.folder.with_name(f"{todo.folder.name}.failed")
     with atomic(todo.folder) as scratch:
@@ -136,6 +140,12 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
     return RunFolder(todo.folder)
 
 
+def unchanged_run(todo: Plan) -> RunFolder | None:
+    """The run that is there, where executing the plan would keep it. Raises ValueError as `execute` does."""
+    previous = _previous(todo)
+    return RunFolder(todo.folder, kept=True) if previous and previous.manifest["key"] == todo.key else None
+
+
 def _manifest(todo: Plan, copy: Path, made: Mapping[str, Any]) -> dict[str, Any]:
     """How a run was made. copy: the executed notebook. made: its commit, its start and its duration."""
     recorded = read_json(copy.parent / RESULTS)
@@ -150,6 +160,7 @@ def _manifest(todo: Plan, copy: Path, made: Mapping[str, Any]) -> dict[str, Any]
         "versions": versions(),
         "hardware": machine() | {"gpu": recorded["gpu"]},
         "peak_memory_mib": recorded["peak_memory_mib"],
+        "timings": recorded["timings"],
         "code_cells": sum(cell.cell_type == "code" for cell in read_notebook(copy).cells),
     }
 

@@ -47,7 +47,8 @@ class Chapter:
         """The model that reasons."""
         from ctd.reasoning import teachers
 
-        return teachers.load(self.settings.teacher, self.settings.document_tokens)
+        with self.run.loading():
+            return teachers.load(self.settings.teacher, self.settings.document_tokens)
 
     @cached_property
     def predictions(self) -> list[Prediction]:
@@ -57,6 +58,34 @@ class Chapter:
         texts, uids = (list(self.task.documents["test"][column]) for column in ("text", "uid"))
         options = {"max_tokens": self.settings.max_tokens, "seed": self.settings.seed}
         return predict.reason(self.teacher, texts, self.index, uids=uids, **options)
+
+    def read_task(self) -> Task:
+        """The task that the settings name, with `n_documents` of its test documents where they limit them.
+
+        What was left out of it is said. Raises ValueError for a task without test documents.
+        """
+        settings = self.settings
+        with self.run.loading():
+            from ctd.book import report
+            from ctd.data import readers
+
+            task = readers.load_as_asked(settings.dataset, settings.source, settings.text_column, settings.label_column)
+        if said := readers.left_out(task):
+            report.say(said)
+        if not len(task.documents["test"]):
+            raise ValueError(
+                f"{task.card.title} has no test documents ({len(task.documents['train'])} to learn from): give more "
+                "documents, or a test split of your own"
+            )
+        limit = getattr(settings, "n_documents", None)
+        return task if limit is None else task.sample("test", limit, settings.seed)
+
+    def other_task(self, name: str) -> Task:
+        """Another whole task, by its name."""
+        with self.run.loading():
+            from ctd.data import readers
+
+            return readers.load(name)
 
     def fill(self, settings: type[T], **others: Any) -> T:
         """Settings of the package, such as `experiment.Plan`, with the parameters that have the names of its fields.
@@ -69,12 +98,13 @@ class Chapter:
 
     @cached_property
     def _task_and_index(self) -> tuple[Task, LabelIndex]:
-        from ctd.reasoning import teachers
-        from ctd.retrieval import encoders
+        with self.run.loading():
+            from ctd.reasoning import teachers
+            from ctd.retrieval import encoders
 
-        values = self.settings.model_dump()
-        encoder = encoders.load(self.settings.encoder)
-        return teachers.with_topics(read_task(self.settings), encoder, values.get("n_clusters", 0), values["seed"])
+            values = self.settings.model_dump()
+            encoder = encoders.load(self.settings.encoder)
+            return teachers.with_topics(self.read_task(), encoder, values.get("n_clusters", 0), values["seed"])
 
 
 def start(model: type[Settings], values: Mapping[str, Any]) -> Chapter:
@@ -88,23 +118,3 @@ def start(model: type[Settings], values: Mapping[str, Any]) -> Chapter:
     settings = model(**{name: known.check(values[name]) for name, known in parameters.items() if name in values})
     plots.use_style()
     return Chapter(settings, Recorder.start(seed=settings.seed))
-
-
-def read_task(settings: Any) -> Task:
-    """The task that the settings name, with `n_documents` of its test documents where they limit them.
-
-    What was left out of it is said. Raises ValueError for a task without test documents.
-    """
-    from ctd.book import report
-    from ctd.data import readers
-
-    task = readers.load_as_asked(settings.dataset, settings.source, settings.text_column, settings.label_column)
-    if said := readers.left_out(task):
-        report.say(said)
-    if not len(task.documents["test"]):
-        raise ValueError(
-            f"{task.card.title} has no test documents ({len(task.documents['train'])} to learn from): give more "
-            "documents, or a test split of your own"
-        )
-    limit = getattr(settings, "n_documents", None)
-    return task if limit is None else task.sample("test", limit, settings.seed)

@@ -21,24 +21,32 @@ import yaml
 
 from ctd.book.generated import las_table, patching_table, status_page
 from ctd.book.page import page
+from ctd.book.provenance import files_digest
 from ctd.book.recorder import FIGURES
 from ctd.book.run_folder import MANIFEST, RunFolder
 from ctd.cache import DATA, ROOT, atomic
 
+MADE_OF = ".made_of"  # beside the pages: the digest of all that they were made of
 NOT_PAGES = ("_build", "_source")
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
-def build(profile: str, runs: Path = Path("runs"), out: Path = Path("book/_build"), book: Path = ROOT / "book") -> Path:
-    """Build the book of one profile and return the path of its first page, `out/html/index.html`.
+def build(
+    profile: str, runs: Path = Path("runs"), out: Path = Path("book/_build"), book: Path = ROOT / "book"
+) -> tuple[Path, bool]:
+    """Build the book of one profile, unless it is there already, made of the same pages by the same packages.
 
     runs: folder of runs, `<stem>/<profile>/`.
     out: where `html/` and the log go. An earlier book there stays until the new one is built.
     book: folder of pages with `_toc.yml`; `_source/` in it is made afresh.
+    Returns the path of its first page, `out/html/index.html`, and whether it was there.
     Raises FileNotFoundError for a notebook of the table of contents without a run (with the command that makes it),
     ValueError for a damaged run, RuntimeError with all warnings when Jupyter Book gave any.
     """
-    source = assemble(profile, runs, book)
+    source, first, made_of = assemble(profile, runs, book), out / "html" / "index.html", out / "html" / MADE_OF
+    content = files_digest(source, *ROOT.glob("requirements*.txt"))
+    if first.is_file() and made_of.is_file() and made_of.read_text() == content:
+        return first, True
     out.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-c", JUPYTER_BOOK, "build", source, "--path-output", source, "-W", "--keep-going"],
@@ -51,7 +59,8 @@ def build(profile: str, runs: Path = Path("runs"), out: Path = Path("book/_build
         raise RuntimeError(complaints(log, source) + f"\n  (the whole log: {out / 'build.log'})")
     with atomic(out / "html") as scratch:
         shutil.move(source / "_build" / "html", scratch)
-    return out / "html" / "index.html"
+        (scratch / MADE_OF).write_text(content)
+    return first, False
 
 
 def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:

@@ -302,7 +302,7 @@ def test_a_log_without_warnings_is_shown_by_its_end(tmp_path):
 def test_a_book_is_built_and_a_warning_leaves_it_as_it_was(runs, pages, tmp_path):
     out = tmp_path / "out"
     add_answer(runs)
-    index = site.build("smoke", runs, out, pages)
+    index, _ = site.build("smoke", runs, out, pages)
     assert index == out / "html" / "index.html"
     made = (out / "html" / "notebooks" / "00_a.html").read_text()
     assert made.index("The answer") < made.index('alt="Ages of all."') < made.index("The question")

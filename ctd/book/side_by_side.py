@@ -1,0 +1,166 @@
+"""Notebooks side by side: as many at a time as there are cores, each after those that it needs.
+
+Notes: each kernel computes on one thread, so that none waits for another's. `ctd.book.chapters.NEEDS` says what comes
+before what, and which begins first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from ctd import hardware
+from ctd.book import chapters, kernel, runs
+from ctd.book.kernel import RunFailed
+from ctd.book.run_folder import RunFolder
+from ctd.book.runs import Plan
+
+EXPECTED_MIB = 3000.0  # memory of a notebook that has no run yet
+POLL = 0.5  # seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a notebook.
+
+    stem: its name.
+    run: executed or kept; None where it failed or was not begun.
+    error: one line that says why there is no run.
+    """
+
+    stem: str
+    run: RunFolder | None = None
+    error: str = ""
+
+
+def execute(
+    plans: Sequence[Plan], force: bool = False, jobs: int = 0, on_begin: Callable[[str], None] = lambda stem: None
+) -> Iterator[Outcome]:
+    """Execute plans, and yield each outcome when it is known: first of what is unchanged, which is kept.
+
+    Where a notebook fails, the others go on, but for the one that reads the results of all.
+
+    force: execute what is unchanged, too.
+    jobs: how many notebooks at a time; 0 for `default_jobs()`. Fewer run where memory is short.
+    on_begin: called with the name of each notebook that begins.
+    Raises what `runs.execute` raises but for RunFailed, and KeyboardInterrupt, once every kernel has ended.
+    """
+    unchanged = {} if force else {plan.notebook.stem: run for plan in plans if (run := runs.unchanged_run(plan))}
+    waiting = {plan.notebook.stem: plan for plan in plans if plan.notebook.stem not in unchanged}
+    if len(waiting) > len(set(waiting) & {chapters.LEDGER}):  # what it reads will change
+        waiting |= {plan.notebook.stem: plan for plan in plans if plan.notebook.stem == chapters.LEDGER}
+        unchanged.pop(chapters.LEDGER, None)
+    yield from (Outcome(stem, run) for stem, run in unchanged.items())
+    if len(waiting) > 1:
+        from ctd.book import preloaded
+
+        preloaded.start(kernel.kernel_environment(Path.cwd(), next(iter(waiting.values())).parameters["seed"]))
+    jobs = min(jobs or default_jobs(), len(waiting))
+    if jobs > 1:
+        yield from _side_by_side(waiting, force, jobs, on_begin)
+        return
+    failed: list[str] = []
+    for stem, plan in waiting.items():
+        on_begin(stem)
+        outcome = _execute(plan, force, failed)
+        failed += [stem] if outcome.error else []
+        yield outcome
+
+
+def default_jobs() -> int:
+    """As many as there are cores (CTD_WORKERS, where it is set); 1 beside an accelerator, whose memory is shared."""
+    if hardware.has_accelerator():
+        return 1
+    return int(os.environ.get("CTD_WORKERS") or hardware.cores())
+
+
+def order(stems: Sequence[str]) -> list[str]:
+    """Names of notebooks in the order in which they begin; those that the book does not know come last."""
+    known = list(chapters.NEEDS)
+    return sorted(stems, key=lambda stem: (known.index(stem) if stem in known else len(known), stem))
+
+
+def _side_by_side(
+    waiting: dict[str, Plan], force: bool, jobs: int, on_begin: Callable[[str], None]
+) -> Iterator[Outcome]:
+    running: dict[Future[Outcome], str] = {}
+    failed: list[str] = []
+    memory = _Memory(waiting.values())
+    with TemporaryDirectory(prefix="ctd-") as folder, _environment(folder), ThreadPoolExecutor(jobs) as threads:
+        share = Path(folder) / "share"
+        try:
+            while waiting or running:
+                unfinished = {*waiting, *running.values()}
+                for stem in order(list(waiting)):
+                    ready = not unfinished & set(chapters.NEEDS.get(stem, ()))
+                    if ready and len(running) < jobs and memory.suffices(stem, running.values()):
+                        on_begin(stem)
+                        running[threads.submit(_execute, waiting.pop(stem), force, failed)] = stem
+                        share.write_text(str(max(1, hardware.cores() // len(running))))
+                done, _ = wait(running, POLL, FIRST_COMPLETED)
+                for future in done:
+                    del running[future]
+                    outcome = future.result()
+                    failed += [outcome.stem] if outcome.error else []
+                    yield outcome
+                if done:
+                    share.write_text(str(max(1, hardware.cores() // max(1, len(running)))))
+        except BaseException:  # an interrupt too
+            while wait(running, POLL).not_done:
+                kernel.end_all()
+            raise
+
+
+def _execute(plan: Plan, force: bool, failed: Sequence[str]) -> Outcome:
+    """Execute a plan; what fails is an outcome, too."""
+    stem = plan.notebook.stem
+    if stem == chapters.LEDGER:
+        if failed:
+            return Outcome(stem, error=f"{stem}: not begun, for it reads the results of {', '.join(failed)}")
+        plan = runs.plan(plan.notebook, plan.profile, plan.overrides, plan.folder)
+    try:
+        return Outcome(stem, runs.execute(plan, force))
+    except RunFailed as error:
+        return Outcome(stem, error=str(error))
+
+
+@contextmanager
+def _environment(folder: str) -> Iterator[None]:
+    """What kernels find in their environment meanwhile: one thread, and the file that says how many cores they have."""
+    values = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CTD_SHARE": str(Path(folder) / "share")}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+class _Memory:
+    """Whether there is memory for another notebook, by what each took in its last run."""
+
+    def __init__(self, plans: Iterable[Plan]) -> None:
+        self.expected = {plan.notebook.stem: _last_peak(plan) for plan in plans}
+        self.available = psutil.virtual_memory().available / 2**20
+
+    def suffices(self, stem: str, running: Collection[str]) -> bool:
+        """Whether a notebook has room beside those that run; the first one always has."""
+        taken = sum(self.expected[other] for other in running)
+        return not running or taken + self.expected[stem] <= self.available
+
+
+def _last_peak(plan: Plan) -> float:
+    try:
+        return float(RunFolder(plan.folder).manifest["peak_memory_mib"])
+    except (OSError, ValueError, KeyError):
+        return EXPECTED_MIB
