@@ -17,11 +17,16 @@ help: ## List the targets
 book: $(STAMP) ## Set up, prepare the data, run every notebook under PROFILE, build the book
 	@$(BIN)/ctd book --profile $(PROFILE)
 
-test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site (15 minutes)
-	@$(BIN)/pytest -m "not slow"
+# Tests in two processes of one thread each: first those of the parts, then those that need the book's runs and pages.
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
-test-all: lint ## What test does, and the proof that every parameter of every notebook moves its results (an hour)
-	@$(BIN)/pytest
+test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site (15 minutes)
+	@$(PYTEST) --dist loadfile -m "not book and not slow"
+	@$(PYTEST) --dist loadgroup -m "book and not slow"
+
+test-all: test ## What test does, and the proof that every parameter of every notebook moves its results (an hour)
+	@$(PYTEST) --dist loadgroup -m slow
 
 lint: $(STAMP) ## Set up, then ruff and mypy
 	@$(BIN)/ruff check

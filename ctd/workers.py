@@ -35,7 +35,7 @@ import psutil
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
-from ctd.cache import cache_dir
+from ctd.cache import atomic, cache_dir
 from ctd.hardware import cores
 
 STARTING = 3.0  # seconds of work that must be left for a process to be worth its start: it imports torch first
@@ -55,13 +55,38 @@ Result = TypeVar("Result")
 def available() -> int:
     """How many workers there are where a caller does not say: CTD_WORKERS, else the cores of this process.
 
-    1 within a piece of work, so that workers do not start workers.
+    Where notebooks run side by side (`shared_out`), it is this one's share of them. 1 within a piece of work, so that
+    workers do not start workers.
     Raises ValueError where CTD_WORKERS is not a whole number from 1 on.
     """
     setting = os.environ.get("CTD_WORKERS", "").strip()
+    with suppress(KeyError, OSError):
+        setting = Path(os.environ["CTD_SHARE"]).read_text()
     if setting and not (setting.isdecimal() and int(setting)):
         raise ValueError(f"CTD_WORKERS must be a whole number from 1 on, got {setting!r}: change it, or unset it")
     return 1 if _working else int(setting or cores())
+
+
+@contextmanager
+def shared_out() -> Iterator[Callable[[int], None]]:
+    """Share out the workers among processes that are started meanwhile.
+
+    Yields a function that takes the number of these processes, whenever it changes.
+    """
+    n = available()
+    with TemporaryDirectory(prefix="ctd-") as folder:
+        path = Path(folder) / "share"
+
+        def share(processes: int) -> None:
+            with atomic(path) as scratch:
+                scratch.write_text(str(max(1, n // max(1, processes))))
+
+        share(1)
+        os.environ["CTD_SHARE"] = str(path)
+        try:
+            yield share
+        finally:
+            del os.environ["CTD_SHARE"]
 
 
 def run(

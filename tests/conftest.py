@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
+from filelock import FileLock
 
 from ctd.cache import ROOT
 from ctd.data.label_space import LabelSpace
@@ -16,6 +17,9 @@ from ctd.data.task import Card, Task
 
 BIN = Path(sys.executable).parent
 SITE = ROOT / "book" / "_build" / "test" / "html"
+BESIDE_OTHERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+if BESIDE_OTHERS:  # each process that tests has its core
+    os.environ["CTD_WORKERS"] = "1"
 
 
 class HashEncoder:
@@ -41,10 +45,21 @@ def encoder():
 
 
 @pytest.fixture(scope="session")
-def site():
-    """The book of the smoke profile, built once: its html folder. The runs stay in runs/*/smoke."""
-    if not SITE.is_dir() or os.environ.get("CTD_SITE") != "keep":
-        subprocess.run([BIN / "ctd", "book", "--profile", "smoke", "--out", SITE.parent], check=True)
+def site(tmp_path_factory):
+    """The book of the smoke profile, built once: its html folder. The runs stay in runs/*/smoke.
+
+    Of several processes that test (pytest -n) the first builds it, with all cores, and the others wait for it.
+    """
+    if SITE.is_dir() and os.environ.get("CTD_SITE") == "keep":
+        return SITE
+    session = tmp_path_factory.getbasetemp().parent if BESIDE_OTHERS else tmp_path_factory.mktemp("session")
+    built = session / "site-is-built"
+    with FileLock(built.with_suffix(".lock")):
+        if not built.exists():
+            environment = {name: value for name, value in os.environ.items() if name != "CTD_WORKERS"}
+            ctd_book = [BIN / "ctd", "book", "--profile", "smoke", "--out", SITE.parent]
+            subprocess.run(ctd_book, check=True, env=environment)
+            built.touch()
     return SITE
 
 

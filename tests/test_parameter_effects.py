@@ -137,6 +137,7 @@ def test_a_change_that_moves_nothing_is_found():
 
 
 @pytest.mark.book
+@pytest.mark.xdist_group("effects")  # they share runs
 @pytest.mark.parametrize(
     ("stem", "name"),
     [

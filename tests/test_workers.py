@@ -213,6 +213,17 @@ def test_ctd_workers_says_how_many(monkeypatch):
         list(workers.run(slept, [0.01], None))
 
 
+def test_workers_are_shared_out_among_processes(monkeypatch):
+    monkeypatch.setenv("CTD_WORKERS", "5")
+    with workers.shared_out() as share:
+        shares = []
+        for processes in (0, 1, 2, 3, 9):
+            share(processes)
+            shares.append(workers.available())
+    assert shares == [5, 5, 2, 1, 1]
+    assert workers.available() == 5
+
+
 def test_what_does_not_pickle_stays_in_this_process(capsys):
     assert set(workers.run(slept, [0.01] * 20, threading.Lock(), workers=2, seconds=60)) == {os.getpid()}
     assert "one process does the work" in "".join(capsys.readouterr())

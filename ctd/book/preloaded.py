@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
-
-from ctd.hardware import has_accelerator
 
 LIBRARIES = (
     "ipykernel.kernelapp", "ipykernel.zmqshell", "pandas", "scipy.stats", "seaborn", "torch", "datasets", "faiss",
@@ -30,6 +29,11 @@ LIBRARIES = (
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PROVISIONER = "ctd-preloaded"
 _seed: str | None = None  # PYTHONHASHSEED of the process that has the libraries; None where it was not started
+
+
+def has_accelerator() -> bool:
+    """Whether there is an accelerator of NVIDIA, found without touching it."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def start(environment: Mapping[str, str]) -> None:

@@ -12,13 +12,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psutil
 
-from ctd import hardware
-from ctd.book import chapters, kernel, runs
+from ctd import workers
+from ctd.book import chapters, kernel, preloaded, runs
 from ctd.book.kernel import RunFailed
+from ctd.book.preloaded import ONE_THREAD
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import Plan
 
@@ -54,13 +54,11 @@ def execute(
     """
     unchanged = {} if force else {plan.notebook.stem: run for plan in plans if (run := runs.unchanged_run(plan))}
     waiting = {plan.notebook.stem: plan for plan in plans if plan.notebook.stem not in unchanged}
-    if len(waiting) > len(set(waiting) & {chapters.LEDGER}):  # what it reads will change
+    if waiting.keys() - {chapters.LEDGER}:  # what it reads will change
         waiting |= {plan.notebook.stem: plan for plan in plans if plan.notebook.stem == chapters.LEDGER}
         unchanged.pop(chapters.LEDGER, None)
     yield from (Outcome(stem, run) for stem, run in unchanged.items())
     if len(waiting) > 1:
-        from ctd.book import preloaded
-
         preloaded.start(kernel.kernel_environment(Path.cwd(), next(iter(waiting.values())).parameters["seed"]))
     jobs = min(jobs or default_jobs(), len(waiting))
     if jobs > 1:
@@ -76,9 +74,7 @@ def execute(
 
 def default_jobs() -> int:
     """As many as there are cores (CTD_WORKERS, where it is set); 1 beside an accelerator, whose memory is shared."""
-    if hardware.has_accelerator():
-        return 1
-    return int(os.environ.get("CTD_WORKERS") or hardware.cores())
+    return 1 if preloaded.has_accelerator() else workers.available()
 
 
 def order(stems: Sequence[str]) -> list[str]:
@@ -93,8 +89,7 @@ def _side_by_side(
     running: dict[Future[Outcome], str] = {}
     failed: list[str] = []
     memory = _Memory(waiting.values())
-    with TemporaryDirectory(prefix="ctd-") as folder, _environment(folder), ThreadPoolExecutor(jobs) as threads:
-        share = Path(folder) / "share"
+    with workers.shared_out() as share, _one_thread(), ThreadPoolExecutor(jobs) as threads:
         try:
             while waiting or running:
                 unfinished = {*waiting, *running.values()}
@@ -103,15 +98,14 @@ def _side_by_side(
                     if ready and len(running) < jobs and memory.suffices(stem, running.values()):
                         on_begin(stem)
                         running[threads.submit(_execute, waiting.pop(stem), force, failed)] = stem
-                        share.write_text(str(max(1, hardware.cores() // len(running))))
+                        share(len(running))
                 done, _ = wait(running, POLL, FIRST_COMPLETED)
                 for future in done:
                     del running[future]
                     outcome = future.result()
                     failed += [outcome.stem] if outcome.error else []
+                    share(len(running))
                     yield outcome
-                if done:
-                    share.write_text(str(max(1, hardware.cores() // max(1, len(running)))))
         except BaseException:  # an interrupt too
             while wait(running, POLL).not_done:
                 kernel.end_all()
@@ -132,11 +126,10 @@ def _execute(plan: Plan, force: bool, failed: Sequence[str]) -> Outcome:
 
 
 @contextmanager
-def _environment(folder: str) -> Iterator[None]:
-    """What kernels find in their environment meanwhile: one thread, and the file that says how many cores they have."""
-    values = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CTD_SHARE": str(Path(folder) / "share")}
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _one_thread() -> Iterator[None]:
+    """One thread for each kernel that is started meanwhile."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
     try:
         yield
     finally:

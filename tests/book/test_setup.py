@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from ctd.book import chapters
-from ctd.book.setup import read_task, start
+from ctd.book.recorder import Recorder
+from ctd.book.setup import Chapter, start
 from ctd.distill.experiment import Plan
 
 VALUES = {
@@ -55,5 +56,5 @@ def test_a_task_without_test_documents_is_refused_and_what_was_left_out_is_said(
     file.write_text('{"text": "a", "labels": ["x"]}\n{"text": "b", "labels": []}\n')
     values = {"dataset": "records", "source": str(file)}
     with pytest.raises(ValueError, match=r"^few has no test documents \(1 to learn from\): give more documents, or a"):
-        read_task(chapters.RetrievalShortlists(**values))
+        Chapter(chapters.RetrievalShortlists(**values), Recorder(tmp_path)).read_task()
     assert said == ["Left out of few: 1 documents without labels."]
