@@ -71,11 +71,11 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
         raise RunFailed(f"cell [{error.exec_count}] raised {message[:300]}") from None
     except CellTimeoutError:
         raise RunFailed(f"cell [{_last_started(copy)}] took longer than {CELL_TIMEOUT} s") from None
-    except DeadKernelError:
+    except RuntimeError as error:
         if kernel_manager.was_ended:
             raise KeyboardInterrupt from None
-        raise RunFailed(f"the kernel died in cell [{_last_started(copy)}] (often: out of memory)") from None
-    except RuntimeError as error:
+        if isinstance(error, DeadKernelError):
+            raise RunFailed(f"the kernel died in cell [{_last_started(copy)}] (often: out of memory)") from None
         raise RunFailed(f"the kernel did not start ({error})") from None
     finally:
         _managers.remove(kernel_manager)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -46,6 +46,33 @@ class Grounding:
 
 
 @dataclass(frozen=True, eq=False)
+class Exact:
+    """What `faiss.IndexFlatIP` is, without a copy of the vectors: processes share the file that they are mapped from.
+
+    vectors: those of `encoders.encode`, the whole file.
+    """
+
+    vectors: Float[np.ndarray, "n d"]
+
+    def __reduce__(self) -> tuple[Any, ...]:  # another process maps the file, too
+        file = getattr(self.vectors, "filename", None)
+        return (Exact.of_file, (file,)) if file else (Exact, (self.vectors,))
+
+    @classmethod
+    def of_file(cls, path: Path) -> Exact:
+        """The vectors of a .npy file, mapped."""
+        return cls(np.load(path, mmap_mode="r"))
+
+    def search(self, queries: Float[np.ndarray, "q d"], k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k vectors of the largest inner product with each query: products and numbers, best first."""
+        return faiss.knn(queries, self.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+
+    def reconstruct_batch(self, numbers: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+        """Some of the vectors."""
+        return np.asarray(self.vectors[numbers])
+
+
+@dataclass(frozen=True, eq=False)
 class LabelIndex:
     """A label space and the FAISS index over its vectors.
 
@@ -60,7 +87,7 @@ class LabelIndex:
     space: LabelSpace
     encoder: encoders.Encoder
     kind: str
-    index: faiss.Index
+    index: faiss.Index | Exact
     seed: int = 0
     saved_key: str = ""
 
@@ -84,7 +111,7 @@ class LabelIndex:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         vectors = encoders.encode_labels(encoder, space)
         if kind == "flat":
-            return cls(space, encoder, kind, _filled(faiss.IndexFlatIP(encoder.dim), vectors), seed)
+            return cls(space, encoder, kind, Exact(vectors), seed)
         path = cache_dir("indexes") / f"{_key(space, encoder, kind, seed)}.faiss"
         with once(path) as missing:
             if missing:
@@ -175,7 +202,10 @@ class LabelIndex:
         """Write the index, the label space and the identity of the encoder to a folder, whole or not at all."""
         with atomic(folder) as scratch:
             scratch.mkdir()
-            faiss.write_index(self.index, str(scratch / "index.faiss"))
+            index = self.index
+            if isinstance(index, Exact):
+                index = _filled(faiss.IndexFlatIP(index.vectors.shape[1]), index.vectors)
+            faiss.write_index(index, str(scratch / "index.faiss"))
             self.space.save(scratch / "labels.parquet")
             identity = {
                 "encoder": self.encoder.name,

@@ -2,10 +2,12 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
 
+import faiss
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -52,6 +54,19 @@ def test_a_saved_index_answers_alike(labels, kind, encoder, own_cache, tmp_path)
         LabelIndex.load(tmp_path / "index", HashEncoder(8))
     with pytest.raises(FileNotFoundError, match="holds no label index"):
         LabelIndex.load(tmp_path / "nowhere", encoder)
+
+
+def test_exact_search_is_that_of_faiss_on_a_file_that_other_processes_map_too(labels, encoder, own_cache):
+    index = LabelIndex.build(labels, encoder)
+    copied = faiss.IndexFlatIP(encoder.dim)
+    copied.add(np.array(index.index.vectors))
+    other = pickle.loads(pickle.dumps(index.index))
+    assert isinstance(index.index.vectors, np.memmap)
+    assert other.vectors.filename == index.index.vectors.filename
+    for n_queries in (1, 50):
+        queries = encoder.vectors(labels.texts[:n_queries])
+        for found in (index.index.search(queries, 10), other.search(queries, 10)):
+            assert all(np.array_equal(*pair) for pair in zip(found, copied.search(queries, 10), strict=True))
 
 
 def test_a_loaded_index_keeps_the_key_that_it_was_built_with(space, encoder, own_cache, tmp_path, monkeypatch):
