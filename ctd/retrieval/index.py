@@ -79,7 +79,7 @@ class LabelIndex:
     space: the labels.
     encoder: what embedded them.
     kind: of index; see `build`.
-    index: over the vectors of all labels, by label number.
+    index: FAISS's, or `Exact`, over the vectors of all labels, by label number.
     seed: that it was built with.
     saved_key: the key that a loaded index was saved with; "" for one that was built here.
     """
@@ -87,7 +87,7 @@ class LabelIndex:
     space: LabelSpace
     encoder: encoders.Encoder
     kind: str
-    index: faiss.Index | Exact
+    index: Any
     seed: int = 0
     saved_key: str = ""
 
@@ -160,13 +160,13 @@ class LabelIndex:
         return self.embed(queries) if few else encoders.encode(self.encoder, queries, "embedding queries")
 
     def _nearest(self, vectors: Float[np.ndarray, "q d"], k: int) -> tuple[np.ndarray, np.ndarray]:
-        queries = np.ascontiguousarray(vectors, np.float32)
+        queries, index = np.ascontiguousarray(vectors, np.float32), self.index
         if self.kind == "hnsw":
-            return self.index.search(queries, k, params=_parameters("HNSW", efSearch=max(64, 2 * k)))
+            return index.search(queries, k, params=_parameters("HNSW", efSearch=max(64, 2 * k)))
         if self.kind == "ivfpq":
-            lists = faiss.extract_index_ivf(self.index).nlist
-            return self.index.search(queries, k, params=_parameters("IVF", nprobe=max(8, lists // 32)))
-        return self.index.search(queries, k)
+            lists = faiss.extract_index_ivf(index).nlist
+            return index.search(queries, k, params=_parameters("IVF", nprobe=max(8, lists // 32)))
+        return index.search(queries, k)
 
     def ground(self, texts: Sequence[str]) -> list[Grounding]:
         """The label of each free text: the one of that text, else of that text normalised, else the nearest vector.
