@@ -1,6 +1,6 @@
 """Kernels that begin with their libraries loaded: one process imports them, and each kernel is forked from it.
 
-Notes: importing takes a kernel about 5 seconds of a processor, and a fork a tenth of a second. The process that is forked has one
+Notes: importing takes a kernel about 5 seconds of a processor, and a fork a tenth. The process that is forked has one
 thread, for no other would be there after the fork, and has touched no accelerator.
 """
 
@@ -15,19 +15,21 @@ from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from multiprocessing import forkserver
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-MODULES = (  # "__main__" is this process's own, which each fork would import otherwise
-    "__main__", "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.debugger", "sqlite3", "pandas", "scipy.stats",
+MODULES = (
+    "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.debugger", "sqlite3", "pandas", "scipy.stats",
     "seaborn", "torch", "datasets", "faiss", "sklearn.cluster", "transformers",
     "transformers.models.llama.modeling_llama", "sentence_transformers", "peft", "accelerate", "ctd.book.setup",
     "ctd.book.report", "ctd.mechanism.patching", "ctd.distill.pool", "ctd.book.preloaded",
 )  # fmt: skip
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_STARTING = threading.Lock()
 PROVISIONER = "ctd-preloaded"
 _seed: str | None = None  # PYTHONHASHSEED of the process that has the libraries; None where it was not started
 
@@ -80,7 +82,12 @@ class _Forked:
     stdin = stdout = stderr = None
 
     def __init__(self, process: Any) -> None:
-        process.start()
+        with _STARTING:
+            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")  # not to be imported there
+            try:
+                process.start()
+            finally:
+                sys.modules["__main__"] = main
         self.process, self.pid = process, process.pid
         self.terminate, self.kill = process.terminate, process.kill
 
