@@ -54,7 +54,8 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
     in_main_thread = threading.current_thread() is threading.main_thread()
     kernel_manager = _own_kernel(copy.parent, seed)
     _managers.append(kernel_manager)
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # it repeats what we say in one line
+    for logger in ("papermill", "asyncio"):  # they repeat what we say in one line
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
         papermill.execute_notebook(
             _no_template(notebook),
