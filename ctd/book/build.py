@@ -56,17 +56,19 @@ def make_book(profile: str, out: Path, jobs: int = 0) -> tuple[Path | None, Stag
     if SETUP_SECONDS.is_file():
         stages.took["setup"] = float(SETUP_SECONDS.read_text()), "when .venv was made"
     plans = [runs.plan(notebook, profile) for notebook in notebook_files.notebooks()]
-    changed = [plan.parameters for plan in plans if not runs.unchanged_run(plan) and plan.notebook.stem != LEDGER]
+    changed = [plan for plan in plans if not runs.unchanged_run(plan) and plan.notebook.stem != LEDGER]
     if changed:
+        side_by_side.preload(changed)
         from ctd.book import prepare  # it takes seconds to import
 
+        needed = [plan.parameters for plan in changed]
         with stages.stage("data"):
-            tasks = prepare.tasks(changed)
+            tasks = prepare.tasks(needed)
         with stages.stage("label index"):
-            prepare.indexes(changed, tasks)
+            prepare.indexes(needed, tasks)
         del tasks
         with stages.stage("teachers"):
-            prepare.teachers(changed)
+            prepare.teachers(needed)
     with stages.stage("notebooks") as remarks:
         outcomes = list(progress.shown(plans, jobs=jobs))
         kept = sum(outcome.run is not None and outcome.run.kept for outcome in outcomes)

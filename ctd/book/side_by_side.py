@@ -58,8 +58,7 @@ def execute(
         waiting |= {plan.notebook.stem: plan for plan in plans if plan.notebook.stem == chapters.LEDGER}
         unchanged.pop(chapters.LEDGER, None)
     yield from (Outcome(stem, run) for stem, run in unchanged.items())
-    if len(waiting) > 1:
-        preloaded.start(kernel.kernel_environment(Path.cwd(), next(iter(waiting.values())).parameters["seed"]))
+    preload(list(waiting.values()))
     jobs = min(jobs or default_jobs(), len(waiting))
     if jobs > 1:
         yield from _side_by_side(waiting, force, jobs, on_begin)
@@ -70,6 +69,12 @@ def execute(
         outcome = _execute(plan, force, failed)
         failed += [stem] if outcome.error else []
         yield outcome
+
+
+def preload(plans: Sequence[Plan]) -> None:
+    """Begin to import what kernels need, where that serves several; it goes on beside this process."""
+    if len(plans) > 1:
+        preloaded.start(kernel.kernel_environment(Path.cwd(), plans[0].parameters["seed"]))
 
 
 def default_jobs() -> int:
