@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from ctd.book import notebook_files, progress, runs
+from ctd.book import notebook_files, progress, runs, side_by_side
 from ctd.book.chapters import LEDGER
 from ctd.book.markdown import duration
 from ctd.book.side_by_side import Outcome
