@@ -26,7 +26,7 @@ class HashEncoder:
     """Words to fixed random directions, summed: texts that share words are near. Needs no weights."""
 
     def __init__(self, dim: int = 32, at_once: int = 512) -> None:
-        self.name, self.dim, self.at_once, self.calls = "hash", dim, at_once, 0
+        self.name, self.dim, self.at_once, self.workers, self.calls = "hash", dim, at_once, 0, 0
         self.key = self.book_key = f"hash-{dim}"
 
     def vectors(self, texts):

@@ -1,26 +1,32 @@
 """e(.): text to unit vectors, fast, and cached on disk.
 
 Notes: texts are tokenised first and batched by their exact number of tokens, so that no position is padding: headings
-are short, and padding would take most of the time. n texts, d dimensions.
+are short, and padding would take most of the time. Long lists are split among processes (`ctd.workers`). n texts, d
+dimensions.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.lib.format import write_array_header_2_0
-from tqdm import tqdm
+from torch import nn
+from torch.nn import functional
+from tqdm.auto import tqdm
 
-from ctd import hardware
+from ctd import hardware, workers
 from ctd.cache import atomic, cache_dir, digest, file_digest, once, packaged_file
 from ctd.keys import Maker
+from ctd.retrieval import int8
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -31,9 +37,9 @@ MAKER = Maker("vectors", __name__, ("encoder", "texts", "versions", "processor")
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
 SHARD = 32_768
 AT_ONCE = SHARD // 16  # texts
-BATCH_TOKENS = 2_048
+BATCH_TOKENS = {"float32": 2_048, "bfloat16": 2_048, "int8": 512}
 ON_ACCELERATOR = 65_536  # tokens of a batch: there a small one takes as long
-SAFE_COSINE = 0.999
+SAFE_COSINE = {"bfloat16": 0.999, "int8": 0.99}
 PROBE = ("Calcium/metabolism", "A heading.", "How hard is it to shortlist a document's labels?", "I50.21 " * 40)
 
 
@@ -45,6 +51,7 @@ class Encoder(Protocol):
     book_key: a digest of its weights, whatever the dtype.
     dim: d.
     at_once: how many texts to pass together, so that those of one length can share a batch.
+    workers: how many processes may embed at the same time; 0 for one on each core.
     """
 
     name: str
@@ -52,6 +59,7 @@ class Encoder(Protocol):
     book_key: str
     dim: int
     at_once: int
+    workers: int
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit-norm float32 vectors, one a text, without cache and progress bar."""
@@ -59,31 +67,42 @@ class Encoder(Protocol):
 
 
 class SentenceEncoder:
-    """A sentence-transformers model, run without padding, in bfloat16 where that is fast and safe.
+    """A sentence-transformers model, run without padding, in the fastest dtype that is safe.
 
     name: "minilm" (all-MiniLM-L6-v2 from the package that carries it, no hub), a hub name or a local folder.
-    dtype: "float32", "bfloat16" or "auto", which takes bfloat16 where that is fast (`hardware.dtype`) and the vectors
-        of four probe texts stay within a cosine of 0.999 of those in float32.
+    dtype: "float32", "bfloat16", "int8" (a BERT on the CPU only) or "auto". That takes int8 or else bfloat16 where it is fast
+        (`hardware.int8_is_fast`, `hardware.dtype`) and the vectors of four probe texts stay near those in float32:
+        within a cosine of 0.99 in int8, of 0.999 in bfloat16.
     device: such as "cuda"; None takes the accelerator where there is one.
-    Raises FileNotFoundError for a folder without weights, ValueError for an unknown dtype.
+    Raises FileNotFoundError for a folder without weights, ValueError for an unknown dtype and for int8 where it cannot
+    be.
     """
 
     def __init__(self, name: str = "minilm", dtype: str = "auto", device: str | None = None) -> None:
-        if dtype not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"dtype must be auto, float32 or bfloat16, got {dtype!r}")
+        if dtype not in ("auto", *BATCH_TOKENS):
+            raise ValueError(f"dtype must be auto, float32, bfloat16 or int8, got {dtype!r}")
         folder = packaged_file("minilm_weights").parent if name == "minilm" else Path(name)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = _open(name, folder, device)
+        model = _open(name, folder, device).float()
+        self._tokenizer, self._longest, self._device = model.tokenizer, model.max_seq_length, model.device
+        self.name, self.dim = name, int(model.get_embedding_dimension() or 0)
         on_accelerator = device.startswith("cuda")
-        self.at_once, self._batch_tokens = (SHARD, ON_ACCELERATOR) if on_accelerator else (AT_ONCE, BATCH_TOKENS)
-        if dtype == "auto":
-            dtype = "bfloat16" if hardware.dtype(device) == "bfloat16" and self._safe_in_bfloat16() else "float32"
-        self._model.to(getattr(torch, dtype))
-        self.name, self.dtype = name, dtype
-        self.dim = int(self._model.get_embedding_dimension() or 0)
-        self.book_key, self.key = self._keys(folder)
+        self.at_once, self.workers = (SHARD, 1) if on_accelerator else (AT_ONCE, 0)
+        self._embed, self.dtype = self._fastest(model) if dtype == "auto" else (_in_dtype(model, dtype), dtype)
+        self._batch_tokens = ON_ACCELERATOR if on_accelerator else BATCH_TOKENS[self.dtype]
+        self.book_key, self.key = self._keys(folder, _commit(model))
 
-    def _keys(self, folder: Path) -> tuple[str, str]:
+    def _fastest(self, model: SentenceTransformer) -> tuple[nn.Module, str]:
+        """The model in the first dtype that is fast on its device and safe, and that dtype."""
+        self._embed, self._batch_tokens = model, BATCH_TOKENS["float32"]
+        exact = self.vectors(PROBE)
+        for dtype in _fast_dtypes(model):
+            self._embed = _in_dtype(model, dtype)
+            if (exact * self.vectors(PROBE)).sum(1).min() >= SAFE_COSINE[dtype]:
+                return self._embed, dtype
+        return model, "float32"
+
+    def _keys(self, folder: Path, commit: str | None) -> tuple[str, str]:
         """The key of the weights, and that of all that the vectors depend on: dtype, settings and vocabulary too.
 
         A model of the hub has no folder; it goes by its name and commit.
@@ -91,31 +110,24 @@ class SentenceEncoder:
         settings = (
             sorted(file for kind in ("*.json", "*.txt") for file in folder.rglob(kind)) if folder.is_dir() else []
         )
-        commit = getattr(self._model[0].auto_model.config, "_commit_hash", None) or ""  # type: ignore[union-attr]
         weights = [file_digest(file) for file in _weights(folder)] or [self.name]
-        longest = str(self._model.max_seq_length)
+        longest = str(self._longest)
+        of_settings = [file_digest(file) for file in settings] or [commit or ""]
         return (
             digest(["sentence", *weights, "any dtype", longest]),
-            digest(
-                ["sentence", *weights, self.dtype, longest, *([file_digest(file) for file in settings] or [commit])]
-            ),
+            digest(["sentence", *weights, self.dtype, longest, *of_settings]),
         )
-
-    def _safe_in_bfloat16(self) -> bool:
-        exact = self._model.float() and self.vectors(PROBE)
-        self._model.to(torch.bfloat16)
-        return bool((exact * self.vectors(PROBE)).sum(1).min() >= SAFE_COSINE)
 
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        tokens = self._model.tokenizer(
-            list(texts), truncation=True, max_length=self._model.max_seq_length, return_attention_mask=False
-        )["input_ids"]
-        out = np.empty((len(texts), int(self._model.get_embedding_dimension() or 0)), np.float32)
+        tokens = self._tokenizer(list(texts), truncation=True, max_length=self._longest, return_attention_mask=False)[
+            "input_ids"
+        ]
+        out = np.empty((len(texts), self.dim), np.float32)
         for rows in _batches([len(ids) for ids in tokens], self._batch_tokens):
-            ids = torch.tensor([tokens[row] for row in rows], device=self._model.device)
-            features = self._model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
-            out[rows] = torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=1).cpu().numpy()
+            ids = torch.tensor([tokens[row] for row in rows], device=self._device)
+            features = self._embed({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+            out[rows] = functional.normalize(features["sentence_embedding"].float(), dim=1).cpu().numpy()
         return out
 
 
@@ -127,7 +139,8 @@ class StaticEncoder:
 
         weights = packaged_file("wordllama_weights")
         self._model = WordLlama.load(cache_dir=weights.parent.parent, disable_download=True)
-        self.name, self.dim, self.at_once = "wordllama", int(self._model.embedding.shape[1]), AT_ONCE
+        self.name, self.dim = "wordllama", int(self._model.embedding.shape[1])
+        self.at_once, self.workers = AT_ONCE, 0
         self.key = self.book_key = digest(["static", file_digest(weights), version("wordllama")])
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
@@ -199,21 +212,27 @@ def _encode(encoder: Encoder, texts: Sequence[str], path: Path, desc: str) -> No
 
 
 def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: str) -> list[Path]:
-    shards = [folder / f"{start:09d}.npy" for start in range(0, len(texts), SHARD)]
-    with tqdm(total=len(texts), desc=f"{desc} ({encoder.name})", unit=" texts", smoothing=0.05, delay=1) as bar:
-        for start, shard in zip(range(0, len(texts), SHARD), shards, strict=True):
-            part = texts[start : start + SHARD]
-            if not shard.exists():
-                vectors = np.empty((len(part), encoder.dim), np.float32)
-                for first in range(0, len(part), encoder.at_once):
-                    together = part[first : first + encoder.at_once]
-                    vectors[first : first + len(together)] = encoder.vectors(together)
-                    bar.update(len(together))
-                with atomic(shard) as scratch, open(scratch, "wb") as stream:
-                    np.save(stream, vectors)
-            else:
-                bar.update(len(part))
-    return shards
+    """Write the shards that are missing, and return the files of all of them."""
+    shards = {folder / f"{start:09d}.npy": texts[start : start + SHARD] for start in range(0, len(texts), SHARD)}
+    pieces = {shard: _pieces(part, encoder.at_once) for shard, part in shards.items() if not shard.exists()}
+    left = [piece for of_shard in pieces.values() for piece in of_shard]
+    done = len(texts) - sum(map(len, left))
+    with tqdm(total=len(texts), initial=done, desc=f"{desc} ({encoder.name})", unit=" texts", delay=1) as bar:
+        vectors = workers.run(_vectors, left, encoder, workers=encoder.workers, bar=bar, size=len)
+        for shard, of_shard in pieces.items():
+            whole = np.concatenate([*islice(vectors, len(of_shard))])
+            with atomic(shard) as scratch, open(scratch, "wb") as stream:
+                np.save(stream, whole)
+    return [*shards]
+
+
+def _pieces(texts: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+
+def _vectors(encoder: Encoder, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+    """For `workers.run`."""
+    return encoder.vectors(texts)
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[np.ndarray]:
@@ -241,6 +260,32 @@ def _open(name: str, folder: Path, device: str) -> SentenceTransformer:
         raise FileNotFoundError(
             f"no sentence-transformers model {name!r}: not a folder here, and the hub gave none ({reason})"
         ) from error
+
+
+def _commit(model: Any) -> str | None:
+    """The hub's commit of a model that came from there."""
+    return getattr(model[0].auto_model.config, "_commit_hash", None)
+
+
+def _fast_dtypes(model: SentenceTransformer) -> Iterator[str]:
+    """The dtypes that are faster than float32 for a model on its device, the fastest first."""
+    if hardware.int8_is_fast(model.device.type) and int8.fits(model[0]):
+        yield "int8"
+    if hardware.dtype(model.device.type) == "bfloat16":
+        yield "bfloat16"
+
+
+def _in_dtype(model: Any, dtype: str) -> nn.Module:
+    """The model, or a copy of it in another dtype. Raises ValueError where it cannot be in int8."""
+    if dtype == "float32":
+        return model
+    if dtype == "bfloat16":
+        return deepcopy(model).bfloat16()
+    if not int8.fits(model[0]):
+        raise ValueError(
+            f"int8 needs a BERT encoder, got {type(model[0].auto_model).__name__}: use float32 or bfloat16"
+        )
+    return nn.Sequential(int8.Int8Bert(model[0].auto_model), *list(model)[1:])
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ class TestPieces:
         class Short:
             """Reads the first 20 characters, as a transformer reads its first tokens."""
 
-            name, key, dim, at_once = "short", "short", 26, 512
+            name, key, dim, at_once, workers = "short", "short", 26, 512, 0
 
             def vectors(self, texts):
                 out = np.array([[text[:20].count(chr(97 + c)) for c in range(26)] for text in texts], np.float32)

@@ -37,9 +37,38 @@ def test_vectors_have_unit_norm_and_do_not_depend_on_their_batch(minilm):
 
 def test_bfloat16_stays_within_the_stated_cosine(minilm):
     half = encoders.load("minilm", dtype="bfloat16")
-    assert (half.vectors(TEXTS) * minilm.vectors(TEXTS)).sum(1).min() >= encoders.SAFE_COSINE
+    assert (half.vectors(TEXTS) * minilm.vectors(TEXTS)).sum(1).min() >= encoders.SAFE_COSINE["bfloat16"]
     assert half.key != minilm.key
     assert half.book_key == minilm.book_key != encoders.load("wordllama").book_key
+
+
+@pytest.fixture(scope="module")
+def distilbert(tmp_path_factory):
+    """The folder of a tiny encoder that is no BERT, with random weights."""
+    from transformers import AutoTokenizer, DistilBertConfig, DistilBertModel
+
+    folder = tmp_path_factory.mktemp("distilbert")
+    AutoTokenizer.from_pretrained(packaged_file("minilm_weights").parent).save_pretrained(folder)
+    DistilBertModel(DistilBertConfig(dim=32, hidden_dim=64, n_layers=1, n_heads=2)).save_pretrained(folder)
+    return str(folder)
+
+
+def test_int8_is_for_a_bert_and_other_models_do_without(distilbert, monkeypatch):
+    monkeypatch.setattr("ctd.hardware.int8_is_fast", lambda device: True)
+    assert encoders.load(distilbert).dtype != "int8"
+    with pytest.raises(ValueError, match="int8 needs a BERT encoder, got DistilBertModel: use float32 or bfloat16"):
+        encoders.load(distilbert, dtype="int8")
+
+
+@pytest.mark.parametrize(("cosine", "dtype"), [(0.99, "int8"), (1.1, "float32")])
+def test_auto_takes_a_faster_dtype_only_where_its_vectors_are_near(minilm, monkeypatch, cosine, dtype):
+    monkeypatch.setattr("ctd.hardware.int8_is_fast", lambda device: True)
+    monkeypatch.setattr("ctd.hardware.dtype", lambda device: "bfloat16")
+    monkeypatch.setattr(encoders, "SAFE_COSINE", {"int8": cosine, "bfloat16": cosine})
+    chosen = encoders.load("minilm")
+    assert chosen.dtype == dtype
+    assert (chosen.key == minilm.key) is (dtype == "float32")
+    assert np.array_equal(chosen.vectors(TEXTS), minilm.vectors(TEXTS)) is (dtype == "float32")
 
 
 def test_a_folder_is_as_good_as_a_name(minilm):
@@ -63,7 +92,7 @@ def test_unusable_models_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"has no model weights \(\*.safetensors"):
         encoders.load(str(tmp_path))
-    with pytest.raises(ValueError, match="dtype must be auto, float32 or bfloat16, got 'int4'"):
+    with pytest.raises(ValueError, match="dtype must be auto, float32, bfloat16 or int8, got 'int4'"):
         encoders.load(dtype="int4")
     with pytest.raises(FileNotFoundError, match="no sentence-transformers model 'no/such-model'") as caught:
         encoders.load("no/such-model")
@@ -88,6 +117,19 @@ def test_an_encoder_is_given_as_many_texts_as_it_asks_for(own_cache, at_once):
     assert np.array_equal(encoders.encode(encoder, TEXTS), whole)
     assert sum(asked) == len(TEXTS)
     assert asked[0] == min(at_once, len(TEXTS))
+
+
+def test_vectors_do_not_depend_on_the_number_of_workers(own_cache, monkeypatch):
+    monkeypatch.setattr("ctd.workers.STARTING", 0)
+    encoder, texts = encoders.load("minilm"), [f"heading {number}/blood" for number in range(300)]
+    encoder.at_once = 64
+    whole = {}
+    for workers in ("1", "2"):
+        monkeypatch.setenv("CTD_WORKERS", workers)
+        monkeypatch.setenv("CTD_CACHE", str(own_cache / workers))
+        whole[workers] = np.array(encoders.encode(encoder, texts))
+    assert np.array_equal(whole["1"], whole["2"])
+    assert np.array_equal(whole["1"], encoder.vectors(texts))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 8, 1_000])
