@@ -1,16 +1,21 @@
 """How long the label space takes to load, and the label index to build, from an empty cache.
 
-Prints the median seconds of several loads of the 663,973 MeSH headings from Parquet, then embeds and indexes a part of
-them (all with --labels 0) and prints headings a second, minutes for all, and peak memory.
+Prints the median seconds of several loads of the 663,973 MeSH headings from Parquet. Then embeds some headings by turns
+in one process with all threads in float32, and as `encoders.encode` does, on the machine as it is and beside one busy core;
+prints headings a second, minutes for all headings, and the ratio of the medians. Last embeds and indexes a part of them
+(all with --labels 0) and prints the same, and peak memory.
 """
 
 import argparse
 import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +35,44 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """Other work on one core meanwhile."""
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        loop.kill()
+        loop.wait()
+
+
+def compare(texts: Sequence[str], name: str, turns: int) -> None:
+    """Print headings a second of one process in float32 and of `encoders.encode`, in turns."""
+    plain, encoder = encoders.load(name, "float32"), encoders.load(name)
+    pieces = [texts[start : start + plain.at_once] for start in range(0, len(texts), plain.at_once)]
+
+    def encode() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["CTD_CACHE"] = folder
+            encoders.encode(encoder, texts)
+
+    ways = {"one process, float32": lambda: [plain.vectors(piece) for piece in pieces], "encode": encode}
+    encode()  # starts the processes
+    seconds = [[timed(work) for work in ways.values()] for _ in range(turns)]
+    medians = [statistics.median(of_way) for of_way in zip(*seconds, strict=True)]
+    for way, taken in zip(ways, medians, strict=True):
+        rate = len(texts) / taken
+        print(f"  {way}: {rate:,.0f} headings a second, {WHOLE / rate / 60:.1f} minutes for all")
+    print(f"  ratio {medians[0] / medians[1]:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", type=int, default=50_000, help="headings to index, drawn by seed 0; 0 for all")
+    parser.add_argument("--compare", type=int, default=16_384, help="headings to embed in both ways; 0 for none")
     parser.add_argument("--encoder", default="minilm", help="minilm, wordllama, or a model's name or folder")
     parser.add_argument("--kind", default="flat", choices=KINDS, help="kind of FAISS index")
-    parser.add_argument("--runs", type=int, default=5, help="loads to take the median of")
+    parser.add_argument("--runs", type=int, default=3, help="loads and turns to take the median of")
     asked = parser.parse_args()
 
     space = mesh.label_space()
@@ -44,9 +81,17 @@ def main() -> None:
         loads = [timed(lambda: LabelSpace.load(Path(folder) / "labels.parquet")) for _ in range(asked.runs)]
     print(f"loading {len(space):,} labels: median {statistics.median(loads):.2f} s of {asked.runs} runs")
 
+    order = np.random.default_rng(0).permutation(len(space))
+    if asked.compare:
+        texts = [space.texts[label] for label in np.sort(order[: asked.compare])]
+        print(f"embedding {len(texts):,} labels on the machine as it is:")
+        compare(texts, asked.encoder, asked.runs)
+        print("beside one busy core:")
+        with busy_core():
+            compare(texts, asked.encoder, asked.runs)
+
     if asked.labels:
-        chosen = np.random.default_rng(0).permutation(len(space))[: asked.labels]
-        space = space.subset(chosen, "part of mesh")
+        space = space.subset(order[: asked.labels], "part of mesh")
     encoder = encoders.load(asked.encoder)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CTD_CACHE"] = folder

@@ -70,9 +70,9 @@ class SentenceEncoder:
     """A sentence-transformers model, run without padding, in the fastest dtype that is safe.
 
     name: "minilm" (all-MiniLM-L6-v2 from the package that carries it, no hub), a hub name or a local folder.
-    dtype: "float32", "bfloat16", "int8" (a BERT on the CPU only) or "auto". That takes int8 or else bfloat16 where it is fast
-        (`hardware.int8_is_fast`, `hardware.dtype`) and the vectors of four probe texts stay near those in float32:
-        within a cosine of 0.99 in int8, of 0.999 in bfloat16.
+    dtype: "float32", "bfloat16", "int8" (a BERT on the CPU only) or "auto". That takes int8 or else bfloat16 where it
+        is fast (`hardware.int8_is_fast`, `hardware.dtype`) and the vectors of four probe texts stay near those in
+        float32: within a cosine of 0.99 in int8, of 0.999 in bfloat16.
     device: such as "cuda"; None takes the accelerator where there is one.
     Raises FileNotFoundError for a folder without weights, ValueError for an unknown dtype and for int8 where it cannot
     be.
