@@ -1,9 +1,9 @@
 """How long the label space takes to load, and the label index to build, from an empty cache.
 
 Prints the median seconds of several loads of the 663,973 MeSH headings from Parquet. Then embeds some headings by turns
-in one process with all threads in float32, and as `encoders.encode` does, on the machine as it is and beside one busy core;
-prints headings a second, minutes for all headings, and the ratio of the medians. Last embeds and indexes a part of them
-(all with --labels 0) and prints the same, and peak memory.
+in one process with all threads in float32, and as `encoders.encode` does, on the machine as it is and beside one busy
+core. Prints headings a second, minutes for all headings, and the ratio of the medians. Last embeds and indexes a part
+of them (all with --labels 0) and prints the same, and peak memory.
 """
 
 import argparse
