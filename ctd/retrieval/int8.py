@@ -50,15 +50,15 @@ class Int8Linear(nn.Module):
         scale = (weight * factor).abs().amax(1).clamp_min(TINY) / LARGEST_WEIGHT
         whole = (weight * factor / scale[:, None]).round().to(torch.int8)
         self.register_buffer("weight", whole.T)  # a view: the weights of an output lie side by side
-        self.register_buffer("scale", scale)
+        self.register_buffer("scale", scale / LARGEST_INPUT)
         self.register_buffer("shrink", 1 / factor)
         self.register_buffer("bias", torch.cat([layer.bias for layer in layers]))
 
     def forward(self, inputs: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows outputs"]:
         smooth = inputs * self.shrink
-        row_scale = smooth.abs().amax(1, keepdim=True).clamp_min_(TINY) / LARGEST_INPUT
-        whole = smooth.mul_(1 / row_scale).round_().to(torch.int8)
-        outputs = torch._int_mm(whole, self.weight).float().mul_(row_scale)
+        largest = smooth.abs().amax(1, keepdim=True).clamp_min_(TINY)
+        whole = smooth.mul_(LARGEST_INPUT / largest).round_().to(torch.int8)
+        outputs = torch._int_mm(whole, self.weight).float().mul_(largest)
         return torch.addcmul(self.bias, outputs, self.scale, out=outputs)
 
 
