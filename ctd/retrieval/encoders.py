@@ -120,9 +120,8 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        tokens = self._tokenizer(list(texts), truncation=True, max_length=self._longest, return_attention_mask=False)[
-            "input_ids"
-        ]
+        limits = {"truncation": True, "max_length": self._longest}
+        tokens = self._tokenizer(list(texts), **limits, return_attention_mask=False)["input_ids"]
         out = np.empty((len(texts), self.dim), np.float32)
         for rows in _batches([len(ids) for ids in tokens], self._batch_tokens):
             ids = torch.tensor([tokens[row] for row in rows], device=self._device)
@@ -281,10 +280,9 @@ def _in_dtype(model: Any, dtype: str) -> nn.Module:
         return model
     if dtype == "bfloat16":
         return deepcopy(model).bfloat16()
-    if not int8.fits(model[0]):
-        raise ValueError(
-            f"int8 needs a BERT encoder, got {type(model[0].auto_model).__name__}: use float32 or bfloat16"
-        )
+    if not int8.fits(model[0]) or model.device.type != "cpu":
+        kind = f"{type(model[0].auto_model).__name__} on {model.device.type}"
+        raise ValueError(f"int8 needs a BERT encoder on cpu, got a {kind}: use float32 or bfloat16")
     return nn.Sequential(int8.Int8Bert(model[0].auto_model), *list(model)[1:])
 
 
