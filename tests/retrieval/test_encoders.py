@@ -56,9 +56,7 @@ def distilbert(tmp_path_factory):
 def test_int8_is_for_a_bert_and_other_models_do_without(distilbert, monkeypatch):
     monkeypatch.setattr("ctd.hardware.int8_is_fast", lambda device: True)
     assert encoders.load(distilbert).dtype != "int8"
-    with pytest.raises(
-        ValueError, match="int8 needs a BERT encoder on cpu, got a DistilBertModel on cpu: use float32 or bfloat16"
-    ):
+    with pytest.raises(ValueError, match="int8 needs a BERT encoder on cpu, got a DistilBertModel on cpu"):
         encoders.load(distilbert, dtype="int8")
 
 
