@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
+from ctd import hardware, workers
 from ctd.cache import digest
 from ctd.reasoning import architecture, write_batch
 from ctd.reasoning.completions import BatchStore, Completion
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 FORMAT = "generate 2"  # of the kept files: another one begins anew
 ROWS, WIDE = 64, 512  # prompts of one batch at most, and of a wider one
+LONG = 5.0  # seconds of one thread from which on a batch is written in halves
+OWN_ATTENTION = ("sdpa", "eager")  # the library's, which another process has too
 
 
 @dataclass(frozen=True)
@@ -196,20 +199,62 @@ def _write_all(
     sampling: Sampling,
     lists: LabelLists | None,
 ) -> Iterator[tuple[int, list[Completion]]]:
-    for number in store.missing:
-        rows = [ids[row] for row in store.batches[number]]
-        try:
-            # What is drawn depends on seed and batch alone, and the caller's own draws not on what is drawn here.
-            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-                torch.manual_seed(sampling.batch_seed(number))
-                completions = write_batch.write(language_model, rows, sampling, lists)
-        except torch.OutOfMemoryError as error:
-            longest = max(map(len, rows)) + sampling.max_tokens
-            raise MemoryError(
-                f"{len(rows)} prompts of up to {longest} tokens, max_tokens counted, do not fit the memory of "
-                f"{language_model.model.device}: lower batch_tokens below {len(rows) * longest}"
-            ) from error
-        yield number, completions
+    """Each missing batch with its number, written in parts side by side on a processor."""
+    parts = [part for number in store.missing for part in _parts(language_model, number, ids, store, sampling)]
+    side_by_side = 0 if _may_be_shared(language_model.model) else 1
+    seconds = write_batch.seconds(language_model, parts[0].prompts, sampling.max_tokens) if parts else None
+    shared = (language_model, lists, sampling)
+    written = workers.run(_write_part, parts, shared, workers=side_by_side, seconds=seconds)
+    completions: dict[int, Completion] = {}
+    for part, texts in zip(parts, written, strict=True):
+        completions.update(zip(part.rows, texts, strict=True))
+        rows = store.batches[part.batch]
+        if all(row in completions for row in rows):
+            yield part.batch, [completions.pop(row) for row in rows]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Prompts that are written together: a batch, or every other prompt of it."""
+
+    batch: int
+    rows: list[int]
+    prompts: list[list[int]]
+
+
+def _parts(
+    language_model: LanguageModel, number: int, ids: Sequence[list[int]], store: BatchStore, sampling: Sampling
+) -> list[_Part]:
+    """A batch, or its two halves where it takes long: whatever the number of processes, the same parts.
+
+    Where tokens are drawn, the whole batch decides them, and an accelerator writes wide batches faster.
+    """
+    rows = store.batches[number]
+    seconds = write_batch.seconds(language_model, [ids[row] for row in rows], sampling.max_tokens)
+    whole = sampling.temperature or hardware.on_accelerator(language_model.model) or seconds < LONG
+    parts = [rows] if whole else [rows[::2], rows[1::2]]
+    return [_Part(number, part, [ids[row] for row in part]) for part in parts if part]
+
+
+def _may_be_shared(model: Any) -> bool:
+    """Whether another process would compute the same: on a processor, and without hooks, which stay in this process."""
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    return model.device.type == "cpu" and not hooked and model.config._attn_implementation in OWN_ATTENTION
+
+
+def _write_part(shared: tuple[LanguageModel, LabelLists | None, Sampling], part: _Part) -> list[Completion]:
+    language_model, lists, sampling = shared
+    try:
+        # What is drawn depends on seed and batch alone, and the caller's own draws not on what is drawn here.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(sampling.batch_seed(part.batch))
+            return write_batch.write(language_model, part.prompts, sampling, lists)
+    except torch.OutOfMemoryError as error:
+        n, longest = len(part.rows), max(map(len, part.prompts)) + sampling.max_tokens
+        raise MemoryError(
+            f"{n} prompts of up to {longest} tokens, max_tokens counted, do not fit the memory of "
+            f"{language_model.model.device}: lower batch_tokens below {n * longest}"
+        ) from error
 
 
 def _ask_all(

@@ -62,6 +62,17 @@ class LabelLists:
         )
         self.options = lru_cache(maxsize=100_000)(self._options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: where a large table lies, instead of the table."""
+        lines = self.lines.filename if isinstance(self.lines, np.memmap) else self.lines
+        return {"key": self.key, "bullet": self.bullet, "lines": lines, "breaks": self.breaks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not isinstance(self.lines, np.ndarray):
+            self.lines = np.load(self.lines, mmap_mode="r")[:, 1:]
+        self.options = lru_cache(maxsize=100_000)(self._options)
+
     def _options(self, first: int, last: int, depth: int) -> tuple[Int[np.ndarray, " o"], Int[np.ndarray, " o+1"]]:
         """The tokens that may stand at `depth` in the rows first .. last - 1, and where each one's rows begin."""
         column = np.asarray(self.lines[first:last, depth])

@@ -14,14 +14,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, StoppingCriteria
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
+from ctd.reasoning import roomy_cache
 from ctd.reasoning.completions import Completion
+from ctd.reasoning.fast_decoding import fast_decoding
 from ctd.reasoning.grammar import LabelLists, OnlyLabels
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
 
 PIECE = 32  # tokens that a batch writes before the finished texts leave it
+PER_SECOND = 1e11  # floating-point operations of one thread
 NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 
 
@@ -38,9 +41,19 @@ def write(
     lists: the labels that items of lists may be; None for any text.
     """
     batch = _Batch(language_model, prompts, sampling, lists)
-    while batch.unfinished and batch.n_left:
-        batch.write_piece()
+    with fast_decoding(language_model.model, len(prompts)):
+        while batch.unfinished and batch.n_left:
+            batch.write_piece()
     return [batch.completion(row) for row in range(len(prompts))]
+
+
+def seconds(language_model: LanguageModel, prompts: Sequence[list[int]], max_tokens: int) -> float:
+    """About how long one thread takes to write after these prompts.
+
+    max_tokens: of each text at most; most end before.
+    """
+    n_tokens = sum(map(len, prompts)) + len(prompts) * max_tokens / 2
+    return 2 * language_model.model.num_parameters() * n_tokens / PER_SECOND
 
 
 class _Batch:
@@ -58,7 +71,7 @@ class _Batch:
         self.model, self.tokenizer, self.prompts, self.sampling = model, tokenizer, prompts, sampling
         ids, mask = _padded(prompts, tokenizer.pad_token_id)
         self.ids, self.mask, self.n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
-        self.cache = DynamicCache(config=model.config) if model._supports_default_dynamic_cache() else None
+        self.cache = roomy_cache.for_model(model)
         self.grammar = [OnlyLabels(lists)] if lists else []
         self.end_tokens = _end_tokens(model, tokenizer)
         self.tokens: list[list[int]] = [[] for _ in prompts]
@@ -106,6 +119,7 @@ class _Batch:
             do_sample=bool(sampling.temperature),
             eos_token_id=sorted(self.end_tokens) or None,
             pad_token_id=self.tokenizer.pad_token_id,
+            disable_compile=True,
             **(drawing if sampling.temperature else {}),
         )
 
@@ -123,7 +137,7 @@ class _Batch:
         new = torch.ones_like(written[:, self.ids.shape[1] :])
         self.mask = torch.cat([self.mask, new], 1)[staying]
         self.ids, self.unfinished = written[staying], [self.unfinished[place] for place in places]
-        if self.cache is not None:
+        if self.cache is not None and len(places) < len(written):
             self.cache.batch_select_indices(staying)
         for processor in self.grammar:
             processor.keep(places)

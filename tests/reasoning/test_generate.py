@@ -11,8 +11,12 @@ from scipy.stats import chisquare
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ctd.cache import cache_dir, digest
+from ctd.data.label_space import LabelSpace
+from ctd.mechanism import attention
+from ctd.reasoning import generate as generation
 from ctd.reasoning.completions import Completion
 from ctd.reasoning.generate import Limits, generate
+from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
 
@@ -549,3 +553,51 @@ def test_where_wider_batches_do_not_fit_narrow_ones_are_written(language_model, 
     assert sizes == [3, 1, 1, 1]
     assert write(other, PROMPTS[:3], max_tokens=6, batch_tokens=1, wide_batch_tokens=10**6) == expected
     assert len(sizes) == 4, "they are kept, and read before wider ones are tried"
+
+
+@pytest.fixture
+def long_work(monkeypatch):
+    """Makes every batch so long that it is written in halves, in a process of its own where there are several."""
+    monkeypatch.setattr("ctd.reasoning.write_batch.PER_SECOND", 1.0)
+
+
+@pytest.mark.parametrize("grammar", [False, True])
+def test_texts_are_the_same_whatever_the_number_of_processes(
+    language_model, own_cache, monkeypatch, long_work, grammar
+):
+    space = LabelSpace("tiny", ["a", "b", "c"], ["Calcium", "Liver", "Serum"], 3)
+    lists = LabelLists(space, language_model.tokenizer) if grammar else None
+    written = {}
+    for workers in ("1", "2"):
+        monkeypatch.setenv("CTD_WORKERS", workers)
+        model = dataclasses.replace(language_model, key=workers)
+        written[workers] = generate(model, PROMPTS, Sampling(20), Limits(200), lists)
+    assert written["1"] == written["2"]
+    if not grammar:
+        for prompt, completion in zip(PROMPTS, written["2"], strict=True):
+            tokens = alone(language_model, prompt, 20)
+            end = tokens.index(language_model.tokenizer.eos_token_id) if completion.finished else None
+            assert list(completion.ids) == tokens[:end]
+
+
+def test_a_batch_that_lacks_is_written_in_the_same_halves(language_model, own_cache, batches, long_work, monkeypatch):
+    monkeypatch.setenv("CTD_WORKERS", "1")
+    batches.watch(language_model)
+    unbroken = write(language_model, PROMPTS, max_tokens=6, batch_tokens=100)
+    halves = [len(ids) for ids, *_ in batches]
+    [whole] = (own_cache / "generations").iterdir()
+    lines = whole.read_bytes().splitlines(keepends=True)
+    assert len(halves) == 2 * len(lines) > 4
+    whole.write_bytes(b"".join(lines[:1] + lines[2:]))
+    batches.clear()
+    assert write(language_model, PROMPTS, max_tokens=6, batch_tokens=100) == unbroken
+    assert [len(ids) for ids, *_ in batches] == halves[2:4]
+
+
+def test_a_model_with_hooks_is_not_handed_to_another_process(language_model):
+    assert generation._may_be_shared(language_model.model)
+    hook = language_model.model.lm_head.register_forward_hook(lambda *_: None)
+    assert not generation._may_be_shared(language_model.model)
+    hook.remove()
+    with attention.record(language_model.model):
+        assert not generation._may_be_shared(language_model.model)

@@ -1,6 +1,7 @@
 """Lists hold labels, none twice, and end; all other lines are free. Against a tree built by hand."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -169,3 +170,19 @@ def test_the_table_is_of_the_whole_tokenizer_and_padding_does_not_matter(tokeniz
     other = copy.deepcopy(tokenizer)
     other.add_tokens(["Liver"])
     assert grammar.tokenizer_content(other) != content
+
+
+@pytest.mark.parametrize("at_once", [2, 50_000])
+def test_lists_are_the_same_in_another_process_and_a_large_table_is_not_copied(
+    tokenizer, own_cache, monkeypatch, at_once
+):
+    monkeypatch.setattr(grammar, "AT_ONCE", at_once)
+    space = LabelSpace("tiny", [str(n) for n in range(200)], [f"Label {n}" for n in range(200)], 200)
+    lists = LabelLists(space, tokenizer)
+    packed = pickle.dumps(lists)
+    again = pickle.loads(packed)
+    assert (again.key, again.bullet, again.breaks) == (lists.key, lists.bullet, lists.breaks)
+    np.testing.assert_array_equal(again.lines, lists.lines)
+    for mine, other in zip(again.options(0, 200, 0), lists.options(0, 200, 0), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert isinstance(again.lines, np.memmap) == (at_once == 2) == (len(packed) < lists.lines.nbytes)
