@@ -3,7 +3,8 @@
 Notes: finished batches are kept (see `ctd.reasoning.completions`) under a digest of the model's key, the prompts and
 the settings. A call that was killed goes on with the batches it lacks, composed as before: what a model writes depends
 a little on what stands beside it (padding changes the order of sums), so only then is the result that of an unbroken
-run.
+run. On a processor each half of a batch is written by a process of one thread (see `ctd.workers`), and by the same
+steps where there is one process alone.
 """
 
 from __future__ import annotations
