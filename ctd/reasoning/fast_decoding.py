@@ -20,8 +20,6 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from ctd import hardware
-
 NAME = "ctd-decode"
 NOT_PLAIN = ("softcap", "s_aux", "position_bias")  # what a model may ask of its attention beside the product
 
@@ -32,12 +30,12 @@ def fast_decoding(model: Any, rows: int) -> Iterator[None]:
 
     rows: texts that are written side by side.
     """
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        yield
-        return
-    linear = [module for module in model.modules() if type(module) is nn.Linear and "forward" not in vars(module)]
+    multiplies = {torch.float32: torch.backends.mkldnn.is_available(), torch.bfloat16: _has_bfloat16()}
+    packed = model.device.type == "cpu" and multiplies.get(model.dtype, False)
+    modules = [module for module in model.modules() if type(module) is nn.Linear and "forward" not in vars(module)]
+    linear = modules if packed else []
     attention = model.config._attn_implementation
-    decodes = attention == "sdpa" and model.dtype == torch.bfloat16 and hardware.computes_bfloat16("cpu")
+    decodes = packed and model.dtype == torch.bfloat16 and attention == "sdpa"
     try:
         for module in linear:
             vars(module)["forward"] = partial(_multiply, _packed(module.weight, rows), module.bias)
@@ -49,6 +47,11 @@ def fast_decoding(model: Any, rows: int) -> Iterator[None]:
             vars(module).pop("forward", None)
         if decodes:
             model.set_attn_implementation(attention)
+
+
+def _has_bfloat16() -> bool:
+    """Whether oneDNN multiplies in bfloat16 here."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _packed(weight: Float[Tensor, "out in"], rows: int) -> Tensor:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = "generate 2"  # of the kept files: another one begins anew
 ROWS, WIDE = 64, 512  # prompts of one batch at most, and of a wider one
-LONG = 5.0  # seconds of one thread from which on a batch is written in halves
+LONG = 2e11  # parameters times tokens from which on a batch is written in halves: some seconds of one thread
 OWN_ATTENTION = ("sdpa", "eager")  # the library's, which another process has too
 
 
@@ -203,7 +203,7 @@ def _write_all(
     """Each missing batch with its number, written in parts side by side on a processor."""
     parts = [part for number in store.missing for part in _parts(language_model, number, ids, store, sampling)]
     side_by_side = 0 if _may_be_shared(language_model.model) else 1
-    seconds = write_batch.seconds(language_model, parts[0].prompts, sampling.max_tokens) if parts else None
+    seconds = hardware.seconds_to_read(language_model.model, _n_tokens(parts[0].prompts, sampling)) if parts else None
     shared = (language_model, lists, sampling)
     written = workers.run(_write_part, parts, shared, workers=side_by_side, seconds=seconds)
     completions: dict[int, Completion] = {}
@@ -231,10 +231,15 @@ def _parts(
     Where tokens are drawn, the whole batch decides them, and an accelerator writes wide batches faster.
     """
     rows = store.batches[number]
-    seconds = write_batch.seconds(language_model, [ids[row] for row in rows], sampling.max_tokens)
-    whole = sampling.temperature or hardware.on_accelerator(language_model.model) or seconds < LONG
+    work = language_model.model.num_parameters() * _n_tokens([ids[row] for row in rows], sampling)
+    whole = sampling.temperature or hardware.on_accelerator(language_model.model) or work < LONG
     parts = [rows] if whole else [rows[::2], rows[1::2]]
     return [_Part(number, part, [ids[row] for row in part]) for part in parts if part]
+
+
+def _n_tokens(prompts: Sequence[list[int]], sampling: Sampling) -> int:
+    """About how many tokens are read and written: most texts end before max_tokens."""
+    return sum(map(len, prompts)) + len(prompts) * sampling.max_tokens // 2
 
 
 def _may_be_shared(model: Any) -> bool:

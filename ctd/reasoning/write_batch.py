@@ -24,7 +24,6 @@ from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
 
 PIECE = 32  # tokens that a batch writes before the finished texts leave it
-PER_SECOND = 1e11  # floating-point operations of one thread
 NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 
 
@@ -45,15 +44,6 @@ def write(
         while batch.unfinished and batch.n_left:
             batch.write_piece()
     return [batch.completion(row) for row in range(len(prompts))]
-
-
-def seconds(language_model: LanguageModel, prompts: Sequence[list[int]], max_tokens: int) -> float:
-    """About how long one thread takes to write after these prompts.
-
-    max_tokens: of each text at most; most end before.
-    """
-    n_tokens = sum(map(len, prompts)) + len(prompts) * max_tokens / 2
-    return 2 * language_model.model.num_parameters() * n_tokens / PER_SECOND
 
 
 class _Batch:

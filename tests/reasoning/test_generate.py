@@ -558,7 +558,8 @@ def test_where_wider_batches_do_not_fit_narrow_ones_are_written(language_model, 
 @pytest.fixture
 def long_work(monkeypatch):
     """Makes every batch so long that it is written in halves, in a process of its own where there are several."""
-    monkeypatch.setattr("ctd.reasoning.write_batch.PER_SECOND", 1.0)
+    monkeypatch.setattr("ctd.reasoning.generate.LONG", 0)
+    monkeypatch.setattr("ctd.hardware.seconds_to_read", lambda *_: 60.0)
 
 
 @pytest.mark.parametrize("grammar", [False, True])
