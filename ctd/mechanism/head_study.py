@@ -4,13 +4,11 @@ task, index = teachers.with_topics(task, encoders.load(encoder), n_clusters, see
 study = head_study.study(teachers.load(teacher), task, index, Settings(Phase.SHORTLIST, direction=direction))
 plots.head_maps(study.maps())
 plots.head_ranking(study.top(), study.n_layers, study.score)
-report.table(study.statistics())
 plots.courses(study.course(), f"mean {study.score}")
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,19 +101,6 @@ class HeadStudy:
     def depth(self, name: str = "") -> Interval:
         """Mean depth of the highest heads by a score (the paper's if not given), 0 the first layer and 1 the last."""
         return self.scored.depth(name or self.score, self.settings.n_top, seed=self.settings.seed)
-
-    def statistics(self, names: Sequence[str] = ()) -> pd.DataFrame:
-        """How deep the highest heads of each score lie, and how stable its ranking is.
-
-        names: of the scores; those of the phase when left out.
-        Columns score, depth, depth_low, depth_high, tau, tau_low, tau_high.
-        """
-        rows = [
-            (name, *self.depth(name).scalar, *self.scored.stability(name, seed=self.settings.seed).scalar)
-            for name in names or scores.names(self.settings.phase)
-        ]
-        columns = ["score", "depth", "depth_low", "depth_high", "tau", "tau_low", "tau_high"]
-        return pd.DataFrame(rows, columns=columns)
 
     def course(self) -> pd.DataFrame:
         """The paper's score along the CoT, of the highest heads and of all: see `HeadScores.course`."""
