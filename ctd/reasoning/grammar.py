@@ -29,6 +29,7 @@ from ctd.keys import Maker
 GRAMMARS = Maker("grammars", "ctd.reasoning.grammar", ("labels", "tokenizer"))
 AT_ONCE = 50_000  # labels that are tokenised together
 MEDIAN = 0.5
+BEFORE = "Answer:\n"  # what a list follows
 LONGEST = 96  # tokens of a label's line; a longer label cannot be written under this grammar
 
 
@@ -179,9 +180,23 @@ def _table(texts: list[str], tokenizer: Any) -> Int[np.ndarray, "lines tokens"]:
     rows = []
     for start in tqdm(range(0, len(texts), AT_ONCE), desc="reading labels as tokens", unit=" batches"):
         lines = [f"- {text}\n" for text in texts[start : start + AT_ONCE]]
-        rows += [ids for ids in tokenizer(lines, add_special_tokens=False)["input_ids"] if len(ids) <= LONGEST]
+        rows += [ids for ids in _tokens_of_lines(lines, tokenizer) if len(ids) <= LONGEST]
     lengths = np.array([len(row) for row in rows])
-    table = np.zeros((len(rows), lengths.max() + 1), ">u2")
-    table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate([np.array(row) + 1 for row in rows])
-    order = np.argsort(np.ascontiguousarray(table).view(f"S{2 * table.shape[1]}").ravel(), kind="stable")
-    return table[order].astype(np.uint16)
+    entries = np.concatenate([np.array(row) + 1 for row in rows])
+    kind = np.min_scalar_type(max(int(entries.max()), 256))  # of two bytes for most models, of four for large ones
+    table = np.zeros((len(rows), lengths.max() + 1), kind.newbyteorder(">"))
+    table[np.arange(table.shape[1]) < lengths[:, None]] = entries
+    as_text = np.ascontiguousarray(table).view(f"S{kind.itemsize * table.shape[1]}").ravel()
+    return table[np.argsort(as_text, kind="stable")].astype(kind)
+
+
+def _tokens_of_lines(lines: list[str], tokenizer: Any) -> list[list[int]]:
+    """The tokens of each line where it follows another line.
+
+    Raises ValueError for a tokenizer that reads a line break as one with what follows it.
+    """
+    before = tokenizer(BEFORE, add_special_tokens=False)["input_ids"]
+    rows = tokenizer([BEFORE + line for line in lines], add_special_tokens=False)["input_ids"]
+    if any(row[: len(before)] != before for row in rows):
+        raise ValueError("this tokenizer joins line breaks to what follows them: lists cannot be kept to labels")
+    return [row[len(before) :] for row in rows]

@@ -132,7 +132,7 @@ def outcomes(shortlists: Mapping[str, Shortlist], gold: csr_matrix, k: int, spac
     k: the places that count.
     space: the labels' families.
     """
-    document, label = gold.nonzero()
+    document, label = (numbers.astype(np.int64) for numbers in gold.nonzero())
     rows = []
     for name, pred in shortlists.items():
         found = np.asarray(found_pairs(pred[:, :k], gold)[document, label]).ravel()

@@ -1,12 +1,13 @@
 """Lists hold labels, none twice, and end; all other lines are free. Against a tree built by hand."""
 
 import copy
+import json
 import pickle
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -186,3 +187,38 @@ def test_lists_are_the_same_in_another_process_and_a_large_table_is_not_copied(
     for mine, other in zip(again.options(0, 200, 0), lists.options(0, 200, 0), strict=True):
         np.testing.assert_array_equal(mine, other)
     assert isinstance(again.lines, np.memmap) == (at_once == 2) == (len(packed) < lists.lines.nbytes)
+
+
+def test_ids_beyond_two_bytes_are_held_whole(tokenizer, own_cache):
+    """As in Qwen, Llama 3 and Gemma: the same tokens, those of several characters numbered from 70,000."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = content["model"]["vocab"]
+    moved = {text: id + 70_000 * (len(text) > 1) for text, id in vocabulary.items() if text != "<end>"}
+    used = set(moved.values())
+    moved |= {f"zz{id}": id for id in range(70_000 + len(vocabulary)) if id not in used}
+    content["model"]["vocab"] = moved
+    content["added_tokens"] = []
+    large = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(content)), pad_token="zz0")
+    lists = LabelLists(LabelSpace("tiny", [str(n) for n in range(len(TEXTS))], TEXTS, len(TEXTS)), large)
+    assert lists.lines.dtype == np.uint32
+    lines = [large.decode([lists.bullet, *(int(t) - 1 for t in row if t)]) for row in lists.lines]
+    assert sorted(lines) == sorted(f"- {text}\n" for text in set(TEXTS))
+
+
+def test_a_tokenizer_that_puts_a_space_before_a_text_has_the_lines_of_a_text(own_cache):
+    """As in Llama 2 and Mistral."""
+    raw = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    raw.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    raw.decoder = decoders.Sequence([
+        decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0),
+    ])  # fmt: skip
+    trainer = trainers.BpeTrainer(vocab_size=90, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=["\n"])
+    raw.train_from_iterator(["Answer:", "Calcium", "blood", "metabolism", "Liver", "Café", "/", "-"] * 2, trainer)
+    spaced = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", unk_token="<unk>")
+    lists = LabelLists(LabelSpace("tiny", ["a", "b"], ["Calcium", "Liver"], 2), spaced)
+    before = spaced("Answer:\n", add_special_tokens=False)["input_ids"]
+    for label in ("Calcium", "Liver"):
+        ids = spaced(f"Answer:\n- {label}\n- Liver\n", add_special_tokens=False)["input_ids"][len(before) :]
+        line = ids[1 : next(place for place, token in enumerate(ids) if token in lists.breaks) + 1]
+        assert ids[0] == lists.bullet
+        assert line in [[int(token) - 1 for token in row if token] for row in lists.lines]
