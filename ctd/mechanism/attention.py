@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +41,8 @@ class Head(NamedTuple):
 class Attended:
     """What the attention of one layer takes in and puts out.
 
-    layer: number of the layer, from 0.
+    layer: number of the layer among those with attention, from 0.
+    first: position of the first query in its text: what was read in passes before stands before it.
     query: of each head.
     key, value: of each key head, which several heads may share.
     mask: what each query sees; None where that is every token up to itself (no row is padded).
@@ -50,6 +52,7 @@ class Attended:
     """
 
     layer: int
+    first: int
     query: Float[Tensor, "b h q c"]
     key: Float[Tensor, "b g k c"]
     value: Float[Tensor, "b g k c"]
@@ -75,7 +78,7 @@ class Attended:
 
         heads: of the layer.
         row: of the batch, for each query, in ascending order.
-        query: positions in these rows.
+        query: their places among the queries of the pass.
         """
         counts = row.bincount(minlength=len(self.query))
         place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
@@ -85,7 +88,8 @@ class Attended:
         chosen = chosen.gather(2, at[:, None, :, None].expand(-1, chosen.shape[1], -1, chosen.shape[3])).float()
         scores = self._capped(chosen @ self.key[:, self.key_heads(heads)].float().transpose(-1, -2) * self.scaling)
         if self.mask is None:
-            visible = torch.arange(self.key.shape[2], device=at.device) <= at[..., None]
+            before = self.key.shape[2] - self.query.shape[2]
+            visible = torch.arange(self.key.shape[2], device=at.device) <= before + at[..., None]
         else:
             visible = self.mask[torch.arange(len(at), device=at.device)[:, None], 0, at]
         return masked_softmax(scores, visible[:, None])[row, :, place]
@@ -101,7 +105,7 @@ class Attended:
             return self.mask[rows][:, :, queries]
         (n_rows, _, n, _), n_keys = self.query[rows].shape, self.key.shape[2]
         seen = torch.ones(n, n_keys, dtype=torch.bool, device=self.query.device)
-        return (seen.tril() if n > 1 else seen)[queries].expand(n_rows, 1, -1, -1)
+        return seen.tril(n_keys - n)[queries].expand(n_rows, 1, -1, -1)
 
     def key_heads(self, heads: Sequence[int]) -> list[int]:
         """The key head that each head shares with its group."""
@@ -122,7 +126,23 @@ def masked_softmax(scores: Float[Tensor, "... q k"], visible: Bool[Tensor, "... 
 
 
 Visit = Callable[[Attended], None]
-_visits: dict[int, list[Visit]] = {}  # by the attention module they are for
+
+
+@dataclass
+class _Site:
+    """An attention module that is visited.
+
+    layer: its place among the attention modules.
+    first: position of the first query of the pass.
+    visits: what is called, the outermost first.
+    """
+
+    layer: int
+    first: int = 0
+    visits: list[Visit] = field(default_factory=list)
+
+
+_sites: dict[int, _Site] = {}  # by the attention module
 
 
 def check(model: Any, heads: Iterable[Head]) -> list[Head]:
@@ -151,24 +171,34 @@ def attention_hooks(model: Any, visit: Visit, layers: Iterable[int] | None = Non
 
     visit: called with what the layer's attention takes in and puts out.
     layers: which ones; None for all.
-    Raises ValueError for a model whose attention has no `o_proj`.
+    Raises ValueError for a model whose heads cannot be read exactly.
     """
-    attentions = attention_modules(model)
-    chosen = [id(attentions[layer]) for layer in (range(len(attentions)) if layers is None else sorted(set(layers)))]
+    n_layers, attentions = shape(model).layers, attention_modules(model)
+    chosen = {layer: id(attentions[layer]) for layer in (range(n_layers) if layers is None else sorted(set(layers)))}
     before = model.config._attn_implementation
     if before != NAME:
         model.set_attn_implementation(NAME)
-    for module in chosen:
-        _visits.setdefault(module, []).append(visit)
+    for layer, module in chosen.items():
+        _sites.setdefault(module, _Site(layer)).visits.append(visit)
+    noting = model.get_decoder().register_forward_pre_hook(partial(_note_position, chosen.values()), with_kwargs=True)
     try:
         yield
     finally:
-        for module in chosen:
-            _visits[module].remove(visit)
-            if not _visits[module]:
-                del _visits[module]
+        noting.remove()
+        for module in chosen.values():
+            _sites[module].visits.remove(visit)
+            if not _sites[module].visits:
+                del _sites[module]
         if before != NAME:
             model.set_attn_implementation(before)
+
+
+def _note_position(modules: Iterable[int], _: nn.Module, __: Any, inputs: dict[str, Any]) -> None:
+    """Note how many tokens were read before this pass. A layer with a window holds fewer keys than that."""
+    past = inputs.get("past_key_values")
+    n_read = 0 if past is None else int(past.get_seq_length())
+    for module in modules:
+        _sites[module].first = n_read
 
 
 @dataclass
@@ -230,9 +260,8 @@ def _attend(
     check_attention(options)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     mask = None if attention_mask is None else attention_mask[:, :, :, : key.shape[2]]
-    attended = Attended(
-        int(getattr(module, "layer_idx", 0)), query, key, value, mask, scaling, softcap, query.transpose(1, 2)
-    )
+    site = _sites.get(id(module), _Site(0))
+    attended = Attended(site.layer, site.first, query, key, value, mask, scaling, softcap, query.transpose(1, 2))
     if softcap is None:
         attended.output, _ = sdpa_attention_forward(module, query, key, value, mask, dropout, scaling, **options)
     else:
@@ -240,7 +269,7 @@ def _attend(
         patterns = attended.patterns(every).to(value.dtype)
         patterns = nn.functional.dropout(patterns, dropout, module.training)
         attended.output = (patterns @ value[:, attended.key_heads(every)]).transpose(1, 2)
-    for visit in _visits.get(id(module), ()):
+    for visit in site.visits:
         visit(attended)
     return attended.output.contiguous(), None
 

@@ -130,9 +130,9 @@ def _pattern(
 
 def _patched(queries: Bool[Tensor, "b s"] | None, row: Int[Tensor, " p"], attended: Attended) -> Bool[Tensor, "p q 1"]:
     """Which of a pass's queries are patched in each row."""
-    n, end = attended.output.shape[1], attended.key.shape[2]
+    n, first = attended.output.shape[1], attended.first
     patched = torch.ones(len(row), n, dtype=torch.bool, device=row.device)
     if queries is not None:
-        chosen = queries.to(row.device)[row, end - n : end]
+        chosen = queries.to(row.device)[row, first : first + n]
         patched[:, : chosen.shape[1]] = chosen
     return patched[..., None]

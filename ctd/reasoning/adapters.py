@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import safe_open
 
 from ctd.cache import digest, file_digest
+from ctd.reasoning import probe
 from ctd.reasoning.weights import in_one_line
 
 ADAPTER = "adapter_model.safetensors"
@@ -49,4 +50,11 @@ def merge(model: Any, folder: Path) -> Any:
         wanted, known = (set(peft.get_peft_model_state_dict(tuned, save_embedding_layers=e)) for e in (False, True))
         if strange := sorted(wanted - stored) + sorted(stored - known):
             raise ValueError(f"{len(strange)} tensors are in one of the two only, {strange[0]} first")
-        return tuned.merge_and_unload(safe_merge=True)
+        wanted = probe.logits(tuned)
+        merged = tuned.merge_and_unload(safe_merge=True)
+        if not probe.near(probe.logits(merged), wanted, merged.dtype):
+            raise ValueError(
+                "merged into the weights it does something else than beside them (is it on an embedding that is tied "
+                "to the output layer?): merge it with your own code, and give the folder of the merged model"
+            )
+        return merged

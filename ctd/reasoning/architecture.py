@@ -1,20 +1,26 @@
 """What a family of models needs said: where heads write, how they are shared, what a model can hold, what is refused.
 
-A family whose modules are named otherwise, or whose heads cannot be read, is one entry of `FAMILIES`. The rest a model
-of transformers says itself: its configuration how many heads share a key head and how many tokens fit; each call of
-its attention the scaling and the cap of the scores; the mask where a sliding window ends.
+Notes: a family whose modules are named otherwise is one entry of `FAMILIES`. The rest is seen on the model itself: how
+many heads there are and whether they can be read exactly (`ctd.reasoning.probe` runs it on a few tokens); its
+configuration says how many tokens fit, each call of its attention the scaling and the cap of the scores, and the mask
+where a sliding window ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
-SINKS = "attention sinks are not supported: their share of each row would be missing"
+from ctd.reasoning import probe
+from ctd.reasoning.probe import SINKS
+
 PROBE_LOGIT = 200.0  # far above where any model caps its logits
 
 
@@ -63,19 +69,27 @@ def family(model: Any) -> Family:
 def attention_modules(model: Any) -> list[Any]:
     """The attention modules, first layer first.
 
+    Layers without attention are not counted: a head's layer is the place of its attention in this list.
     Raises ValueError for a model that lacks them or their output projection, and for a family that is refused.
     """
     names = family(model)
     if names.refused:
-        raise ValueError(names.refused)
-    layers = model.get_decoder().layers
+        raise _unfit(model, names.refused)
+    decoder = model.get_decoder()
+    layers = getattr(decoder, "layers", ())
     attentions = [getattr(layer, names.attention) for layer in layers if hasattr(layer, names.attention)]
     if not attentions or not all(hasattr(attention, names.output) for attention in attentions):
-        raise ValueError(
-            f"{type(model).__name__} has no {names.attention}.{names.output} in its layers, which heads are read and "
-            "patched by"
-        )
+        raise _unfit(model, f"it has no {names.attention}.{names.output} in its layers")
+    if not hasattr(decoder, names.final_norm):
+        raise _unfit(model, f"it has no {names.final_norm} behind its layers")
     return attentions
+
+
+def _unfit(model: Any, reason: str) -> ValueError:
+    return ValueError(
+        f"the heads of {type(model).__name__} cannot be read and patched exactly: {reason}. It can write texts, but no "
+        "head of it can be scored, patched or imitated: take another teacher for that"
+    )
 
 
 def output_projections(model: Any) -> list[Any]:
@@ -98,12 +112,36 @@ def final_norm(model: Any) -> Any:
 
 
 def shape(model: Any) -> Shape:
-    """A model's layers and heads. Raises ValueError as `attention_modules` does."""
-    attentions = attention_modules(model)
-    size = attentions[0].head_dim
-    width, written = output_projections(model)[0].weight.shape
-    key_heads = model.config.get_text_config().num_key_value_heads
-    return Shape(len(attentions), written // size, key_heads, size, width)
+    """A model's layers and heads, seen by running it once.
+
+    Raises ValueError as `attention_modules` does, and, with the reason, where its heads cannot be read exactly.
+    """
+    attentions, projections = attention_modules(model), output_projections(model)
+    ids = tuple(map(id, attentions))
+    if _shapes.get(model, ((), None))[0] != ids:
+        try:
+            sizes = probe.head_sizes(model, attentions, projections, final_norm(model))
+            found: Shape | str = Shape(len(attentions), *sizes, projections[0].weight.shape[0])
+        except torch.OutOfMemoryError:
+            raise
+        except (ValueError, RuntimeError, TypeError, AttributeError, KeyError, IndexError) as error:
+            found = " ".join(str(error).split())[:300]
+        _shapes[model] = ids, found
+    shape = _shapes[model][1]
+    if isinstance(shape, str):
+        raise _unfit(model, shape)
+    return shape
+
+
+_shapes: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], Shape | str]] = WeakKeyDictionary()
+
+
+def rows_may_leave(cache: DynamicCache) -> bool:
+    """Whether rows of a batch can be taken out of what a model keeps of it while the others go on."""
+    return all(
+        hasattr(layer, "batch_select_indices") and not isinstance(layer, LinearAttentionCacheLayerMixin)
+        for layer in cache.layers
+    )
 
 
 def context(model: Any) -> int | None:

@@ -120,6 +120,7 @@ def load(
     if device_map is None:
         model = model.to(place)
     _pad(tokenizer, name)
+    _check_vocabulary(model, tokenizer, name)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     key, book_key = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, "any dtype"))
@@ -179,3 +180,14 @@ def _pad(tokenizer: Any, name: str) -> None:
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token or tokenizer.unk_token
     if not len(tokenizer) or tokenizer.pad_token is None:
         raise ValueError(f"the tokenizer of {name} has no tokens, or none to pad with (pad, end or unknown)")
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer with a token for which the model has no embedding."""
+    n_embedded = model.get_input_embeddings().num_embeddings
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if largest >= n_embedded:
+        raise ValueError(
+            f"the tokenizer of {name} has the token {token!r} as number {largest}, and the model embeds 0 to "
+            f"{n_embedded - 1}: save the model after resize_token_embeddings(len(tokenizer)), or give its own tokenizer"
+        )

@@ -34,13 +34,19 @@ def read_folder(source: Path, options: dict[str, Any], trusted: bool = False) ->
             source, **options, **place, use_safetensors=True, output_loading_info=True
         )
     model, report = read
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"the weights of {source} lack {len(missing)} tensors of {type(model).__name__}, {missing[0]} first: "
-            "they are of another model than config.json says"
-        )
+    _check_tensors(source, type(model).__name__, report)
     with in_one_line(f"{source} has no readable tokenizer"):
         return model, transformers.AutoTokenizer.from_pretrained(source, **place)
+
+
+def _check_tensors(source: Path, model: str, report: dict[str, Any]) -> None:
+    """Refuse weights of another model: with tensors too few or too many (the library's own exceptions aside)."""
+    for keys, do, of in (("missing_keys", "lack", "of"), ("unexpected_keys", "have", "too many for")):
+        if tensors := sorted(report[keys]):
+            raise ValueError(
+                f"the weights of {source} {do} {len(tensors)} tensors {of} {model}, {tensors[0]} first: they are of "
+                "another model than config.json says"
+            )
 
 
 def _check_causal(source: Path, config: dict[str, Any], trusted: bool) -> None:

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from ctd.reasoning import roomy_cache
+from ctd.reasoning.architecture import rows_may_leave
 from ctd.reasoning.completions import Completion
 from ctd.reasoning.fast_decoding import fast_decoding
 from ctd.reasoning.grammar import LabelLists, OnlyLabels
@@ -61,7 +62,8 @@ class _Batch:
         self.model, self.tokenizer, self.prompts, self.sampling = model, tokenizer, prompts, sampling
         ids, mask = _padded(prompts, tokenizer.pad_token_id)
         self.ids, self.mask, self.n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
-        self.cache = roomy_cache.for_model(model)
+        cache = roomy_cache.for_model(model)
+        self.cache = cache if cache is not None and rows_may_leave(cache) else None
         self.grammar = [OnlyLabels(lists)] if lists else []
         self.end_tokens = _end_tokens(model, tokenizer)
         self.tokens: list[list[int]] = [[] for _ in prompts]
@@ -82,7 +84,7 @@ class _Batch:
             self._config(),
             input_ids=self.ids,
             attention_mask=self.mask,
-            past_key_values=self.cache,
+            **({} if self.cache is None else {"past_key_values": self.cache}),
             logits_processor=[certainty, *self.grammar],
             stopping_criteria=[stops] if self.sampling.stop else None,
         )

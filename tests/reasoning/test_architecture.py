@@ -15,7 +15,9 @@ def neox():
 
 def test_a_family_with_names_of_its_own_is_one_entry(monkeypatch):
     model = neox()
-    with pytest.raises(ValueError, match=r"GPTNeoXForCausalLM has no self_attn.o_proj in its layers"):
+    with pytest.raises(
+        ValueError, match=r"heads of GPTNeoXForCausalLM cannot .*: it has no self_attn.o_proj in its layers"
+    ):
         architecture.output_projections(model)
     entry = Family(attention="attention", output="dense", final_norm="final_layer_norm")
     monkeypatch.setitem(architecture.FAMILIES, "gpt_neox", entry)
