@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctd.book import plots
+from ctd.book.chapters import Complementarity
 from ctd.book.parameters import parameters_of_model
 from ctd.book.recorder import Recorder
-from ctd.book.settings import Settings
+from ctd.book.settings import HeadSettings, MechanismSettings, Settings
 
 if TYPE_CHECKING:  # each chapter loads what it needs, and no more
     from ctd.data.task import Task
@@ -44,11 +45,17 @@ class Chapter:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The model that reasons."""
-        from ctd.reasoning import teachers
+        """The model that reasons.
+
+        Raises ValueError for one whose heads cannot be read exactly, in a chapter about heads.
+        """
+        from ctd.reasoning import architecture, teachers
 
         with self.run.loading():
-            return teachers.load(self.settings.teacher, self.settings.document_tokens)
+            teacher = teachers.load(self.settings.teacher, self.settings.document_tokens)
+        if isinstance(self.settings, HeadSettings | Complementarity | MechanismSettings):
+            architecture.shape(teacher.language_model.model)
+        return teacher
 
     @cached_property
     def predictions(self) -> list[Prediction]:

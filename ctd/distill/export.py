@@ -22,7 +22,8 @@ from ctd.distill import checkpoint, train
 from ctd.distill.experiment import Experiment, Plan, prepare
 from ctd.distill.methods import Arm
 from ctd.distill.teach import key, train_student
-from ctd.reasoning import teachers
+from ctd.reasoning import architecture, teachers
+from ctd.reasoning.models import LanguageModel
 from ctd.retrieval import encoders
 
 
@@ -47,13 +48,19 @@ class Lesson:
     encoder: str = "wordllama"
     n_clusters: int = 0
 
-    def prepare(self, plan: Plan, seed: int = 0, live: bool = False) -> Experiment:
-        """Load the task and the teacher, and let the teacher write (see `ctd.distill.experiment.prepare`)."""
+    def prepare(self, plan: Plan, seed: int = 0, live: bool = False, heads: bool = False) -> Experiment:
+        """Load the task and the teacher, and let the teacher write (see `ctd.distill.experiment.prepare`).
+
+        heads: whether the teacher's heads are imitated. Raises ValueError where they cannot be read exactly.
+        """
         task = readers.load_as_asked(self.dataset, self.source, self.text_column, self.label_column)
         if said := readers.left_out(task):
             tqdm.write(said)
         task, index = teachers.with_topics(task, encoders.load(self.encoder), self.n_clusters, seed)
-        return prepare(teachers.load(self.teacher), task, index, plan, seed, live)
+        teacher = teachers.load(self.teacher)
+        if heads and isinstance(teacher.language_model, LanguageModel):
+            architecture.shape(teacher.language_model.model)
+        return prepare(teacher, task, index, plan, seed, live)
 
 
 def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: bool = False) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
         raise FileExistsError(f"{out} exists: a student is not written over, name another folder")
     processes = train.processes()
     with processes.main_process_first():
-        experiment = lesson.prepare(plan, seed, live)
+        experiment = lesson.prepare(plan, seed, live, heads=arm.method == "mechanistic")
     work = cache_dir("training", f"student-{key(experiment, arm, seed)}")
     student, log = train_student(experiment, arm, seed, work)
     manifest = _manifest(out.name, experiment, arm, seed, student, log)

@@ -26,7 +26,7 @@ def shallower(teacher: Any, layers: int) -> Any:
     layers: how many it keeps.
     Raises ValueError for more layers than the teacher has, or none.
     """
-    n = architecture.shape(teacher).layers
+    n = len(teacher.get_decoder().layers)
     if not 1 <= layers <= n:
         raise ValueError(f"layers must be between 1 and {n} (the teacher's), got {layers}")
     config = copy.deepcopy(teacher.config)

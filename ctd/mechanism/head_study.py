@@ -114,9 +114,11 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
 
     task: with topics (see `teachers.with_topics`).
     index: over its label space.
-    Raises ValueError where no document can be scored (see `heads.score`).
+    Raises ValueError where no document can be scored (see `heads.score`), and, before anything is written, for a model
+    whose heads cannot be read exactly.
     """
     model = teacher.language_model.model
+    architecture.shape(model)
     traces, left_out = annotated_traces(teacher, task, index, settings)
     if settings.direction == "mentions":
         speaking = [trace for trace in traces if trace.anchor_mentions]

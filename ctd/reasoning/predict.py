@@ -123,7 +123,10 @@ def _wide_batch_tokens(language_model: LanguageModel | Server) -> int:
     """Tokens of a batch on an accelerator, for one of a kind the same: the batch decides a sum's last bit. Else 0."""
     if not isinstance(language_model, LanguageModel) or not hardware.on_accelerator(language_model.model):
         return 0
-    sizes, bits = architecture.shape(language_model.model), torch.finfo(language_model.model.dtype).bits
+    try:
+        sizes, bits = architecture.shape(language_model.model), torch.finfo(language_model.model.dtype).bits
+    except ValueError:  # it can write all the same
+        return 0
     bytes_of_a_token = 2 * sizes.layers * sizes.key_heads * sizes.head_size * bits // 8
     return torch.cuda.get_device_properties(language_model.model.device).total_memory // OF_MEMORY // bytes_of_a_token
 

@@ -375,3 +375,60 @@ def test_runs_of_unequal_length_are_refused_with_both_lengths(llama):
         patch(llama, heads, [0] * 3),
     ):
         llama(**batch(2))
+
+
+@torch.no_grad()
+def test_layers_without_attention_are_not_counted():
+    """As in hybrids: patching a layer's heads changes what the model says, by the number that its shape gives it."""
+    config = transformers.JambaConfig(
+        **COMMON | {"num_hidden_layers": 4}, attn_layer_period=2, attn_layer_offset=1, expert_layer_period=8,
+        expert_layer_offset=7, num_experts=2, mamba_d_state=4, mamba_dt_rank=4, use_mamba_kernels=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    jamba = transformers.JambaForCausalLM(config).eval()
+    assert architecture.shape(jamba)[:2] == (2, 6)
+    given = batch(2, padded=False)
+    given["input_ids"][1] = given["input_ids"][1].flip(0)
+    plain = jamba(**given).logits
+    with record(jamba) as seen:
+        jamba(**given)
+    assert sorted(seen.patterns) == [0, 1]
+    for layer in range(2):
+        heads = none(jamba, 2)
+        heads[0, layer] = True
+        with patch(jamba, heads, [1, 1], "output"):
+            assert not torch.allclose(jamba(**given).logits[0], plain[0], atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["llama", "mistral, sliding", "gemma3"])
+def test_what_is_generated_beyond_a_window_is_patched_in_every_layer(family):
+    model = made(family)
+    missed = set()
+
+    def look(seen):
+        if seen.output.shape[1] == 1 and not torch.allclose(seen.output[0], seen.output[1], atol=1e-6):
+            missed.add(seen.layer)
+
+    given = batch(2, padded=False)
+    heads = none(model, 2)
+    heads[0] = True
+    nothing = torch.zeros(2, TOKENS, dtype=torch.bool)  # no query of the prompt, all that is generated
+    with patch(model, heads, [1, 1], "output", queries=nothing), attention_hooks(model, look):
+        model.generate(**given, max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None)
+    assert not missed
+
+
+@torch.no_grad()
+def test_a_pattern_at_a_query_of_a_later_pass_is_the_pattern(llama):
+    apart = []
+
+    def look(seen):
+        n = seen.query.shape[2]
+        at = seen.patterns_at([0, 1], torch.tensor([0, 1]), torch.tensor([n - 1, n - 1]))
+        apart.append((at - seen.patterns([0, 1])[:, :, n - 1]).abs().max().item())
+
+    with attention_hooks(llama, look):
+        llama.generate(**batch(2, padded=False), max_new_tokens=3, do_sample=False, pad_token_id=0, eos_token_id=None)
+    assert len(apart) == 9
+    assert max(apart) < 1e-6

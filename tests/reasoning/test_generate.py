@@ -602,3 +602,29 @@ def test_a_model_with_hooks_is_not_handed_to_another_process(language_model):
     hook.remove()
     with attention.record(language_model.model):
         assert not generation._may_be_shared(language_model.model)
+
+
+HYBRID = {
+    "layer_types": ["linear_attention", "full_attention"], "linear_num_value_heads": 4, "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "head_dim": 8, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": CONTEXT,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("Qwen3_5Text", HYBRID), ("Mamba", {"state_size": 4})])
+def test_a_model_that_keeps_more_than_keys_and_values_writes_as_it_does_alone(kind, changes, own_cache):
+    """The rows of a hybrid's cache cannot leave their batch: they stay until all have ended."""
+    tokenizer = byte_level()
+    tokenizer.padding_side = "left"
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id, bos_token_id=None, tie_word_embeddings=False, **changes,
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    model.lm_head.weight.data *= 20
+    language_model = LanguageModel("tiny", model, tokenizer, kind)
+    together = write(language_model, PROMPTS[:3], max_tokens=40, stop=["e"])
+    alone = [write(language_model, [prompt], max_tokens=40, stop=["e"])[0] for prompt in PROMPTS[:3]]
+    assert [completion.text for completion in together] == [completion.text for completion in alone]
+    assert all(completion.n_tokens for completion in together)

@@ -1,5 +1,6 @@
 """Models of the common layouts load, each in one call; what cannot load, or should not, says why in one line."""
 
+import copy
 import json
 import shutil
 from collections import Counter
@@ -8,6 +9,7 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ctd.cache import cache_dir, packaged_file
@@ -386,3 +388,39 @@ def test_a_gguf_file_reads_as_its_conversion(smollm2):
     assert direct.key == smollm2.key
     assert torch.equal(logits(direct.model), logits(smollm2.model))
     assert answer(direct) == answer(smollm2)
+
+
+def test_weights_with_tensors_too_many_are_refused(build):
+    """Scaled weights without the settings that say so, and a configuration of fewer layers than the file has."""
+    folder = build()
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.weight_scale"] = torch.ones(1)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"have 1 tensors too many for LlamaForCausalLM, \S*q_proj.weight_scale first"):
+        load(str(folder))
+    half = build("half")
+    config = json.loads((half / "config.json").read_text())
+    (half / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(ValueError, match=r"have 9 tensors too many for LlamaForCausalLM, model.layers.1\S* first"):
+        load(str(half))
+
+
+def test_a_tokenizer_with_a_token_that_is_not_embedded_is_refused(build, tokenizer):
+    folder = build()
+    larger = copy.deepcopy(tokenizer)
+    larger.add_special_tokens({"pad_token": "<new>"})
+    larger.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"has the token '<new>' as number 40, and the model embeds 0 to 39: save"):
+        load(str(folder))
+
+
+def test_an_adapter_on_a_tied_embedding_is_refused_and_on_its_own_merged(build, tune):
+    tied = build("tied", tie_word_embeddings=True)
+    with pytest.raises(ValueError, match="merged into the weights it does something else than beside them"):
+        load(str(tied), dtype="float32", adapter=tune(tied, targets=("q_proj", "lm_head")))
+    untied = build("untied")
+    adapter = tune(untied, "other", targets=("q_proj", "lm_head"))
+    base = transformers.AutoModelForCausalLM.from_pretrained(untied)
+    tuned = peft.PeftModel.from_pretrained(base, adapter)
+    merged = load(str(untied), dtype="float32", adapter=adapter)
+    torch.testing.assert_close(merged.model(IDS).logits, tuned(IDS).logits, atol=1e-4, rtol=1e-4)
