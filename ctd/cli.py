@@ -1,8 +1,7 @@
-"""The command line: a thin layer. Errors are one line on stderr; CTD_DEBUG=1 shows the traceback."""
+"""The command line: a thin layer. What its errors look like says `ctd.book.command_errors`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,34 +11,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
 
 from ctd.book import notebook_files, run_folder, runs
-from ctd.book.kernel import RunFailed
+from ctd.book.command_errors import OneLineErrors
 from ctd.book.run_folder import RunFolder
-
-
-class OneLineErrors(TyperGroup):
-    """Turns what goes wrong into one line and an exit code: 2 bad input, 1 a failed notebook, 130 Ctrl-C."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            self.fail("interrupted: nothing half-made was kept, earlier runs are as they were", 130)
-        except (BrokenPipeError, typer.Exit):
-            raise
-        except RunFailed as error:
-            self.fail(str(error), 1)
-        except (ValueError, OSError, ImportError, RuntimeError) as error:
-            self.fail(str(error), 2)
-
-    def fail(self, line: str, code: int) -> None:
-        if os.environ.get("CTD_DEBUG"):
-            raise
-        typer.echo(f"error: {line}", err=True)
-        raise typer.Exit(code)
-
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -258,6 +233,24 @@ def distill(
     made = export.teach(lesson, out, arm, plan, seed, live)
     if processes().is_main_process:
         typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
+
+
+@app.command("check-model", epilog="Examples:  ctd check-model smollm2-mesh  |  ctd check-model my-model")
+def check_model(
+    name: Annotated[str, typer.Argument(help="smollm2-mesh, organism, a model's folder or its id on the hub.")],
+) -> None:
+    """Load a model and say what the book can do with it: write, score and patch its heads, teach and imitate."""
+    from ctd.reasoning import architecture, models
+
+    model = models.load(name).model
+    rows = [("class", type(model).__name__), ("dtype", str(model.dtype).removeprefix("torch."))]
+    rows += [("tokens that fit", f"{architecture.context(model) or 'not said'}"), ("writes", "yes")]
+    try:
+        sizes = architecture.shape(model)
+        heads = f"yes: {sizes.layers} layers of {sizes.heads} heads of {sizes.head_size} dimensions"
+    except ValueError as error:
+        heads = f"no: {error}"
+    show_table(("model", name), [*rows, ("heads are read and patched", heads)])
 
 
 @app.command(epilog="Example:  ctd keep runs/mine mechanistic-organism")

@@ -85,13 +85,28 @@ class Parameter:
             raise ValueError(f"{self.name} must be {self.rule}, got {value!r}") from None
 
     def parse(self, text: str) -> Any:
-        """The value that a text from the command line means: YAML, but text stays text where text is asked for."""
+        """The value that a text from the command line means: YAML, but text stays text where text is asked for.
+
+        One value where a list is asked for is a list of one.
+        """
+        if self.type == "list[str]" and text.strip()[:1] != "[":
+            return [text]
         value = read_yaml(text, f"-p {self.name}")
+        if self.type.startswith("list[") and isinstance(value, int | float):
+            return [value]
         return text if self.type == "str" and not isinstance(value, str) else value
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as a number (YAML 1.1 wants 1.0e-4)."""
+    """YAML that reads 1e-4 as a number (YAML 1.1 wants 1.0e-4), and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} stands twice; keep one", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -119,15 +134,6 @@ def near(name: str, names: Iterable[str]) -> str:
     """A hint at the end of a complaint: the name nearest in spelling, or nothing."""
     matches = difflib.get_close_matches(name, list(names), n=1)
     return f" (did you mean {matches[0]}?)" if matches else ""
-
-
-def table(parameters: Mapping[str, Parameter]) -> str:
-    """The parameters as lines of text: name, type, default, bound, help."""
-    lines = []
-    for parameter in parameters.values():
-        bound = f", {parameter.bound}" if parameter.bound else ""
-        lines.append(f"  {parameter.name}: {parameter.type} = {parameter.default!r}{bound}  ({parameter.help})")
-    return "\n".join(lines)
 
 
 def fields(model: type[BaseModel]) -> dict[str, Any]:

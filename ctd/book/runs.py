@@ -19,7 +19,7 @@ from ctd.book import chapters, kernel
 from ctd.book.kernel import RunFailed
 from ctd.book.notebook_files import profile_values, read_notebook
 from ctd.book.parameter_cells import read_parameters
-from ctd.book.parameters import check_all, table
+from ctd.book.parameters import check_all
 from ctd.book.provenance import files_digest, git_state, inputs_digest, notebook_digest, versions
 from ctd.book.recorder import Recorder as Recorder
 from ctd.book.results import RESULTS, read_json
@@ -61,8 +61,8 @@ def plan(
 ) -> Plan:
     """Resolve parameters (cell, then profile, then overrides) and the folder of a run, or refuse.
 
-    Raises ValueError with every unknown name, wrong type and broken bound, and the list of valid parameters;
-    FileNotFoundError for a missing notebook.
+    Raises ValueError with every unknown name, wrong type and broken bound, in one line; FileNotFoundError for a missing
+    notebook.
     """
     if not notebook.is_file():
         raise FileNotFoundError(f"no notebook {notebook}")
@@ -73,7 +73,7 @@ def plan(
     asked, more = check_all(parameters, overrides or {}, "given")
     if problems or more:
         raise ValueError(
-            "\n  ".join([f"{notebook.name} refuses:", *problems, *more]) + f"\nits parameters are:\n{table(parameters)}"
+            f"{notebook.name} refuses {'; '.join([*problems, *more])}. What it takes: ctd params {notebook.stem}"
         )
     values = defaults | base
     changed = {name: value for name, value in asked.items() if value != values[name]}

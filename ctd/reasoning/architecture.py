@@ -41,7 +41,10 @@ class Family:
 
 
 COMMON = Family()
-FAMILIES = {"gpt_oss": Family(refused=SINKS)}  # by model_type; all others are as `COMMON`
+FAMILIES = {
+    "gpt_oss": Family(refused=SINKS),
+    "jamba": Family(final_norm="final_layernorm"),
+}
 
 
 class Shape(NamedTuple):

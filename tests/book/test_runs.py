@@ -215,9 +215,10 @@ def test_everything_wrong_is_said_before_anything_runs(project, no_kernel):
         "n must be a whole number between 1 and 100, got 0",
         "no parameter sed (did you mean seed?)",
         "note must be text, got 3",
-        "n: int = 5, 1 to 100  (how many)",
+        "What it takes: ctd params 01_first",
     ):
         assert complaint in said
+    assert "\n" not in said
     assert no_kernel == []
 
 

@@ -1,0 +1,88 @@
+"""What goes wrong on the command line, in one line each, with an exit status.
+
+Notes: 2 is bad input, 1 a failed notebook, 130 Ctrl-C, and 3 a fault of the software: its traceback is kept in a file.
+CTD_DEBUG=1 shows every traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import typer
+from click import UsageError
+from click.exceptions import NoArgsIsHelpError
+from typer.core import TyperGroup
+
+from ctd.book.kernel import RunFailed
+from ctd.cache import cache_dir
+
+FORESEEN = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
+LONGEST = 2000  # characters of a message
+
+
+class OneLineErrors(TyperGroup):
+    """Turns whatever a command raises into one line on stderr and an exit status."""
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*args, **options)
+        except UsageError as error:
+            self.refuse(error)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("interrupted: nothing half-made was kept, earlier runs are as they were", 130)
+        except (BrokenPipeError, typer.Exit, typer.Abort):
+            raise
+        except UsageError as error:
+            self.refuse(error)
+        except RunFailed as error:
+            fail(str(error), 1)
+        except FORESEEN as error:
+            fail(said(error), 2)
+        except Exception as error:
+            fail(unforeseen(error), 3)
+
+    def refuse(self, error: UsageError) -> None:
+        """Say what is wrong with the words of a command."""
+        if isinstance(error, NoArgsIsHelpError):
+            raise error
+        command = error.ctx.command_path if error.ctx else "ctd"
+        fail(f"{error.format_message().rstrip('.')} (see: {command} --help)", 2)
+
+
+def fail(line: str, status: int) -> None:
+    """Print a line and leave, or go on with the exception where CTD_DEBUG asks for it."""
+    if os.environ.get("CTD_DEBUG"):
+        raise
+    typer.echo(f"error: {' '.join(line.split())[:LONGEST]}", err=True)
+    raise typer.Exit(status)
+
+
+def said(error: BaseException) -> str:
+    """What an error says, with the name of the file where the system only names its trouble."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error).strip() or type(error).__name__
+
+
+def unforeseen(error: Exception) -> str:
+    """What to do about an error that nobody thought of; its traceback is kept in the cache."""
+    what = f"{type(error).__name__}: {said(error)}"
+    try:
+        file = cache_dir("errors") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        file.write_text("".join(traceback.format_exception(error)))
+    except OSError:
+        return f"unforeseen ({what}). Run it again with CTD_DEBUG=1 and report what it then shows: this is our fault"
+    return f"unforeseen ({what}). This is our fault: report it with the command you typed and the file {_short(file)}"
+
+
+def _short(file: Path) -> str:
+    home = Path.home()
+    return f"~/{file.relative_to(home)}" if file.is_relative_to(home) else str(file)
