@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from click import UsageError
-from click.exceptions import NoArgsIsHelpError
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from ctd.book.kernel import RunFailed
 from ctd.cache import cache_dir
@@ -27,11 +26,13 @@ LONGEST = 2000  # characters of a message
 class OneLineErrors(TyperGroup):
     """Turns whatever a command raises into one line on stderr and an exit status."""
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        if not args:  # which shows the help
+            return super().make_context(info_name, args, parent, **extra)
         try:
-            return super().make_context(*args, **options)
-        except UsageError as error:
-            self.refuse(error)
+            return super().make_context(info_name, args, parent, **extra)
+        except TyperException as error:
+            refuse(error)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -40,8 +41,8 @@ class OneLineErrors(TyperGroup):
             fail("interrupted: nothing half-made was kept, earlier runs are as they were", 130)
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
-        except UsageError as error:
-            self.refuse(error)
+        except TyperException as error:
+            refuse(error)
         except RunFailed as error:
             fail(str(error), 1)
         except FORESEEN as error:
@@ -49,12 +50,12 @@ class OneLineErrors(TyperGroup):
         except Exception as error:
             fail(unforeseen(error), 3)
 
-    def refuse(self, error: UsageError) -> None:
-        """Say what is wrong with the words of a command."""
-        if isinstance(error, NoArgsIsHelpError):
-            raise error
-        command = error.ctx.command_path if error.ctx else "ctd"
-        fail(f"{error.format_message().rstrip('.')} (see: {command} --help)", 2)
+
+def refuse(error: Any) -> None:
+    """Say what is wrong with the words of a command."""
+    context = getattr(error, "ctx", None)
+    command = " ".join(["ctd", *([context.info_name] if context is not None and context.parent is not None else [])])
+    fail(f"{error.format_message().rstrip('.')} (see: {command} --help)", 2)
 
 
 def fail(line: str, status: int) -> None:
