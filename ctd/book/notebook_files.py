@@ -49,9 +49,13 @@ def read_notebook(path: Path) -> NotebookNode:
     import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is not a notebook ({str(error).splitlines()[0][:80]})") from None
+        node = nbformat.read(path, as_version=4)
+        if not isinstance(node.cells, list):
+            raise ValueError("its cells are no list")
+        return node
+    except (ValueError, nbformat.ValidationError, KeyError, AttributeError, TypeError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is not a notebook ({reason[:80]})") from None
 
 
 def profile_values(notebook: Path, profile: str) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def profile_values(notebook: Path, profile: str) -> dict[str, Any]:
     Raises ValueError for a profile that is not there, or a stem without a notebook.
     """
     path = notebook.parent / PROFILES
-    profiles = read_yaml(path.read_text(), str(path)) if path.is_file() else {"default": {}}
+    profiles = read_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {"default": {}}
     if not isinstance(profiles, dict):
         raise ValueError(f"{path} must map profiles to notebooks to parameters")
     if profile not in profiles:

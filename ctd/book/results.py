@@ -214,8 +214,8 @@ def one_line(error: Exception) -> str:
 def read_json(path: Path) -> Any:
     """What a JSON file holds. Raises ValueError with one line when it is damaged."""
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no text
         raise ValueError(f"{path} is not JSON ({error}); run the notebook again with --force") from None
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # it takes a second to import
 
 RUNS = Path("runs")
 MANIFEST = "manifest.json"
+MANIFEST_HAS = ("notebook", "profile", "parameters", "overrides", "key", "versions", "hardware")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,13 @@ class RunFolder:
 
     @functools.cached_property
     def manifest(self) -> Mapping[str, Any]:
-        """How it was made."""
-        return read_json(self.path / MANIFEST)
+        """How it was made. Raises ValueError with one line for a file that is damaged or lacks something."""
+        content = read_json(self.path / MANIFEST)
+        if lacking := [name for name in MANIFEST_HAS if not isinstance(content, dict) or name not in content]:
+            raise ValueError(
+                f"{self.path / MANIFEST} is not whole (no {lacking[0]!r}); run the notebook again with --force"
+            )
+        return content
 
     @functools.cached_property
     def rows(self) -> list[Row]:

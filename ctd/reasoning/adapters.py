@@ -50,9 +50,9 @@ def merge(model: Any, folder: Path) -> Any:
         wanted, known = (set(peft.get_peft_model_state_dict(tuned, save_embedding_layers=e)) for e in (False, True))
         if strange := sorted(wanted - stored) + sorted(stored - known):
             raise ValueError(f"{len(strange)} tensors are in one of the two only, {strange[0]} first")
-        wanted = probe.logits(tuned)
+        beside = probe.logits(tuned)
         merged = tuned.merge_and_unload(safe_merge=True)
-        if not probe.near(probe.logits(merged), wanted, merged.dtype):
+        if not probe.near(probe.logits(merged), beside, merged.dtype):
             raise ValueError(
                 "merged into the weights it does something else than beside them (is it on an embedding that is tied "
                 "to the output layer?): merge it with your own code, and give the folder of the merged model"

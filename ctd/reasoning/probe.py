@@ -101,7 +101,7 @@ def _problem_of_layer(calls: Sequence[_Call], read: Tensor | None, projection: A
     call = calls[0]
     if call.problem:
         return call.problem
-    weight = getattr(projection, "weight", None)
+    weight: Any = getattr(projection, "weight", None)
     if getattr(weight, "ndim", 0) != 2 or weight.shape[1] != call.sizes.heads * call.sizes.head_size:
         return "its output projection is no matrix over all heads"
     if read.shape != call.output.flatten(2).shape or not near(read, call.output.flatten(2)):

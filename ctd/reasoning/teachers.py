@@ -51,10 +51,21 @@ def load(name: str, document_tokens: int = 0) -> Teacher:
     Raises what `models.load` raises.
     """
     folder = models.folder(name)
-    manifest = json.loads((folder / "manifest.json").read_text()) if (folder / "manifest.json").is_file() else {}
+    manifest = _manifest(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
     seen = document_tokens or manifest.get("recipe", {}).get("document_tokens", SEEN)
     losses = folder / "loss.csv"
     return Teacher(models.load(name), bool(manifest), seen, manifest, losses if losses.is_file() else None)
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    """What a teacher's manifest says. Raises ValueError where it is damaged."""
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error}): restore it, or make the model anew") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("recipe", {}), dict):
+        raise ValueError(f"{file} is not whole, an object is wanted: restore it, or make the model anew")
+    return manifest
 
 
 def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) -> tuple[Task, LabelIndex]:
