@@ -110,7 +110,7 @@ def run(
     shared: what all pieces need, such as a model. Processes map its tensors instead of copying them. What cannot be
         pickled stays in this process.
     workers: how many at most; 0 for `available()`.
-    seconds: what a piece takes. If it is not given, this process finds out with the first pieces.
+    seconds: what a piece takes, about. This process finds out as it works; with a hint, others may start at once.
     bar: moves forward as pieces finish.
     size: steps of the bar for a piece, 1 if it is not given.
     Raises what the function raises.
@@ -164,6 +164,7 @@ class _Work(Generic[Shared, Piece, Result]):
         self.waiting = deque(range(len(pieces)))
         self.running: dict[int, Future[Result]] = {}
         self.finished: dict[int, Result] = {}
+        self.fastest = float("inf")  # seconds of a piece in this process; the first one may take longer
         self.lock = threading.RLock()  # for what waits and what runs: processes that are done take the next piece
         self.until_done = ExitStack()
         self.payload: Path | None = None
@@ -238,8 +239,8 @@ class _Work(Generic[Shared, Piece, Result]):
                 raise
             self._go_on_with_fewer()
             self.waiting.appendleft(here)
-        if self.seconds is None or self.processes is None:
-            self.seconds = min(self.seconds or float("inf"), time.perf_counter() - began)
+        self.fastest = min(self.fastest, time.perf_counter() - began)
+        self.seconds = self.fastest
 
     def _collect(self) -> None:
         """Take the results of processes that are done with their pieces."""
@@ -266,13 +267,14 @@ class _Work(Generic[Shared, Piece, Result]):
     def _go_on_with_fewer(self) -> None:
         tqdm.write(
             f"a process was killed, most often for want of memory: going on with {self.workers // 2} at a time in "
-            f"place of {self.workers}"
+            f"place of {self.workers}",
+            file=sys.stderr,
         )
         self._take_back(self.workers // 2)
 
     def _stay_here(self, error: Exception) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        tqdm.write(f"one process does the work, for others could not read what they need ({reason})")
+        tqdm.write(f"one process does the work, for others could not read what they need ({reason})", file=sys.stderr)
         self._take_back(1)
 
     def _take_back(self, workers: int) -> None:
