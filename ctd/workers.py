@@ -10,6 +10,7 @@ that pays, and stay for the next run until they were idle for a minute. CTD_WORK
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import pickle
@@ -167,6 +168,7 @@ class _Work(Generic[Shared, Piece, Result]):
         self.fastest = float("inf")  # seconds of a piece in this process; the first one may take longer
         self.lock = threading.RLock()  # for what waits and what runs: processes that are done take the next piece
         self.until_done = ExitStack()
+        self.pool = _POOL
         self.payload: Path | None = None
         self.processes: ProcessPoolExecutor | None = None
 
@@ -182,22 +184,22 @@ class _Work(Generic[Shared, Piece, Result]):
             except BaseException:  # an interrupt too
                 self.waiting.clear()
                 if self.processes:
-                    _POOL.kill()
+                    self.pool.kill()
                 raise
             finally:
                 if self.processes:
-                    _POOL.leave()
+                    self.pool.leave()
 
     def _start_processes(self) -> None:
         """Hand pieces to processes, once there is enough work for them beside a piece for this one."""
         if self.processes or self.workers == 1 or self.seconds is None or len(self.waiting) < 2:
             return
-        if (len(self.waiting) - 1) * self.seconds < (HANDING_OVER if _POOL.is_running else STARTING):
+        if (len(self.waiting) - 1) * self.seconds < (HANDING_OVER if self.pool.is_running else STARTING):
             return
         if not self.payload:
             self.payload = self._write(self.until_done.enter_context(_scratch_folder()) / "shared.pt")
         if self.workers > 1:
-            self.processes = _POOL.enter(self.workers - 1)
+            self.processes = self.pool.enter(self.workers - 1)
             for _ in range(self.workers - 1):
                 self._hand_over()
 
@@ -279,7 +281,7 @@ class _Work(Generic[Shared, Piece, Result]):
 
     def _take_back(self, workers: int) -> None:
         """End the processes; what they did not finish waits again, for so many workers."""
-        _POOL.kill()
+        self.pool.kill()
         with self.lock:
             unfinished = []
             for index, future in sorted(self.running.items()):
@@ -290,7 +292,7 @@ class _Work(Generic[Shared, Piece, Result]):
             self.running.clear()
             self.waiting.extendleft(reversed(unfinished))
             if self.processes:
-                _POOL.leave()
+                self.pool.leave()
             self.workers, self.processes = workers, None
 
 
@@ -358,11 +360,13 @@ class _Pool:
         return True
 
     def leave(self) -> None:
-        torch = sys.modules.get("torch")
         with self._lock:
             self._n_runs -= 1
+            if not self._executor or self._n_runs:
+                return
+            torch = sys.modules.get("torch")
             if torch and torch.cuda.is_initialized():
-                self._end_idle()  # each of them holds memory of the accelerator
+                self._end()  # each process holds memory of the accelerator
             else:
                 self._timer = threading.Timer(IDLE, self._end_idle)
                 self._timer.daemon = True
@@ -371,6 +375,8 @@ class _Pool:
     def kill(self) -> None:
         """End the processes in the midst of their pieces."""
         with self._lock:
+            if not self._executor:
+                return
             self._end()
             for process in multiprocessing.active_children():
                 if isinstance(process, _Process):
@@ -388,6 +394,7 @@ class _Pool:
 
 
 _POOL = _Pool()
+atexit.register(_POOL.kill)  # before the interpreter takes itself apart
 _working = False  # whether this process works on a piece
 _read: tuple[Path, Any] | None = None  # what is shared, and the file that it was read from
 

@@ -19,7 +19,7 @@ from ctd.cache import ROOT, cache_dir
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch):
+def fresh(own_cache, monkeypatch):
     """No processes of an earlier test, and no setting of the caller's."""
     monkeypatch.delenv("CTD_WORKERS", raising=False)
     workers._POOL.kill()
@@ -169,7 +169,7 @@ def test_an_exception_reaches_the_caller_as_itself_and_cancels_the_rest(n_worker
 def test_where_the_caller_stops_so_do_the_processes(tmp_path):
     results = workers.run(met, [2] * 4000, tmp_path, workers=2, seconds=60)
     pids = {next(results) for _ in range(4)}
-    (pid,) = {int(file.name.removeprefix("pid ")) for file in tmp_path.iterdir()} - {os.getpid()}
+    (pid,) = {int(file.name.removeprefix("pid ")) for file in tmp_path.glob("pid *")} - {os.getpid()}
     process = psutil.Process(pid)
     results.close()
     assert pids <= {pid, os.getpid()}
@@ -280,6 +280,25 @@ list(workers.run(told, [60] * 40, Path({folder!r}), workers=2, seconds=60))
 def told(folder, seconds):
     (folder / str(os.getpid())).touch()
     time.sleep(seconds)
+
+
+UNFINISHED = """
+from pathlib import Path
+from tests.test_workers import met
+from ctd import workers
+results = workers.run(met, [2] * 100_000, Path({folder!r}), workers=2, seconds=60)
+print(next(results) > 0, flush=True)
+{then}
+"""
+
+
+@pytest.mark.parametrize("then", ["", "workers._POOL.kill()"])
+def test_a_run_that_nobody_ended_keeps_no_process_from_ending(then, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNFINISHED.format(folder=str(tmp_path), then=then))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

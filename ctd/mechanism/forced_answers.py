@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
-from ctd import stats
+from ctd import hardware, stats, workers
 from ctd.mechanism.cot_prefixes import prefixes
 from ctd.mechanism.curve_means import GRID
 from ctd.reasoning import traces
@@ -58,35 +58,35 @@ def near_shares(
     grid: where the chain of thought is cut, as shares of its characters.
     desc: what the progress bar says.
     """
-    rows = [
-        _shares(language_model, question, grid) if question.cot.strip() else np.full(len(grid), np.nan)
-        for question in tqdm(questions, desc=desc, unit=" documents", delay=1)
-    ]
+    on_gpu = int(hardware.on_accelerator(language_model.model))
+    with tqdm(total=len(questions), desc=desc, unit=" documents", delay=1) as bar:
+        rows = list(workers.run(_shares, questions, (language_model, grid), workers=on_gpu, bar=bar))
     return np.array(rows).reshape(len(questions), len(grid))
 
 
 @torch.inference_mode()
-def _shares(
-    language_model: LanguageModel, question: Question, grid: Float[np.ndarray, " g"]
-) -> Float[np.ndarray, " g"]:
+def _shares(shared: tuple[LanguageModel, Float[np.ndarray, " g"]], question: Question) -> Float[np.ndarray, " g"]:
     """The whole text is read once. Cuts follow from the last to the first, each from what it shares with the text.
 
     A model whose attention slides forgets what a cut would go back to, and reads every cut anew.
     """
+    language_model, grid = shared
+    if not question.cot.strip():
+        return np.full(len(grid), np.nan)
     model, tokenizer = language_model.model, language_model.tokenizer
     whole = _ids(tokenizer, question.prompt + traces.OPEN + question.cot)
     labels = [_ids(tokenizer, traces.item_line(text)) for text in (question.gold, question.near)]
     cache = DynamicCache(config=model.config)
     slides = any(cache.is_sliding)
-    shared, shares = (0 if slides else len(whole)), []
+    n_shared, shares = (0 if slides else len(whole)), []
     if not slides:
         model(input_ids=torch.tensor([whole] * 2, device=model.device), past_key_values=cache, logits_to_keep=1)
     for cut in reversed(prefixes(question.cot, grid)):
         asked = _ids(tokenizer, question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER)
-        shared = min(shared, _common(whole, asked))
+        n_shared = min(n_shared, _common(whole, asked))
         if not slides:
-            cache.crop(shared - cache.get_seq_length())
-        gold, near = _logprobs(model, None if slides else cache, asked[shared:], labels)
+            cache.crop(n_shared - cache.get_seq_length())
+        gold, near = _logprobs(model, None if slides else cache, asked[n_shared:], labels)
         shares.append(1 / (1 + np.exp(np.clip(gold - near, -50, 50))))
     return np.array(shares[::-1])
 

@@ -6,8 +6,10 @@ import pytest
 from ctd import hardware, workers
 from ctd.distill import trace_signals
 from ctd.mechanism import attention, head_bins, heads, patching, scores, trials, validation
+from ctd.mechanism.forced_answers import Question, near_shares
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import Score
+from ctd.reasoning import models
 from tests.mechanism.test_add_a_score import evenness
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_patching import MANY, WordTokens
@@ -72,3 +74,11 @@ def test_signals_of_a_teacher(side_by_side):
     alone, beside = side_by_side(trace_signals.read, LLAMA, MANY, chosen, rows=4)
     for one, other in zip(alone, beside, strict=True):
         equal(vars(one), vars(other))
+
+
+def test_forced_answers(side_by_side, monkeypatch):
+    monkeypatch.setattr(workers, "STARTING", 0)
+    monkeypatch.setattr(workers, "HANDING_OVER", 0)
+    question = Question("Fever and cough.", "Topics: fever. Shortlist: influenza, measles.", "fever", "cough")
+    alone, beside = side_by_side(near_shares, models.load("organism"), [question] * 12)
+    np.testing.assert_array_equal(alone, beside)
