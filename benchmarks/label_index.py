@@ -1,9 +1,9 @@
 """How long the label space takes to load, and the label index to build, from an empty cache.
 
 Prints the median seconds of several loads of the 663,973 MeSH headings from Parquet. Then embeds some headings by turns
-in one process with all threads in float32, and as `encoders.encode` does, on the machine as it is and beside one busy
-core. Prints headings a second, minutes for all headings, and the ratio of the medians. Last embeds and indexes a part
-of them (all with --labels 0) and prints the same, and peak memory.
+in one process with all threads in float32, and as `encoders.encode_labels` does, on the machine as it is and beside one
+busy core. Prints headings a second, minutes for all headings, and the ratio of the medians. Last embeds and indexes a
+part of them (all with --labels 0) and prints the same, and peak memory.
 """
 
 import argparse
@@ -47,8 +47,8 @@ def busy_core() -> Iterator[None]:
 
 
 def compare(texts: Sequence[str], name: str, turns: int) -> None:
-    """Print headings a second of one process in float32 and of `encoders.encode`, in turns."""
-    plain, encoder = encoders.load(name, "float32"), encoders.load(name)
+    """Print headings a second of one process in float32 and of `encoders.encode_labels`, in turns."""
+    plain, encoder = encoders.load(name, "float32"), encoders.load(name).rough()
     pieces = [texts[start : start + plain.at_once] for start in range(0, len(texts), plain.at_once)]
 
     def encode() -> None:
@@ -56,7 +56,7 @@ def compare(texts: Sequence[str], name: str, turns: int) -> None:
             os.environ["CTD_CACHE"] = folder
             encoders.encode(encoder, texts)
 
-    ways = {"one process, float32": lambda: [plain.vectors(piece) for piece in pieces], "encode": encode}
+    ways = {"one process, float32": lambda: [plain.vectors(piece) for piece in pieces], "encode_labels": encode}
     encode()  # starts the processes
     seconds = [[timed(work) for work in ways.values()] for _ in range(turns)]
     medians = [statistics.median(of_way) for of_way in zip(*seconds, strict=True)]

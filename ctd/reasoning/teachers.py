@@ -78,10 +78,7 @@ def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) ->
     space = task.space
     if n_clusters:
         roots = np.arange(len(space.ids)) if space.parents is None else np.flatnonzero(space.parents < 0)
-        if (roots < len(space)).all():
-            vectors = np.asarray(encoders.encode_labels(encoder, space)[roots])
-        else:
-            vectors = encoder.vectors([space.texts[root] for root in roots])
+        vectors = np.asarray(encoders.encode(encoder, [space.texts[root] for root in roots], "embedding roots"))
         task = replace(task, space=space.with_clusters(vectors, n_clusters, seed))
     return task, LabelIndex.build(task.space, encoder)
 

@@ -10,23 +10,21 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from functools import cached_property
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.lib.format import write_array_header_2_0
 from torch import nn
 from torch.nn import functional
-from tqdm.auto import tqdm
 
-from ctd import hardware, workers
-from ctd.cache import atomic, cache_dir, digest, file_digest, once, packaged_file
+from ctd import hardware
+from ctd.cache import cache_dir, digest, file_digest, once, packaged_file
 from ctd.keys import Maker
-from ctd.retrieval import int8
+from ctd.retrieval import int8, shards
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,11 +33,11 @@ if TYPE_CHECKING:
 
 MAKER = Maker("vectors", __name__, ("encoder", "texts", "versions", "processor"))
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
-SHARD = 32_768
-AT_ONCE = SHARD // 16  # texts
+AT_ONCE = shards.SIZE // 16  # texts
 BATCH_TOKENS = {"float32": 2_048, "bfloat16": 2_048, "int8": 256}
 ON_ACCELERATOR = 65_536  # tokens of a batch: there a small one takes as long
 SAFE_COSINE = {"bfloat16": 0.999, "int8": 0.99}
+MANY = 50_000  # labels of a space that are embedded in int8
 PROBE = ("Calcium/metabolism", "A heading.", "How hard is it to shortlist a document's labels?", "I50.21 " * 40)
 
 
@@ -65,14 +63,17 @@ class Encoder(Protocol):
         """Unit-norm float32 vectors, one a text, without cache and progress bar."""
         ...
 
+    def rough(self) -> Encoder:
+        """What embeds very many texts: itself, or an encoder that is faster and whose vectors are near."""
+        ...
+
 
 class SentenceEncoder:
-    """A sentence-transformers model, run without padding, in the fastest dtype that is safe.
+    """A sentence-transformers model, run without padding, in bfloat16 where that is fast and safe.
 
     name: "minilm" (all-MiniLM-L6-v2 from the package that carries it, no hub), a hub name or a local folder.
-    dtype: "float32", "bfloat16", "int8" (a BERT on the CPU only) or "auto". That takes int8 or else bfloat16 where it
-        is fast (`hardware.int8_is_fast`, `hardware.dtype`) and the vectors of four probe texts stay near those in
-        float32: within a cosine of 0.99 in int8, of 0.999 in bfloat16.
+    dtype: "float32", "bfloat16", "int8" (a BERT on the CPU only) or "auto", which takes bfloat16 where that is fast
+        (`hardware.dtype`) and the vectors of four probe texts stay within a cosine of 0.999 of those in float32.
     device: such as "cuda"; None takes the accelerator where there is one.
     Raises FileNotFoundError for a folder without weights, ValueError for an unknown dtype and for int8 where it cannot
     be.
@@ -87,22 +88,28 @@ class SentenceEncoder:
         self._tokenizer, self._longest, self._device = model.tokenizer, model.max_seq_length, model.device
         self.name, self.dim = name, int(model.get_embedding_dimension() or 0)
         on_accelerator = device.startswith("cuda")
-        self.at_once, self.workers = (SHARD, 1) if on_accelerator else (AT_ONCE, 0)
+        self.at_once, self.workers = (shards.SIZE, 1) if on_accelerator else (AT_ONCE, 0)
         self._embed, self.dtype = self._fastest(model) if dtype == "auto" else (_in_dtype(model, dtype), dtype)
         self._batch_tokens = ON_ACCELERATOR if on_accelerator else BATCH_TOKENS[self.dtype]
-        self.book_key, self.key = self._keys(folder, _commit(model))
+        self.book_key, self.key = self._keys(folder, _commit(model), self.dtype)
+        may_be_int8 = dtype == "auto" and hardware.int8_is_fast(device) and int8.fits(model[0])
+        self._int8_key = self._keys(folder, _commit(model), "int8")[1] if may_be_int8 else ""
+
+    def rough(self) -> Encoder:
+        """What embeds very many texts: the model in int8 where nobody set a dtype and that is fast, else itself."""
+        return _InInt8(self, self._int8_key) if self._int8_key else self
 
     def _fastest(self, model: SentenceTransformer) -> tuple[nn.Module, str]:
-        """The model in the first dtype that is fast on its device and safe, and that dtype."""
-        self._embed, self._batch_tokens = model, BATCH_TOKENS["float32"]
-        exact = self.vectors(PROBE)
-        for dtype in _fast_dtypes(model):
-            self._embed = _in_dtype(model, dtype)
-            if (exact * self.vectors(PROBE)).sum(1).min() >= SAFE_COSINE[dtype]:
-                return self._embed, dtype
+        """The model in bfloat16 where that is fast and safe, else in float32, and the dtype."""
+        if hardware.dtype(model.device.type) == "bfloat16":
+            self._embed, self._batch_tokens = model, BATCH_TOKENS["bfloat16"]
+            exact = self.vectors(PROBE)
+            self._embed = _in_dtype(model, "bfloat16")
+            if (exact * self.vectors(PROBE)).sum(1).min() >= SAFE_COSINE["bfloat16"]:
+                return self._embed, "bfloat16"
         return model, "float32"
 
-    def _keys(self, folder: Path, commit: str | None) -> tuple[str, str]:
+    def _keys(self, folder: Path, commit: str | None, dtype: str) -> tuple[str, str]:
         """The key of the weights, and that of all that the vectors depend on: dtype, settings and vocabulary too.
 
         A model of the hub has no folder; it goes by its name and commit.
@@ -115,7 +122,7 @@ class SentenceEncoder:
         of_settings = [file_digest(file) for file in settings] or [commit or ""]
         return (
             digest(["sentence", *weights, "any dtype", longest]),
-            digest(["sentence", *weights, self.dtype, longest, *of_settings]),
+            digest(["sentence", *weights, dtype, longest, *of_settings]),
         )
 
     @torch.inference_mode()
@@ -130,6 +137,34 @@ class SentenceEncoder:
         return out
 
 
+class _InInt8:
+    """A sentence encoder in int8, which is loaded at its first use.
+
+    exact: the encoder that it is near to. It takes over where the vectors of the probe texts are not near.
+    key: of its vectors.
+    """
+
+    def __init__(self, exact: SentenceEncoder, key: str) -> None:
+        self.exact, self.key, self.book_key = exact, key, exact.book_key
+        self.name, self.dim, self.at_once, self.workers = exact.name, exact.dim, exact.at_once, exact.workers
+
+    def rough(self) -> Encoder:
+        return self
+
+    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        return self._encoder.vectors(texts)
+
+    @cached_property
+    def _encoder(self) -> SentenceEncoder:
+        whole = SentenceEncoder(self.name, "int8", "cpu")
+        is_near = (whole.vectors(PROBE) * self.exact.vectors(PROBE)).sum(1).min() >= SAFE_COSINE["int8"]
+        return whole if is_near else self.exact
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes, which need no encoder but the one that is used."""
+        return {**self.__dict__, "exact": None, "_encoder": self._encoder}
+
+
 class StaticEncoder:
     """Averages of WordLlama's static token vectors (256-d): a thousandth of the work of a transformer."""
 
@@ -141,6 +176,9 @@ class StaticEncoder:
         self.name, self.dim = "wordllama", int(self._model.embedding.shape[1])
         self.at_once, self.workers = AT_ONCE, 0
         self.key = self.book_key = digest(["static", file_digest(weights), version("wordllama")])
+
+    def rough(self) -> Encoder:
+        return self
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         raw = np.asarray(self._model.embed(list(texts)), np.float32)
@@ -176,7 +214,7 @@ def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Fl
     path = cache_dir("vectors") / f"{vectors_key(encoder, texts)}.npy"
     with once(path) as missing:
         if missing:
-            _encode(encoder, texts, path, desc)
+            shards.write(path, encoder, texts, desc)
     return np.load(path, mmap_mode="r")
 
 
@@ -191,47 +229,17 @@ def vectors_key(encoder: Encoder, texts: Sequence[str]) -> str:
 
 
 def encode_labels(encoder: Encoder, space: LabelSpace) -> Float[np.ndarray, "labels d"]:
-    """Unit vectors of all labels of a label space, as `encode` gives them."""
-    return encode(encoder, space.texts[: len(space)], f"embedding {len(space):,} labels")
+    """Unit vectors of all labels of a label space, as `encode` gives them; of `MANY` labels or more the rough ones."""
+    return encode(_of_labels(encoder, space), space.texts[: len(space)], f"embedding {len(space):,} labels")
 
 
-def _encode(encoder: Encoder, texts: Sequence[str], path: Path, desc: str) -> None:
-    """Write the vectors as one file, by way of shards in a folder beside it."""
-    folder = path.with_suffix(".shards")
-    folder.mkdir(exist_ok=True)
-    shards = _encode_shards(encoder, texts, folder, desc)
-    with atomic(path) as scratch, open(scratch, "wb") as stream:
-        shape = {"descr": "<f4", "fortran_order": False, "shape": (len(texts), encoder.dim)}
-        write_array_header_2_0(stream, shape)
-        for shard in shards:
-            stream.write(np.load(shard).tobytes())
-    for shard in shards:
-        shard.unlink()
-    folder.rmdir()
+def labels_key(encoder: Encoder, space: LabelSpace) -> str:
+    """The key of the file that `encode_labels` makes."""
+    return vectors_key(_of_labels(encoder, space), space.texts[: len(space)])
 
 
-def _encode_shards(encoder: Encoder, texts: Sequence[str], folder: Path, desc: str) -> list[Path]:
-    """Write the shards that are missing, and return the files of all of them."""
-    shards = {folder / f"{start:09d}.npy": texts[start : start + SHARD] for start in range(0, len(texts), SHARD)}
-    pieces = {shard: _pieces(part, encoder.at_once) for shard, part in shards.items() if not shard.exists()}
-    left = [piece for of_shard in pieces.values() for piece in of_shard]
-    done = len(texts) - sum(map(len, left))
-    with tqdm(total=len(texts), initial=done, desc=f"{desc} ({encoder.name})", unit=" texts", delay=1) as bar:
-        vectors = workers.run(_vectors, left, encoder, workers=encoder.workers, bar=bar, size=len)
-        for shard, of_shard in pieces.items():
-            whole = np.concatenate([*islice(vectors, len(of_shard))])
-            with atomic(shard) as scratch, open(scratch, "wb") as stream:
-                np.save(stream, whole)
-    return [*shards]
-
-
-def _pieces(texts: Sequence[str], size: int) -> list[Sequence[str]]:
-    return [texts[start : start + size] for start in range(0, len(texts), size)]
-
-
-def _vectors(encoder: Encoder, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-    """For `workers.run`."""
-    return encoder.vectors(texts)
+def _of_labels(encoder: Encoder, space: LabelSpace) -> Encoder:
+    return encoder.rough() if len(space) >= MANY else encoder
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[np.ndarray]:
@@ -264,14 +272,6 @@ def _open(name: str, folder: Path, device: str) -> SentenceTransformer:
 def _commit(model: Any) -> str | None:
     """The hub's commit of a model that came from there."""
     return getattr(model[0].auto_model.config, "_commit_hash", None)
-
-
-def _fast_dtypes(model: SentenceTransformer) -> Iterator[str]:
-    """The dtypes that are faster than float32 for a model on its device, the fastest first."""
-    if hardware.int8_is_fast(model.device.type) and int8.fits(model[0]):
-        yield "int8"
-    if hardware.dtype(model.device.type) == "bfloat16":
-        yield "bfloat16"
 
 
 def _in_dtype(model: Any, dtype: str) -> nn.Module:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ctd.cache import atomic, cache_dir, once
 from ctd.data.label_space import LabelSpace
 from ctd.keys import Maker
-from ctd.retrieval import encoders
+from ctd.retrieval import encoders, shards
 from ctd.retrieval.exclusions import check_search, depth_needed, drop_excluded
 from ctd.text import normalise
 
@@ -242,8 +242,7 @@ class LabelIndex:
 
 
 def _key(space: LabelSpace, encoder: encoders.Encoder, kind: str, seed: int) -> str:
-    vectors = encoders.vectors_key(encoder, space.texts[: len(space)])
-    return MAKER.key(vectors=vectors, kind=kind, seed=seed, faiss=faiss.__version__)
+    return MAKER.key(vectors=encoders.labels_key(encoder, space), kind=kind, seed=seed, faiss=faiss.__version__)
 
 
 def _parameters(kind: str, **values: int) -> faiss.SearchParameters:
@@ -251,8 +250,8 @@ def _parameters(kind: str, **values: int) -> faiss.SearchParameters:
 
 
 def _filled(index: faiss.Index, vectors: Float[np.ndarray, "n d"], desc: str = "indexing") -> faiss.Index:
-    for start in tqdm(range(0, len(vectors), encoders.SHARD), desc=desc, unit=" shards", delay=2):
-        index.add(np.ascontiguousarray(vectors[start : start + encoders.SHARD]))
+    for start in tqdm(range(0, len(vectors), shards.SIZE), desc=desc, unit=" shards", delay=2):
+        index.add(np.ascontiguousarray(vectors[start : start + shards.SIZE]))
     return index
 
 

@@ -55,20 +55,39 @@ def distilbert(tmp_path_factory):
 
 def test_int8_is_for_a_bert_and_other_models_do_without(distilbert, monkeypatch):
     monkeypatch.setattr("ctd.hardware.int8_is_fast", lambda device: True)
-    assert encoders.load(distilbert).dtype != "int8"
+    encoder = encoders.load(distilbert)
+    assert encoder.rough() is encoder
     with pytest.raises(ValueError, match="int8 needs a BERT encoder on cpu, got a DistilBertModel on cpu"):
         encoders.load(distilbert, dtype="int8")
 
 
-@pytest.mark.parametrize(("cosine", "dtype"), [(0.99, "int8"), (1.1, "float32")])
-def test_auto_takes_a_faster_dtype_only_where_its_vectors_are_near(minilm, monkeypatch, cosine, dtype):
-    monkeypatch.setattr("ctd.hardware.int8_is_fast", lambda device: True)
+@pytest.mark.parametrize(("cosine", "dtype"), [(0.99, "bfloat16"), (1.1, "float32")])
+def test_auto_takes_bfloat16_only_where_its_vectors_are_near(minilm, monkeypatch, cosine, dtype):
     monkeypatch.setattr("ctd.hardware.dtype", lambda device: "bfloat16")
-    monkeypatch.setattr(encoders, "SAFE_COSINE", {"int8": cosine, "bfloat16": cosine})
+    monkeypatch.setattr(encoders, "SAFE_COSINE", {"bfloat16": cosine})
     chosen = encoders.load("minilm")
     assert chosen.dtype == dtype
     assert (chosen.key == minilm.key) is (dtype == "float32")
     assert np.array_equal(chosen.vectors(TEXTS), minilm.vectors(TEXTS)) is (dtype == "float32")
+
+
+@pytest.mark.parametrize(("cosine", "dtype"), [(0.99, "int8"), (1.1, "auto")])
+def test_very_many_labels_are_embedded_in_int8_where_that_is_near(space, own_cache, monkeypatch, cosine, dtype):
+    monkeypatch.setattr("ctd.hardware.int8_is_fast", lambda device: True)
+    encoder, expected = encoders.load("minilm"), encoders.load("minilm", dtype)
+    monkeypatch.setattr(encoders, "SAFE_COSINE", {"int8": cosine})
+    labels = space.texts[: len(space)]
+    assert np.array_equal(encoders.encode_labels(encoder, space), encoder.vectors(labels))
+    few = encoders.labels_key(encoder, space)
+    monkeypatch.setattr(encoders, "MANY", len(space))
+    assert np.array_equal(encoders.encode_labels(encoder, space), expected.vectors(labels))
+    assert few != encoders.labels_key(encoder, space) == encoders.vectors_key(encoders.load("minilm", "int8"), labels)
+
+
+def test_a_dtype_that_somebody_set_holds_for_all_labels(monkeypatch):
+    monkeypatch.setenv("CTD_DTYPE", "float32")
+    for encoder in (encoders.load("minilm"), encoders.load("wordllama")):
+        assert encoder.rough() is encoder
 
 
 def test_a_folder_is_as_good_as_a_name(minilm):
@@ -121,7 +140,7 @@ def test_an_encoder_is_given_as_many_texts_as_it_asks_for(own_cache, at_once):
 
 def test_vectors_do_not_depend_on_the_number_of_workers(own_cache, monkeypatch):
     monkeypatch.setattr("ctd.workers.STARTING", 0)
-    encoder, texts = encoders.load("minilm"), [f"heading {number}/blood" for number in range(300)]
+    encoder, texts = encoders.load("minilm", "int8"), [f"heading {number}/blood" for number in range(300)]
     encoder.at_once = 64
     whole = {}
     for workers in ("1", "2"):
@@ -143,7 +162,7 @@ def test_batches_hold_every_text_once_and_no_padding(batch_tokens):
 
 
 def test_a_killed_encoding_goes_on_after_its_last_shard(encoder, own_cache, monkeypatch):
-    monkeypatch.setattr(encoders, "SHARD", 16)
+    monkeypatch.setattr("ctd.retrieval.shards.SIZE", 16)
     texts = [f"heading {i}" for i in range(40)]
     whole, vectors = encoder.vectors(texts), encoder.vectors
 
@@ -168,7 +187,7 @@ def test_a_full_disk_leaves_nothing_that_could_be_read(encoder, own_cache, monke
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(encoders.np, "save", no_space)
+        patched.setattr(np, "save", no_space)
         with pytest.raises(OSError, match="No space left on device.*set CTD_CACHE"):
             encoders.encode(encoder, TEXTS)
     assert [path for path in own_cache.rglob("*") if path.is_file()] == []

@@ -103,7 +103,7 @@ def test_the_key_of_an_index_names_its_file_and_changes_with_all_it_is_built_fro
 def test_the_key_of_an_index_is_computed_once(space, encoder, own_cache, monkeypatch):
     index = LabelIndex.build(space, encoder)
     first = fingerprint(index)
-    monkeypatch.setattr("ctd.retrieval.encoders.vectors_key", None)
+    monkeypatch.setattr("ctd.retrieval.encoders.labels_key", None)
     assert fingerprint(index) == first
 
 
