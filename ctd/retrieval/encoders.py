@@ -13,7 +13,7 @@ from copy import deepcopy
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from ctd import hardware
 from ctd.cache import cache_dir, digest, file_digest, once, packaged_file
 from ctd.keys import Maker
 from ctd.retrieval import int8, shards
+from ctd.retrieval.shards import Encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -39,33 +40,6 @@ ON_ACCELERATOR = 65_536  # tokens of a batch: there a small one takes as long
 SAFE_COSINE = {"bfloat16": 0.999, "int8": 0.99}
 MANY = 50_000  # labels of a space that are embedded in int8
 PROBE = ("Calcium/metabolism", "A heading.", "How hard is it to shortlist a document's labels?", "I50.21 " * 40)
-
-
-class Encoder(Protocol):
-    """What `encode` and the label index need of an encoder.
-
-    name: its name in tables.
-    key: a digest of everything that its vectors depend on.
-    book_key: a digest of its weights, whatever the dtype.
-    dim: d.
-    at_once: how many texts to pass together, so that those of one length can share a batch.
-    workers: how many processes may embed at the same time; 0 for one on each core.
-    """
-
-    name: str
-    key: str
-    book_key: str
-    dim: int
-    at_once: int
-    workers: int
-
-    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Unit-norm float32 vectors, one a text, without cache and progress bar."""
-        ...
-
-    def rough(self) -> Encoder:
-        """What embeds very many texts: itself, or an encoder that is faster and whose vectors are near."""
-        ...
 
 
 class SentenceEncoder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -18,10 +18,34 @@ from tqdm.auto import tqdm
 from ctd import workers
 from ctd.cache import atomic
 
-if TYPE_CHECKING:
-    from ctd.retrieval.encoders import Encoder
-
 SIZE = 32_768  # texts
+
+
+class Encoder(Protocol):
+    """What vectors and label indexes need of an encoder.
+
+    name: its name in tables.
+    key: a digest of everything that its vectors depend on.
+    book_key: a digest of its weights, whatever the dtype.
+    dim: d.
+    at_once: how many texts to pass together, so that those of one length can share a batch.
+    workers: how many processes may embed at the same time; 0 for one on each core.
+    """
+
+    name: str
+    key: str
+    book_key: str
+    dim: int
+    at_once: int
+    workers: int
+
+    def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Unit-norm float32 vectors, one a text, without cache and progress bar."""
+        ...
+
+    def rough(self) -> Encoder:
+        """What embeds very many texts: itself, or an encoder that is faster and whose vectors are near."""
+        ...
 
 
 def write(path: Path, encoder: Encoder, texts: Sequence[str], desc: str) -> None:
