@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from tqdm import tqdm
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
@@ -62,6 +63,8 @@ def fail(line: str, status: int) -> None:
     """Print a line and leave, or go on with the exception where CTD_DEBUG asks for it."""
     if os.environ.get("CTD_DEBUG"):
         raise
+    for bar in list(getattr(tqdm, "_instances", ())):  # else the line would stand behind it
+        bar.close()
     typer.echo(f"error: {' '.join(line.split())[:LONGEST]}", err=True)
     raise typer.Exit(status)
 

@@ -121,6 +121,7 @@ def load(
         model = model.to(place)
     _pad(tokenizer, name)
     _check_vocabulary(model, tokenizer, name)
+    _check_finite(model, name)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     key, book_key = (digest(["reasoner", *identity, computed, lora]) for computed in (dtype, "any dtype"))
@@ -191,3 +192,15 @@ def _check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
             f"the tokenizer of {name} has the token {token!r} as number {largest}, and the model embeds 0 to "
             f"{n_embedded - 1}: save the model after resize_token_embeddings(len(tokenizer)), or give its own tokenizer"
         )
+
+
+@torch.no_grad()
+def _check_finite(model: Any, name: str) -> None:
+    """Refuse weights that are no numbers: attention may hide them, and texts are then wrong without a word."""
+    for tensor, weight in model.named_parameters():
+        if (
+            weight.is_floating_point()
+            and weight.device.type != "meta"
+            and not weight.sum(dtype=torch.float32).isfinite()
+        ):
+            raise ValueError(f"the weights of {name} are no finite numbers, {tensor} first: fetch or train them again")

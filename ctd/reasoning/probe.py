@@ -171,7 +171,7 @@ def _attend(
     scores = scores * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    patterns = scores.masked_fill(~visible, -torch.inf).softmax(-1).nan_to_num(0.0)
+    patterns = scores.masked_fill(~visible, -torch.inf).softmax(-1).masked_fill(~visible, 0.0)
     output = (patterns @ value.float().repeat_interleave(group, 1)).transpose(1, 2).to(value.dtype).contiguous()
     if softcap is None and not problem:
         library, _ = sdpa_attention_forward(module, query, key, value, attention_mask, 0.0, scaling, **options)
