@@ -17,7 +17,17 @@ if TYPE_CHECKING:  # it takes a second to import
 
 RUNS = Path("runs")
 MANIFEST = "manifest.json"
-MANIFEST_HAS = ("notebook", "profile", "parameters", "overrides", "key", "versions", "hardware")
+
+
+class Manifest(dict[str, Any]):
+    """How a run was made. Raises ValueError with one line for an entry that the file lacks."""
+
+    def __init__(self, file: Path, entries: Mapping[str, Any]) -> None:
+        super().__init__(entries)
+        self.file = file
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(f"{self.file} is not whole (no {name!r}); run the notebook again with --force")
 
 
 @dataclass(frozen=True)
@@ -33,13 +43,9 @@ class RunFolder:
 
     @functools.cached_property
     def manifest(self) -> Mapping[str, Any]:
-        """How it was made. Raises ValueError with one line for a file that is damaged or lacks something."""
+        """How it was made. Raises ValueError with one line for a damaged file."""
         content = read_json(self.path / MANIFEST)
-        if lacking := [name for name in MANIFEST_HAS if not isinstance(content, dict) or name not in content]:
-            raise ValueError(
-                f"{self.path / MANIFEST} is not whole (no {lacking[0]!r}); run the notebook again with --force"
-            )
-        return content
+        return Manifest(self.path / MANIFEST, content if isinstance(content, dict) else {})
 
     @functools.cached_property
     def rows(self) -> list[Row]:
