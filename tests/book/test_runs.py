@@ -92,6 +92,7 @@ def no_kernel(monkeypatch):
         run.close()
 
     monkeypatch.setattr(kernel, "execute_notebook", pretend)
+    monkeypatch.setattr("ctd.book.preloaded.start", lambda environment: None)
     return started
 
 
