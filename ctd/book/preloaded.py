@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ def start(environment: Mapping[str, str]) -> None:
     global _seed
     if _seed is None and sys.platform == "linux" and not has_accelerator():
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(MODULES))
-        with _environment({**environment, **ONE_THREAD, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}):
+        with _environment({**environment, **ONE_THREAD, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}), _no_interrupts():
             forkserver.ensure_running()
         _seed = environment["PYTHONHASHSEED"]
 
@@ -122,6 +123,16 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """What is started meanwhile does not see a Ctrl-C: this process ends it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ COLUMNS = ("notebook", "import", "load", "work", "total", "peak memory", "")
 
 def shown(plans: Sequence[Plan], force: bool = False, jobs: int = 0) -> Iterator[Outcome]:
     """What `side_by_side.execute` yields, with a line about each notebook. Errors go to stderr at once."""
-    console = Console(stderr=True)
+    console, several = Console(stderr=True), len(plans) > 1 and (jobs or side_by_side.default_jobs()) > 1
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True,
-        disable=not console.is_terminal or jobs == 1 or len(plans) == 1,
+        disable=not (console.is_terminal and several),
     ) as live:  # fmt: skip
         running = {}
 

@@ -299,11 +299,14 @@ def test_a_log_without_warnings_is_shown_by_its_end(tmp_path):
     assert "it broke" in site.complaints("one\nit broke", tmp_path)
 
 
-def test_a_book_is_built_and_a_warning_leaves_it_as_it_was(runs, pages, tmp_path):
+def test_a_book_is_built_once_and_a_warning_leaves_it_as_it_was(runs, pages, tmp_path, monkeypatch):
+    monkeypatch.setattr(site, "repository", lambda: None)
     out = tmp_path / "out"
     add_answer(runs)
-    index, _ = site.build("smoke", runs, out, pages)
-    assert index == out / "html" / "index.html"
+    assert site.build("smoke", runs, out, pages) == (out / "html" / "index.html", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", lambda *words, **options: pytest.fail("the same pages are built again"))
+        assert site.build("smoke", runs, out, pages) == (out / "html" / "index.html", True)
     made = (out / "html" / "notebooks" / "00_a.html").read_text()
     assert made.index("The answer") < made.index('alt="Ages of all."') < made.index("The question")
     assert "Show the code" in made
