@@ -136,7 +136,7 @@ def test_kernels_side_by_side_have_one_thread_their_libraries_and_their_own_fold
         hashes.add(a_hash)
         timings = json.loads((run.path / "manifest.json").read_text())["timings"]
         assert list(timings) == ["import_s", "load_s", "work_s"]
-        assert all(0 <= seconds < 60 for seconds in timings.values())
+        assert all(0 <= seconds < 300 for seconds in timings.values())
         assert not (run.path / kernel.KERNEL_LOG).exists()
     assert len(hashes) == 1, "hashes of strings depend on the seed alone"
     assert "ZeroDivisionError" in (project / "runs" / "03_bad" / "default.failed" / "03_bad.ipynb").read_text()
