@@ -113,6 +113,7 @@ def _own_kernel(folder: Path, seed: int) -> Any:
             return preloaded.kernel_spec(kernel_environment(folder, seed))
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            preloaded.wait()
             with (folder / KERNEL_LOG).open("wb") as log:
                 await super().start_kernel(**options | {"cwd": str(folder)}, stdout=log, stderr=log)
             OwnKernel.process = self.provisioner.process  # type: ignore[union-attr]

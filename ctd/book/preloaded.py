@@ -55,6 +55,15 @@ def start(environment: Mapping[str, str]) -> None:
         _seed = environment["PYTHONHASHSEED"]
 
 
+def wait() -> None:
+    """Wait until the libraries are imported; a kernel that waited by itself might find its ports taken."""
+    if _seed is not None:
+        with _STARTING:
+            process: Any = multiprocessing.get_context("forkserver").Process(target=int)
+            _start(process)
+            process.join()
+
+
 def kernel_spec(environment: Mapping[str, str]) -> KernelSpec:
     """How a kernel is started with this environment: by a fork, if `start` was called with the same seed."""
     spec = get_kernel_dict() | {"env": dict(environment)}
@@ -84,11 +93,7 @@ class _Forked:
 
     def __init__(self, process: Any) -> None:
         with _STARTING:
-            main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")  # not to be imported there
-            try:
-                process.start()
-            finally:
-                sys.modules["__main__"] = main
+            _start(process)
         self.process, self.pid = process, process.pid
         self.terminate, self.kill = process.terminate, process.kill
 
@@ -101,6 +106,15 @@ class _Forked:
 
     def send_signal(self, signum: int) -> None:
         os.kill(self.pid, signum)
+
+
+def _start(process: Any) -> None:
+    """Start a process that does not import this one's main module."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _run_kernel(arguments: list[str], environment: Mapping[str, str], folder: str, log: str) -> None:

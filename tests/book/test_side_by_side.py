@@ -126,7 +126,7 @@ def test_kernels_side_by_side_have_one_thread_their_libraries_and_their_own_fold
     )
     assert done.returncode == 1, done.stderr
     assert "error: 03_bad: cell [2] raised ZeroDivisionError: division by zero; see " in done.stderr
-    assert sorted(line.split(":")[0] for line in done.stdout.splitlines()) == ["01_some", "02_some"]
+    assert sorted(line.split(":")[0] for line in done.stdout.splitlines()) == ["01_some", "02_some"], done.stderr
     hashes = set()
     for number in (1, 2):
         run = RunFolder(project / "runs" / f"0{number}_some" / "default")
