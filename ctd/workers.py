@@ -60,12 +60,16 @@ def available() -> int:
     workers do not start workers.
     Raises ValueError where CTD_WORKERS is not a whole number from 1 on.
     """
+    return 1 if _working else _available()
+
+
+def _available() -> int:
     setting = os.environ.get("CTD_WORKERS", "").strip()
     with suppress(KeyError, OSError):
         setting = Path(os.environ["CTD_SHARE"]).read_text()
     if setting and not (setting.isdecimal() and int(setting)):
         raise ValueError(f"CTD_WORKERS must be a whole number from 1 on, got {setting!r}: change it, or unset it")
-    return 1 if _working else int(setting or cores())
+    return int(setting or cores())
 
 
 @contextmanager
@@ -110,14 +114,13 @@ def run(
     pieces: best of about a second each.
     shared: what all pieces need, such as a model. Processes map its tensors instead of copying them. What cannot be
         pickled stays in this process.
-    workers: how many at most; 0 for `available()`.
+    workers: how many at most; 0 for `available()`, which may change meanwhile.
     seconds: what a piece takes, about. This process finds out as it works; with a hint, others may start at once.
     bar: moves forward as pieces finish.
     size: steps of the bar for a piece, 1 if it is not given.
     Raises what the function raises.
     """
-    n = 1 if _working or function.__module__ == "__main__" else workers or available()
-    work = _Work(function, pieces, shared, n, seconds, bar, size)
+    work = _Work(function, pieces, shared, 1 if _working else workers, seconds, bar, size)
     return work.results()
 
 
@@ -161,7 +164,8 @@ class _Work(Generic[Shared, Piece, Result]):
         self.function, self.pieces, self.shared, self.seconds, self.bar = function, pieces, shared, seconds, bar
         self.size: Callable[[Piece], int] = size or (lambda _: 1)
         spare = psutil.virtual_memory().available // PROCESS_BYTES
-        self.workers = max(1, min(workers, len(pieces), 1 + spare))
+        unknown = function.__module__ == "__main__"  # other processes do not read the caller's script or notebook
+        self.asked, self.most = workers, 1 if unknown else max(1, min(len(pieces), 1 + spare))
         self.waiting = deque(range(len(pieces)))
         self.running: dict[int, Future[Result]] = {}
         self.finished: dict[int, Result] = {}
@@ -192,16 +196,24 @@ class _Work(Generic[Shared, Piece, Result]):
 
     def _start_processes(self) -> None:
         """Hand pieces to processes, once there is enough work for them beside a piece for this one."""
-        if self.processes or self.workers == 1 or self.seconds is None or len(self.waiting) < 2:
+        idle = self._n_workers() - 1 - self._n_running()
+        if idle < 1 or self.seconds is None or len(self.waiting) < 2:
             return
         if (len(self.waiting) - 1) * self.seconds < (HANDING_OVER if self.pool.is_running else STARTING):
             return
         if not self.payload:
             self.payload = self._write(self.until_done.enter_context(_scratch_folder()) / "shared.pt")
-        if self.workers > 1:
-            self.processes = self.pool.enter(self.workers - 1)
-            for _ in range(self.workers - 1):
+        if self.most > 1:
+            self.processes = self.processes or self.pool.enter(max(self._n_workers(), min(self.most, cores())) - 1)
+            for _ in range(idle):
                 self._hand_over()
+
+    def _n_workers(self) -> int:
+        """How many there may be now, this process among them."""
+        return min(self.asked or _available(), self.most)
+
+    def _n_running(self) -> int:
+        return sum(not future.done() for future in list(self.running.values()))
 
     def _write(self, path: Path) -> Path:
         import torch
@@ -217,7 +229,7 @@ class _Work(Generic[Shared, Piece, Result]):
         if before and (before.cancelled() or before.exception()):
             return
         with self.lock:
-            if not (self.waiting and self.processes and self.payload):
+            if not (self.waiting and self.processes and self.payload) or self._n_running() >= self._n_workers() - 1:
                 return
             index = self.waiting[0]
             with suppress(RuntimeError):  # the processes are ending
@@ -237,7 +249,7 @@ class _Work(Generic[Shared, Piece, Result]):
             with _one_piece():
                 self._finish(here, self.function(self.shared, self.pieces[here]))
         except Exception as error:
-            if self.workers == 1 or not _out_of_memory(error):
+            if not self.processes or not _out_of_memory(error):
                 raise
             self._go_on_with_fewer()
             self.waiting.appendleft(here)
@@ -267,20 +279,21 @@ class _Work(Generic[Shared, Piece, Result]):
             self.bar.update(self.size(self.pieces[index]))
 
     def _go_on_with_fewer(self) -> None:
+        before, after = self._n_workers(), max(1, self._n_workers() // 2)
         tqdm.write(
-            f"a process was killed, most often for want of memory: going on with {self.workers // 2} at a time in "
-            f"place of {self.workers}",
+            f"a process was killed, most often for want of memory: going on with {after} at a time in place of "
+            f"{before}",
             file=sys.stderr,
         )
-        self._take_back(self.workers // 2)
+        self._take_back(after)
 
     def _stay_here(self, error: Exception) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         tqdm.write(f"one process does the work, for others could not read what they need ({reason})", file=sys.stderr)
         self._take_back(1)
 
-    def _take_back(self, workers: int) -> None:
-        """End the processes; what they did not finish waits again, for so many workers."""
+    def _take_back(self, most: int) -> None:
+        """End the processes; what they did not finish waits again, for so many workers at most."""
         self.pool.kill()
         with self.lock:
             unfinished = []
@@ -293,7 +306,7 @@ class _Work(Generic[Shared, Piece, Result]):
             self.waiting.extendleft(reversed(unfinished))
             if self.processes:
                 self.pool.leave()
-            self.workers, self.processes = workers, None
+            self.most, self.processes = most, None
 
 
 def _out_of_memory(error: BaseException) -> bool:

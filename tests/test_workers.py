@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from ctd import workers
-from ctd.cache import ROOT, cache_dir
+from ctd.cache import ROOT, atomic, cache_dir
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +199,27 @@ def test_every_piece_has_one_thread_and_threads_are_as_they_were(tmp_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def counted(folder, piece):
+    """From the tenth piece on there are two workers, from the thirtieth one."""
+    with atomic(folder / "share") as scratch:
+        scratch.write_text("1" if piece < 10 or piece >= 30 else "2")
+    if 15 <= piece < 30:
+        meet(folder, 2)
+    time.sleep(0.02)
+    return os.getpid()
+
+
+def test_workers_come_and_go_as_their_share_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_SHARE", str(tmp_path / "share"))
+    (tmp_path / "share").write_text("1")
+    monkeypatch.setattr(workers, "STARTING", 0)
+    monkeypatch.setattr(workers, "HANDING_OVER", 0)
+    pids = list(workers.run(counted, range(60), tmp_path))
+    assert set(pids[:10]) == {os.getpid()}
+    assert len(set(pids[10:32])) == 2
+    assert set(pids[40:]) == {os.getpid()}
 
 
 def test_ctd_workers_says_how_many(monkeypatch):

@@ -45,7 +45,7 @@ def run(
             teach_one,
             missing,
             (experiment, folder),
-            workers=n_workers or _side_by_side(experiment.language_model.model),
+            workers=n_workers or _most(experiment.language_model.model),
             seconds=experiment.plan.n_steps * STEP_SECONDS,
             bar=bar,
         ):
@@ -53,8 +53,9 @@ def run(
     return [teach.read(home, arm.name, seed) for (arm, seed), home in homes.items()]
 
 
-def _side_by_side(teacher: Any) -> int:
-    return min(workers.available(), ON_GPU) if hardware.on_accelerator(teacher) else workers.available()
+def _most(teacher: Any) -> int:
+    """How many students at most; 0 for as many as there are workers."""
+    return min(workers.available(), ON_GPU) if hardware.on_accelerator(teacher) else 0
 
 
 def teach_one(shared: tuple[Experiment, Path], student: tuple[Arm, int]) -> None:

@@ -8,6 +8,7 @@ stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple, get_args
@@ -140,18 +141,13 @@ def _forward(
     layers: list[Attended] = []
     residual: list[Tensor] = []
     decoder = model.get_decoder()
-    hooks = [architecture.final_norm(model).register_forward_pre_hook(lambda _, args: residual.append(args[0]))]
-    if direction == "mentions":
-        hooks += [
-            layer.register_forward_pre_hook(lambda _, args, __: residual.append(args[0]), with_kwargs=True)
-            for layer in decoder.layers
-        ]
-    try:
-        with attention.attention_hooks(model, lambda attended: layers.append(replace(attended))):
-            decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with attention.attention_hooks(model, lambda attended: layers.append(replace(attended))), ExitStack() as hooks:
+        norm = architecture.final_norm(model).register_forward_pre_hook(lambda _, args: residual.append(args[0]))
+        hooks.callback(norm.remove)
+        for layer in decoder.layers if direction == "mentions" else ():
+            hook = layer.register_forward_pre_hook(lambda _, args, __: residual.append(args[0]), with_kwargs=True)
+            hooks.callback(hook.remove)
+        decoder(input_ids=ids, attention_mask=mask, use_cache=False)
     return layers, residual[:-1], residual[-1]
 
 
