@@ -77,8 +77,8 @@ def _attend(
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     batch, heads, _, size = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, size)
-    scores = (grouped @ key.transpose(2, 3)).float() * (size**-0.5 if scaling is None else scaling)
-    pattern = scores.masked_fill_(~attention_mask, -torch.inf).softmax(-1).to(value.dtype)
+    scores = (grouped * (size**-0.5 if scaling is None else scaling)) @ key.transpose(2, 3)
+    pattern = scores.masked_fill_(~attention_mask, -torch.inf).softmax(-1)  # summed in float32
     return (pattern @ value).reshape(batch, 1, heads, -1), None
 
 

@@ -3,8 +3,8 @@
 Notes: finished batches are kept (see `ctd.reasoning.completions`) under a digest of the model's key, the prompts and
 the settings. A call that was killed goes on with the batches it lacks, composed as before: what a model writes depends
 a little on what stands beside it (padding changes the order of sums), so only then is the result that of an unbroken
-run. On a processor each half of a batch is written by a process of one thread (see `ctd.workers`), and by the same
-steps where there is one process alone.
+run. On a processor batches, or halves of them, are written by processes of one thread (see `ctd.workers`), and by the
+same steps where there is one process alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 FORMAT = "generate 2"  # of the kept files: another one begins anew
 ROWS, WIDE = 64, 512  # prompts of one batch at most, and of a wider one
-LONG = 2e11  # parameters times tokens from which on a batch is written in halves: some seconds of one thread
+HALVED = 2  # batches of a call, the last ones, that are written in halves
+LONG = 2e11  # parameters times tokens of a batch for which that pays: some seconds of one thread
 OWN_ATTENTION = ("sdpa", "eager")  # the library's, which another process has too
 
 
@@ -226,13 +227,16 @@ class _Part:
 def _parts(
     language_model: LanguageModel, number: int, ids: Sequence[list[int]], store: BatchStore, sampling: Sampling
 ) -> list[_Part]:
-    """A batch, or its two halves where it takes long: whatever the number of processes, the same parts.
+    """A batch, or its two halves: the same parts whatever the number of processes.
 
-    Where tokens are drawn, the whole batch decides them, and an accelerator writes wide batches faster.
+    Few rows are written more slowly, so only the last `HALVED` batches are halved, so that no process is idle for long,
+    and these only where they take long. Where tokens are drawn, the whole batch decides them, and an accelerator writes
+    wide batches faster.
     """
     rows = store.batches[number]
     work = language_model.model.num_parameters() * _n_tokens([ids[row] for row in rows], sampling)
-    whole = sampling.temperature or hardware.on_accelerator(language_model.model) or work < LONG
+    early = number < len(store.batches) - HALVED
+    whole = early or work < LONG or sampling.temperature or hardware.on_accelerator(language_model.model)
     parts = [rows] if whole else [rows[::2], rows[1::2]]
     return [_Part(number, part, [ids[row] for row in part]) for part in parts if part]
 

@@ -37,7 +37,8 @@ class RoomyLayer(DynamicLayer):
     def _write(self, buffer: Any, new: Tensor, end: int) -> Tensor:
         if not buffer.numel() or buffer.shape[2] < end:
             batch, heads, _, size = new.shape
-            longer = new.new_zeros(batch, heads, _room(end), size)  # zeros, for what is masked must be finite
+            longer = new.new_empty(batch, heads, _room(end), size)
+            longer[:, :, end:] = 0  # what is masked must be finite
             if buffer.numel():
                 longer[:, :, : self.n_written] = buffer[:, :, : self.n_written]
             buffer = longer
