@@ -67,5 +67,10 @@ def for_model(model: Any) -> DynamicCache | None:
     return cache
 
 
+def has_room(cache: DynamicCache | None) -> bool:
+    """Whether every layer has room: then each attends to all tokens, and padding may stand between them."""
+    return cache is not None and all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+
+
 def _room(n_tokens: int) -> int:
     return -(-n_tokens // ROOM) * ROOM

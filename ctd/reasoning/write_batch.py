@@ -25,6 +25,7 @@ from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
 
 PIECE = 32  # tokens that a batch writes before the finished texts leave it
+SHARED = 16  # tokens that prompts must begin with for these to be read once
 NOT_WHOLE = "\N{REPLACEMENT CHARACTER}"  # what the first bytes of a character are decoded to
 
 
@@ -42,6 +43,7 @@ def write(
     """
     batch = _Batch(language_model, prompts, sampling, lists)
     with fast_decoding(language_model.model, len(prompts)):
+        batch.read_shared()
         while batch.unfinished and batch.n_left:
             batch.write_piece()
     return [batch.completion(row) for row in range(len(prompts))]
@@ -60,10 +62,11 @@ class _Batch:
         model: Any = language_model.model
         tokenizer: Any = language_model.tokenizer
         self.model, self.tokenizer, self.prompts, self.sampling = model, tokenizer, prompts, sampling
-        ids, mask = _padded(prompts, tokenizer.pad_token_id)
-        self.ids, self.mask, self.n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
         cache = roomy_cache.for_model(model)
         self.cache = cache if cache is not None and rows_may_leave(cache) else None
+        self.n_shared = _n_shared(prompts) if roomy_cache.has_room(self.cache) else 0
+        ids, mask = _padded(prompts, tokenizer.pad_token_id, self.n_shared)
+        self.ids, self.mask, self.n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
         self.grammar = [OnlyLabels(lists)] if lists else []
         self.end_tokens = _end_tokens(model, tokenizer)
         self.tokens: list[list[int]] = [[] for _ in prompts]
@@ -75,6 +78,14 @@ class _Batch:
     def n_left(self) -> int:
         """How many tokens each unfinished row may still write."""
         return self.sampling.max_tokens + self.n_prompt - self.ids.shape[1]
+
+    def read_shared(self) -> None:
+        """Read once what all prompts begin with."""
+        if self.n_shared and self.cache is not None:
+            with torch.no_grad():
+                decoder, shared = self.model.get_decoder(), self.ids[:1, : self.n_shared]
+                decoder(input_ids=shared, past_key_values=self.cache, use_cache=True)
+                self.cache.batch_repeat_interleave(len(self.ids))
 
     def write_piece(self) -> None:
         """Let the unfinished rows write a few tokens; those that have ended leave the batch."""
@@ -135,11 +146,22 @@ class _Batch:
             processor.keep(places)
 
 
-def _padded(prompts: Sequence[list[int]], pad: int) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """The prompts' tokens, padded on the left, and the mask of what is not padding."""
-    rows = [torch.tensor(row) for row in prompts]
+def _n_shared(prompts: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with; 0 where it is not worth reading them apart."""
+    if len(prompts) == 1:
+        return 0
+    columns = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    n_shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    return n_shared if n_shared >= SHARED else 0
+
+
+def _padded(prompts: Sequence[list[int]], pad: int, n_shared: int) -> tuple[Int[Tensor, "b n"], Int[Tensor, "b n"]]:
+    """The prompts' tokens, padded on the left of what they do not share, and the mask of what is not padding."""
+    shared = torch.tensor([prompts[0][:n_shared]] * len(prompts), dtype=torch.int64)
+    rows = [torch.tensor(row[n_shared:]) for row in prompts]
     ids = pad_sequence(rows, batch_first=True, padding_value=pad, padding_side="left")
-    return ids, pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+    return torch.cat([shared, ids], 1), torch.cat([torch.ones_like(shared), mask], 1)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:

@@ -628,3 +628,21 @@ def test_a_model_that_keeps_more_than_keys_and_values_writes_as_it_does_alone(ki
     alone = [write(language_model, [prompt], max_tokens=40, stop=["e"])[0] for prompt in PROMPTS[:3]]
     assert [completion.text for completion in together] == [completion.text for completion in alone]
     assert all(completion.n_tokens for completion in together)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_what_prompts_begin_with_is_read_once(language_model, monkeypatch, batches, rows):
+    end_sometimes(language_model, 3.5)
+    monkeypatch.setattr("ctd.reasoning.write_batch.PIECE", 3)
+    prompts = ["Document: calcium of the liver and the serum calcium of the " + "liver " * n for n in range(rows)]
+    n_shared = len(language_model.tokenizer(prompts[0])["input_ids"]) - 3
+    expected = [alone(language_model, prompt, 20) for prompt in prompts]
+    read = []
+    language_model.model.model.embed_tokens.register_forward_hook(lambda _, args, __: read.append(args[0].numel()))
+    made = write(language_model, prompts, max_tokens=20)
+    for tokens, completion in zip(expected, made, strict=True):
+        end = tokens.index(language_model.tokenizer.eos_token_id) if completion.finished else None
+        assert list(completion.ids) == tokens[:end]
+    if rows > 1:
+        assert read[0] >= n_shared >= 16
+        assert read[0] + read[1] < rows * n_shared
