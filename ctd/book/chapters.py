@@ -139,13 +139,22 @@ class ActivationPatching(HeadSettings):
     n_written: Annotated[
         int, Field(ge=0, le=MANY, description="of these, documents that are written anew under each intervention")
     ] = 2
+    text_corruption: Annotated[
+        Literal["anchors", "sentences", "document", "shortlist"],
+        Field(description="what differs between the two runs"),
+    ] = "document"
     what: Annotated[Literal["pattern", "output"], Field(description="what is exchanged")] = "pattern"
     noise: Noise = "run"
-    n_random: Annotated[int, Field(ge=1, le=100, description="draws of random heads")] = 5
+    queries: Annotated[
+        Literal["phase", "all"], Field(description="where heads are patched: lines of their phase, or the whole trace")
+    ] = "phase"
+    n_random: Annotated[
+        int, Field(ge=1, le=1000, description="random sets beside the largest bin of each phase; others have 5")
+    ] = 50
+    largest_bin: Annotated[
+        float, Field(ge=0.02, le=0.5, description="share of all heads in the largest bin; 0.02 for the paper's bins")
+    ] = 0.02
     n_near_misses: NearMisses = 10
-    square_bin: Annotated[
-        int, Field(ge=1, le=5, description="bin that the dissociation square shows, 1 the smallest")
-    ] = 4
 
 
 class InstrumentCheck(Settings):
@@ -155,11 +164,18 @@ class InstrumentCheck(Settings):
         PathOrName, Field(description="a model whose heads are known: organism-planted, or a folder like it")
     ] = "organism-planted"
     n_documents: Annotated[int, Field(ge=4, le=10_000, description="test vignettes that heads are scored on")] = 64
-    n_patched: Annotated[
-        int, Field(ge=2, le=10_000, description="of these, vignettes that each head is patched on by itself")
-    ] = 16
+    n_patched: Annotated[int, Field(ge=2, le=10_000, description="of these, vignettes that heads are patched on")] = 12
+    n_random: Annotated[
+        int, Field(ge=1, le=1000, description="random sets of heads that the planted ones are held against")
+    ] = 200
+    n_blank: Annotated[
+        int, Field(ge=0, le=1000, description="models with random weights, on which nothing should be found")
+    ] = 5
     direction: Direction = "unembedding"
-    noise: Noise = "uniform"
+    noise: Annotated[
+        Literal["run", "gaussian", "uniform", "mean"],
+        Field(description="what replaces the pattern of each head alone"),
+    ] = "uniform"
 
 
 class Complementarity(TaskSettings, TeacherSettings, TopicSettings):

@@ -86,6 +86,7 @@ class ResultKey(BaseModel):
     n_heads: int | None = Field(None, description="how many heads")
     readout: str | None = Field(None, description="what of the model's output is read")
     intervention: Literal["noising", "denoising"] | None = Field(None, description="how heads are patched")
+    instrument: str | None = Field(None, description="the way of patching, where a notebook has several")
     item: str | None = Field(None, description="what is counted, in words, such as a reason for leaving documents out")
 
     @property

@@ -70,7 +70,10 @@ Direction = Annotated[
 Decides = Annotated[
     Literal["answer", "gold"], Field(description="whose labels a comparison keeps: the teacher's answer, or gold")
 ]
-Noise = Annotated[Literal["run", "gaussian", "uniform"], Field(description="what replaces a head's pattern")]
+Noise = Annotated[
+    Literal["run", "gaussian", "uniform", "mean"],
+    Field(description="what noising puts in place of a head's pattern or output"),
+]
 TraceCount = Annotated[int, Field(ge=2, le=MANY, description="traces of the teacher that a student learns from")]
 Seed = Annotated[int, Field(ge=0, le=MANY, description="draws documents and bootstrap samples")]
 

@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ctd.mechanism.attention import Attended, attention_hooks, masked_softmax
+from ctd.mechanism.mean_ablation import MeanHeads
 from ctd.reasoning.architecture import shape
 
 What = Literal["pattern", "output"]
-Noise = Literal["run", "gaussian", "uniform"]
+Noise = Literal["run", "gaussian", "uniform", "mean"]
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def patch(
     heads: Bool[Tensor, "b layers h"],
     source: Int[Tensor, " b"] | Sequence[int] = (),
     what: What = "pattern",
-    noise: Noise = "run",
+    noise: Noise | MeanHeads = "run",
     sigma: float = 1.0,
     seed: int = 0,
     queries: Bool[Tensor, "b s"] | None = None,
@@ -37,9 +38,10 @@ def patch(
     source: the row of the same batch that each row is patched from, which must be as long and padded alike; only for
         noise "run".
     what: "pattern" mixes the row's own values by the new pattern; "output" takes the source's head output (only with
-        noise "run").
+        noise "run" or "mean").
     noise: what replaces them: "run", what the same head does in the source; "gaussian", the row's own scores with
-        noise; "uniform", an even pattern over what each query sees.
+        noise; "uniform", an even pattern over what each query sees; "mean", what it does on average in other documents,
+        given as these means themselves (see `mean_ablation.mean_heads`).
     sigma: of gaussian noise, in standard deviations of the scores over what the query sees.
     seed: draws gaussian noise.
     queries: which positions are patched (None: all); what `generate` adds behind them is.
@@ -56,10 +58,17 @@ def patch(
         row, head = (numbers.to(attended.output.device) for numbers in chosen.nonzero().T)
         source_row = sources.to(row.device)[row]
         _check_length(attended, row, source_row)
-        if what == "output":
+        end = attended.key.shape[2]
+        passed = range(end - attended.output.shape[1], end)
+        if what == "output" and isinstance(noise, MeanHeads):
+            new = noise.output(attended.layer, head, passed).to(attended.output.dtype)
+        elif what == "output":
             new = attended.output[source_row, :, head]
         else:
-            pattern = _pattern(attended, source_row, head, noise, sigma, generator)
+            if isinstance(noise, MeanHeads):
+                pattern = noise.pattern(attended.layer, head, passed, attended.visible()[row, 0])
+            else:
+                pattern = _pattern(attended, source_row, head, noise, sigma, generator)
             values = attended.value[row, attended.key_head(head)]
             new = pattern.to(values.dtype) @ values
         patched = _patched(queries, row, attended)
@@ -73,17 +82,21 @@ def patch(
 
 
 def _check(
-    model: Any, heads: Tensor, source: Int[Tensor, " b"] | Sequence[int], what: What, noise: Noise
+    model: Any, heads: Tensor, source: Int[Tensor, " b"] | Sequence[int], what: What, noise: Noise | MeanHeads
 ) -> Int[Tensor, " b"]:
     """The row that each row is patched from."""
     sizes = shape(model)
+    if isinstance(noise, MeanHeads):
+        noise = "mean"
+    elif noise == "mean":
+        raise ValueError("noise 'mean' needs the means themselves: give what mean_ablation.mean_heads makes")
     if what not in get_args(What) or noise not in get_args(Noise):
         raise ValueError(
             f"what must be one of {', '.join(get_args(What))} and noise one of {', '.join(get_args(Noise))}, "
             f"got {what!r} and {noise!r}"
         )
-    if what == "output" and noise != "run":
-        raise ValueError(f"an output is replaced by another run's: noise must be 'run', got {noise!r}")
+    if what == "output" and noise not in ("run", "mean"):
+        raise ValueError(f"an output is replaced by another run's or a mean: noise must be run or mean, got {noise!r}")
     if heads.ndim != 3 or heads.shape[1:] != (sizes.layers, sizes.heads):
         raise ValueError(f"heads must be [rows, {sizes.layers} layers, {sizes.heads} heads], got {list(heads.shape)}")
     sources = [int(row) for row in source] if noise == "run" else list(range(len(heads)))

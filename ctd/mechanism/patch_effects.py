@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from ctd import stats
 from ctd.cache import DATA
-from ctd.mechanism.head_bins import BINS, OF, RANDOM, TOP
+from ctd.mechanism.head_bins import BINS, OF, RANDOM, TOP, random_kind
 from ctd.mechanism.phases import Phase
 
 Way = Literal["noising", "denoising"]
@@ -25,6 +25,56 @@ PANELS = (
     ("confusion", Phase.REFINE, "noising", "phase2_noising_confusion", 1),
 )
 """What the paper shows of text written under an intervention, and its name and unit in `data/published.json`."""
+
+
+RANDOM_PERCENTILE = 99  # of the random sets, which a patching claim has to pass (our rule)
+MATTERS = 0.05  # the smallest effect that would matter, nats or logits (our rule)
+
+
+class AgainstRandom(NamedTuple):
+    """The mean effect of a set of heads, and those of random sets like it.
+
+    effect: of the heads.
+    random: of each random set.
+    """
+
+    effect: float
+    random: Float[np.ndarray, " sets"]
+
+    @property
+    def percentile(self) -> float:
+        """How many of 100 random sets have a smaller effect; a tie counts half."""
+        return 100 * float(((self.random < self.effect) + 0.5 * (self.random == self.effect)).mean())
+
+    @property
+    def bound(self) -> float:
+        """The 99th percentile of the random sets."""
+        return float(np.percentile(self.random, RANDOM_PERCENTILE, method="higher"))
+
+    @property
+    def passes(self) -> bool:
+        """Whether the effect is above 0 and beyond the 99th percentile of the random sets."""
+        return self.effect > max(0.0, self.bound)
+
+    @property
+    def found(self) -> bool:
+        """Whether it passes and is large enough to matter."""
+        return self.passes and self.effect >= MATTERS
+
+
+def joined(parts: Sequence[Effects]) -> Effects:
+    """Effects on the same documents of several interventions that go the same way, as those of one.
+
+    The unpatched runs are those of the first; what each patch moves stays as it is.
+    """
+    first, into = parts[0], [0] if parts[0].way == "noising" else [1]
+    values = {
+        name: np.concatenate(
+            [runs[:, :2], *(part.values[name][:, 2:] - part.values[name][:, into] + runs[:, into] for part in parts)], 1
+        )
+        for name, runs in first.values.items()
+    }
+    return Effects(first.way, tuple(key for part in parts for key in part.keys), values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +94,7 @@ class Effects:
     def runs(self, readout: str, key: tuple[str, int]) -> tuple[Float[np.ndarray, " n"], ...]:
         """A readout of the clean, the corrupted and the patched run of each document that has one.
 
-        key: kind and number of the heads; the kind "random" stands for the mean of all its draws.
+        key: kind and number of the heads; a kind stands for the mean of all those whose name begins so ("random").
         Raises ValueError for another key.
         """
         patched = [2 + n for n, (kind, size) in enumerate(self.keys) if size == key[1] and kind.startswith(key[0])]
@@ -77,6 +127,16 @@ class Effects:
         clean, corrupted, _ = self.runs(readout, key)
         return stats.bootstrap_ratio(self.moved(readout, key), clean - corrupted, draws=draws, seed=seed)
 
+    def against_random(self, readout: str, key: tuple[str, int], kind: str) -> AgainstRandom:
+        """What a patch moves on average, beside the same of each random set.
+
+        readout, key, errors: as in `runs`.
+        kind: of the random sets, which have the key's number of heads.
+        """
+        sets = [number for number, size in self.keys if size == key[1] and number.startswith(kind)]
+        moved = [float(self.moved(readout, (number, key[1])).mean()) for number in sets]
+        return AgainstRandom(float(self.moved(readout, key).mean()), np.array(moved))
+
     def table(self, seed: int = 0) -> pd.DataFrame:
         """What each kind and number of heads moves, mean over the n documents that have the readout.
 
@@ -105,7 +165,8 @@ def dissociation(noised: Effects, phases: Sequence[Phase], size: int, seed: int 
     rows = []
     for phase in phases:
         for readout in noised.values:
-            beyond = noised.moved(readout, (f"{phase}, {TOP}", size)) - noised.moved(readout, (RANDOM, size))
+            random = noised.moved(readout, (random_kind(phase), size))
+            beyond = noised.moved(readout, (f"{phase}, {TOP}", size)) - random
             rows.append((str(phase), readout, *_mean_and_n(beyond, seed)))
     return pd.DataFrame(rows, columns=["noised", "readout", "value", "low", "high", "n"])
 
@@ -122,7 +183,7 @@ def written_table(written: Mapping[str, Effects], n_heads: int, seed: int = 0) -
     rows: list[tuple[str, str, float, float, float, float, int]] = []
     for readout, phase, way, name, unit in PANELS:
         panel = f"{readout}, {phase}, {way}"
-        for line, kind in (("heads of the phase", f"{phase}, {TOP}"), ("random heads", RANDOM)):
+        for line, kind in (("heads of the phase", f"{phase}, {TOP}"), ("random heads", random_kind(phase))):
             runs = _runs_by_size(written[way], readout, kind)
             rows += [(panel, line, size / n_heads, *_mean_and_n(values, seed)) for size, values in runs]
         values = [published[name].get("clean", published[name].get("corrupted")), *published[name]["patched"]]

@@ -19,10 +19,11 @@ from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
 from ctd import hardware, stats, workers
-from ctd.mechanism import attention, head_bins, patching, readouts
+from ctd.mechanism import attention, patching, readouts
 from ctd.mechanism.attention import Attended, Head
 from ctd.mechanism.attention_patches import Noise
-from ctd.mechanism.phases import Phase
+from ctd.mechanism.corruptions import Pair
+from ctd.mechanism.patching import Intervention
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 
@@ -80,45 +81,20 @@ def _gradients(model: Any, trace: AnnotatedTrace) -> dict[str, Float[np.ndarray,
 
 
 def alone(
-    model: Any, documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]], noise: Noise = "uniform", rows: int = 24
+    model: Any, documents: Sequence[Pair], noise: Noise = "uniform", rows: int = 0
 ) -> dict[str, Float[np.ndarray, "n layers h"]]:
     """What each readout loses when the attention pattern of one head is noised: every head, each by itself.
 
-    documents, noise, rows, errors: as in `patching.effects`.
+    noise: what replaces it (see `attention_patches.patch`).
+    documents, rows, errors: as in `patching.effects`.
     """
     heads = attention.all_heads(model)
     selected = {("alone", place): [head] for place, head in enumerate(heads)}
-    noised = patching.effects(model, documents, selected, noise=noise, rows=rows, desc="each head alone")
+    noised = patching.effects(model, documents, selected, Intervention(noise=noise), rows=rows, desc="each head alone")
     n_layers, n_heads = architecture.shape(model)[:2]
     return {
         name: (values[:, :1] - values[:, 2:]).reshape(-1, n_layers, n_heads) for name, values in noised.values.items()
     }
-
-
-def needed(
-    model: Any,
-    documents: Sequence[tuple[AnnotatedTrace, AnnotatedTrace]],
-    known: Mapping[Phase, Sequence[Head]],
-    noise: Noise = "uniform",
-    n_random: int = 5,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """What each readout loses when the known heads of a phase are noised together, and as many others, drawn at random.
-
-    documents, noise, errors: as in `patching.effects`.
-    known: heads, by phase.
-    n_random: how many draws of other heads.
-    Returns the columns of `patch_effects.Effects.table`.
-    """
-    taken = {head for heads in known.values() for head in heads}
-    others = [head for head in attention.all_heads(model) if head not in taken]
-    size, rng = max(map(len, known.values())), np.random.default_rng(seed)
-    selected = {(f"planted, {phase}", size): list(heads) for phase, heads in known.items()}
-    selected |= {
-        (f"{head_bins.RANDOM} {n + 1}", size): [others[row] for row in rng.permutation(len(others))[:size]]
-        for n in range(n_random)
-    }
-    return patching.effects(model, documents, selected, noise=noise, desc="planted heads").table(seed)
 
 
 def auroc(scores: Float[np.ndarray, "... layers h"], known: Bool[np.ndarray, "layers h"]) -> Float[np.ndarray, " ..."]:

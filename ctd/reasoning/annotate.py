@@ -6,6 +6,7 @@ that predict its tokens, from the token before it to the one before its last.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
 from ctd.reasoning import prompts
 from ctd.reasoning.rank_answers import Prediction
+from ctd.reasoning.sentences import sentences
 from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
 from ctd.reasoning.traces import Trace
 from ctd.text import stems, words
@@ -36,7 +38,8 @@ class Compared(NamedTuple):
     near: the near miss's number.
     gold_token: the first token in which the gold label's text differs from the near miss's.
     near_token: the near miss's token at that place.
-    decided: the queries that predict gold_token where the comparison or the answer names the gold label.
+    decided: the query that predicts gold_token where the comparison names the gold label; none where it names the near
+        miss first, after which little is left to decide (our definition).
     gold_mentions: where the text before the comparison names the gold label.
     near_mentions: where it names the near miss.
     """
@@ -64,6 +67,8 @@ class AnnotatedTrace:
     anchors: tokens of the anchors' texts.
     anchor_mentions: the document's words that share a stem with an anchor (not stop words).
     comparisons: those that weigh a gold label against another and come after both were mentioned.
+    sentences: tokens of the document's sentences, side by side.
+    shortlist: tokens of the shortlist's lines, side by side; none where the trace has no shortlist.
     """
 
     uid: str
@@ -75,6 +80,8 @@ class AnnotatedTrace:
     anchors: tuple[int, ...]
     anchor_mentions: tuple[Span, ...]
     comparisons: tuple[Compared, ...]
+    sentences: tuple[Span, ...] = ()
+    shortlist: tuple[Span, ...] = ()
 
     @property
     def early(self) -> Span:
@@ -120,6 +127,8 @@ def annotate_trace(
         tuple(token for anchor in anchors for token in _ids(f" {space.texts[anchor]}", tokenizer)),
         tuple(tokens.span(document.start + word.start, document.start + word.end) for word in anchored),
         tuple(_compared(trace, set(gold), space, tokenizer, text)),
+        _pieces(tokens, [Span(*(document.start + end for end in span)) for span in sentences(trace.document)]),
+        _pieces(tokens, [Span(*(len(prompt) + end for end in span)) for span in _lines(trace)]),
     )
 
 
@@ -196,6 +205,22 @@ def _topics(trace: Trace) -> Span:
     return Span(start + len(TOPICS), start + len(trace.cot.partition("\n")[0]))
 
 
+def _lines(trace: Trace) -> list[tuple[int, int]]:
+    """The lines of a trace's shortlist that name a label, each with its line break: characters of its text."""
+    if trace.shortlist is None:
+        return []
+    starts = [0, *(match.end() for match in re.finditer("\n", trace.text)), len(trace.text)]
+    named = [mention.start for mention in trace.mentions if mention.start in range(*trace.shortlist)]
+    return [line for line in pairwise(starts) if any(start in range(*line) for start in named)]
+
+
+def _pieces(tokens: TokenizedText, spans: Sequence[tuple[int, int]]) -> tuple[Span, ...]:
+    """Spans of characters that stand side by side as spans of tokens that do; a token of two belongs to the second."""
+    covered = [tokens.span(*span) for span in spans]
+    ends = [span.start for span in covered[1:]] + [span.end for span in covered[-1:]]
+    return tuple(Span(span.start, end) for span, end in zip(covered, ends, strict=True) if span.start < end)
+
+
 def _compared(
     trace: Trace, gold: set[int], space: LabelSpace, tokenizer: PreTrainedTokenizerBase, text: _Text
 ) -> list[Compared]:
@@ -210,9 +235,10 @@ def _compared(
         pair = _distinguishing(space.texts[right[0]], space.texts[near], tokenizer)
         if pair is None or not all(before.values()):
             continue
-        inside = [m for m in mentions[right[0]] if start <= m.start < end or m.start >= trace.answer_span.start]
-        places = [[place for place in range(*text.span(m[1:])) if text.tokens.ids[place] == pair[0]] for m in inside]
-        decided = tuple(place[0] - 1 for place in places if place)
+        named = [mention for mention in trace.mentions if start <= mention.start < end and mention.label in labels]
+        first = min(named, key=lambda mention: mention.start)
+        places = [place for place in range(*text.span(first[1:])) if text.tokens.ids[place] == pair[0]]
+        decided = tuple(place - 1 for place in places[:1] if first.label == right[0])
         queries = text.queries((start, end))
         compared.append(Compared(queries, right[0], near, *pair, decided, before[right[0]], before[near]))
     return compared

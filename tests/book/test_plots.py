@@ -102,6 +102,19 @@ class TestHeads:
         styles = {line.get_label(): line.get_linestyle() for line in plots.written(table).axes[0].lines}
         assert styles == {"ours": "-", "published": "--"}
 
+    def test_an_instrument_shows_random_sets_their_bound_and_whether_known_heads_are_found(self):
+        rows = [(way, phase, "anchor", 0.5 * phase, phase == 2) for way in ("noising", "denoising") for phase in (1, 2)]
+        table = pd.DataFrame(rows, columns=["intervention", "phase", "readout", "value", "found"])
+        table = table.assign(instrument="rows", bound=0.1)
+        random = [np.full(3, number / 10) for number in range(4)]
+        first, second = plots.instruments(table, random, {"anchor": "nats"}).axes
+        assert [label.get_text() for label in first.get_yticklabels()] == ["noising: rows", "denoising: rows"]
+        for axes, shown, filled in ((first, (0, 2), False), (second, (1, 3), True)):
+            dots, diamonds = axes.collections[0::3], axes.collections[2::3]
+            assert [set(dot.get_offsets()[:, 0]) for dot in dots] == [{number / 10} for number in shown]
+            assert [diamond.get_offsets()[0, 0] for diamond in diamonds] == [0.5 * (1 + filled)] * 2
+            assert all((diamond.get_facecolor() != 1).any() == filled for diamond in diamonds)
+
     def test_scores_stand_best_first(self):
         table = pd.DataFrame({"score": ["weak", "strong"], "auroc": [0.4, 0.9], "low": [0.3, 0.8], "high": [0.5, 1.0]})
         axes = plots.found_heads(table).axes[0]

@@ -350,9 +350,13 @@ def test_a_model_without_o_proj_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"what": "value"}, "what must be one of pattern, output and noise one of run, gaussian, uniform, got 'value'"),
+        (
+            {"what": "value"},
+            "what must be one of pattern, output and noise one of run, gaussian, uniform, mean, got 'value'",
+        ),
         ({"noise": "loud"}, "got 'pattern' and 'loud'"),
-        ({"what": "output", "noise": "uniform"}, "noise must be 'run', got 'uniform'"),
+        ({"what": "output", "noise": "uniform"}, "noise must be run or mean, got 'uniform'"),
+        ({"noise": "mean"}, "noise 'mean' needs the means themselves"),
         ({"source": [0]}, r"source must name a row of the batch (0 to 1) for each row, got [0]"),
         ({"source": [0, 2]}, "got [0, 2]"),
         ({"heads": torch.ones(2, 3, 5)}, "heads must be [rows, 3 layers, 6 heads], got [2, 3, 5]"),

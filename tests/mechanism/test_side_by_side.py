@@ -5,8 +5,9 @@ import pytest
 
 from ctd import hardware, workers
 from ctd.distill import trace_signals
-from ctd.mechanism import attention, head_bins, heads, patching, scores, trials, validation
+from ctd.mechanism import attention, corruptions, head_bins, heads, patching, scores, validation
 from ctd.mechanism.forced_answers import Question, near_shares
+from ctd.mechanism.patching import Intervention
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import Score
 from ctd.reasoning import models
@@ -49,17 +50,19 @@ def test_scores_of_heads(side_by_side, monkeypatch):
     assert "evenness" in beside.values
 
 
-@pytest.mark.parametrize("way", ["noising", "denoising"])
-def test_effects_of_patching(side_by_side, way):
-    pairs, _ = trials.pairs(MANY[:12])
-    selected = head_bins.selections({"all": attention.all_heads(LLAMA)}, [1, 2, 4])
-    alone, beside = side_by_side(patching.effects, LLAMA, pairs, selected, way, rows=4)
+@pytest.mark.parametrize(
+    "how", [Intervention(), Intervention("denoising", "output"), Intervention(noise="mean", phase=Phase.REFINE)]
+)
+def test_effects_of_patching(side_by_side, how):
+    pairs, _ = corruptions.pairs(MANY[:12])
+    selected = head_bins.selections({Phase.SHORTLIST: attention.all_heads(LLAMA)}, [1, 2, 4])
+    alone, beside = side_by_side(patching.effects, LLAMA, pairs, selected, how, rows=4)
     equal(alone.values, beside.values)
 
 
 def test_what_is_written_under_an_intervention(side_by_side):
-    pairs, _ = trials.pairs(MANY[:8])
-    selected = head_bins.selections({"all": attention.all_heads(LLAMA)}, [1, 4])
+    pairs, _ = corruptions.pairs(MANY[:8])
+    selected = head_bins.selections({Phase.SHORTLIST: attention.all_heads(LLAMA)}, [1, 4])
     alone, beside = side_by_side(patching.generated, LLAMA, pairs, selected, WordTokens(), max_tokens=6)
     assert alone == beside
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from ctd.mechanism import attention, patching, readouts, trials, validation
+from ctd.mechanism import attention, corruptions, patching, readouts, validation
 from ctd.mechanism.attention import Head
+from ctd.mechanism.patching import Intervention
 from ctd.mechanism.readouts import ANCHOR, MARGIN
 from ctd.reasoning.token_spans import Span
 from tests.mechanism.test_attention import made
@@ -55,9 +56,9 @@ def test_attribution_says_nothing_of_a_readout_that_is_not_there(llama):
 
 
 def test_each_head_alone_is_a_patched_run_of_its_own(llama):
-    documents, _ = trials.pairs(PASSAGES)
+    documents, _ = corruptions.pairs(PASSAGES)
     found = validation.alone(llama, documents, noise="uniform", rows=7)
-    effects = patching.effects(llama, documents, {("top", 1): [Head(1, 4)]}, noise="uniform")
+    effects = patching.effects(llama, documents, {("top", 1): [Head(1, 4)]}, Intervention(noise="uniform"))
     for name in (ANCHOR, MARGIN):
         assert found[name].shape == (4, 3, 6)
         lost = effects.values[name][:, 0] - effects.values[name][:, 2]

@@ -59,12 +59,12 @@ def test_spans_say_what_they_are_of(made, found, space, tokenizer, cases):
 
 
 def test_comparisons_name_both_labels_and_what_tells_them_apart(made, found, space, tokenizer, cases):
-    compared = 0
+    compared, sides = 0, set()
     for one, trace, case in zip(made, found, cases, strict=True):
         whole = traces.format(trace)
         spoken = [whole[c.start : c.end].strip() for c in trace.comparisons]
         assert [text(tokenizer, one, pair.queries, 1).strip() for pair in one.comparisons] == spoken
-        for pair in one.comparisons:
+        for pair, comparison in zip(one.comparisons, trace.comparisons, strict=True):
             compared += 1
             assert pair.gold in case.labels
             assert pair.near in case.denied
@@ -74,14 +74,28 @@ def test_comparisons_name_both_labels_and_what_tells_them_apart(made, found, spa
                     assert text(tokenizer, one, mention).strip("- []\n") == space.texts[label].strip("[]")
                     assert mention.end <= pair.queries.start + 1
             assert pair.gold_token != pair.near_token
-            assert len(pair.decided) >= 2  # in the comparison and in the answer
+            first = comparison.labels[0]
+            assert len(pair.decided) == (first == pair.gold)
+            sides.add(first == pair.gold)
             for query in pair.decided:
                 assert one.ids[query + 1] == pair.gold_token
-                assert query >= pair.queries.start
+                assert query in range(*pair.queries)
+                before = tokenizer.decode(one.ids[pair.queries.start + 1 : query + 1])
+                assert "]]" not in before
             lines = [tokenizer.decode(tokenizer(f"- {space.texts[n]}\n")["input_ids"]) for n in (pair.gold, pair.near)]
             before = [line.split(tokenizer.decode([token]))[0] for line, token in zip(lines, pair[3:5], strict=True)]
             assert before[0].startswith(before[1]) or before[1].startswith(before[0])
     assert compared > 20
+    assert sides == {True, False}
+
+
+def test_sentences_and_lines_of_the_shortlist_stand_side_by_side(made, found, space, tokenizer):
+    for one, trace in zip(made, found, strict=True):
+        assert (one.sentences[0].start, one.sentences[-1].end) == one.document
+        assert all(left.end == right.start for left, right in pairwise(one.sentences))
+        assert all(text(tokenizer, one, span).endswith(".") for span in one.sentences)
+        lines = [f"- {space.texts[label]}\n" for label in trace.shortlisted]
+        assert [text(tokenizer, one, span) for span in one.shortlist] == lines
 
 
 def test_anchors_are_spelt_and_found_in_the_document_by_their_stems(made, space, tokenizer, cases):

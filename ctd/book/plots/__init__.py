@@ -4,6 +4,7 @@ from ctd.book.plots.heads import courses as courses
 from ctd.book.plots.heads import found_heads as found_heads
 from ctd.book.plots.heads import head_maps as head_maps
 from ctd.book.plots.heads import head_ranking as head_ranking
+from ctd.book.plots.heads import instruments as instruments
 from ctd.book.plots.heads import patched as patched
 from ctd.book.plots.heads import square as square
 from ctd.book.plots.heads import written as written

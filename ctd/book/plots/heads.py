@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -133,6 +133,38 @@ def written(table: pd.DataFrame) -> Figure:
     grid[0, 0].set_ylabel("cosine")
     handles, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3)
+    return figure
+
+
+def instruments(table: pd.DataFrame, random: Sequence[Float[np.ndarray, " sets"]], units: Mapping[str, str]) -> Figure:
+    """What each way of patching known heads moves, among random sets of heads: a panel a phase, a row an instrument.
+
+    Dots are random sets, the bar their 99th percentile, the diamond the known heads, filled where these are found.
+
+    table: columns instrument, intervention, phase, readout, value, bound and found.
+    random: effects of the random sets, for each row of the table.
+    units: of each readout.
+    """
+    names = list(dict.fromkeys(table["intervention"] + ": " + table["instrument"]))
+    phases = list(dict.fromkeys(table["phase"]))
+    figure, grid = plt.subplots(1, len(phases), figsize=(10, 0.3 * len(names) + 1.3), squeeze=False, sharey=True)
+    jitter = np.random.default_rng(0)
+    for axes, phase in zip(grid[0], phases, strict=True):
+        for row, values in zip(table.itertuples(), random, strict=True):
+            if row.phase != phase:
+                continue
+            place = names.index(f"{row.intervention}: {row.instrument}")
+            height = place + jitter.uniform(-0.25, 0.25, len(values))
+            axes.scatter(values, height, s=5, color="#8a8a94", alpha=0.5, linewidth=0)
+            axes.vlines(row.bound, place - 0.4, place + 0.4, color="#3a3a44", linewidth=1.5)
+            face = "#c23b22" if row.found else "white"
+            axes.scatter(row.value, place, marker="D", s=34, facecolor=face, edgecolor="#c23b22", zorder=3)
+        axes.axvline(0, color="#8a8a94", linewidth=0.8)
+        readout = table.loc[table["phase"] == phase, "readout"].iloc[0]
+        axes.set(title=f"{phase} heads", xlabel=f"{readout} ({units[readout]})")
+        axes.grid(axis="y", visible=False)
+    grid[0, 0].set_yticks(range(len(names)), names, fontsize="small")
+    grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
 
