@@ -58,8 +58,7 @@ def patch(
         row, head = (numbers.to(attended.output.device) for numbers in chosen.nonzero().T)
         source_row = sources.to(row.device)[row]
         _check_length(attended, row, source_row)
-        end = attended.key.shape[2]
-        passed = range(end - attended.output.shape[1], end)
+        passed = range(attended.first, attended.first + attended.output.shape[1])
         if what == "output" and isinstance(noise, MeanHeads):
             new = noise.output(attended.layer, head, passed).to(attended.output.dtype)
         elif what == "output":

@@ -62,7 +62,7 @@ class MeanHeads:
     ) -> Float[Tensor, "p q k"]:
         """The mean rows of some heads at the queries of a pass, over what each query sees."""
         device, n_keys = head.device, visible.shape[-1]
-        keys = torch.arange(n_keys, device=device)
+        keys = torch.arange(n_keys, device=device) + max(0, queries.stop - n_keys)  # a layer with a window has fewer
         region = self.region.to(device)[keys.clamp(max=len(self.region) - 1)].expand(len(queries), -1)
         itself = keys == torch.tensor(queries, device=device)[:, None]
         region = region.masked_fill(itself, ITSELF)  # [q, k]
