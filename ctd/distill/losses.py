@@ -253,16 +253,16 @@ def divergence(
 
     Both may be overwritten. Returns it and its gradient by the student's logits.
     """
-    p = teacher.exp()
     if which == "fkl":
+        p = teacher.exp()
         return torch.dot(p.flatten(), teacher.sub_(student).flatten()), student.exp_().sub_(p)
     q = student.exp()
     if which == "rkl":
-        log_ratio = student - teacher
+        log_ratio = student.sub_(teacher)
         by_token = (q * log_ratio).sum(-1, keepdim=True)
-        return by_token.sum(), q * (log_ratio - by_token)
+        return by_token.sum(), log_ratio.sub_(by_token).mul_(q)
     mixture = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
     log_ratio = student - mixture
     by_token = (q * log_ratio).sum(-1, keepdim=True)
-    value = beta * (p * (teacher - mixture)).sum() + (1 - beta) * by_token.sum()
+    value = beta * (teacher.exp() * (teacher - mixture)).sum() + (1 - beta) * by_token.sum()
     return value, (1 - beta) * q * (log_ratio - by_token)
