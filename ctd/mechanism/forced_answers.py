@@ -7,7 +7,7 @@ of the near miss is p(near) / (p(near) + p(gold)), with p the probability of a l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,27 @@ def falls(
         for t, row in zip(boundaries, shares, strict=True)
     ]
     return np.array(at) - shares[:, -1]
+
+
+def fallen(falls: Mapping[str, Float[np.ndarray, " n"]], seed: int = 0) -> pd.DataFrame:
+    """The mean fall of each text, and that of the first less each other's, over the documents in which all are known.
+
+    falls: by text, the teacher's own first, then controls.
+    seed: draws the bootstrap's samples.
+    Returns columns text; control and baseline, how a result names it; value, low, high, n. No rows where no document
+    is known.
+    """
+    (own, fall), *controls = falls.items()
+    known = np.isfinite(np.stack(list(falls.values()))).all(axis=0)
+    amounts: list[tuple[str, str | None, str | None, Float[np.ndarray, " n"]]] = [(own, None, None, fall)]
+    for name, other in controls:
+        amounts += [(name, name, None, other), (f"{own} less {name}", None, name, fall - other)]
+    rows = [
+        (text, control, baseline, *stats.bootstrap_mean(amount[known], seed=seed).scalar, int(known.sum()))
+        for text, control, baseline, amount in amounts
+        if known.any()
+    ]
+    return pd.DataFrame(rows, columns=["text", "control", "baseline", "value", "low", "high", "n"])
 
 
 def curve(

@@ -93,20 +93,18 @@ def replace_phases(
     n_documents: int,
     max_tokens: int = 512,
     seed: int = 0,
-) -> Replaced:
+) -> Replaced | None:
     """The teacher goes on from every combination of first and second phase.
 
     predictions: what it wrote about the task's test documents.
     n_documents: the first so many whose text is in the format.
     max_tokens: what it may write about a document.
     seed: where it samples, draws what it writes.
-    Raises ValueError for fewer than two texts in the format.
+    Returns None where fewer than two texts are in the format: there is nothing to exchange.
     """
     rows = [row for row, prediction in enumerate(predictions) if in_format(prediction.trace)][:n_documents]
     if len(rows) < 2:
-        raise ValueError(
-            f"phases are exchanged between texts in the format, and {len(rows)} are: at least 2 are needed"
-        )
+        return None
     own = [predictions[row].trace for row in rows]
     others = [*own[1:], own[0]]
     documents, uids = ([task.documents["test"][column][row] for row in rows] for column in ("text", "uid"))

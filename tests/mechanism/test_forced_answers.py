@@ -9,7 +9,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.mechanism import forced_answers
 from ctd.mechanism.cot_prefixes import prefixes
 from ctd.mechanism.forced_answers import Question, falls, near_shares, weighed
-from ctd.reasoning import traces
+from ctd.reasoning import trace_parser, traces
 from ctd.reasoning.models import LanguageModel
 
 GRID = np.array([0.0, 0.3, 0.6, 1.0])
@@ -75,7 +75,7 @@ def test_what_is_weighed_is_a_gold_label_against_another():
     space = LabelSpace("fruit", list("abcd"), ["apple", "pear", "plum", "fig"], 4)
     pairs = [("apple", "pear"), ("plum", "fig"), ("fig", "apple")]
     lines = [f"{traces.mark(one)} rather than {traces.mark(two)}." for one, two in pairs]
-    trace = traces.parse(traces.write("fruit", ["apple"], lines, ["apple"]), space)
+    trace = trace_parser.parse(traces.write("fruit", ["apple"], lines, ["apple"]), space)
     assert weighed(trace, {2}) == (2, 3)
     assert weighed(trace, {0, 1}) == (0, 3), "two gold labels are not weighed against a near miss"
     assert weighed(trace, {0, 1, 2, 3}) is None
@@ -86,3 +86,13 @@ def test_a_curve_is_the_mean_over_documents_that_have_one():
     table = forced_answers.curve("own", shares, GRID)
     assert table["estimate"].tolist() == pytest.approx([0.2, 0.3, 0.4, 0.5])
     assert set(table["n"]) == {2}
+
+
+def test_falls_are_compared_over_the_documents_that_are_known_in_all():
+    table = forced_answers.fallen({"own": np.array([0.4, 0.2, np.nan]), "shuffled": np.array([0.1, 0.3, 0.2])})
+    assert table[["text", "control", "baseline", "n"]].fillna("").values.tolist() == [
+        ["own", "", "", 2], ["shuffled", "shuffled", "", 2], ["own less shuffled", "", "shuffled", 2],
+    ]  # fmt: skip
+    assert table["value"].tolist() == pytest.approx([0.3, 0.2, 0.1])
+    nothing = np.full(2, np.nan)
+    assert forced_answers.fallen({"own": nothing, "shuffled": nothing}).empty

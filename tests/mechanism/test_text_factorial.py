@@ -78,7 +78,6 @@ def test_what_is_lost_is_the_paired_difference_of_two_cells():
     assert lost["Phase 2"] == pytest.approx((gains[:, 0, 1] - gains[:, 0, 3]).mean())
 
 
-def test_too_few_texts_in_the_format_are_refused():
+def test_with_fewer_than_two_texts_in_the_format_there_is_nothing_to_exchange():
     broken = [predicted(OWN, 0), predicted(traces.Trace("2", "", "nothing", (), error="line 1"), 0)]
-    with pytest.raises(ValueError, match="between texts in the format, and 1 are: at least 2 are needed"):
-        text_factorial.replace_phases(None, None, None, broken, 10)
+    assert text_factorial.replace_phases(None, None, None, broken, 10) is None
