@@ -57,7 +57,7 @@ def _check_causal(source: Path, config: dict[str, Any], trusted: bool) -> None:
         if not trusted:
             raise ValueError(
                 f"{source} brings code of its own (auto_map in config.json), which is not run unless you "
-                "read it and pass trust= the same name"
+                "read it and pass trust= the same name to ctd.reasoning.models.load in Python"
             )
         return
     built = config.get("architectures") or [causal.get(kind)]
@@ -71,7 +71,10 @@ def _check_causal(source: Path, config: dict[str, Any], trusted: bool) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that a model folder consists of; raises where one is missing."""
     if (folder / "adapter_config.json").exists():
-        raise ValueError(f"{folder} is an adapter: pass it as adapter=, and its base model as the name")
+        raise ValueError(
+            f"{folder} is an adapter: merge it into its base model (peft's merge_and_unload, then save_pretrained) and "
+            "give that folder, or in Python call ctd.reasoning.models.load(base, adapter=folder)"
+        )
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"{folder} has no config.json: give a folder written by save_pretrained")
     if (folder / WEIGHTS).exists():

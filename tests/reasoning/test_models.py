@@ -158,7 +158,7 @@ def test_adapters_that_do_not_fit_are_refused(build, tune, tmp_path):
     edit(adapter / "adapter_config.json", target_modules=["c_attn"])
     complaint = refused(ValueError, folder, adapter=adapter)
     assert f"the adapter {adapter} does not fit LlamaForCausalLM: Target modules" in complaint
-    assert "is an adapter: pass it as adapter=" in refused(ValueError, adapter)
+    assert "is an adapter: merge it into its base model" in refused(ValueError, adapter)
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     assert "has no adapter_model.safetensors: save" in refused(FileNotFoundError, folder, adapter=adapter)
     (adapter / "adapter_config.json").unlink()
