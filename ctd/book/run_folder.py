@@ -45,7 +45,9 @@ class RunFolder:
     def manifest(self) -> Mapping[str, Any]:
         """How it was made. Raises ValueError with one line for a damaged file."""
         content = read_json(self.path / MANIFEST)
-        return Manifest(self.path / MANIFEST, content if isinstance(content, dict) else {})
+        manifest = Manifest(self.path / MANIFEST, content if isinstance(content, dict) else {})
+        _ = manifest["notebook"]  # without it nothing can be said of the run
+        return manifest
 
     @functools.cached_property
     def rows(self) -> list[Row]:

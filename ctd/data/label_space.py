@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
 from ctd.cache import atomic
+from ctd.data.damaged import named_if_damaged
 
 
 class Neighbours(Protocol):
@@ -286,7 +287,8 @@ class LabelSpace:
     @classmethod
     def load(cls, path: Path) -> LabelSpace:
         """Read what `save` wrote. Raises ValueError when the file is not a label space."""
-        table = pq.read_table(path)
+        with named_if_damaged(path):
+            table = pq.read_table(path)
         if b"ctd" not in (table.schema.metadata or {}):
             raise ValueError(f"{path} is not a label space written by LabelSpace.save")
         note = json.loads(table.schema.metadata[b"ctd"])

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from scipy.sparse import csr_matrix, load_npz, save_npz
 
 from ctd.cache import atomic
+from ctd.data.damaged import named_if_damaged
 from ctd.data.label_space import LabelSpace
 
 SPLITS = ("train", "validation", "test")
@@ -143,11 +144,19 @@ class Task:
     @classmethod
     def load(cls, folder: Path) -> Task:
         """Read what `save` wrote."""
+        documents = {}
+        for split in SPLITS:
+            with named_if_damaged(folder / f"{split}.arrow"):
+                documents[split] = Dataset.from_file(str(folder / f"{split}.arrow"))
+        with named_if_damaged(folder / "card.json"):
+            card = Card(**json.loads((folder / "card.json").read_text(encoding="utf-8")))
+        with named_if_damaged(folder / "unscored.npy"):
+            unscored = np.load(folder / "unscored.npy")
         return cls(
-            documents=DatasetDict({split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS}),
+            documents=DatasetDict(documents),
             space=LabelSpace.load(folder / "labels.parquet"),
-            card=Card(**json.loads((folder / "card.json").read_text())),
-            unscored=np.load(folder / "unscored.npy"),
+            card=card,
+            unscored=unscored,
             filtered={file.stem.partition("-")[2]: load_npz(file) for file in folder.glob("filtered-*.npz")},
         )
 

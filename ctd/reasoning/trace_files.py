@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from ctd.cache import atomic
+from ctd.data.readers.packed import DAMAGED, open_unpacked
 from ctd.reasoning.traces import Trace
 
 
@@ -29,13 +30,13 @@ def load(path: Path) -> list[Trace]:
     traces = []
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as lines:
+        with open_unpacked(path) as (_, lines):
             for number, line in enumerate(lines, 1):  # noqa: B007
                 traces.append(reader.validate_json(line, strict=True))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the line"
         raise ValueError(f"{path}, line {number}: {place}: {first['msg']}") from None
-    except (EOFError, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}, after line {number}: not a whole gzip file ({error})") from None
     return traces

@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from ctd.cache import atomic, cache_dir, once
+from ctd.data.damaged import named_if_damaged
 from ctd.data.label_space import LabelSpace
 from ctd.keys import Maker
 from ctd.retrieval import encoders, shards
@@ -227,7 +228,8 @@ class LabelIndex:
         """
         if not (folder / "index.json").is_file():
             raise FileNotFoundError(f"{folder} holds no label index; write one with LabelIndex.save")
-        identity = json.loads((folder / "index.json").read_text())
+        with named_if_damaged(folder / "index.json"):
+            identity = dict(json.loads((folder / "index.json").read_text(encoding="utf-8")))
         if "key" not in identity:
             raise ValueError(f"{folder / 'index.json'} lacks the index's key: build the index anew and save it")
         encoder = encoder or encoders.load(identity["encoder"])
@@ -276,4 +278,5 @@ def _ivfpq(vectors: Float[np.ndarray, "n d"], name: str, seed: int) -> faiss.Ind
 
 
 def _mapped(path: Path) -> faiss.Index:
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    with named_if_damaged(path):
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)

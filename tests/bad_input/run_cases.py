@@ -54,7 +54,6 @@ DAMAGED = {
     "a manifest of bytes": ({"manifest": b"\xff\xfe{}"}, ("manifest.json", AGAIN)),
     "a list for a manifest": ({"manifest": "[]"}, ("manifest.json is not whole", AGAIN)),
     "a manifest without its notebook": ({"manifest": without("notebook")}, ("manifest.json is not whole .no 'notebook'", AGAIN)),
-    "a manifest without parameters": ({"manifest": without("parameters")}, ("manifest.json is not whole .no 'parameters'", AGAIN)),
     "no results": ({"results": None}, ("results.json",)),
     "results cut short": ({"results": '{"schema": 2, "rows": [{"met'}, ("results.json is not JSON", AGAIN)),
     "results of bytes": ({"results": b"\x00\xff"}, ("results.json", AGAIN)),
@@ -81,6 +80,8 @@ CASES = [
         )
         for name in ("a list for a manifest", "results cut short", "a row without its unit")
     ),
+    Case("compare: a manifest without parameters", f"compare shared/{RUN} {RUN}", ("manifest.json is not whole .no 'parameters'", AGAIN),
+         {RUN: changed(manifest=without("parameters"))}),
     Case("keep: a name with a slash", f"keep shared/{RUN} ../mine", ("the name is that of a folder: letters, digits", "'../mine'")),
     Case("keep: a hidden name", f"keep shared/{RUN} .mine", ("the name is that of a folder", "'.mine'")),
     Case("claims: results cut short", "claims", ("results.json is not JSON", AGAIN),

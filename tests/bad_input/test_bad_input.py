@@ -44,6 +44,8 @@ def test_bad_input_is_one_clear_line_and_status_2(case, shared, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTD_DEBUG", raising=False)
     monkeypatch.setenv("CTD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ctd.book.published_runs.FOLDER", tmp_path / "results")
+    monkeypatch.setattr("ctd.book.validate.GOLDEN", tmp_path / "golden")
     for name, value in case.environment.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "shared").symlink_to(shared)

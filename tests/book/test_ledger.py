@@ -115,7 +115,7 @@ def test_an_interval_over_both_takes_the_place_of_one_over_each(folder):
         ("results.json", "[]", r"has results of schema 1, and this ctd reads schema 2: run the notebook again"),
         ("results.json", '{"schema": 2, "rows": [{"metric": "focus"}]}', r"is not whole \(unit: Field required\)"),
         ("results.json", '{"schema": 2}', r"is not whole \(KeyError\('rows'\)\)"),
-        ("manifest.json", "{}", r"manifest\.json is not whole \(no 'parameters'\); run the notebook again"),
+        ("manifest.json", "{}", r"manifest\.json is not whole \(no 'notebook'\); run the notebook again"),
         ("manifest.json", None, r"02_chapter/smoke/manifest\.json"),
     ],
 )
