@@ -16,8 +16,6 @@ from unittest import mock
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 from transformers import DynamicCache
 
 from ctd import hardware
@@ -94,7 +92,7 @@ def main(
     loaded.model.generation_config.eos_token_id = None
     ways: dict[str, Callable[[], Any]] = {"old": old_way, "new": nullcontext}
     state = "beside one busy core" if busy else "with nothing beside it, if the machine is quiet"
-    table = Table("rows", "old", "new", "ratio", title=f"tokens a second, {model}, {loaded.model.dtype}, {state}")
+    print(f"tokens a second, {model}, {loaded.model.dtype}, {state}", flush=True)
     with busy_core() if busy else nullcontext():
         tokens_a_second(loaded, prompts(8, 8), 4)
         for n in ROWS:
@@ -104,8 +102,7 @@ def main(
                     with context():
                         speeds[way].append(tokens_a_second(loaded, prompts(n, words), tokens))
             old, new = (statistics.median(speeds[way]) for way in ways)
-            table.add_row(str(n), f"{old:.0f}", f"{new:.0f}", f"{new / old:.2f}")
-    Console().print(table)
+            print(f"{n:>4} rows: {old:.0f} before, {new:.0f} now, ratio {new / old:.2f}", flush=True)
 
 
 if __name__ == "__main__":
