@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,7 +26,9 @@ class Filter:
     dimensions: Mapping[str, Any]
     largest: str = ""
 
-    def read(self, rows: Sequence[Row], parameters: Mapping[str, Any], over: IntervalOver = "documents") -> Row | None:
+    def read(
+        self, rows: Sequence[Row], parameters: Mapping[str, Any], over: IntervalOver | None = "documents"
+    ) -> Row | None:
         """The row with an interval over documents, or over what is asked for; None where the run has none.
 
         parameters: those of the run.
@@ -88,26 +91,38 @@ class Precondition:
     """What must hold before a claim can be tested.
 
     reads: a result.
-    above: what its whole interval must lie above; None where only the number of documents counts.
+    above: what its whole interval must lie above; None for no such limit.
+    below: what its whole interval must lie below; None for no such limit.
     n: how many documents it must rest on.
+    says: what it must be, for a result that is a text.
     chapter: the number of the notebook that records it, in the same profile; "" for the claim's own run.
     """
 
     reads: Filter
     above: float | None = None
+    below: float | None = None
     n: int = 0
+    says: str = ""
     chapter: str = ""
 
+    def read(self, rows: Sequence[Row], parameters: Mapping[str, Any]) -> Row | None:
+        """The result; see `Filter.read`."""
+        return self.reads.read(rows, parameters, None if self.says else "documents")
+
     def holds(self, row: Row | None) -> bool:
-        if row is None or row.interval is None:
-            return False
-        return (self.above is None or row.interval[0] > self.above) and (row.n or 0) >= self.n
+        if row is None or self.says:
+            return row is not None and row.value == self.says
+        low, high = row.interval or (-math.inf, math.inf)
+        within = (self.above is None or low > self.above) and (self.below is None or high < self.below)
+        return within and row.interval is not None and (row.n or 0) >= self.n
 
     @property
     def words(self) -> str:
         """What must hold, in words."""
         limits = [f"above {self.above:g}"] if self.above is not None else []
-        return " and ".join(limits + ([f"over at least {self.n} documents"] if self.n else []))
+        limits += [f"below {self.below:g}"] if self.below is not None else []
+        limits += [f"over at least {self.n} documents"] if self.n else []
+        return f'"{self.says}"' if self.says else " and ".join(limits)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _patched(statement: str, metric: str, phase: Phase, way: str, readout: str, 
         {f"{readout} {done}, top {{largest}}": Part(_moved(way, readout, "top", phase), "above", NATS),
          f"{named} as written, top {{largest}} {moved}, less none {moved}":
              Part(most_moved, "below" if falls else "above", COSINE, less=none_moved)},
-        {**finds_planted_heads(phase), **something_to_lose(readout),
+        {**finds_planted_heads(phase), **finds_planted_effects(way, phase), **something_to_lose(readout),
          f"{named} as written, top {{largest}} {moved}": Precondition(most_moved, n=ENOUGH)},
     )  # fmt: skip
 
@@ -80,6 +80,23 @@ def finds_planted_heads(*phases: Phase) -> dict[str, Precondition]:
     return {
         f"AUROC of {SCORES[phase]} for planted heads": Precondition(
             reads("auroc", phase=phase, score=SCORES[phase]), above=HALF, chapter="07"
+        )
+        for phase in phases
+    }
+
+
+INSTRUMENT = "patterns exchanged, document swapped"  # that of chapter 06, where nothing else is asked for
+
+
+def finds_planted_effects(way: str, *phases: Phase) -> dict[str, Precondition]:
+    """Patching the planted heads of a model in which they are known shows more than patching random ones."""
+    return {
+        f"whether {way} finds the planted heads of {phase}": Precondition(
+            reads(
+                "found", phase=phase, heads="planted", readout=READOUTS[phase], intervention=way, instrument=INSTRUMENT
+            ),
+            says="yes",
+            chapter="07",
         )
         for phase in phases
     }
@@ -160,18 +177,26 @@ CLAIMS = (
            "anchor restored, top {largest}, less half of what the corruption takes":
                Part(_moved("denoising", "anchor", "top", Phase.SHORTLIST), "above", NATS,
                     less=reads("corruption_effect", readout="anchor"), share=HALF)},
-          {**finds_planted_heads(Phase.SHORTLIST), **something_to_lose("anchor")}),
+          {**finds_planted_heads(Phase.SHORTLIST), **finds_planted_effects("denoising", Phase.SHORTLIST),
+           **something_to_lose("anchor")}),
     _patched("Restoring Phase-2 heads keeps near misses out", "confusion", Phase.REFINE, "denoising", "margin",
              falls=True),
     _patched("Noising Phase-2 heads lets near misses in", "confusion", Phase.REFINE, "noising", "margin", falls=False),
     Claim("controls-do-nothing", "Random and lowest-ranked heads do nothing", NONE, "06", "fig-patched",
-          {**HIGHEST, **CONTROLS}, {**finds_planted_heads(*BOTH), **something_to_lose("anchor", "margin")}),
+          {**HIGHEST, **CONTROLS},
+          {**finds_planted_heads(*BOTH), **finds_planted_effects("noising", *BOTH),
+           **finds_planted_effects("denoising", *BOTH), **something_to_lose("anchor", "margin")}),
     Claim("double-dissociation", "The phases can be isolated: a double dissociation", NONE, "06", "fig-square",
           {f"{phase} heads beyond random heads, {readout}":
                Part(_moved("noising", readout, "top", phase, baseline="random"),
                     "above" if READOUTS[phase] == readout else "at", NATS)
            for phase in Phase for readout in ("anchor", "margin")},
-          {**finds_planted_heads(*BOTH), **something_to_lose("anchor", "margin")}),
+          {**finds_planted_heads(*BOTH), **finds_planted_effects("noising", *BOTH),
+           **something_to_lose("anchor", "margin"),
+           **{f"planted heads of {phase}, {readout}": Precondition(
+                  reads("patching_effect", phase=phase, heads="planted", readout=readout, intervention="noising"),
+                  below=NATS, chapter="07")
+              for phase, readout in ((Phase.SHORTLIST, "margin"), (Phase.REFINE, "anchor"))}}),
     Claim("complementary", "The phases are complementary", NONE, "08", "fig-texts",
           {f"quality of the answer lost without {phase} in the text":
                Part(reads(("ndcg", "psp"), "k", effect="lost", phase=phase, control="text replaced"), "above", LOSS)

@@ -175,9 +175,9 @@ def _failed(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder | 
     failed = []
     for name, need in claim.needs.items():
         place = instruments.get(need.chapter) if need.chapter else run
-        row = need.reads.read(place.rows, place.manifest["parameters"]) if place else None
+        row = need.read(place.rows, place.manifest["parameters"]) if place else None
         if not need.holds(row):
-            found = "not recorded" if row is None else f"{say(row)}, n = {row.n}"
+            found = "not recorded" if row is None else say(row) + (f", n = {row.n}" if row.n else "")
             failed.append(f"{_named(name, row, need.reads.largest)} is not {need.words} ({found})")
     return "; ".join(failed)
 

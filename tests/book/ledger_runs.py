@@ -26,7 +26,17 @@ def keys(part, over="documents"):
 
 
 def need_key(need):
-    return key(need.reads.metrics[0], **need.reads.dimensions, **_free(need.reads))
+    over = None if need.says else "documents"
+    return key(need.reads.metrics[0], over, **need.reads.dimensions, **_free(need.reads))
+
+
+def limit(need):
+    """Just on the good side of a precondition's limit, and on its other side: value, low and high, or a text."""
+    if need.says:
+        return need.says, "no"
+    bound, side = (need.above, 1) if need.below is None else (need.below, -1)
+    good, bad = (bound or 0) + 0.02 * side, bound or 0
+    return (good, good - 0.01, good + 0.01), (bad, bad - 0.01, bad + 0.01)
 
 
 def _free(wanted):
@@ -60,10 +70,9 @@ def runs():
                     rows[STEMS[claim.chapter]].setdefault(subtracted, (middle, middle - 0.001, middle + 0.001))
     for claim in CLAIMS:
         for need in claim.needs.values():
-            least = (need.above or 0) + 0.02
             place = rows[STEMS[need.chapter or claim.chapter]]
             if need_key(need) not in place or (need.above is not None and place[need_key(need)][1] <= need.above):
-                place[need_key(need)] = (least, least - 0.01, least + 0.01)
+                place[need_key(need)] = limit(need)[0]
     return rows
 
 

@@ -72,12 +72,13 @@ def test_without_one_of_its_numbers_a_claim_is_not_run(folder, claim, name):
 def test_a_precondition_that_fails_makes_its_claim_not_testable(folder, claim, name):
     need = claim.needs[name]
     stem, row = STEMS[need.chapter or claim.chapter], need_key(need)
-    if need.above is None:  # a number of documents, of a part of the claim
+    if need.n:  # of a part of the claim
         assert row in {row for part in claim.parts.values() for row in keys(part)}
         return
-    failed = judged(folder, claim, {(stem, row): (need.above, need.above - 0.01, need.above + 0.01)})
+    bad = ledger_runs.limit(need)[1]
+    failed = judged(folder, claim, {(stem, row): bad})
     assert failed.verdict == Verdict.NOT_TESTABLE
-    assert f"is not {need.words} ({need.above:.4g} [" in failed.why
+    assert f"is not {need.words} ({bad if need.says else f'{bad[0]:.4g} ['}" in failed.why
     if row not in {row for part in claim.parts.values() for row in keys(part)}:
         absent = judged(folder, claim, without={(stem, row)})
         assert absent.verdict == Verdict.NOT_TESTABLE
@@ -92,6 +93,9 @@ def test_a_precondition_needs_its_whole_interval_above_and_enough_documents():
     assert not Precondition(reads("auroc"), n=30).holds(row)
     assert Precondition(reads("auroc"), n=29).holds(row)
     assert not Precondition(reads("auroc"), n=0).holds(None)
+    assert not Precondition(reads("auroc"), below=0.7).holds(row)
+    assert Precondition(reads("auroc"), below=0.71).holds(row)
+    assert not Precondition(reads("found"), says="yes").holds(row)
 
 
 def test_the_digests_of_the_rules_are_those_that_are_kept():
@@ -135,9 +139,11 @@ def test_a_claim_reads_what_its_chapter_records_and_points_to_a_place_in_it(clai
                                   (ROOT / "notebooks").glob(f"{need.chapter or claim.chapter}_*.ipynb"))}:  # fmt: skip
         golden = validate.read_golden(DATA / "golden" / f"{stem}.smoke.json").values()
         recorded = {
-            key(row.metric, row.interval_over, **{name: getattr(row, name) for name in DIMENSIONS}): (0.0, -1.0, 1.0)
+            key(row.metric, row.interval_over, **{name: getattr(row, name) for name in DIMENSIONS}): (
+                (0.0, -1.0, 1.0) if row.interval_over else row.value
+            )
             for row in golden
-            if row.interval_over and isinstance(row.value, float)
+            if row.interval_over is None or isinstance(row.value, float)
         }
         write(folder, stem, recorded, **runs.plan(ROOT / "notebooks" / f"{stem}.ipynb", "smoke").parameters)
     row = next(row for row in ledger.judge_claims("smoke", folder) if row.claim.id == claim.id)
