@@ -24,6 +24,7 @@ from scipy.sparse import csr_matrix
 from ctd.cache import ROOT, digest, file_digest
 
 LENGTH = 32  # hex digits of a key
+NOT_COUNTED = {"ctd.hardware", "ctd.workers"}  # they decide how fast a thing is made; dtypes are inputs of keys
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,13 @@ def source_digest(module: str) -> str:
 def reached(module: str) -> set[str]:
     """The dotted names of a module and of all ctd modules that its imports lead to.
 
-    Imports under `if TYPE_CHECKING:` do not count.
+    Imports under `if TYPE_CHECKING:` do not count, nor do the modules that are `NOT_COUNTED`.
     module: its dotted name.
     Raises ModuleNotFoundError for a module that is not in ctd.
     """
     modules, waiting = set[str](), [module]
     while waiting:
-        if (name := waiting.pop()) not in modules:
+        if (name := waiting.pop()) not in modules | NOT_COUNTED:
             modules.add(name)
             waiting += _imports(name)
     return modules
