@@ -13,6 +13,7 @@ import yaml
 
 from ctd.cache import ROOT
 
+OURS = {"ctd", "tests", "benchmarks"}
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+]+)")
 
 
@@ -59,7 +60,7 @@ def imported(*places):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]
-            for package in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"ctd", "tests"}:
+            for package in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OURS:
                 packages.setdefault(package, path)
     return packages
 

@@ -84,7 +84,7 @@ def test_a_teacher_read_in_every_step_teaches_the_same(student, tmp_path):
         ),
         (("--anneal-fraction", "2"), "anneal_fraction must be between 0 and 1, got 2.0"),
         (("--steps", "0"), "n_steps must be at least 1, got 0"),
-        (("--dataset", "xmc"), "dataset 'xmc' needs source="),
+        (("--dataset", "xmc"), "dataset 'xmc' needs a source (source=PATH)"),
         (("--heads", "40"), "k must be between 1 and 36"),
         (("--heads", "0"), "no heads were planted in organism"),
     ],

@@ -29,7 +29,7 @@ def test_vectors_are_near_the_library_own_encoding(minilm, texts):
     cosine = (minilm.vectors(texts) * expected).sum(1)
     assert cosine.min() > 0.99
     assert cosine.mean() > 0.997
-    between = np.abs(minilm.vectors(texts) @ minilm.vectors(texts).T - expected @ expected.T)
+    between = np.abs(minilm.vectors(texts) @ expected.T - expected @ expected.T)  # queries are exact
     assert np.quantile(between, 0.99) < 0.02
 
 
