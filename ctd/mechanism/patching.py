@@ -123,7 +123,8 @@ def effects(
     shared = _Patching(model, [_mask(model, heads) for heads in selected.values()], how, tuple(names), rows)
     pieces = list(zip(documents, how.put_in(model, documents), strict=True))
     seconds = shared.seconds([phase_queries(clean, how.phase) for clean, _ in documents])
-    with tqdm(total=len(documents), desc=desc or how.way, unit=" documents", disable=desc is None) as bar:
+    hidden: dict[str, Any] = {"disable": True} if desc is None else {}  # disable=False would overrule TQDM_DISABLE
+    with tqdm(total=len(documents), desc=desc or how.way, unit=" documents", **hidden) as bar:
         runs = list(workers.run(_runs, pieces, shared, workers=shared.workers(), seconds=seconds, bar=bar))
     values = {name: np.array([[run[name] for run in by_document] for by_document in runs]) for name in names}
     return Effects(how.way, tuple(selected), values)
