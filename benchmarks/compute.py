@@ -4,6 +4,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Annotated
 
@@ -32,8 +33,8 @@ def timed(rows: int, name: str, threads: int, seconds: float) -> float:
 
 
 @contextmanager
-def busy_core():
-    """Other work on one core."""
+def busy_core() -> Iterator[None]:
+    """Other work on one core meanwhile."""
     loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield

@@ -10,15 +10,13 @@ import argparse
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from compute import busy_core
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import mesh
@@ -33,17 +31,6 @@ def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-@contextmanager
-def busy_core() -> Iterator[None]:
-    """Other work on one core meanwhile."""
-    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        loop.kill()
-        loop.wait()
 
 
 def compare(texts: Sequence[str], name: str, turns: int) -> None:

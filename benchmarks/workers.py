@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from compute import busy_core
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.compute import busy_core
 from ctd import hardware, workers
 from ctd.mechanism import heads
 from ctd.mechanism.writes import Writes
