@@ -21,7 +21,7 @@ book: $(STAMP) ## Set up, prepare the data, run every notebook under PROFILE, bu
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
-test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site (15 minutes)
+test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site (17 minutes)
 	@$(PYTEST) --dist loadfile -m "not book and not slow"
 	@$(PYTEST) --dist loadgroup -m "book and not slow"
 

@@ -32,7 +32,6 @@ QUALITY = 0.03  # of exact match, by how students are trained
 LOSS = 0.05  # of nDCG or PSP, where a phase is taken away
 LAS = 0.02
 
-BOTH = (Phase.SHORTLIST, Phase.REFINE)
 SCORES = {Phase.SHORTLIST: "CoarseScore", Phase.REFINE: "RefineScore"}
 READOUTS = {Phase.SHORTLIST: "anchor", Phase.REFINE: "margin"}
 
@@ -167,7 +166,7 @@ CLAIMS = (
            "less that of shortlisting heads":
                Part(reads("mean_depth", score="RefineScore", heads="top"), "above", DEPTH,
                     less=reads("mean_depth", score="CoarseScore", heads="top"))},
-          finds_planted_heads(*BOTH)),
+          finds_planted_heads(*Phase)),
     _patched("Noising Phase-1 heads loses the topic", "focus", Phase.SHORTLIST, "noising", "anchor", falls=True),
     # of this number the authors' notes have no array
     Claim("denoising-phase-1", "Restoring Phase-1 heads brings the topic back", "Focus restored up to 85 %",
@@ -184,14 +183,14 @@ CLAIMS = (
     _patched("Noising Phase-2 heads lets near misses in", "confusion", Phase.REFINE, "noising", "margin", falls=False),
     Claim("controls-do-nothing", "Random and lowest-ranked heads do nothing", NONE, "06", "fig-patched",
           {**HIGHEST, **CONTROLS},
-          {**finds_planted_heads(*BOTH), **finds_planted_effects("noising", *BOTH),
-           **finds_planted_effects("denoising", *BOTH), **something_to_lose("anchor", "margin")}),
+          {**finds_planted_heads(*Phase), **finds_planted_effects("noising", *Phase),
+           **finds_planted_effects("denoising", *Phase), **something_to_lose("anchor", "margin")}),
     Claim("double-dissociation", "The phases can be isolated: a double dissociation", NONE, "06", "fig-square",
           {f"{phase} heads beyond random heads, {readout}":
                Part(_moved("noising", readout, "top", phase, baseline="random"),
                     "above" if READOUTS[phase] == readout else "at", NATS)
            for phase in Phase for readout in ("anchor", "margin")},
-          {**finds_planted_heads(*BOTH), **finds_planted_effects("noising", *BOTH),
+          {**finds_planted_heads(*Phase), **finds_planted_effects("noising", *Phase),
            **something_to_lose("anchor", "margin"),
            **{f"planted heads of {phase}, {readout}": Precondition(
                   reads("patching_effect", phase=phase, heads="planted", readout=readout, intervention="noising"),
