@@ -1,36 +1,17 @@
-"""The command line: a thin layer. What its errors look like says `ctd.book.command_errors`."""
+"""The commands that run, compare and check the notebooks of the book, teach students, and show the machine."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from ctd.book import notebook_files, run_folder, runs
-from ctd.book.command_errors import OneLineErrors
 from ctd.book.run_folder import RunFolder
-
-app = typer.Typer(
-    cls=OneLineErrors,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Run the notebooks of the book, look at their runs, and check them.",
-    epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once. CTD_WORKERS "
-    "is how many processes work side by side, CTD_DTYPE (float32 or bfloat16) what models compute in: see ctd machine.",
-)
-Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
-Jobs = Annotated[
-    int, typer.Option(min=0, help="Notebooks at a time; 0 for as many as cores (or CTD_WORKERS), 1 on a GPU.")
-]
-RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
+from ctd.cli.base import RUN_HELP, Jobs, Profile, app, show_table
 
 
 @app.command(
@@ -341,18 +322,3 @@ def _renamed(old: str, value: Any, new: str, default: Any) -> Any:
         return default
     typer.echo(f"warning: {old} is now {new}; the old name goes with the next version", err=True)
     return value
-
-
-def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; off a terminal it is as wide as it needs to be."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000)
-    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table, soft_wrap=not console.is_terminal)
-
-
-if __name__ == "__main__":
-    app()

@@ -1,0 +1,4 @@
+"""The command line: a thin layer. What its errors look like says `ctd.book.command_errors`."""
+
+from ctd.cli import commands as commands
+from ctd.cli.base import app as app

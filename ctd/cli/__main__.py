@@ -1,0 +1,5 @@
+"""`python -m ctd.cli` is `ctd`."""
+
+from ctd.cli import app
+
+app()

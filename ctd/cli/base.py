@@ -1,0 +1,40 @@
+"""What the commands share: the application that they belong to, options, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ctd.book.command_errors import OneLineErrors
+
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run the notebooks of the book, look at their runs, and check them.",
+    epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once. CTD_WORKERS "
+    "is how many processes work side by side, CTD_DTYPE (float32 or bfloat16) what models compute in: see ctd machine.",
+)
+Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
+Jobs = Annotated[
+    int, typer.Option(min=0, help="Notebooks at a time; 0 for as many as cores (or CTD_WORKERS), 1 on a GPU.")
+]
+RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
+
+
+def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; off a terminal it is as wide as it needs to be."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000)
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table, soft_wrap=not console.is_terminal)
