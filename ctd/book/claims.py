@@ -117,8 +117,8 @@ def off_the_floor(arm: str, **dimensions: Any) -> dict[str, Precondition]:
 def orders_explanations() -> dict[str, Precondition]:
     """LAS tells the teacher's own explanation from another document's."""
     return {
-        "LAS of the teacher's own explanations less another's": Precondition(
-            reads("las", arm="own explanation", baseline="another explanation"), above=0
+        "balanced LAS of the teacher's own explanations less another's": Precondition(
+            reads("las_balanced", arm="own explanation", baseline="another explanation"), above=0
         )
     }
 
@@ -221,13 +221,14 @@ CLAIMS = (
           off_the_floor("full"), source="ours"),
     Claim("las", "Mechanistic distillation gives explanations that foretell the answer better", _las("vanilla_cot"),
           "13", "what-it-means",
-          {"LAS of mechanistic less CoT":
-               Part(reads("las", arm="mechanistic", baseline="cot"), "above", LAS, students=True)},
+          {"balanced LAS of mechanistic less CoT":
+               Part(reads("las_balanced", arm="mechanistic", baseline="cot"), "above", LAS, students=True)},
           orders_explanations()),
     Claim("las-each-phase", "Supervising each phase makes explanations foretell the answer better",
           _las("without_phase1", "without_phase2"), "13", "what-it-means",
-          {f"LAS without {phase} less with it":
-               Part(reads("las", arm=f"without phase {phase:d}", baseline="mechanistic"), "below", LAS, students=True)
+          {f"balanced LAS without {phase} less with it":
+               Part(reads("las_balanced", arm=f"without phase {phase:d}", baseline="mechanistic"), "below", LAS,
+                    students=True)
            for phase in Phase},
           orders_explanations()),
 )  # fmt: skip

@@ -14,9 +14,11 @@ from tests.book import ledger_runs
 from tests.book.ledger_runs import key, write
 
 HELD = ledger_runs.runs()
-LAS = key("las", arm="mechanistic", baseline="cot"), key("las", "seeds", arm="mechanistic", baseline="cot")
+LAS = tuple(key("las_balanced", over, arm="mechanistic", baseline="cot") for over in ("documents", "seeds"))
 NEED = {
-    row: value for row, value in HELD["13_chapter"].items() if row[0] == "las" and ("arm", "own explanation") in row
+    row: value
+    for row, value in HELD["13_chapter"].items()
+    if row[0] == "las_balanced" and ("arm", "own explanation") in row
 }
 WIDE, REFUTED = (0.0, -1.0, 1.0), (-1.0, -1.1, -0.9)
 
@@ -68,7 +70,7 @@ def test_the_claims_are_counted_by_verdict_and_by_whose_they_are(folder):
 
 
 def test_a_verdict_that_does_not_stand_among_the_others_says_so(folder):
-    just = {row: (0.1, 0.001, 0.199) if row[0] in ("las",) and row in LAS else value
+    just = {row: (0.1, 0.001, 0.199) if row in LAS else value
             for row, value in HELD["13_chapter"].items()}  # fmt: skip
     write(folder, "13_chapter", just, dataset="some", teacher="who")
     row = judge(folder, "las")
@@ -143,7 +145,9 @@ def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
     shown = judge(folder, "las").html
     assert '<a href="13_chapter.html#what-it-means">13</a>: &lt;b&gt;&amp;' in shown
     assert "<strong>reproduced</strong>" in shown
-    assert "<em>Reproduced, if</em> LAS of mechanistic less CoT is above 0 (bound 0.02). Tested only if " in shown
+    assert (
+        "<em>Reproduced, if</em> balanced LAS of mechanistic less CoT is above 0 (bound 0.02). Tested only if " in shown
+    )
     assert "<a " not in ledger.table(ledger.judge_claims("default", folder))
     assert ledger.table(ledger.judge_claims("smoke", folder)).count("<tr>") == 1 + 2 * len(CLAIMS)
     assert "\n\n" not in ledger.table(ledger.judge_claims("smoke", folder)), "a blank line ends HTML within Markdown"

@@ -1,18 +1,22 @@
 """LAS against a count by items and scipy's bootstrap; explanations that leak, add nothing, or help beside x."""
 
 import itertools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 from scipy.special import expit
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.utils.class_weight import compute_sample_weight
 
 from ctd.data.label_space import LabelSpace
+from ctd.distill import explanations
 from ctd.distill import simulatability as sim
 from ctd.distill.ablations import ablated
 from ctd.distill.losses import Weights
-from ctd.distill.simulatability import Simulator
+from ctd.distill.simulator import Simulator, features
+from ctd.reasoning.label_search import mentions
 
 WORDS = ["aorta", "bone", "calcium", "dialysis", "eye", "fever", "gland", "heart", "iron", "joint", "kidney", "liver"]
 N_DOCUMENTS, N_CANDIDATES = 60, 6
@@ -97,7 +101,7 @@ def study(rng, twelve, encoder, own_cache):
         parts = []
         for _ in range(2):
             texts, explanations, candidates, answers = drawn(rng, document, explanation, answered)
-            measured = sim.features(texts, explanations, candidates, twelve, encoder)
+            measured = features(texts, explanations, candidates, twelve, encoder)
             parts.append((measured, candidates, answers))
         return sim.las(Simulator.fit(*parts[0], which), *parts[1], draws=200)
 
@@ -107,7 +111,7 @@ def study(rng, twelve, encoder, own_cache):
 class TestFeatures:
     def test_by_hand(self, space, encoder, own_cache):
         text = "calcium in the Calcium/blood"
-        found = sim.features([text], ["Liver; liver, left"], [[0, 2, 5, 3]], space, encoder)
+        found = features([text], ["Liver; liver, left"], [[0, 2, 5, 3]], space, encoder)
         cosines = encoder.vectors([space.texts[label] for label in (0, 2, 5, 3)]) @ encoder.vectors([text])[0]
         np.testing.assert_allclose(found[:, 0], cosines, atol=1e-6)
         assert found[:, 1].tolist() == [1.0, 1.0, 0.0, 0.0]
@@ -119,12 +123,12 @@ class TestFeatures:
 
     def test_both_texts_are_asked_the_same(self, space, encoder, own_cache):
         texts = ["a Liver", "the left heart fails"]
-        found = sim.features(texts, texts, [[0, 3], [5, 6, 4]], space, encoder)
+        found = features(texts, texts, [[0, 3], [5, 6, 4]], space, encoder)
         np.testing.assert_array_equal(found[:, :5], found[:, 5:])
         assert found.shape == (5, 10)
 
     def test_an_empty_explanation_is_zeros(self, space, encoder, own_cache):
-        assert not sim.features(["a Liver"], [""], [[0, 3]], space, encoder)[:, 5:].any()
+        assert not features(["a Liver"], [""], [[0, 3]], space, encoder)[:, 5:].any()
 
     @pytest.mark.parametrize(
         ("documents", "explanations", "candidates", "line"),
@@ -138,7 +142,7 @@ class TestFeatures:
     )
     def test_bad_input(self, space, encoder, documents, explanations, candidates, line):
         with pytest.raises(ValueError, match=line):
-            sim.features(documents, explanations, candidates, space, encoder)
+            features(documents, explanations, candidates, space, encoder)
 
 
 class TestSimulator:
@@ -227,6 +231,45 @@ class TestFormula:
             gaps = (found.leaking.scalar[0] + found.other.scalar[0]) / 2
             assert gaps == pytest.approx(found.las.scalar[0], nan_ok=True)
 
+    def test_balanced_accuracies_are_scikit_learns(self, rng, which):
+        if which == "first":
+            pytest.skip("items of one class: balanced accuracy is accuracy")
+        for _ in range(10):
+            told = scripted(rng, 15, which)
+            scores, candidates, answers = told[0].scores, told[2], told[3]
+            held = np.array([x in answer for labels, answer in zip(candidates, answers, strict=True) for x in labels])
+            found = sim.las(*told, draws=2)
+            for shown, of in scores.items():
+                assert found.balanced_accuracies[shown].scalar[0] == pytest.approx(
+                    balanced_accuracy_score(held, of > 0)
+                )
+            assert found.majority.scalar[0] == pytest.approx(
+                accuracy_score(held, np.full(len(held), held.mean() > 0.5))
+            )
+            leaks = (scores["e"] > 0) == held
+            weights = compute_sample_weight("balanced", held)
+            gaps = [
+                accuracy_score(held[bin], scores["xe"][bin] > 0, sample_weight=weights[bin])
+                - accuracy_score(held[bin], scores["x"][bin] > 0, sample_weight=weights[bin])
+                for bin in (leaks, ~leaks)
+            ]
+            assert found.balanced.scalar[0] == pytest.approx(np.mean(gaps))
+
+    def test_of_one_class_balanced_las_is_las(self, rng, which):
+        found = sim.las(*scripted(rng, 30, which), draws=2)
+        if which == "first":
+            assert found.balanced.scalar[0] == pytest.approx(found.las.scalar[0])
+            assert found.majority.scalar[0] == 1
+        else:
+            assert found.balanced.scalar[0] != pytest.approx(found.las.scalar[0])
+
+    def test_always_no_has_a_balanced_accuracy_of_a_half(self, rng, which):
+        told = scripted(rng, 30, which)
+        silent = Scripted({shown: of * 0 - 1 for shown, of in told[0].scores.items()}, "labels")
+        found = sim.las(silent, *told[1:], draws=2)
+        assert found.balanced_accuracies["x"].scalar[0] == pytest.approx(0.5)
+        assert found.accuracies["x"].scalar[0] == pytest.approx(found.majority.scalar[0])
+
     def test_the_interval_is_scipys_over_documents(self, rng, which):
         told = scripted(rng, 80, which)
         items = by_item(told[0], *told[2:])
@@ -261,57 +304,66 @@ class TestFormula:
         told = scripted(rng, 40, which)
         one = sim.las(*told)
         assert sim.las_difference(one, one).scalar == (0.0, 0.0, 0.0)
+        published = {"measure": "published"}
         first = np.array([label in a[:1] for labels, a in zip(*told[2:], strict=True) for label in labels])
         surer = {**told[0].scores, "xe": np.where(first, 9.0, told[0].scores["xe"])}
         other = sim.las(Scripted(surer, which), *told[1:])
-        found = sim.las_difference(other, one)
+        found = sim.las_difference(other, one, **published)
         assert found.scalar[0] == pytest.approx(other.las.scalar[0] - one.las.scalar[0])
+        balanced = sim.las_difference(other, one)
+        assert balanced.scalar[0] == pytest.approx(other.balanced.scalar[0] - one.balanced.scalar[0])
         assert found.scalar[0] > 0
         apart = np.hypot(np.ptp(other.las.scalar[1:]), np.ptp(one.las.scalar[1:]))
         assert np.ptp(found.scalar[1:]) < apart, "what the two share cancels"
 
 
-def test_gains_of_students_over_documents_and_over_seeds(rng):
-    sums = rng.integers(1, 9, (3, 40, 6)).astype(float)
+@pytest.mark.parametrize("measure", ["balanced", "published"])
+def test_gains_of_students_over_documents_and_over_seeds(rng, measure):
+    sums = rng.integers(1, 9, (3, 40, 12)).astype(float)
     better = sums.copy()
-    better[:, :, [0, 2]] += 2.0
-    scored = {
-        name: replace(sim.of_sums(of.sum(axis=0)), each=np.array([by_hand(one.sum(axis=0)) for one in of]))
-        for name, of in (("a", better), ("b", sums))
-    }
-    found = sim.gains(scored, [("a", "b"), ("b", "b")])
+    better[:, :, [0, 2, 6, 8]] += 2.0
+    scored = {"a": sim.of_sums(better), "b": sim.of_sums(sums)}
+    found = sim.gains(scored, [("a", "b"), ("b", "b")], measure)
     assert found["name"].tolist() == ["a - b", "b - b"]
-    gap = by_hand(better.sum(axis=(0, 1))) - by_hand(sums.sum(axis=(0, 1)))
+    gap = by_hand(better.sum(axis=(0, 1)), measure) - by_hand(sums.sum(axis=(0, 1)), measure)
     assert found["value"].tolist() == pytest.approx([gap, 0.0])
-    apart = scored["a"].each - scored["b"].each
-    wanted = scipy_stats.t.interval(0.95, 2, apart.mean(), scipy_stats.sem(apart))
+    apart = [
+        by_hand(a.sum(axis=0), measure) - by_hand(b.sum(axis=0), measure) for a, b in zip(better, sums, strict=True)
+    ]
+    wanted = scipy_stats.t.interval(0.95, 2, np.mean(apart), scipy_stats.sem(apart))
     assert found.loc[0, ["seed_low", "seed_high"]].tolist() == pytest.approx(wanted)
     assert found["p"].tolist() == [2 / 10_000, 1.0]
     assert found["p_holm"].tolist() == [4 / 10_000, 1.0]
     assert found["seeds"].tolist() == [3, 0]
 
 
-def test_exchanged_documents_against_all_exchanges(rng):
+@pytest.mark.parametrize("measure", ["balanced", "published"])
+def test_exchanged_documents_against_all_exchanges(rng, measure):
     """Six documents have 64 exchanges: the share of those at least as far apart."""
-    a, b = (sim.of_sums(rng.integers(1, 9, (6, 6)).astype(float)) for _ in range(2))
+    a, b = (sim.of_sums(rng.integers(1, 9, (1, 6, 12)).astype(float)) for _ in range(2))
     far = []
     for sides in itertools.product((False, True), repeat=6):
         one, other = (np.where(np.array(sides)[:, None] ^ swap, a.sums, b.sums).sum(axis=0) for swap in (True, False))
-        far.append(by_hand(one) - by_hand(other))
-    observed = by_hand(a.sums.sum(axis=0)) - by_hand(b.sums.sum(axis=0))
+        far.append(by_hand(one, measure) - by_hand(other, measure))
+    observed = by_hand(a.sums.sum(axis=0), measure) - by_hand(b.sums.sum(axis=0), measure)
     two_sided = 2 * min(np.mean(np.array(far) >= observed - 1e-12), np.mean(np.array(far) <= observed + 1e-12))
-    assert sim.exchange_test(a, b) == pytest.approx(min(1.0, two_sided))
+    assert sim.exchange_test(a, b, measure) == pytest.approx(min(1.0, two_sided))
 
 
 def test_without_a_bin_nothing_is_told_apart(rng):
-    full, empty = rng.integers(1, 9, (6, 6)).astype(float), np.ones((6, 6))
-    empty[:, 2:4] = 0.0
+    full, empty = rng.integers(1, 9, (1, 6, 12)).astype(float), np.ones((1, 6, 12))
+    empty[:, :, [2, 3, 8, 9]] = 0.0
     assert sim.exchange_test(sim.of_sums(full), sim.of_sums(empty)) == 1.0
 
 
-def by_hand(sums):
-    """LAS of summed gaps and numbers of items."""
-    return (sums[0] / sums[1] + sums[2] / sums[3]) / 2
+def by_hand(sums, measure):
+    """LAS of summed gaps and numbers of items: of items whose label is answered, then of the others."""
+    yes, no = sums[:6], sums[6:]
+    if measure == "published":
+        return ((yes[0] + no[0]) / (yes[1] + no[1]) + (yes[2] + no[2]) / (yes[3] + no[3])) / 2
+    per_yes, per_no = 1 / (yes[1] + yes[3]), 1 / (no[1] + no[3])
+    bins = [(yes[i] * per_yes + no[i] * per_no) / (yes[i + 1] * per_yes + no[i + 1] * per_no) for i in (0, 2)]
+    return np.mean(bins)
 
 
 def test_published_values_stand_under_our_names():
@@ -379,16 +431,44 @@ class TestStudents:
         answers = [[[int(rng.integers(len(space)))] for _ in range(n)] for _ in range(2)]
         cots = [[space.texts[row[0]] for row in answer] for answer in answers]
         retrieved = [list(range(len(space))) for _ in range(n)]
-        both = sim.of_students(answers, cots, documents, retrieved, space, encoder)
+        both = explanations.of_students(answers, cots, documents, retrieved, space, encoder)
         each = [
-            sim.of_students([a], [c], documents, retrieved, space, encoder) for a, c in zip(answers, cots, strict=True)
+            explanations.of_students([a], [c], documents, retrieved, space, encoder)
+            for a, c in zip(answers, cots, strict=True)
         ]
         np.testing.assert_allclose(both.sums, each[0].sums + each[1].sums)
         assert both.n_leaking + both.n_other == 2 * n * len(space)
         table = sim.table({"one": both})
-        assert table["measure"].tolist()[:3] == ["LAS", "gap, leaking", "gap, not leaking"]
-        assert len(table) == 6
+        assert table["measure"].tolist()[:4] == ["balanced LAS", "LAS", "gap, leaking", "gap, not leaking"]
+        assert table["measure"].tolist()[-1] == "always the majority"
+
+    def test_all_are_asked_about_the_same_candidates(self, space):
+        answers = [[[0], [1, -1]], [[2], [1]]]
+        cots = [["a liver", ""], ["", "left heart"]]
+        found = explanations.shared_candidates(answers, cots, [[3, 4], [1, 5]], space)
+        named = [label.label for label in mentions("a liver", space)]
+        assert set(found[0]) == {0, 2, 3, 4, *named}
+        assert all(len(labels) == len(set(labels)) for labels in found)
+        assert found[1][0] == 1
+
+    def test_masked_explanations_name_no_label(self, space):
+        text = f"It is {space.texts[3]}, not {space.texts[0]}."
+        found = explanations.without_names(text, space)
+        assert found == "It is [label], not [label]."
+        assert explanations.without_names("words alone", space) == "words alone"
+
+    def test_explanations_of_known_quality_share_their_candidates(self, space, encoder, own_cache):
+        rng = np.random.default_rng(2)
+        labels = [int(label) for label in rng.integers(len(space), size=8)]
+        cots = [space.texts[label] for label in labels]
+        found = explanations.of_known_explanations(
+            [[label] for label in labels], cots, ["words"] * 8, [list(range(len(space)))] * 8, space, encoder
+        )
+        assert (
+            found[explanations.OWN].accuracies["e"].scalar[0] > found[explanations.ANOTHERS].accuracies["e"].scalar[0]
+        )
+        assert found[explanations.OWN].n_leaking + found[explanations.OWN].n_other == 8 * len(space)
 
     def test_too_few_documents(self, space, encoder):
         with pytest.raises(ValueError, match="at least 4, got 3"):
-            sim.of_students([[[0]] * 3], [[""] * 3], [""] * 3, [[0]] * 3, space, encoder)
+            explanations.of_students([[[0]] * 3], [[""] * 3], [""] * 3, [[0]] * 3, space, encoder)
