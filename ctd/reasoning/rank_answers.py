@@ -33,6 +33,7 @@ class Prediction:
     finished: it ended by itself.
     n_items: lines of the answer.
     n_exact: those that are a label to the letter; the others were grounded.
+    scores: for each label of the ranking that log-probability (nats); empty where a server gives none.
     """
 
     trace: Trace
@@ -42,6 +43,7 @@ class Prediction:
     finished: bool
     n_items: int
     n_exact: int
+    scores: tuple[float, ...] = ()
 
 
 def rank(
@@ -100,7 +102,10 @@ def _prediction(
     sums = {label: (label in shortlisted, score + shortlisted.get(label, 0.0)) for label, score in scores.items()}
     ranking = tuple(sorted(refined, key=sums.__getitem__, reverse=True))
     n_exact = sum(answer.how == "exact" for answer in answers)
-    return Prediction(trace, ranking, refined, completion.n_tokens, completion.finished, len(answers), n_exact)
+    logprobs = tuple(sums[label][1] for label in ranking) if completion.logprobs else ()
+    return Prediction(
+        trace, ranking, refined, completion.n_tokens, completion.finished, len(answers), n_exact, logprobs
+    )
 
 
 def _tokens(

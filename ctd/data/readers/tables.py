@@ -1,0 +1,102 @@
+"""Rows of a user's own table: JSON Lines, CSV, TSV or Parquet, read row by row.
+
+Notes: every message names file and line (row for Parquet). A file may be gzipped, but for Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctd.data.readers.lines import AT_ONCE, read_json_lines, read_lines
+
+JSON_LINES = (".jsonl", ".json", ".ndjson")
+SEPARATED = (".csv", ".tsv")
+PARQUET = ".parquet"
+SUFFIXES = (*(f"{suffix}{gz}" for suffix in (*JSON_LINES, *SEPARATED) for gz in ("", ".gz")), PARQUET)
+DELIMITERS = ",;\t|"
+
+Located = tuple[str, Mapping[str, Any]]  # where a row stands, and the row
+
+
+def suffix(file: Path) -> str:
+    """The ending of a file's name, without .gz, in lower case.
+
+    Raises ValueError for one that is no table's.
+    """
+    name = file.name.lower()
+    if name.endswith(SUFFIXES):
+        return Path(name.removesuffix(".gz")).suffix
+    raise ValueError(f"{file}: a file must end in one of {', '.join(SUFFIXES)}")
+
+
+def read_rows(file: Path) -> Iterator[Located]:
+    """Each row of a table: where it stands, and its values by column.
+
+    file: its ending says what it is; see `SUFFIXES`.
+    Raises ValueError, naming file and line, for a row that cannot be read.
+    """
+    kind = suffix(file)
+    if kind == PARQUET:
+        return _parquet(file)
+    return read_json_lines(file) if kind in JSON_LINES else _separated(read_lines(file), "\t" if kind == ".tsv" else "")
+
+
+def _separated(lines: Iterable[tuple[str, str]], delimiter: str) -> Iterator[Located]:
+    """Rows of a CSV or TSV file; a quoted cell may run over several lines.
+
+    lines: each with where it stands.
+    delimiter: "" for whichever of `DELIMITERS` stands most often in the first line.
+    """
+    place = ""
+
+    def texts() -> Iterator[str]:
+        nonlocal place
+        for where, line in lines:
+            place = where
+            yield line + "\n"
+
+    source = texts()
+    first = next(source, "")
+    if not first.strip():
+        raise ValueError(f"{place or 'the table'}: the first line must name the columns, and it is empty")
+    delimiter = delimiter or max(DELIMITERS, key=first.count)
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+
+    def whole() -> Iterator[str]:
+        yield first
+        yield from source
+
+    reader = csv.reader(whole(), delimiter=delimiter, strict=True)
+    try:
+        columns = [name.strip() for name in next(reader)]
+        if twice := next((name for name in columns if columns.count(name) > 1), None):
+            raise ValueError(f"{place}: the column {twice!r} stands twice; rename one")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(columns):
+                raise ValueError(f"{place}: a row must have {len(columns)} cells, one a column, got {len(cells)}")
+            yield place, dict(zip(columns, cells, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{place}: not valid CSV ({error}); quote cells that hold quotes or line breaks") from error
+
+
+def _parquet(file: Path) -> Iterator[Located]:
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}; check the path")
+    try:
+        table = pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it again") from error
+    row = 0
+    for batch in table.iter_batches(AT_ONCE):
+        for record in batch.to_pylist():
+            yield f"{file}, row {row}", record
+            row += 1
