@@ -1,4 +1,4 @@
-"""The ledger: every claim with the verdict that follows from recorded runs, as a table and as a page.
+"""The ledger: every claim with the verdict that follows from recorded runs.
 
 Notes: runs of a chapter that are published with the book (`ctd.book.published_runs`) are judged by the same rule, in
 rows of their own. The paper's claims that one run, or the reader's own runs together, can be tested on are a family:
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ class LedgerRow:
     ours: its numbers in words.
     published_run: the name of a run that is published with the book, "" for the reader's own.
     made: how a published run was made.
+    estimates: the numbers, each with its name and its part of the claim; none where the run lacks one.
     """
 
     claim: Claim
@@ -51,6 +51,7 @@ class LedgerRow:
     ours: tuple[str, ...] = (NONE,)
     published_run: str = ""
     made: str = ""
+    estimates: tuple[tuple[str, Part, Estimate], ...] = ()
 
     @property
     def key(self) -> tuple[str, str | None]:
@@ -63,28 +64,6 @@ class LedgerRow:
         claim, ours = self.claim, "; ".join(self.ours)
         where = f"data/results/{self.published_run} ({self.made})" if self.published_run else self.stem or claim.chapter
         return claim.statement, claim.rule, claim.published, ours, self.verdict, self.why, self.data, where
-
-    @property
-    def html(self) -> str:
-        """The row in HTML, its rule beneath it, with a link to its chapter for a page beside that.
-
-        The row of a published run follows the reader's own, and does not repeat claim, published number and rule.
-        """
-        claim, rule, published, _, verdict, why, data, where = (escape(cell, quote=False) for cell in self.cells)
-        ours = "<br>".join(escape(number, quote=False) for number in self.ours)
-        verdict = f"<strong>{verdict}</strong>" + (f"<br>{why}" if why else "")
-        if self.published_run:
-            return (
-                f'<tr><td colspan="2"><em>the same, by the published run {escape(self.published_run)}:</em> '
-                f"{escape(self.made, quote=False)}</td>"
-                f"<td>{ours}</td><td>{verdict}</td>"
-                f'<td><a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}</td></tr>'
-            )
-        if self.stem:
-            where = f'<a href="{self.stem}.html#{self.claim.place}">{self.claim.chapter}</a>: {data}'
-        cells = (claim, published, ours, verdict, where)
-        row = "".join(f"<td>{cell}</td>" for cell in cells)
-        return f'<tr>{row}</tr>\n<tr><td colspan="{len(cells)}"><em>Reproduced, if</em> {rule}.</td></tr>'
 
 
 def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
@@ -161,6 +140,11 @@ def judge_run(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder 
         judged = LedgerRow(claim, Verdict.NOT_RUN, "", None, run.stem, data, ours)
         if not all(numbers.values()):
             return judged
+        named = [
+            _named(name, part.reads.read(rows, parameters), part.reads.largest) for name, part in claim.parts.items()
+        ]
+        first = [estimates[0] for estimates in numbers.values()]
+        judged = replace(judged, estimates=tuple(zip(named, claim.parts.values(), first, strict=True)))
         if failed := _failed(claim, run, instruments):
             return replace(judged, verdict=Verdict.NOT_TESTABLE, why=failed)
         judgement = verdicts.judge([_evidence(claim.parts[name], estimates) for name, estimates in numbers.items()])
@@ -233,22 +217,24 @@ def _say(name: str, part: Part, parameters: Mapping[str, Any], rows: Sequence[Ro
         return [f"{named}: none"]
     estimates = _read(part, parameters, rows)
     if part.less is not None and estimates:
-        value, low, high = estimates[0]
-        return [f"{named}: {value:.4g} [{low:.4g}, {high:.4g}] ({row.unit})"]
+        return [f"{named}: {_rounded(*estimates[0])} ({row.unit})"]
     others: tuple[IntervalOver, ...] = ("documents and seeds", "seeds") if part.students else ()
     beside = [(over, other) for over in others if (other := part.reads.read(rows, parameters, over))]
-    shown = [f"{named}: {say(row.model_copy(update={'unit': f'({row.unit})'}))}"]
-    return shown + [f"{named}, over {over}: {say(other.model_copy(update={'unit': ''}))}" for over, other in beside]
+    shown = [f"{named}: {_rounded(row.value, *(row.interval or ()))} ({row.unit})"]
+    return shown + [f"{named}, over {over}: {_rounded(other.value, *(other.interval or ()))}" for over, other in beside]
+
+
+def _rounded(value: Any, *interval: float) -> str:
+    """A number with its interval to three decimals, without idle zeros."""
+
+    def short(number: Any) -> str:
+        return f"{round(number, 3) + 0:.3f}".rstrip("0").rstrip(".") if isinstance(number, int | float) else str(number)
+
+    return short(value) + (f" [{', '.join(map(short, interval))}]" if interval else "")
 
 
 def _named(name: str, row: Row | None, largest: str) -> str:
     return name.format(largest="*" if row is None else getattr(row, largest or "metric"))
-
-
-def table(rows: Sequence[LedgerRow]) -> str:
-    """The ledger as an HTML table, for a page beside the chapters."""
-    heads = '<tr><th>claim</th><th>published</th><th style="width: 45%">ours</th><th>verdict</th><th>chapter</th></tr>'
-    return "\n".join(['<table class="dataframe">', heads, *(row.html for row in rows), "</table>"])
 
 
 def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:
@@ -263,28 +249,3 @@ def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:
 def runs_beside(folder: Path) -> Path:
     """The runs among which a run of the ledger lies, `<runs>/14_claims/<profile>`; elsewhere, the repository's."""
     return folder.parent.parent if folder.parent.name == STEM else ROOT / run_folder.RUNS
-
-
-def check(profile: str, folder: Path | None = None) -> list[str]:
-    """Where the ledger's own run no longer follows from the stored results, a line a claim; [] where all does.
-
-    Compared are the verdicts that it recorded, and the rows, with their numbers, that its page shows.
-    Raises FileNotFoundError where the ledger has no run, ValueError as `judge_claims` does.
-    """
-    folder = folder or run_folder.RUNS
-    made = run_folder.find_run(str(folder / STEM / profile))
-    now = {row.key: row for row in judge_claims(profile, folder)}
-    recorded = {(row.claim or "", row.published_run): row.value for row in made.rows if row.metric == "verdict"}
-    cells = notebook_files.read_notebook(made.notebook).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", ())]
-    page = "\n".join(str(shown) for output in outputs for shown in output.get("data", {}).values())
-    problems = []
-    for key in dict.fromkeys([*now, *recorded]):
-        name = "verdict on " + " by ".join(filter(None, key))
-        was = recorded.get(key, "not recorded")
-        follows = str(now[key].verdict) if key in now else "no claim of the ledger"
-        if was != follows:
-            problems.append(f"{name} is {was!r} in {made.name}, and {follows!r} by the stored results")
-        elif now[key].html not in page:
-            problems.append(f"{name}: the page of {made.name} shows other numbers than the stored results")
-    return [f"{problem}; mend: ctd run {STEM} --profile {profile} --force" for problem in problems]

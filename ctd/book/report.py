@@ -21,6 +21,11 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
+def markup(page: str) -> None:
+    """Show HTML."""
+    display(HTML(page))
+
+
 def text(words: str) -> None:
     """Show what a model wrote as it stands, in a block of its own."""
     fence = "~" * (1 + max(2, *map(len, re.findall("~*", words))))
@@ -43,14 +48,21 @@ def attended(words: Sequence[str], weights: Sequence[float]) -> None:
     display(HTML(f'<p style="line-height: 1.8">{" ".join(shaded)}</p>'))
 
 
-def table(frame: pd.DataFrame, digits: int = 3) -> None:
+def table(frame: pd.DataFrame, digits: int = 3, caption: str = "", filters: Sequence[str] = ()) -> None:
     """Show a table.
 
+    digits: after the decimal point.
+    caption: shown above it.
+    filters: columns by whose values a reader can choose rows (`book/_static/filters.js`).
     Whole numbers get thousands separators, others are rounded, and NaN is an empty cell. Text stays as it is, except
     that a narrow column may break it before an interval. Column names are shown with spaces for underscores.
     """
     frame = frame.rename(columns=lambda name: str(name).replace("_", " "))
-    display(HTML(frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")))
+    shown = frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")
+    columns = " ".join(str(list(frame.columns).index(name.replace("_", " "))) for name in filters)
+    opened = f'<table data-filters="{columns}"' if filters else "<table"
+    head = f"\n  <caption>{html.escape(caption)}</caption>" if caption else ""
+    display(HTML(shown.replace("<table", opened, 1).replace(">", f">{head}", 1)))
 
 
 def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from typing import Any
 import nbformat
 import yaml
 
+from ctd.book import front_page, ledger
 from ctd.book.generated import las_table, patching_table, status_page
 from ctd.book.page import page
 from ctd.book.provenance import files_digest
@@ -65,11 +66,8 @@ def build(
 
 def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
     """Make `book/_source` (pages, chapters, figures, status page, tables, settings) and return its path."""
-    chapters = [
-        read_run(runs, name.removeprefix("notebooks/"), profile)
-        for name in pages(yaml.safe_load((book / "_toc.yml").read_text()))
-        if name.startswith("notebooks/")
-    ]
+    names = pages(yaml.safe_load((book / "_toc.yml").read_text()))
+    chapters = [read_run(runs, Path(name).name, profile) for name in names if name.startswith("notebooks/")]
     source = book / "_source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(book, source, ignore=lambda folder, names: NOT_PAGES if Path(folder) == book else ())
@@ -80,6 +78,13 @@ def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
         if (run.path / FIGURES).is_dir():
             shutil.copytree(run.path / FIGURES, generated / FIGURES / run.stem)
         nbformat.write(page(run, f"../{generated.name}/{FIGURES}/{run.stem}"), copies / run.notebook.name)
+    judged = ledger.judge_claims(profile, runs)
+    explorer = next((name for name in names if "explorer" in name), "notebooks/02_reasoning_trajectories")
+    for name, markup in {
+        "findings": front_page.front_page(judged, f"{explorer}.html"),
+        "verdicts": front_page.verdict_grid(judged),
+    }.items():
+        (generated / f"{name}.md").write_text(f"```{{raw}} html\n{markup}\n```\n")
     published = json.loads((DATA / "published.json").read_text())
     (generated / "published_patching.md").write_text(patching_table(published))
     (generated / "published_las.md").write_text(las_table(published))

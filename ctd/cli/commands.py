@@ -262,11 +262,11 @@ def claims(
 
     Nothing is run: the numbers are those recorded in runs/*/PROFILE. A claim without them is "not run".
     """
-    from ctd.book import ledger
+    from ctd.book import ledger, ledger_check
 
     notebook_files.profile_values(notebook_files.find_notebook(ledger.STEM), profile)  # refuses an unknown profile
     if check:
-        problems = ledger.check(profile)
+        problems = ledger_check.check(profile)
         for problem in problems:
             typer.echo(problem, err=True)
         if problems:

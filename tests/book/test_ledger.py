@@ -5,7 +5,17 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from ctd.book import ledger, notebook_files, published_runs, results, rules, run_folder, validate
+from ctd.book import (
+    ledger,
+    ledger_check,
+    ledger_page,
+    notebook_files,
+    published_runs,
+    results,
+    rules,
+    run_folder,
+    validate,
+)
 from ctd.book.claims import CLAIMS
 from ctd.book.verdicts import TESTED, Verdict
 from ctd.cache import DATA, ROOT
@@ -46,7 +56,7 @@ def verdicts_of(rows):
 def keep_ledger(folder):
     """A run of the ledger, as its notebook would have left it."""
     rows = ledger.judge_claims("smoke", folder)
-    write(folder, ledger.STEM, verdicts_of(rows), page=ledger.table(rows))
+    write(folder, ledger.STEM, verdicts_of(rows), page=ledger_page.table(rows))
 
 
 def keep(folder, name, stem, rows):
@@ -140,28 +150,15 @@ def test_two_notebooks_of_one_number_are_refused(folder):
         ledger.judge_claims("smoke", folder)
 
 
-def test_a_row_links_to_its_chapter_only_where_there_is_a_run(folder):
-    write(folder, "13_chapter", HELD["13_chapter"], teacher="<b>&")
-    shown = judge(folder, "las").html
-    assert '<a href="13_chapter.html#what-it-means">13</a>: &lt;b&gt;&amp;' in shown
-    assert "<strong>reproduced</strong>" in shown
-    assert (
-        "<em>Reproduced, if</em> balanced LAS of mechanistic less CoT is above 0 (bound 0.02). Tested only if " in shown
-    )
-    assert "<a " not in ledger.table(ledger.judge_claims("default", folder))
-    assert ledger.table(ledger.judge_claims("smoke", folder)).count("<tr>") == 1 + 2 * len(CLAIMS)
-    assert "\n\n" not in ledger.table(ledger.judge_claims("smoke", folder)), "a blank line ends HTML within Markdown"
-
-
 def test_check_passes_where_all_follows_and_names_what_does_not(folder):
     keep_ledger(folder)
-    assert ledger.check("smoke", folder) == []
+    assert ledger_check.check("smoke", folder) == []
     write(folder, "13_chapter", HELD["13_chapter"] | dict.fromkeys(LAS, REFUTED), dataset="some", teacher="who")
-    (problem,) = ledger.check("smoke", folder)
+    (problem,) = ledger_check.check("smoke", folder)
     assert problem.startswith("verdict on las is 'reproduced' in 14_claims/smoke, and 'contradicted' by the stored")
     near = {row: tuple(end + 0.001 for end in HELD["13_chapter"][row]) for row in LAS}
     write(folder, "13_chapter", HELD["13_chapter"] | near, dataset="some", teacher="who")
-    (problem,) = ledger.check("smoke", folder)
+    (problem,) = ledger_check.check("smoke", folder)
     assert problem.startswith("verdict on las: the page of 14_claims/smoke shows other numbers than the stored")
 
 
@@ -169,8 +166,8 @@ def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
     keep_ledger(folder)
     rows = ledger.judge_claims("smoke", folder)
     verdicts = verdicts_of(rows[1:]) | {key("verdict", None, claim="gone"): Verdict.REPRODUCED}
-    write(folder, ledger.STEM, verdicts, page=ledger.table(rows))
-    first, second = ledger.check("smoke", folder)
+    write(folder, ledger.STEM, verdicts, page=ledger_page.table(rows))
+    first, second = ledger_check.check("smoke", folder)
     assert first.startswith("verdict on focus-rises-early is 'not recorded' in ")
     assert "'no claim of the ledger'" in second
 
@@ -196,11 +193,11 @@ def test_a_published_run_has_a_row_of_its_own_by_the_same_rule(folder):
     assert last.key == ("las-each-phase", None), "of what it reads the published run has nothing"
     assert ledger.counts(rows)[Verdict.CONTRADICTED] == 0
     assert big.cells[-1] == "data/results/big (a GPU, commit 01234567)"
-    assert "<em>the same, by the published run big:</em> a GPU, commit 01234567</td>" in big.html
-    (problem,) = ledger.check("smoke", folder)
+    assert "<td>big (a GPU, commit 01234567)<br>some, who</td>" in ledger_page.run(big)
+    (problem,) = ledger_check.check("smoke", folder)
     assert problem.startswith("verdict on las by big is 'not recorded' in ")
     keep_ledger(folder)
-    assert ledger.check("smoke", folder) == []
+    assert ledger_check.check("smoke", folder) == []
 
 
 def test_it_is_said_which_came_first_and_how_often_documents_were_looked_at(folder):

@@ -1,0 +1,41 @@
+// Tables with data-filters (numbers of columns) get a list of values to choose from for each of these columns.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const table of document.querySelectorAll("table[data-filters]")) {
+    const rows = [...table.tBodies[0].rows]
+    const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim())
+    const bar = document.createElement("form")
+    bar.className = "ctd-filters"
+    const lists = table.dataset.filters.split(" ").map((column) => {
+      const values = [...new Set(rows.map((row) => row.cells[column].textContent.trim()))].sort()
+      const label = document.createElement("label")
+      const list = document.createElement("select")
+      list.append(new Option(`all (${values.length})`, ""), ...values.map((value) => new Option(value || "none", value)))
+      list.dataset.column = column
+      label.append(heads[column], list)
+      bar.append(label)
+      return list
+    })
+    const count = document.createElement("output")
+    bar.append(count)
+    const choose = () => {
+      for (const row of rows)
+        row.hidden = lists.some((list) => list.selectedIndex > 0 && row.cells[list.dataset.column].textContent.trim() !== list.value)
+      count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`
+    }
+    bar.addEventListener("change", choose)
+    bar.addEventListener("submit", (event) => event.preventDefault())
+    table.before(bar)
+    choose()
+  }
+})
+
+// An address that names a folded claim opens it.
+const unfold = () => {
+  const claim = document.getElementById(decodeURIComponent(location.hash.slice(1)))
+  if (claim instanceof HTMLDetailsElement) {
+    claim.open = true
+    claim.scrollIntoView()
+  }
+}
+addEventListener("hashchange", unfold)
+addEventListener("DOMContentLoaded", unfold)
