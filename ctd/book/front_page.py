@@ -165,9 +165,9 @@ def gains_over_traces() -> list[Number]:
     if not curves:
         return []
     longest = max(curves, key=lambda table: table["traces"].max())
+    ends_of_curve = longest.iloc[[0, -1]][["k", "traces", "value", "low", "high"]]
     return [
-        Number(f"gain in nDCG@{row.k}, {row.traces:,} traces", Estimate(row.value, row.low, row.high))
-        for row in longest.iloc[[0, -1]].itertuples()
+        Number(f"gain in nDCG@{k}, {traces:,} traces", Estimate(*ends)) for k, traces, *ends in ends_of_curve.to_numpy()
     ]
 
 
