@@ -130,8 +130,10 @@ class Reading:
             if heads := self.by_layer[phase].get(attended.layer):
                 self.rows[phase].append(attended.patterns_at(heads, row, query).sum(1))
                 weight = architecture.output_weights(self.model, attended.layer)[:, heads]
-                outputs = attended.output[row, query][:, heads]
-                self.writes[phase].append(torch.einsum("nkc,dkc->nkd", outputs, weight.to(outputs.dtype)).float())
+                outputs = attended.output[row, query]
+                writes = torch.einsum("nkc,dkc->nkd", outputs[:, heads], weight.to(outputs.dtype)).float()
+                scale = architecture.write_scale(self.model, attended.layer, outputs)
+                self.writes[phase].append(writes if scale is None else writes * scale[..., None])
 
     def signals(self) -> Signals:
         """The signals of the batch; gradients pass through."""

@@ -140,15 +140,16 @@ def _forward(
     """What each layer's attention saw, the residual stream that each layer reads (for "mentions"), and the last one."""
     layers: list[Attended] = []
     residual: list[Tensor] = []
+    final: list[Tensor] = []
     decoder = model.get_decoder()
     with attention.attention_hooks(model, lambda attended: layers.append(replace(attended))), ExitStack() as hooks:
-        norm = architecture.final_norm(model).register_forward_pre_hook(lambda _, args: residual.append(args[0]))
+        norm = architecture.final_norm(model).register_forward_pre_hook(lambda _, args: final.append(args[0]))
         hooks.callback(norm.remove)
-        for layer in decoder.layers if direction == "mentions" else ():
+        for layer in architecture.layers_with_attention(model) if direction == "mentions" else ():
             hook = layer.register_forward_pre_hook(lambda _, args, __: residual.append(args[0]), with_kwargs=True)
             hooks.callback(hook.remove)
         decoder(input_ids=ids, attention_mask=mask, use_cache=False)
-    return layers, residual[:-1], residual[-1]
+    return layers, residual, final[-1]
 
 
 def _anchors(model: Any, trace: AnnotatedTrace, residual: Sequence[Tensor], n_layers: int) -> list[Tensor]:

@@ -1,14 +1,14 @@
 """What a family of models needs said: where heads write, how they are shared, what a model can hold, what is refused.
 
-Notes: a family whose modules are named otherwise is one entry of `FAMILIES`. The rest is seen on the model itself: how
-many heads there are and whether they can be read exactly (`ctd.reasoning.probe` runs it on a few tokens); its
-configuration says how many tokens fit, each call of its attention the scaling and the cap of the scores, and the mask
-where a sliding window ends.
+Notes: a family whose modules are named otherwise is one entry of `ctd.reasoning.families`. The rest is seen on the
+model itself: how many heads there are and whether they can be read exactly (`ctd.reasoning.probe` runs it on a few
+tokens); its configuration says how many tokens fit, each call of its attention the scaling and the cap of the scores,
+and the mask where a sliding window ends.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,32 +19,10 @@ from transformers import DynamicCache
 from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
 from ctd.reasoning import probe
-from ctd.reasoning.probe import SINKS
+from ctd.reasoning.families import COMMON, FAMILIES, Family
+from ctd.reasoning.probe import SINKS, Parts
 
 PROBE_LOGIT = 200.0  # far above where any model caps its logits
-
-
-@dataclass(frozen=True)
-class Family:
-    """How a family of models names what is read and patched.
-
-    attention: the attention module of a layer.
-    output: the attention's output projection, W_O.
-    final_norm: the decoder's last norm.
-    refused: why heads cannot be read, "" where they can.
-    """
-
-    attention: str = "self_attn"
-    output: str = "o_proj"
-    final_norm: str = "norm"
-    refused: str = ""
-
-
-COMMON = Family()
-FAMILIES = {
-    "gpt_oss": Family(refused=SINKS),
-    "jamba": Family(final_norm="final_layernorm"),
-}
 
 
 class Shape(NamedTuple):
@@ -69,23 +47,27 @@ def family(model: Any) -> Family:
     return FAMILIES.get(str(model.config.get_text_config().model_type), COMMON)
 
 
-def attention_modules(model: Any) -> list[Any]:
-    """The attention modules, first layer first.
+def layers_with_attention(model: Any) -> list[Any]:
+    """The layers that attend, first layer first.
 
     Layers without attention are not counted: a head's layer is the place of its attention in this list.
-    Raises ValueError for a model that lacks them or their output projection, and for a family that is refused.
+    Raises ValueError for a model that lacks attention or its output projection, and for a family that is refused.
     """
     names = family(model)
     if names.refused:
         raise _unfit(model, names.refused)
     decoder = model.get_decoder()
-    layers = getattr(decoder, "layers", ())
-    attentions = [getattr(layer, names.attention) for layer in layers if hasattr(layer, names.attention)]
-    if not attentions or not all(hasattr(attention, names.output) for attention in attentions):
+    layers = [at for at in getattr(decoder, names.layers, ()) if getattr(at, names.attention, None) is not None]
+    if not layers or not all(hasattr(getattr(layer, names.attention), names.output) for layer in layers):
         raise _unfit(model, f"it has no {names.attention}.{names.output} in its layers")
-    if not hasattr(decoder, names.final_norm):
+    if not isinstance(getattr(decoder, names.final_norm, None), nn.Module):
         raise _unfit(model, f"it has no {names.final_norm} behind its layers")
-    return attentions
+    return layers
+
+
+def attention_modules(model: Any) -> list[Any]:
+    """The attention modules, first layer first. Raises ValueError as `layers_with_attention` does."""
+    return [getattr(layer, family(model).attention) for layer in layers_with_attention(model)]
 
 
 def _unfit(model: Any, reason: str) -> ValueError:
@@ -104,9 +86,43 @@ def output_projections(model: Any) -> list[Any]:
 
 
 def output_weights(model: Any, layer: int) -> Float[Tensor, "d h c"]:
-    """W_O of each head of a layer: a head's output z is written to the residual stream as W_O z."""
-    sizes = shape(model)
-    return output_projections(model)[layer].weight.unflatten(1, (sizes.heads, sizes.head_size))
+    """W_O of each head of a layer: a head's output z is written to the residual stream as W_O z.
+
+    A constant factor and the weights of a norm behind the projection are multiplied into it; the length by which that
+    norm divides is another for each token, see `write_scale`.
+    """
+    sizes, names, at = shape(model), family(model), layers_with_attention(model)[layer]
+    weight = probe.matrix(getattr(getattr(at, names.attention), names.output))
+    if names.post_norm:
+        weight = weight * getattr(at, names.post_norm)(torch.ones_like(weight[:, 0]))[:, None]
+    if names.factor:
+        weight = weight * getattr(at, names.factor)
+    return weight.unflatten(1, (sizes.heads, sizes.head_size))
+
+
+def write_scale(model: Any, layer: int, outputs: Float[Tensor, "n h c"]) -> Float[Tensor, "n 1"] | None:
+    """The number of each token by which a norm behind the output projection multiplies all that the heads write.
+
+    layer: whose heads.
+    outputs: of all its heads.
+    None for a model without such a norm.
+    """
+    names = family(model)
+    if not names.post_norm:
+        return None
+    at = layers_with_attention(model)[layer]
+    norm, projection = getattr(at, names.post_norm), getattr(getattr(at, names.attention), names.output)
+    projected = projection(outputs.flatten(1)).float()
+    unscaled = projected * norm(torch.ones_like(projected[0])).float()
+    along = (norm(projected.to(outputs.dtype)).float() * unscaled).sum(-1, keepdim=True)
+    return along / (unscaled**2).sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _added(model: Any, layer: int, projected: Float[Tensor, "b q d"]) -> Float[Tensor, "b q d"]:
+    """What a layer's attention adds to the residual stream, by the entry of its family."""
+    names, at = family(model), layers_with_attention(model)[layer]
+    added = getattr(at, names.post_norm)(projected) if names.post_norm else projected
+    return added * getattr(at, names.factor) if names.factor else added
 
 
 def final_norm(model: Any) -> Any:
@@ -119,16 +135,24 @@ def shape(model: Any) -> Shape:
 
     Raises ValueError as `attention_modules` does, and, with the reason, where its heads cannot be read exactly.
     """
-    attentions, projections = attention_modules(model), output_projections(model)
-    ids = tuple(map(id, attentions))
+    parts = Parts(
+        layers_with_attention(model),
+        attention_modules(model),
+        output_projections(model),
+        final_norm(model),
+        partial(_added, model),
+    )
+    ids = tuple(map(id, parts.attentions))
     if _shapes.get(model, ((), None))[0] != ids:
         try:
-            sizes = probe.head_sizes(model, attentions, projections, final_norm(model))
-            found: Shape | str = Shape(len(attentions), *sizes, projections[0].weight.shape[0])
+            sizes = probe.head_sizes(model, parts)
+            found: Shape | str = Shape(len(ids), *sizes, len(probe.matrix(parts.projections[0])))
         except torch.OutOfMemoryError:
             raise
-        except (ValueError, RuntimeError, TypeError, AttributeError, KeyError, IndexError) as error:
+        except ValueError as error:
             found = " ".join(str(error).split())[:300]
+        except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
+            found = f"a few tokens could not be run ({' '.join(f'{type(error).__name__}: {error}'.split())[:250]})"
         _shapes[model] = ids, found
     shape = _shapes[model][1]
     if isinstance(shape, str):

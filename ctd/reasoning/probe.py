@@ -1,13 +1,14 @@
 """What a model does with its heads, seen on the model itself: a few tokens are run, and what cannot be right is said.
 
 Notes: a head can be scored and patched where its pattern times its values is what the output projection reads, and
-where nothing comes between. That is checked on every layer, not read off a configuration. b rows of a batch, q queries,
-k keys, h heads, g key heads, c dimensions of a head.
+where what that writes is what the residual stream gains. That is checked on every layer, not read off a configuration,
+on rows of which one is padded, and beyond the sliding window, which is made short for it. b rows of a batch, q queries,
+k keys, h heads, g key heads, c dimensions of a head, d of the residual stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,10 +19,15 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.pytorch_utils import Conv1D
+
+from ctd.reasoning import residual
 
 NAME = "ctd-probe"
 SINKS = "attention sinks are not supported: their share of each row would be missing"
-ROWS, LENGTH = 2, 12  # of the tokens that are run
+ROWS, LENGTH, PADDED = 2, 12, 4  # of the tokens that are run, and how many of the last row are padding
+WINDOW = 5  # of a model with sliding windows or chunks, while it is probed
+WINDOWS = ("sliding_window", "attention_chunk_size")  # what configurations call it
 NEARLY = {torch.float32: 1e-3}  # how far two ways of computing the same may be apart, by dtype
 NEARLY_IN_OTHERS = 0.1
 
@@ -39,13 +45,39 @@ class HeadSizes(NamedTuple):
     head_size: int
 
 
+class Parts(NamedTuple):
+    """What of a model is probed, first layer first.
+
+    layers: those that attend.
+    attentions: the attention module of each.
+    projections: the output projection of each.
+    final_norm: the norm before the output embeddings.
+    added: what a layer is said to add to the residual stream, given its number and what its projection puts out.
+    """
+
+    layers: Sequence[nn.Module]
+    attentions: Sequence[nn.Module]
+    projections: Sequence[Any]
+    final_norm: nn.Module
+    added: Callable[[int, Tensor], Tensor]
+
+
 @dataclass
 class _Call:
-    """What a layer's attention took in and put out."""
+    """What a layer's attention took in and put out.
+
+    sizes: of its heads.
+    problem: why they cannot be read, "" where they can.
+    output: of its heads.
+    seen: which rows and queries see anything.
+    turn: how many calls of attention came before.
+    """
 
     sizes: HeadSizes
     problem: str
     output: Float[Tensor, "b q h c"]
+    seen: Bool[Tensor, "b q"]
+    turn: int
 
 
 _calls: dict[int, list[_Call]] = {}  # by attention module, while a model is probed
@@ -59,40 +91,66 @@ def logits(model: Any) -> Float[Tensor, "b q vocabulary"]:
 
 
 @torch.no_grad()
-def head_sizes(model: Any, attentions: Sequence[nn.Module], projections: Sequence[Any], final_norm: Any) -> HeadSizes:
+def head_sizes(model: Any, parts: Parts) -> HeadSizes:
     """The sizes of a model's heads, found by running it.
 
-    attentions: the attention modules, first layer first.
-    projections: the output projection of each.
-    final_norm: the norm before the output embeddings.
     Raises ValueError, saying why, where the heads cannot be read and patched exactly.
     """
     read: dict[int, Tensor] = {}
-    normed: list[Tensor] = []
-    plain, ids = logits(model), _tokens(model)
-    with _at_rest(model), ExitStack() as hooks:
-        for number, projection in enumerate(projections):
+    norms: list[int] = []  # how many layers were read before each call of the last norm
+    batch = _padded_batch(model)
+    told = batch["attention_mask"].bool()
+    with _at_rest(model), short_windows(model), ExitStack() as hooks:
+        with residual.measuring(*parts[:3], parts.added, NEARLY.get(model.dtype, NEARLY_IN_OTHERS)) as problems:
+            plain = model(**batch, use_cache=False).logits.float()
+        for number, projection in enumerate(parts.projections):
             hooks.callback(projection.register_forward_pre_hook(_noting(read, number)).remove)
-        hooks.callback(final_norm.register_forward_pre_hook(lambda _, args: normed.append(args[0])).remove)
-        hooks.enter_context(_probing(model, attentions))
-        by_patterns = model(input_ids=ids, use_cache=False).logits.float()
-        calls = [_calls[id(module)] for module in attentions]
+        hooks.callback(parts.final_norm.register_forward_pre_hook(lambda *_: norms.append(len(read))).remove)
+        hooks.enter_context(_probing(model, parts.attentions))
+        by_patterns = model(**batch, use_cache=False).logits.float()
+        calls = [_calls[id(module)] for module in parts.attentions]
     for number, made in enumerate(calls):
-        if problem := _problem_of_layer(made, read.get(number), projections[number]):
+        if problem := _problem_of_layer(made, read.get(number), parts.projections[number]):
             raise ValueError(f"layer {number}: {problem}")
+    sizes = _alike(calls)
+    if problems := problems + _problems_of_order(parts.attentions, calls):
+        raise ValueError(problems[0])
+    if not norms or norms[-1] < len(calls):
+        raise ValueError("its last norm is not called behind the last layer")
+    if not plain[told].isfinite().all():
+        raise ValueError("its logits are no finite numbers: its weights are damaged, or overflow their dtype")
+    if not near(by_patterns[told], plain[told], model.dtype):
+        raise ValueError(
+            "its logits are others when its attention is computed from queries, keys, values and mask alone"
+        )
+    return sizes
+
+
+def matrix(projection: Any) -> Tensor:
+    """The weight of an output projection, [d, h c]: a linear layer's, or GPT-2's the other way round."""
+    weight: Tensor = projection.weight
+    return weight.T if isinstance(projection, Conv1D) else weight
+
+
+def _alike(calls: Sequence[Sequence[_Call]]) -> HeadSizes:
     sizes = {made[0].sizes for made in calls}
     if len(sizes) > 1:
         first, second = list(sizes)[:2]
         raise ValueError(f"its layers have heads of several sizes ({tuple(first)} and {tuple(second)})")
-    if len(normed) != 1:
-        raise ValueError(f"its last norm is called {len(normed)} times in a pass, not once behind the last layer")
-    if not plain.isfinite().all():
-        raise ValueError("its logits are no finite numbers: its weights are damaged, or overflow their dtype")
-    if not near(by_patterns, plain, model.dtype):
-        raise ValueError(
-            "its logits are others when its attention is computed from queries, keys, values and mask alone"
-        )
     return sizes.pop()
+
+
+def _problems_of_order(attentions: Sequence[nn.Module], calls: Sequence[Sequence[_Call]]) -> list[str]:
+    """Layers that run, or keep what they read, in another order than they are counted in."""
+    turns = [made[0].turn for made in calls]
+    problems = [f"layer {n}: it runs before layer {n - 1}" for n in range(1, len(turns)) if turns[n] < turns[n - 1]]
+    own = [getattr(module, "layer_idx", None) for module in attentions]
+    known = [number for number in own if number is not None]
+    if known != sorted(set(known)):
+        at = next(n for n in range(1, len(known)) if known[n] <= known[n - 1])
+        problems.append(f"layer {at}: it calls itself layer {known[at]} behind layer {known[at - 1]}, so that its mask "
+                        "and its cache are those of another layer")  # fmt: skip
+    return problems
 
 
 def _problem_of_layer(calls: Sequence[_Call], read: Tensor | None, projection: Any) -> str:
@@ -102,9 +160,10 @@ def _problem_of_layer(calls: Sequence[_Call], read: Tensor | None, projection: A
     if call.problem:
         return call.problem
     weight: Any = getattr(projection, "weight", None)
-    if getattr(weight, "ndim", 0) != 2 or weight.shape[1] != call.sizes.heads * call.sizes.head_size:
+    if getattr(weight, "ndim", 0) != 2 or matrix(projection).shape[1] != call.sizes.heads * call.sizes.head_size:
         return "its output projection is no matrix over all heads"
-    if read.shape != call.output.flatten(2).shape or not near(read, call.output.flatten(2)):
+    output = call.output.flatten(2)
+    if read.shape != output.shape or not near(read[call.seen], output[call.seen]):
         return "what its heads put out is changed (by a gate or a norm) before the output projection reads it"
     return ""
 
@@ -119,6 +178,33 @@ def _noting(read: dict[int, Tensor], number: int) -> Any:
 def _tokens(model: Any) -> Int[Tensor, "b q"]:
     embedding = model.get_input_embeddings().weight
     return ((torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) * 37 + 11) % len(embedding)).to(embedding.device)
+
+
+def _padded_batch(model: Any) -> dict[str, Int[Tensor, "b q"]]:
+    """The same tokens, the first of the last row hidden as padding."""
+    ids = _tokens(model)
+    mask = torch.ones_like(ids)
+    mask[-1, :PADDED] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@contextmanager
+def short_windows(model: Any) -> Iterator[None]:
+    """The model with windows so short that a few tokens reach beyond them."""
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
+    windows = [
+        (config, name, size)
+        for config in configs
+        for name in WINDOWS
+        if isinstance(size := getattr(config, name, None), int) and size > WINDOW
+    ]
+    for config, name, _ in windows:
+        setattr(config, name, WINDOW)
+    try:
+        yield
+    finally:
+        for config, name, size in windows:
+            setattr(config, name, size)
 
 
 @contextmanager
@@ -166,6 +252,8 @@ def _attend(
         kind = str(visible.dtype).removeprefix("torch.")
         problem = problem or f"its mask is made of {kind} weights, and does not just say what is seen"
         visible = visible >= 0
+    seen = visible.any(-1).expand(len(query), *visible.shape[1:-1]) if visible.ndim > 2 else visible.any(-1)[None, None]
+    seen = seen.any(1).expand(len(query), -1)
     group = query.shape[1] // key.shape[1]
     scores = query.float() @ key.float().repeat_interleave(group, 1).transpose(-1, -2)
     scores = scores * (query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -175,10 +263,11 @@ def _attend(
     output = (patterns @ value.float().repeat_interleave(group, 1)).transpose(1, 2).to(value.dtype).contiguous()
     if softcap is None and not problem:
         library, _ = sdpa_attention_forward(module, query, key, value, attention_mask, 0.0, scaling, **options)
-        problem = "" if near(output, library) else "its attention depends on more than queries, keys and mask"
+        alike = near(output[seen], library[seen])
+        problem = "" if alike else "its attention depends on more than queries, keys and mask"
     if id(module) in _calls:
         sizes = HeadSizes(query.shape[1], key.shape[1], value.shape[-1])
-        _calls[id(module)].append(_Call(sizes, problem, output))
+        _calls[id(module)].append(_Call(sizes, problem, output, seen, sum(map(len, _calls.values()))))
     return output, None
 
 

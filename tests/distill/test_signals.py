@@ -10,9 +10,8 @@ from ctd.distill import signals, trace_signals
 from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import architecture
 from tests.mechanism.test_attention import made
-from tests.mechanism.test_heads import FAMILIES, PASSAGES
+from tests.mechanism.test_heads import FAMILIES, PASSAGES, through_norm
 
 CHOSEN = {Phase.SHORTLIST: [Head(1, 2), Head(0, 1)], Phase.REFINE: [Head(0, 0), Head(1, 1)]}
 
@@ -34,15 +33,16 @@ def read(model, passages, chosen=CHOSEN, length=0):
 def test_one_passage_is_read_as_eager_attention_has_it(family):
     model, one = made(family), PASSAGES[0]
     got, where = read(model, [one])
-    with attention.record(model, outputs=True) as seen:
+    with attention.record(model, outputs=True) as seen:  # of all heads
         model.get_decoder()(input_ids=torch.tensor([one.ids]), use_cache=False)
 
     def pattern(head):
         return seen.patterns[head.layer][0][0, seen.heads[head.layer].index(head.head)]
 
     def write(head):
-        output = seen.outputs[head.layer][0][0, :, head.head]
-        return output @ architecture.output_weights(model, head.layer)[:, head.head].T
+        layer, outputs = model.get_decoder().layers[head.layer], seen.outputs[head.layer][0][0]
+        matrix = layer.self_attn.o_proj.weight.unflatten(1, outputs.shape[1:])[:, head.head]
+        return through_norm(layer, outputs, outputs[:, head.head] @ matrix.T)
 
     early = slice(one.cot.start, one.boundary)
     rows = torch.stack([pattern(head) for head in CHOSEN[Phase.SHORTLIST]]).mean(0)[early, slice(*one.document)]

@@ -334,15 +334,13 @@ def test_a_head_out_of_range_is_refused(head, llama):
 
 
 def test_a_model_without_o_proj_is_refused():
-    config = transformers.GPTNeoXConfig(
-        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
-    )
-    neox = transformers.GPTNeoXForCausalLM(config)
+    config = transformers.FalconConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    falcon = transformers.FalconForCausalLM(config)
     with (
         pytest.raises(
-            ValueError, match=r"heads of GPTNeoXForCausalLM cannot .*: it has no self_attn.o_proj in its layers"
+            ValueError, match=r"heads of FalconForCausalLM cannot .*: it has no self_attn.o_proj in its layers"
         ),
-        record(neox),
+        record(falcon),
     ):
         pass
 

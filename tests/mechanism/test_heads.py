@@ -37,6 +37,15 @@ def model(request):
     return made(request.param)
 
 
+def through_norm(layer, outputs, written):
+    """A head's write behind Gemma 2's norm, by the formula: each token divided by the length of all that is written."""
+    if type(layer).__name__ != "Gemma2DecoderLayer":
+        return written
+    total, norm = layer.self_attn.o_proj(outputs.flatten(1)).detach(), layer.post_attention_layernorm
+    length = (total**2).mean(-1, keepdim=True) + norm.eps
+    return written / length.sqrt() * (1 + norm.weight.detach())
+
+
 def oracle(model, one, direction="unembedding"):
     """Every score of one passage by eager patterns, whole writes, scipy and autograd; [name][layers, heads]."""
     found = architecture.shape(model)
@@ -80,7 +89,8 @@ def oracle(model, one, direction="unembedding"):
             anchor = residual[layer][places].mean(0).detach()
         for head in range(found.heads):
             part = slice(head * found.head_size, (head + 1) * found.head_size)
-            written = (given[layer].output[0, :, head].detach() @ matrix[:, part].T).double()
+            written = given[layer].output[0, :, head].detach() @ matrix[:, part].T
+            written = through_norm(decoder.layers[layer], given[layer].output[0].detach(), written).double()
             rows = patterns[layer][0, head].detach()
             peaks = scipy.stats.kurtosis(rows[early, slice(*one.document)].numpy(), axis=1)
             peaks = np.nan_to_num(peaks)  # where the window has left the document behind, all are alike

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from ctd.reasoning import architecture
-from ctd.reasoning.architecture import Family
+from ctd.reasoning.families import Family
 
 SMALL = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
 
@@ -16,6 +16,7 @@ def neox():
 
 def test_a_family_with_names_of_its_own_is_one_entry(monkeypatch):
     model = neox()
+    monkeypatch.delitem(architecture.FAMILIES, "gpt_neox")
     with pytest.raises(
         ValueError, match=r"heads of GPTNeoXForCausalLM cannot .*: it has no self_attn.o_proj in its layers"
     ):
@@ -56,7 +57,7 @@ def tiny(kind, **changes):
 @pytest.mark.parametrize(
     ("kind", "changes", "reason"),
     [
-        ("GPT2", {"n_layer": 2}, "it has no self_attn.o_proj in its layers"),
+        ("GPTJ", {"n_layer": 2, "n_head": 6, "rotary_dim": 4}, "it has no self_attn.o_proj in its layers"),
         ("Bloom", {"n_layer": 2, "n_head": 6}, "it has no self_attn.o_proj in its layers"),
         ("BitNet", {}, "layer 0: what its heads put out is changed .by a gate or a norm. before the output projection"),
         (
@@ -98,6 +99,8 @@ def test_attention_sinks_are_seen_on_the_model_itself(monkeypatch):
             },
             (4, 6, 6, 6, 48),
         ),
+        ("GPT2", {}, (4, 6, 6, 8, 48)),
+        ("NanoChat", {}, (4, 6, 2, 8, 48)),
     ],
 )  # fmt: skip
 def test_the_shape_is_that_of_the_heads_that_run(kind, changes, shape):
