@@ -157,7 +157,7 @@ def validate(
 )
 def distill(
     teacher: Annotated[str, typer.Argument(help="smollm2-mesh, organism, organism-planted, a model's folder or id.")],
-    out: Annotated[Path, typer.Argument(help="Folder to be made: weights, tokenizer, loss curve, manifest.")],
+    out: Annotated[Path, typer.Argument(help="Folder to be made: weights, labels, model card, loss curve.")],
     dataset: Annotated[str, typer.Option(help="Task, as in the notebooks.")] = "organism",
     source: Annotated[str, typer.Option(help="Your own data (mimic, xmc, records): folder, file or name.")] = "",
     text_column: Annotated[str, typer.Option(help="Column of the text (records).")] = "text",
@@ -187,6 +187,7 @@ def distill(
     clusters: Annotated[int, typer.Option(help="Of labels, put above the label space as topics.")] = 0,
     topic_depth: Annotated[int, typer.Option(help="Level of the tree whose nodes are the topics.")] = 2,
     encoder: Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = "wordllama",
+    test: Annotated[int, typer.Option(help="Test documents that student and teacher answer for the card.")] = 100,
     seed: Annotated[int, typer.Option(help="Draws traces and their order.")] = 0,
     teaching: Annotated[str | None, typer.Option("--teaching", hidden=True)] = None,
     words: Annotated[str | None, typer.Option("--words", hidden=True)] = None,
@@ -209,7 +210,7 @@ def distill(
     plan = Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
         batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,
-        max_tokens=max_tokens, topic_depth=topic_depth,
+        max_tokens=max_tokens, topic_depth=topic_depth, n_test=test,
     )  # fmt: skip
     lesson = export.Lesson(teacher, dataset, source, text_column, label_column, encoder, clusters)
     made = export.teach(lesson, out, arm, plan, seed, live)

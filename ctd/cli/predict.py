@@ -27,7 +27,10 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="File to write, and to go on with after a kill.")] = None,
     top: Annotated[int, typer.Option(help="Labels of a document at most.")] = 10,
     shortlist: Annotated[int, typer.Option(help="Places of the shortlist (retrieval).")] = 50,
-    mode: Annotated[Literal["trace", "answer"], typer.Option(help="Reason first, or answer at once.")] = "trace",
+    mode: Annotated[
+        Literal["trace", "answer"] | None,
+        typer.Option(help="Reason first, or answer at once; by default as it was taught."),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="That a model writes about a document at most.")] = 512,
     encoder: Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = "",
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
@@ -48,7 +51,7 @@ def predict(
         texts = iter(read := list(texts))
         total = len(read)
     predictor = Predictor.load(
-        model, labels, encoder, n_labels=top, n_shortlist=shortlist, mode=mode, max_tokens=max_tokens
+        model, labels, encoder, n_labels=top, n_shortlist=shortlist, mode=mode or "", max_tokens=max_tokens
     )
     if out is None:
         for batch in predictions_file.records(predictor, texts, total=total):

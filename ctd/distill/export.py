@@ -15,16 +15,18 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ctd import hardware
+from ctd import hardware, stats
 from ctd.cache import atomic, cache_dir
-from ctd.data import readers
-from ctd.distill import checkpoint, train
+from ctd.data import label_files, readers
+from ctd.distill import card, checkpoint, measures, train
 from ctd.distill.experiment import Experiment, Plan, prepare
-from ctd.distill.methods import Arm
-from ctd.distill.teach import key, train_student
+from ctd.distill.methods import METHODS, Arm
+from ctd.distill.teach import answers_of, key, train_student
 from ctd.reasoning import architecture, teachers
 from ctd.reasoning.models import LanguageModel
 from ctd.retrieval import encoders
+
+Measured = dict[str, dict[str, dict[str, float]]]  # by model and measure: value, low and high
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Lesson:
 def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: bool = False) -> dict[str, Any]:
     """Teach one student. A killed run goes on where its last checkpoint stands.
 
-    out: folder to be made: weights in bfloat16, tokenizer, loss curve and manifest.
+    out: folder to be made: weights in bfloat16, tokenizer, labels, loss curve, manifest and model card.
     arm: how the student is taught.
     seed: draws the traces and their order.
     live: run the teacher in every step instead of once, and write nothing of it to disk.
@@ -78,15 +80,22 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
     processes = train.processes()
     with processes.main_process_first():
         experiment = lesson.prepare(plan, seed, live, heads=arm.method == "mechanistic")
-    work = cache_dir("training", f"student-{key(experiment, arm, seed)}")
+    student_key = key(experiment, arm, seed)
+    work = cache_dir("training", f"student-{student_key}")
     student, log = train_student(experiment, arm, seed, work)
     manifest = _manifest(out.name, experiment, arm, seed, student, log)
     if processes.is_main_process:
+        manifest |= {
+            "lesson": _lesson(lesson, experiment, arm),
+            "measured": _measured(experiment, arm, student, student_key),
+        }
         with atomic(out) as scratch:
             student.to(torch.bfloat16).save_pretrained(scratch)
             experiment.language_model.tokenizer.save_pretrained(scratch)
             shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
+            experiment.task.space.save(scratch / label_files.SAVED)
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+            (scratch / card.FILE).write_text(card.write(manifest, experiment.task.card), encoding="utf-8")
         (work / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # another run may teach the same student
     processes.wait_for_everyone()
     return manifest
@@ -109,4 +118,31 @@ def _manifest(
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
         "hardware": hardware.describe(student.device),
         "loss": log[-1]["loss"],
+    }
+
+
+def _lesson(lesson: Lesson, experiment: Experiment, arm: Arm) -> dict[str, Any]:
+    """What the student was taught about, and how it is to be asked."""
+    space = experiment.task.space
+    return {**asdict(lesson), "space": space.name, "n_labels": len(space), "mode": METHODS[arm.method].mode}
+
+
+def _measured(
+    experiment: Experiment, arm: Arm, student: Any, student_key: str
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What teacher and student answer about the test documents, with 95 % intervals over documents."""
+    answers = answers_of(experiment, arm, student, "the student's answers", student_key)
+    values = {
+        "teacher": measures.of_answers(experiment.teacher_answers, experiment.gold),
+        "student": measures.of_answers(answers, experiment.gold),
+    }
+    values["student"]["token_probability"] = measures.token_probability(
+        student, experiment.teacher_examples, experiment.mixed
+    )
+    return {
+        who: {
+            measure: dict(zip(("value", "low", "high"), stats.bootstrap_mean(scores).scalar, strict=True))
+            for measure, scores in measured.items()
+        }
+        for who, measured in values.items()
     }

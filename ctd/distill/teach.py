@@ -157,7 +157,7 @@ def _outcome(
 ) -> dict[str, Any]:
     """What a trained student answers, what that is worth, and what it took."""
     began = time.perf_counter()
-    answers = _answers(experiment, arm, student, f"{arm.name}, seed {seed}, answers", name)
+    answers = answers_of(experiment, arm, student, f"{arm.name}, seed {seed}, answers", name)
     values = measures.of_answers(answers, experiment.gold)
     values["token_probability"] = measures.token_probability(student, experiment.teacher_examples, experiment.mixed)
     return {
@@ -179,7 +179,12 @@ def _outcome(
     }
 
 
-def _answers(experiment: Experiment, arm: Arm, student: Any, desc: str, name: str) -> list[Prediction]:
+def answers_of(experiment: Experiment, arm: Arm, student: Any, desc: str, name: str) -> list[Prediction]:
+    """What a student answers about the test documents.
+
+    desc: what the progress bar says.
+    name: key of the student.
+    """
     model = LanguageModel(arm.name, student, experiment.language_model.tokenizer, name)
     return predict.reason(
         replace(experiment.teacher, language_model=model),

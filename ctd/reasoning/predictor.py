@@ -31,7 +31,7 @@ from ctd.retrieval.index import LabelIndex
 
 RETRIEVAL = "retrieval"  # in place of a model's name
 ENCODER = "minilm"  # where a model does not say which it was made with
-Mode = Literal["trace", "answer"]
+Mode = Literal["trace", "answer", ""]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Predictor:
     teacher: the model; None for retrieval alone.
     n_labels: labels of a document at most.
     n_shortlist: places of the shortlist that retrieval makes.
-    mode: "trace" lets a model reason first, "answer" asks for the answer at once.
+    mode: "trace" lets a model reason first, "answer" asks for the answer at once; "" for how a student was taught.
     max_tokens: that a model writes about a document at most.
     Raises ValueError for a number below 1, more shortlist places than labels, or an unknown mode.
     """
@@ -71,7 +71,7 @@ class Predictor:
     teacher: Teacher | None = None
     n_labels: int = 10
     n_shortlist: int = 50
-    mode: Mode = "trace"
+    mode: Mode = ""
     max_tokens: int = 512
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class Predictor:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.mode not in get_args(Mode):
-            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, got {self.mode!r}")
+            raise ValueError(f"mode must be trace or answer, or empty for the student's own, got {self.mode!r}")
 
     @classmethod
     def load(
@@ -111,11 +111,16 @@ class Predictor:
         """The ids of the labels, in the order of the columns of `predict` and `predict_proba`."""
         return np.array(self.space.ids[: len(self.space)])
 
+    @property
+    def asked(self) -> Literal["trace", "answer"]:
+        """The mode that the model is asked in."""
+        return self.mode or lesson(self.teacher).get("mode", "trace")
+
     @cached_property
     def key(self) -> str:
         """Digest of all that predictions depend on besides the document."""
         model = "" if self.teacher is None else f"{self.teacher.language_model.key} {self.teacher.document_tokens}"
-        settings = [str(value) for value in (self.n_labels, self.n_shortlist, self.mode, self.max_tokens)]
+        settings = [str(value) for value in (self.n_labels, self.n_shortlist, self.asked, self.max_tokens)]
         return digest(["predictor 1", model, self.index.key, *settings])
 
     def label(self, documents: Sequence[str], desc: str = "labelling") -> list[Labelling]:
@@ -134,7 +139,7 @@ class Predictor:
         if self.teacher is None:
             return self._by_retrieval(documents)
         predictions = predict.reason(
-            self.teacher, documents, self.index, Request(self.mode), max_tokens=self.max_tokens, desc=desc
+            self.teacher, documents, self.index, Request(self.asked), max_tokens=self.max_tokens, desc=desc
         )
         return [self._of_model(prediction) for prediction in predictions]
 

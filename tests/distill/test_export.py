@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import huggingface_hub
 import pandas as pd
 import pytest
 import torch
@@ -16,10 +17,12 @@ from typer.testing import CliRunner
 from ctd import cli
 from ctd.cache import ROOT, cache_dir
 from ctd.cli import app
+from ctd.data import readers
 from ctd.distill import methods
 from ctd.reasoning import models, teachers
+from ctd.reasoning.predictor import Predictor
 
-SHORT = ("--traces", "6", "--steps", "2", "--max-tokens", "200")
+SHORT = ("--traces", "6", "--steps", "2", "--max-tokens", "200", "--test", "4")
 
 
 def distill(*words, code=0):
@@ -48,6 +51,29 @@ def test_the_folder_is_a_model_and_a_teacher(student):
     assert manifest["tokens"] == log["tokens"].sum()
     begun = models.load("organism", dtype="float32").model.get_decoder().layers[0].mlp.up_proj.weight
     assert not torch.equal(plain.float().get_decoder().layers[0].mlp.up_proj.weight, begun)
+
+
+def test_the_folder_has_a_model_card_that_the_hub_reads(student):
+    card = huggingface_hub.ModelCard.load(student / "README.md")
+    assert card.data.library_name == "transformers"
+    assert {result.metric_type for result in card.data.eval_results} == {
+        "exact_match", "ndcg@5", "shortlist_recall", "token_probability"
+    }  # fmt: skip
+    manifest = json.loads((student / "manifest.json").read_text())
+    measured = manifest["measured"]["student"]["ndcg@5"]
+    assert f"| nDCG@5 | {manifest['measured']['teacher']['ndcg@5']['value']:.3f} [" in card.text
+    assert f"| {measured['value']:.3f} [{measured['low']:.3f}, {measured['high']:.3f}] |" in card.text
+    for part in ("`organism`", "## Data", "## Limits", "**generated**", "| method | mechanistic |", "4 documents"):
+        assert part in card.text
+    assert "None" not in card.content
+
+
+def test_the_folder_brings_the_labels_and_says_how_it_is_asked(student):
+    predictor = Predictor.load(str(student), max_tokens=48)
+    assert predictor.space.texts == readers.load("organism").space.texts
+    assert predictor.asked == "trace"
+    assert predictor.index.encoder.name == "wordllama"
+    assert predictor.predict(["A note about asthma."]).shape == (1, len(predictor.space))
 
 
 def test_another_student_goes_on_from_it(student, tmp_path):
