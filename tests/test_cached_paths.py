@@ -112,10 +112,10 @@ def make_unpacked(folder, patch, weights, transformers):
     models.load(models.SMOLLM2)
 
 
-def make_signals(folder, patch, key, traces, heads, processor, newer=""):
+def make_signals(folder, patch, key, traces, heads, processor, newer="", uniform=False):
     patch.setattr(trace_signals, "version", lambda library: "2.1" if library == newer else "2.0")
     patch.setattr("platform.machine", lambda: processor)
-    trace_signals.stored(SimpleNamespace(device=torch.device("cpu")), key, traces, heads)
+    trace_signals.stored(SimpleNamespace(device=torch.device("cpu")), key, traces, heads, uniform=uniform)
 
 
 def make_states(folder, patch, key, examples, processor, newer=""):
@@ -222,6 +222,7 @@ CASES = {
                 {"heads": HEADS | {Phase.SHORTLIST: [Head(1, 1), Head(0, 1)]}},
                 {"heads": HEADS | {Phase.REFINE: [Head(1, 3)]}},
             ],
+            "uniform": each(uniform=True),
             "computed_by": [{"processor": "arm64"}, {"newer": "torch"}, {"newer": "transformers"}],
         },
     ),

@@ -15,12 +15,12 @@ from ctd.data.task import Task
 from ctd.distill import examples, students, teacher_states, trace_signals
 from ctd.distill.examples import Example
 from ctd.distill.teacher_states import States
-from ctd.distill.trace_signals import TraceSignals
+from ctd.distill.trace_signals import ChosenHeads, TraceSignals
 from ctd.keys import fingerprint
 from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
-from ctd.mechanism.scores import PAPER
+from ctd.mechanism.scores import ON_DOCUMENT, ON_GOLD, PAPER
 from ctd.reasoning import annotate, architecture, models, predict
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.models import LanguageModel
@@ -31,8 +31,20 @@ from ctd.retrieval.index import LabelIndex
 
 N_SCORED = 64  # traces at most that heads are ranked on
 TRAINING_ONLY = frozenset(
-    ("layers", "student_heads", "student", "n_steps", "batch_tokens", "learning_rate", "n_heads", "matching")
+    (
+        "layers",
+        "student_heads",
+        "student",
+        "n_steps",
+        "batch_tokens",
+        "learning_rate",
+        "n_heads",
+        "ranked_by",
+        "matching",
+    )
 )  # fields of a plan that leave its data as they are
+RANKED_BY = {"paper": PAPER, "mass": {Phase.SHORTLIST: ON_DOCUMENT, Phase.REFINE: ON_GOLD}}
+"""The scores that heads are ranked by, one of each phase: the paper's, or attention to document and gold label."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,9 @@ class Plan:
     batch_tokens: tokens of a step, padding counted.
     learning_rate: the highest learning rate.
     n_heads: the teacher's heads of each phase that are taught; 0 for those that are planted in it.
-    matching: how the student's heads are chosen: those at the same depth, or its own with the highest scores.
+    ranked_by: the scores by which these heads are the highest, a name in `RANKED_BY`.
+    matching: how the student's heads are chosen: those at the same depth, for each phase by itself ("depth") or so that
+        none stands for two and layers are not crowded ("apart"), or its own with the highest scores ("score").
     max_tokens: what teacher and student may write about a document.
     n_test: documents that every student answers.
     split: the split that these documents come from.
@@ -64,7 +78,8 @@ class Plan:
     batch_tokens: int = 1024
     learning_rate: float = 2e-3
     n_heads: int = 4
-    matching: Literal["depth", "score"] = "depth"
+    ranked_by: Literal["paper", "mass"] = "paper"
+    matching: Literal["depth", "apart", "score"] = "depth"
     max_tokens: int = 320
     n_test: int = 100
     split: str = "test"
@@ -80,8 +95,10 @@ class Plan:
         for name in ("n_heads", "student_heads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.matching not in ("depth", "score"):
-            raise ValueError(f"matching must be depth or score, got {self.matching!r}")
+        if self.ranked_by not in RANKED_BY:
+            raise ValueError(f"ranked_by must be one of {', '.join(RANKED_BY)}, got {self.ranked_by!r}")
+        if self.matching not in ("depth", "apart", "score"):
+            raise ValueError(f"matching must be one of depth, apart, score, got {self.matching!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,21 +175,61 @@ class Experiment:
         """The teacher's heads whose computation is taught: its highest of each phase, or those planted in it."""
         if not self.plan.n_heads:
             return planted_heads.planted_heads(self.language_model.name)
-        return students.by_score(self.rankings(self.language_model.model), self.plan.n_heads)
+        return students.by_score(self.teacher_rankings, self.plan.n_heads)
+
+    @cached_property
+    def teacher_rankings(self) -> dict[Phase, list[Head]]:
+        """All of the teacher's heads by the score of each phase, the highest first."""
+        return self.rankings(self.language_model.model)
 
     def rankings(self, model: Any) -> dict[Phase, list[Head]]:
         """All heads of teacher or student by the score of each phase, the highest first."""
         scored = heads.score(model, self.annotated_traces[:N_SCORED])
-        return {phase: scored.ranking(name) for phase, name in PAPER.items()}
+        return {phase: scored.ranking(name) for phase, name in RANKED_BY[self.plan.ranked_by].items()}
+
+    def student_heads(self, student: Any) -> ChosenHeads:
+        """The student's heads that stand for the teacher's, in their order."""
+        chosen, teacher = self.teacher_heads, self.language_model.model
+        if self.plan.matching == "score":
+            rankings = self.rankings(student)
+            return {phase: rankings[phase][: len(chosen[phase])] for phase in chosen}
+        if self.plan.matching == "apart":
+            return students.apart(teacher, student, chosen)
+        return {phase: students.by_depth(teacher, student, chosen[phase]) for phase in chosen}
+
+    @property
+    def shares_basis(self) -> bool:
+        """Whether students are made of the teacher's layers, so that their dimensions mean the same."""
+        return not self.plan.student and not self.plan.student_heads
+
+    def initial_student(self, seed: int) -> Any:
+        """The student before it is taught, on the device of its teacher."""
+        plan, teacher = self.plan, self.language_model.model
+        if plan.student:
+            return students.load(plan.student, self.language_model.tokenizer)
+        if plan.student_heads:
+            return students.narrower(teacher, plan.layers, plan.student_heads, seed).to(teacher.device)
+        return students.shallower(teacher, plan.layers).to(teacher.device)
 
     @cached_property
     def teacher_signals(self) -> Sequence[TraceSignals]:
-        """What those heads compute along every trace: in a file of the cache, or live."""
-        teacher = self.language_model
+        """What the teacher's chosen heads compute along every trace."""
+        return self.signals(self.teacher_heads)
+
+    def signals(
+        self, chosen: ChosenHeads, language_model: LanguageModel | None = None, uniform: bool = False
+    ) -> Sequence[TraceSignals]:
+        """What heads compute along every trace: in a file of the cache, or live.
+
+        chosen: heads of each phase.
+        language_model: whose; the teacher's when not given.
+        uniform: what they would compute if each looked at every token before it alike.
+        """
+        read = language_model or self.language_model
         if self.live:
-            return trace_signals.Live(teacher.model, self.annotated_traces, self.teacher_heads)
+            return trace_signals.Live(read.model, self.annotated_traces, chosen, uniform)
         with workers.one_thread():
-            return trace_signals.stored(teacher.model, teacher.key, self.annotated_traces, self.teacher_heads)
+            return trace_signals.stored(read.model, read.key, self.annotated_traces, chosen, uniform=uniform)
 
     def teacher_states(self, learned: Sequence[Example]) -> States:
         """What its distribution over the next token is computed from: in a file of the cache, or live.

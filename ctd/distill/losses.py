@@ -17,9 +17,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ctd.distill import signals, teacher_states, trace_signals
+from ctd.distill import loss_forms, signals, teacher_states, trace_signals
 from ctd.distill.examples import IGNORED, Batch
-from ctd.distill.signals import TINY, Signals
+from ctd.distill.loss_forms import ORIGINAL, Forms
+from ctd.distill.signals import TINY, Places, Signals
 from ctd.distill.teacher_states import States
 from ctd.distill.token_loss import Loss, last_hidden, next_token_loss, token_loss
 from ctd.distill.trace_signals import TraceSignals
@@ -38,27 +39,21 @@ def kl(teacher: Float[Tensor, "n x"], student: Float[Tensor, "n x"]) -> Float[Te
     return (teacher * log_ratio).sum(-1).mean()
 
 
-def write_cosine(teacher: Float[Tensor, "n d"], student: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Mean over n of 1 - cos of the summed writes: L_write of Phase 1.
-
-    teacher: its writes, projected to the student's width.
-    """
-    if not len(teacher):
-        return student.sum() * 0
-    return (1 - torch.cosine_similarity(teacher, student, dim=-1)).mean()
-
-
-def gram_distance(teacher: Float[Tensor, "b k k"], student: Float[Tensor, "b k k"]) -> Float[Tensor, ""]:
+def gram_distance(
+    teacher: Float[Tensor, "b k k"], student: Float[Tensor, "b k k"], per_pair: bool = False
+) -> Float[Tensor, ""]:
     """Mean over traces of the squared Frobenius distance of two Gram matrices of cosines: L_int of either phase.
 
     It is 0 where one model's writes are a rotation of the other's.
+    per_pair: divide by the k (k - 1) entries beside the diagonal.
     Raises ValueError for different numbers of heads.
     """
     if teacher.shape != student.shape:
         raise ValueError(
             f"the interaction needs as many heads on both sides, got {list(teacher.shape)} and {list(student.shape)}"
         )
-    return ((teacher - student) ** 2).sum((1, 2)).mean()
+    k = teacher.shape[1]
+    return ((teacher - student) ** 2).sum((1, 2)).mean() / (max(k * (k - 1), 1) if per_pair else 1)
 
 
 def along_cosine(
@@ -133,36 +128,38 @@ class Weights:
 
 
 def terms(
-    teacher: Signals, student: Signals, row2: Int[Tensor, " n2"], project: nn.Module | None = None
+    teacher: Signals, student: Signals, where: Places, write_term: nn.Module, forms: Forms = ORIGINAL
 ) -> dict[str, Float[Tensor, ""]]:
     """The six terms by the names of `Weights`.
 
-    row2: the trace of each query of Phase 2.
-    project: map from the teacher's width to the student's; None where they are the same.
+    where: the places of the queries.
+    write_term: compares the writes of Phase 1 (see `loss_forms.write_term`).
+    forms: of the other terms.
     """
-    write1 = teacher.write1 if project is None else project(teacher.write1)
+    divided = loss_forms.of_two if forms.loop == "two-way" else lambda split: split
+    per_pair = forms.interaction == "per-pair"
     return {
         "attention1": kl(teacher.attention, student.attention),
-        "write1": write_cosine(write1, student.write1),
-        "interaction1": gram_distance(teacher.gram1, student.gram1),
-        "loop2": kl(teacher.split, student.split),
-        "write2": along_cosine(teacher.along, student.along, row2, len(teacher.gram2)),
-        "interaction2": gram_distance(teacher.gram2, student.gram2),
+        "write1": write_term(teacher.write1, student.write1, where.row1),
+        "interaction1": gram_distance(teacher.gram1, student.gram1, per_pair),
+        "loop2": kl(divided(teacher.split), divided(student.split)),
+        "write2": along_cosine(teacher.along, student.along, where.row2, len(teacher.gram2)),
+        "interaction2": gram_distance(teacher.gram2, student.gram2, per_pair),
     }
 
 
 class Mechanistic(nn.Module):
     """A base loss plus the weighted terms of both phases in training mode; otherwise the base loss alone.
 
-    The map from the teacher's width to the student's is trained along. It is a parameter of this module and not part of
-    the student.
+    What is trained in `write_term` is a parameter of this module and not part of the student.
     annotated_traces: what is learned from, in the order of the examples.
     teacher_signals: the teacher's signals of each trace (see `ctd.distill.trace_signals`).
     student_heads: the student's heads of each phase, in the order of the teacher's that they are matched to.
     weights: of the terms.
-    width: of the student.
+    write_term: compares the writes of Phase 1 (see `loss_forms.write_term`).
     anneal_fraction: the fraction of the training over which the weights fall linearly to 0; 0 for never.
     base_loss: what the terms are added to: `token_loss` (the paper's L_CoT), or a `TokenDistillation` (our definition).
+    forms: of the other terms.
     Raises ValueError for traces without signals, or a fraction outside 0 .. 1.
     """
 
@@ -172,9 +169,10 @@ class Mechanistic(nn.Module):
         teacher_signals: Sequence[TraceSignals],
         student_heads: Mapping[Phase, Sequence[Head]],
         weights: Weights,
-        width: int,
+        write_term: nn.Module,
         anneal_fraction: float = 0.0,
         base_loss: Loss = token_loss,
+        forms: Forms = ORIGINAL,
     ) -> None:
         super().__init__()
         if not 0 <= anneal_fraction <= 1:
@@ -190,8 +188,7 @@ class Mechanistic(nn.Module):
             anneal_fraction,
             base_loss,
         )
-        self.project = nn.Linear(teacher_signals[0].write1.shape[1], width, bias=False)
-        nn.init.eye_(self.project.weight)
+        self.write_term, self.forms = write_term, forms
 
     def forward(self, model: Any, batch: Batch) -> Float[Tensor, ""]:
         """The loss summed over the batch's targets."""
@@ -205,7 +202,7 @@ class Mechanistic(nn.Module):
             total = self.base_loss(model, batch)
         with torch.autocast(device.type, enabled=False):
             teacher = trace_signals.together([self.teacher_signals[row] for row in batch.rows], traces, length, device)
-            values = terms(teacher, reading.signals(), where.row2, self.project)
+            values = terms(teacher, reading.signals(), where, self.write_term, self.forms)
             weighted = torch.stack([getattr(self.weights, name) * value for name, value in values.items()]).sum()
         return total + batch.n_targets * strength * weighted
 

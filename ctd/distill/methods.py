@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
-from ctd.distill import examples, losses, students
+from ctd.distill import examples, loss_forms, losses
+from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
+from ctd.distill.loss_forms import ORIGINAL, Forms
 from ctd.distill.losses import Divergence, Weights
 from ctd.distill.token_loss import Loss, token_loss
-from ctd.reasoning import architecture, predict
+from ctd.distill.trace_signals import ChosenHeads
+from ctd.reasoning import predict
 
 Need = Literal["distribution", "heads", "model"]
 
@@ -31,6 +35,9 @@ class Arm:
     anneal_fraction: fraction of the steps over which these weights fall to zero; 0 for never.
     step_multiplier: how many times the plan's steps this arm takes.
     base_loss: the method whose loss the mechanistic terms are added to.
+    forms: of the mechanistic terms.
+    control: what is taught in place of the teacher's chosen heads, a name in `CONTROLS`.
+    draw: draws what is random in the control: the student's seed, which `teach` puts here.
     Raises ValueError for an unknown method, a number out of range, or a base loss without mechanistic terms.
     """
 
@@ -40,6 +47,9 @@ class Arm:
     anneal_fraction: float = 0.0
     step_multiplier: float = 1.0
     base_loss: str = "cot"
+    forms: Forms = ORIGINAL
+    control: str = "none"
+    draw: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -50,10 +60,17 @@ class Arm:
             raise ValueError(f"step_multiplier must be above 0, got {self.step_multiplier}")
         if self.base_loss not in base_losses():
             raise ValueError(f"base_loss must be one of {', '.join(base_losses())}, got {self.base_loss!r}")
+        if self.control not in CONTROLS:
+            raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {self.control!r}")
         if self.base_loss != "cot" and not METHODS[self.method].reads_heads:
             raise ValueError(
                 f"base_loss is what the mechanistic terms are added to, and {self.method} has none: leave it out, or "
                 "use method mechanistic"
+            )
+        if self.control != "none" and not METHODS[self.method].reads_heads:
+            raise ValueError(
+                f"control is for what heads compute, which {self.method} does not teach: leave it out, or use method "
+                "mechanistic"
             )
 
     @property
@@ -124,22 +141,17 @@ def reverse_kl(experiment: Experiment, arm: Arm, student: Any) -> Loss:
 
 
 def mechanistic(experiment: Experiment, arm: Arm, student: Any) -> Loss:
-    """The base loss, and what the teacher's heads of both phases compute."""
-    teacher_heads = experiment.teacher_heads
-    if experiment.plan.matching == "score":
-        rankings = experiment.rankings(student)
-        student_heads = {phase: rankings[phase][: len(chosen)] for phase, chosen in teacher_heads.items()}
-    else:
-        model = experiment.language_model.model
-        student_heads = {phase: students.by_depth(model, student, chosen) for phase, chosen in teacher_heads.items()}
+    """The base loss, and what the teacher's heads of both phases compute, or a control in their place."""
+    student_heads = experiment.student_heads(student)
     return losses.Mechanistic(
         experiment.annotated_traces,
-        experiment.teacher_signals,
+        CONTROLS[arm.control](experiment, lambda: student_heads, arm.draw),
         student_heads,
         arm.weights,
-        architecture.shape(student).width,
+        loss_forms.write_term(arm.forms.write, experiment.language_model.model, student, experiment.shares_basis),
         arm.anneal_fraction,
         METHODS[arm.base_loss].loss(experiment, arm, student),
+        arm.forms,
     )
 
 
@@ -156,9 +168,19 @@ def read_teacher(experiment: Experiment, arms: Iterable[Arm]) -> None:
     """Compute what the arms need of the teacher, once, before the processes that share it begin."""
     for arm in arms:
         if "heads" in arm.needs:
-            _ = experiment.teacher_signals
+            CONTROLS[arm.control](experiment, partial(_student_heads, experiment, arm), arm.draw)
         if "distribution" in arm.needs:
             experiment.teacher_states(METHODS[arm.method].examples(experiment))
+
+
+def _student_heads(experiment: Experiment, arm: Arm) -> ChosenHeads:
+    return experiment.student_heads(experiment.initial_student(arm.draw))
+
+
+def is_packaged(arm: Arm) -> bool:
+    """Whether all that an arm names is part of ctd, so that other processes know it too."""
+    named = [METHODS[arm.method], METHODS[arm.base_loss]]
+    return all(method.is_packaged for method in named) and CONTROLS[arm.control].__module__.startswith("ctd.")
 
 
 def base_losses() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ctd.cache import cache_dir
 from ctd.distill import methods, teach
 from ctd.distill.experiment import Experiment
 from ctd.distill.measures import Outcome
-from ctd.distill.methods import METHODS, Arm
+from ctd.distill.methods import Arm
 
 STEP_SECONDS = 0.15  # what a training step takes at least: with few steps a student, students stay in this process
 ON_GPU = 9  # students side by side on an accelerator: one alone leaves it waiting for the processor
@@ -36,8 +37,8 @@ def run(
     folder = folder or cache_dir("students")
     homes = {(arm, seed): folder / teach.key(experiment, arm, seed) for arm in arms for seed in seeds}
     missing = [student for student, home in homes.items() if not (home / teach.OUTCOME).is_file()]
-    methods.read_teacher(experiment, dict.fromkeys(arm for arm, _ in missing))
-    if not all(METHODS[name].is_packaged for arm, _ in missing for name in (arm.method, arm.base_loss)):
+    methods.read_teacher(experiment, dict.fromkeys(replace(arm, draw=seed) for arm, seed in missing))
+    if not all(methods.is_packaged(arm) for arm, _ in missing):
         n_workers = 1  # other processes would not know a method that was registered in this one
     torch.cuda.empty_cache()  # what this process has set aside on an accelerator, its students could not use
     with tqdm(total=len(homes), initial=len(homes) - len(missing), desc="students", unit=" runs") as bar:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
@@ -107,10 +107,13 @@ class Reading:
     model: the model that is run.
     where: where its heads are read.
     chosen: heads of each phase.
+    uniform: read what the heads would compute if each looked at every token before it alike.
     """
 
-    def __init__(self, model: Any, where: Places, chosen: Mapping[Phase, Sequence[Head]]) -> None:
-        self.model, self.where = model, where
+    def __init__(
+        self, model: Any, where: Places, chosen: Mapping[Phase, Sequence[Head]], uniform: bool = False
+    ) -> None:
+        self.model, self.where, self.uniform = model, where, uniform
         self.by_layer = {
             phase: {layer: [head for at, head in chosen[phase] if at == layer] for layer, _ in chosen[phase]}
             for phase in Phase
@@ -125,6 +128,7 @@ class Reading:
 
     def visit(self, attended: Attended) -> None:
         """Collect one layer's attention and writes at the queries of each phase."""
+        attended = without_preference(attended) if self.uniform else attended
         at = {Phase.SHORTLIST: (self.where.row1, self.where.query1), Phase.REFINE: (self.where.row2, self.where.query2)}
         for phase, (row, query) in at.items():
             if heads := self.by_layer[phase].get(attended.layer):
@@ -161,6 +165,14 @@ class Reading:
         )
 
 
+def without_preference(attended: Attended) -> Attended:
+    """The same attention with equal scores: each query looks at every token that it sees alike."""
+    level = replace(attended, query=torch.zeros_like(attended.query))
+    heads = range(attended.query.shape[1])
+    values = attended.value[:, attended.key_heads(heads)]
+    return replace(level, output=(level.patterns(heads).to(values.dtype) @ values).transpose(1, 2))
+
+
 def gram(writes: Float[Tensor, "n k d"], row: Int[Tensor, " n"], n_rows: int) -> Float[Tensor, "b k k"]:
     """Cosines between the writes of heads, over all queries of a row together; 0 where a row has none."""
     products = torch.einsum("nkd,nld->nkl", writes, writes)
@@ -170,19 +182,21 @@ def gram(writes: Float[Tensor, "n k d"], row: Int[Tensor, " n"], n_rows: int) ->
 
 
 @contextmanager
-def reading(model: Any, where: Places, chosen: Mapping[Phase, Sequence[Head]]) -> Iterator[Reading]:
+def reading(
+    model: Any, where: Places, chosen: Mapping[Phase, Sequence[Head]], uniform: bool = False
+) -> Iterator[Reading]:
     """Read the heads of both phases in the forward pass inside; gradients pass through.
 
     where: where they are read.
     chosen: heads of each phase, in an order that teacher and student share.
-    Raises ValueError for a phase
-    without heads, one that the model has not, or a model whose attention has no `o_proj`.
+    uniform: as in `Reading`.
+    Raises ValueError for a phase without heads, one that the model has not, or a model whose attention has no `o_proj`.
     """
     for phase in Phase:
         if not chosen.get(phase):
             raise ValueError(f"{phase} needs at least one head, got none")
         attention.check(model, chosen[phase])
-    collected = Reading(model, where, chosen)
+    collected = Reading(model, where, chosen, uniform)
     hook = architecture.final_norm(model).register_forward_pre_hook(lambda _, args: collected.final.append(args[0]))
     try:
         with attention.attention_hooks(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from transformers import PreTrainedTokenizerBase
 
 from ctd.mechanism import attention
@@ -30,14 +31,14 @@ def shallower(teacher: Any, layers: int) -> Any:
     if not 1 <= layers <= n:
         raise ValueError(f"layers must be between 1 and {n} (the teacher's), got {layers}")
     config = copy.deepcopy(teacher.config)
-    sources = np.linspace(0, n - 1, layers).round().astype(int).tolist() if layers > 1 else [n - 1]
+    copied = sources(teacher, layers)
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in sources]
+        config.layer_types = [config.layer_types[layer] for layer in copied]
     student = type(teacher)(config).float()
     own, original = student.get_decoder(), teacher.get_decoder()
     with torch.no_grad():
-        for layer, source in zip(own.layers, sources, strict=True):
+        for layer, source in zip(own.layers, copied, strict=True):
             layer.load_state_dict(original.layers[source].state_dict())
         architecture.final_norm(student).load_state_dict(architecture.final_norm(teacher).state_dict())
         own.embed_tokens.load_state_dict(original.embed_tokens.state_dict())
@@ -112,6 +113,46 @@ def by_depth(teacher: Any, student: Any, heads: Sequence[Head]) -> list[Head]:
         ]
         taken.append(next(head for head in free if head not in taken))
     return taken
+
+
+def apart(teacher: Any, student: Any, heads: Mapping[Phase, Sequence[Head]]) -> dict[Phase, list[Head]]:
+    """For each of the teacher's heads of both phases, a student's head that stands for no other.
+
+    The heads keep the order of their layers and come as near to their relative depth as they can (least squares), while
+    no layer of the student gets more of them than the fullest layer of the teacher has, or than an even spread over all
+    layers gives. In its layer a head keeps its number where that is free. A student shaped like its teacher gets the
+    same heads, but for one that the teacher uses in both phases.
+    heads: the teacher's, by phase.
+    Returns the student's heads, in the same order.
+    Raises ValueError as `by_depth` does.
+    """
+    shape, original = architecture.shape(student), architecture.shape(teacher)
+    named = [(phase, head) for phase in heads for head in _once(teacher, heads[phase])]
+    if len(named) > shape.layers * shape.heads:
+        raise ValueError(f"{len(named)} heads cannot be matched, the student has {shape.layers * shape.heads}")
+    layers = np.array([head.layer for _, head in named])
+    most = min(max(np.bincount(layers).max(), -(-len(named) // shape.layers)), shape.heads)
+    places = np.repeat(np.arange(shape.layers), most)
+    depth = layers / max(original.layers - 1, 1) * (shape.layers - 1)
+    columns = linear_sum_assignment((depth[:, None] - places) ** 2)[1]
+    wanted = [
+        Head(int(places[column]), head.head % shape.heads) for column, (_, head) in zip(columns, named, strict=True)
+    ]
+    first = [wanted.index(head) == row for row, head in enumerate(wanted)]
+    taken = set(wanted)
+    chosen: dict[Phase, list[Head]] = {phase: [] for phase in heads}
+    for (phase, _), head, is_first in zip(named, wanted, first, strict=True):
+        numbers = ((head.head + shift) % shape.heads for shift in range(shape.heads))
+        free = (Head(head.layer, number) for number in numbers)
+        chosen[phase].append(head if is_first else next(other for other in free if other not in taken))
+        taken.add(chosen[phase][-1])
+    return chosen
+
+
+def sources(teacher: Any, layers: int) -> list[int]:
+    """The teacher's layers that a student of fewer layers is made of, in order."""
+    n = len(teacher.get_decoder().layers)
+    return np.linspace(0, n - 1, layers).round().astype(int).tolist() if layers > 1 else [n - 1]
 
 
 def _once(model: Any, heads: Sequence[Head]) -> list[Head]:

@@ -20,7 +20,8 @@ import numpy as np
 
 from ctd import hardware
 from ctd.cache import atomic, once
-from ctd.distill import checkpoint, measures, students, train
+from ctd.distill import checkpoint, measures, train
+from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm
@@ -31,7 +32,15 @@ from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
 
 OUTCOME = "outcome.json"
-NO_HEADS = {"n_heads": 0, "matching": "depth", "topic_depth": 0, "n_topics": 1}  # of a plan, where none are read
+NO_HEADS = {
+    "n_heads": 0,
+    "ranked_by": "paper",
+    "matching": "depth",
+    "topic_depth": 0,
+    "n_topics": 1,
+}  # of a plan, where none are read
+UNREAD = frozenset(("name", "draw"))  # fields of an arm that its students do not depend on
+OF_HEADS = frozenset(("weights", "anneal_fraction", "forms", "control"))  # and these, where no heads are read
 STUDENTS = Maker(
     "students",
     "ctd.distill.teach",
@@ -45,9 +54,8 @@ STUDENTS = Maker(
 def key(experiment: Experiment, arm: Arm, seed: int) -> str:
     """The key of a student: a digest of all that it and its answers depend on."""
     method, settings = METHODS[arm.method], asdict(arm)
-    del settings["name"]
-    if not method.reads_heads:
-        del settings["weights"], settings["anneal_fraction"]
+    for name in UNREAD if method.reads_heads else UNREAD | OF_HEADS:
+        del settings[name]
     return STUDENTS.key(
         **experiment.fingerprints,
         examples=_examples_fingerprint(experiment, arm),
@@ -70,13 +78,14 @@ def _examples_fingerprint(experiment: Experiment, arm: Arm) -> str:
 
 
 def _methods_fingerprint(arm: Arm) -> str:
-    """What an arm's method and base loss are, the code of those that are not part of ctd included."""
+    """What an arm's method, base loss and control are, the code of those that are not part of ctd included."""
     names = [arm.method, arm.base_loss] if METHODS[arm.method].reads_heads else [arm.method]
+    control = _source_outside(CONTROLS[arm.control]) if METHODS[arm.method].reads_heads else ""
     parts = [
         (name, method.mode, sorted(method.needs), [_source_outside(part) for part in (method.loss, method.examples)])
         for name, method in ((name, METHODS[name]) for name in names)
     ]
-    return fingerprint(parts)
+    return fingerprint([*parts, control])
 
 
 def _source_outside(function: Any) -> str:
@@ -98,7 +107,7 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
     home: folder that gets the log and the checkpoint.
     Returns the student and the log.
     """
-    student = _untrained(experiment, seed)
+    student = experiment.initial_student(seed)
     method, n_steps = METHODS[arm.method], round(experiment.plan.n_steps * arm.step_multiplier)
     examples = method.examples(experiment)
     log = train.train(
@@ -106,20 +115,10 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
         examples,
         _settings(experiment, examples, n_steps, seed),
         home,
-        loss=method.loss(experiment, arm, student),
+        loss=method.loss(experiment, replace(arm, draw=seed), student),
         desc=f"{arm.name}, seed {seed}",
     )
     return student, log
-
-
-def _untrained(experiment: Experiment, seed: int) -> Any:
-    """The student before it is taught, on the device of its teacher."""
-    plan, teacher = experiment.plan, experiment.language_model.model
-    if plan.student:
-        return students.load(plan.student, experiment.language_model.tokenizer)
-    if plan.student_heads:
-        return students.narrower(teacher, plan.layers, plan.student_heads, seed).to(teacher.device)
-    return students.shallower(teacher, plan.layers).to(teacher.device)
 
 
 def _settings(experiment: Experiment, examples: Sequence[Example], n_steps: int, seed: int) -> Settings:

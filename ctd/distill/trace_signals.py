@@ -28,7 +28,9 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.reasoning.annotate import AnnotatedTrace
 
-SIGNALS = Maker("signals", "ctd.distill.trace_signals", ("model", "annotated_traces", "heads", "computed_by"))
+SIGNALS = Maker(
+    "signals", "ctd.distill.trace_signals", ("model", "annotated_traces", "heads", "uniform", "computed_by")
+)
 LIBRARIES = ("torch", "transformers")
 ChosenHeads = Mapping[Phase, Sequence[Head]]
 
@@ -52,11 +54,17 @@ class TraceSignals:
 
 
 def read(
-    model: Any, traces: Sequence[AnnotatedTrace], heads: ChosenHeads, rows: int = 16, desc: str = "signals"
+    model: Any,
+    traces: Sequence[AnnotatedTrace],
+    heads: ChosenHeads,
+    uniform: bool = False,
+    rows: int = 16,
+    desc: str = "signals",
 ) -> list[TraceSignals]:
     """The teacher's signals of every trace, in order; attention and writes in half precision.
 
     heads: the teacher's heads of each phase.
+    uniform: read what they would compute if each looked at every token before it alike.
     rows: traces that are read at once.
     Raises ValueError without traces, and what `signals.reading` raises.
     """
@@ -66,21 +74,24 @@ def read(
     seconds = hardware.seconds_to_read(model, sum(len(trace.ids) for trace in traces)) / len(parts)
     on_gpu = int(hardware.on_accelerator(model))
     with tqdm(total=len(parts), desc=desc, unit=" batches") as bar:
-        return list(chain(*workers.run(_read_part, parts, (model, heads), workers=on_gpu, seconds=seconds, bar=bar)))
+        return list(
+            chain(*workers.run(_read_part, parts, (model, heads, uniform), workers=on_gpu, seconds=seconds, bar=bar))
+        )
 
 
-def _read_part(shared: tuple[Any, ChosenHeads], traces: Sequence[AnnotatedTrace]) -> list[TraceSignals]:
-    return _read_batch(shared[0], traces, shared[1])
+def _read_part(shared: tuple[Any, ChosenHeads, bool], traces: Sequence[AnnotatedTrace]) -> list[TraceSignals]:
+    model, heads, uniform = shared
+    return _read_batch(model, traces, heads, uniform)
 
 
 @torch.no_grad()
-def _read_batch(model: Any, traces: Sequence[AnnotatedTrace], heads: ChosenHeads) -> list[TraceSignals]:
+def _read_batch(model: Any, traces: Sequence[AnnotatedTrace], heads: ChosenHeads, uniform: bool) -> list[TraceSignals]:
     longest = max(len(trace.ids) for trace in traces)
     where = places(traces, longest).on(model.device)
     ids = torch.zeros(len(traces), longest, dtype=torch.int64)
     for row, trace in enumerate(traces):
         ids[row, : len(trace.ids)] = torch.tensor(trace.ids)
-    with reading(model, where, heads) as collected:
+    with reading(model, where, heads, uniform) as collected:
         model.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
     batch = collected.signals()
     return [
@@ -102,18 +113,19 @@ class Live(Sequence[TraceSignals]):
     model: the teacher's.
     traces: what it is read along.
     heads: its heads of each phase.
+    uniform: as in `read`.
     """
 
-    def __init__(self, model: Any, traces: Sequence[AnnotatedTrace], heads: ChosenHeads) -> None:
-        self.model, self.traces, self.heads = model, traces, heads
+    def __init__(self, model: Any, traces: Sequence[AnnotatedTrace], heads: ChosenHeads, uniform: bool = False) -> None:
+        self.model, self.traces, self.heads, self.uniform = model, traces, heads, uniform
 
     def __len__(self) -> int:
         return len(self.traces)
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return _read_batch(self.model, self.traces[row], self.heads)
-        return _read_batch(self.model, [self.traces[row]], self.heads)[0]
+            return _read_batch(self.model, self.traces[row], self.heads, self.uniform)
+        return _read_batch(self.model, [self.traces[row]], self.heads, self.uniform)[0]
 
 
 class Stored(Sequence[TraceSignals]):
@@ -147,21 +159,29 @@ class Stored(Sequence[TraceSignals]):
 
 
 def stored(
-    model: Any, key: str, traces: Sequence[AnnotatedTrace], heads: ChosenHeads, folder: Path | None = None
+    model: Any,
+    key: str,
+    traces: Sequence[AnnotatedTrace],
+    heads: ChosenHeads,
+    folder: Path | None = None,
+    uniform: bool = False,
 ) -> Stored:
     """Signals as `read` gives them, read once for all processes.
 
     key: of the model's weights, such as a LanguageModel's.
     folder: where the file lies; the cache's own by default.
+    uniform: as in `read`.
     Raises what `read` raises.
     """
-    name = SIGNALS.key(model=key, annotated_traces=traces, heads={**heads}, computed_by=computed_by(model))
+    name = SIGNALS.key(
+        model=key, annotated_traces=traces, heads={**heads}, uniform=uniform, computed_by=computed_by(model)
+    )
     path = (folder or cache_dir("signals")) / f"{name}.safetensors"
     with once(path) as missing:
         if missing:
             arrays = {
                 f"{row}/{field.name}": np.ascontiguousarray(getattr(signals, field.name))
-                for row, signals in enumerate(read(model, traces, heads))
+                for row, signals in enumerate(read(model, traces, heads, uniform))
                 for field in fields(signals)
             }
             with atomic(path) as scratch:

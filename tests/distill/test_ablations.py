@@ -56,7 +56,7 @@ def test_what_changes_nothing_is_no_arm():
         ("heads -1", "n_heads must be at least 0, got -1"),
         ("anneal 2", "anneal_fraction must be between 0 and 1, got 2.0"),
         ("weights -1", "weight attention1 must be at least 0, got -1.0"),
-        ("matching width", "matching must be depth or score, got 'width'"),
+        ("matching width", "matching must be one of depth, apart, score, got 'width'"),
         ("more heads", "a change must be one of without TERM, weights NUMBER, .* got 'more heads'"),
     ],
 )

@@ -37,7 +37,7 @@ def test_the_mechanistic_terms_can_be_added_to_it(registered, experiment):
 
 
 def student(experiment):
-    return teach._untrained(experiment, 0)
+    return experiment.initial_student(0)
 
 
 def test_its_code_is_in_the_key_of_its_students(registered, experiment, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctd.distill import losses, signals, trace_signals, train
+from ctd.distill import loss_forms, losses, signals, trace_signals, train
 from ctd.distill.examples import IGNORED, Example, batches, collate
 from ctd.distill.losses import Weights
 from ctd.distill.settings import Settings
@@ -17,6 +17,10 @@ from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES
 
 WIDTH = made("llama").config.hidden_size
+
+
+def learned():
+    return loss_forms.LearnedMap(WIDTH, WIDTH)
 
 
 def stranger():
@@ -42,7 +46,7 @@ def normal(*shape, seed=0):
 
 CASES = {
     "kl": (losses.kl, lambda seed: distribution(5, 4, seed)),
-    "write_cosine": (losses.write_cosine, lambda seed: normal(5, 6, seed=seed)),
+    "write_cosine": (loss_forms.write_cosine, lambda seed: normal(5, 6, seed=seed)),
     "gram_distance": (losses.gram_distance, lambda seed: normal(2, 3, 3, seed=seed)),
     "along_cosine": (lambda t, s: losses.along_cosine(t, s, ROW, 2), lambda seed: normal(5, seed=seed)),
 }
@@ -76,7 +80,7 @@ def test_terms_against_formulas():
     assert losses.kl(p, q).item() == pytest.approx((p * (p / q).log()).sum(-1).mean().item())
     a, b = normal(3, 4, seed=1), normal(3, 4, seed=2)
     cosine = (a * b).sum(-1) / a.norm(dim=-1) / b.norm(dim=-1)
-    assert losses.write_cosine(a, b).item() == pytest.approx((1 - cosine).mean().item())
+    assert loss_forms.write_cosine(a, b).item() == pytest.approx((1 - cosine).mean().item())
     t, s = normal(5, seed=1), normal(5, seed=2)
     by_row = [1 - (t[r == ROW] @ s[r == ROW] / t[r == ROW].norm() / s[r == ROW].norm()).item() for r in (0, 1)]
     assert losses.along_cosine(t, s, ROW, 3).item() == pytest.approx(np.mean(by_row)), "the third has no query"
@@ -136,7 +140,7 @@ class TestMechanistic:
     def test_a_student_that_equals_its_teacher_pays_for_words_alone(self):
         model = made("llama")
         kept = trace_signals.read(model, PASSAGES, CHOSEN)
-        loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
+        loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
         batch = self.batch()
         added = loss(model.train(), batch) - token_loss(model, batch)
         assert added.item() / int((batch.targets != -100).sum()) == pytest.approx(0, abs=2e-4)
@@ -145,7 +149,7 @@ class TestMechanistic:
 
     def test_outside_training_it_is_the_token_loss(self):
         model = made("llama")
-        loss = losses.Mechanistic(PASSAGES, trace_signals.read(model, PASSAGES, CHOSEN), CHOSEN, Weights(), WIDTH)
+        loss = losses.Mechanistic(PASSAGES, trace_signals.read(model, PASSAGES, CHOSEN), CHOSEN, Weights(), learned())
         assert loss(stranger().eval(), self.batch()).item() == pytest.approx(
             token_loss(stranger(), self.batch()).item()
         )
@@ -155,9 +159,8 @@ class TestMechanistic:
         with torch.no_grad():
             short = [read(model, PASSAGES) for model in (teacher, student)]
             long = [read(model, PASSAGES, length=70) for model in (teacher, student)]
-        row2 = short[0][1].row2
-        of_short = losses.terms(short[0][0], short[1][0], row2)
-        of_long = losses.terms(long[0][0], long[1][0], row2)
+        of_short = losses.terms(short[0][0], short[1][0], short[0][1], learned())
+        of_long = losses.terms(long[0][0], long[1][0], long[0][1], learned())
         for name, value in of_short.items():
             assert value.item() == pytest.approx(of_long[name].item(), rel=1e-4, abs=1e-6), name
             assert value.item() > 1e-6, name
@@ -169,7 +172,7 @@ class TestMechanistic:
         words = token_loss(student, batch).item()
 
         def added(weights):
-            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, weights, WIDTH)
+            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, weights, learned())
             return (loss(student, batch).item() - words) / n
 
         none = Weights(0, 0, 0, 0, 0, 0)
@@ -185,7 +188,7 @@ class TestMechanistic:
         words = token_loss(student, batch).item()
 
         def added(fade, done):
-            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, fade)
+            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned(), fade)
             return loss(student, batch._replace(done=done)).item() - words
 
         full = added(0.0, 0.9)
@@ -199,12 +202,14 @@ class TestMechanistic:
     def test_terms_on_top_of_another_loss_of_words_are_the_same(self):
         teacher, student, batch = made("llama"), stranger().train(), self.batch()
         kept, words = trace_signals.read(teacher, PASSAGES, CHOSEN), losses.TokenDistillation(teacher)
-        both = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, base_loss=words)
-        text = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
+        both = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned(), base_loss=words)
+        text = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
         added = text(student, batch) - token_loss(student, batch)
         assert (both(student, batch) - words(student, batch)).item() == pytest.approx(added.item(), rel=1e-4)
-        assert [id(weight) for weight in both.parameters()] == [id(both.project.weight)], "the teacher is not trained"
-        faded = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH, 0.5, words)
+        assert [id(weight) for weight in both.parameters()] == [id(both.write_term.project.weight)], (
+            "the teacher is not trained"
+        )
+        faded = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned(), 0.5, words)
         done = batch._replace(done=0.5)
         assert faded(student, done).item() == pytest.approx(words(student, done).item())
         assert both(student.eval(), batch).item() == pytest.approx(token_loss(student, batch).item())
@@ -219,7 +224,7 @@ class TestMechanistic:
     def test_the_projection_is_learned_along_and_of_the_students_width(self):
         teacher = made("llama")
         kept = trace_signals.read(teacher, PASSAGES, CHOSEN)
-        loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
+        loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
         loss(stranger().train(), self.batch()).backward()
         (weight,) = loss.parameters()
         assert weight.shape == (WIDTH, kept[0].write1.shape[1])
@@ -231,7 +236,7 @@ class TestMechanistic:
         with pytest.raises(ValueError, match="term must be one of attention1, .* got 'x'"):
             Weights().without("x")
         with pytest.raises(ValueError, match="every trace needs its signals, got 4 traces and 0 signals"):
-            losses.Mechanistic(PASSAGES, [], CHOSEN, Weights(), WIDTH)
+            losses.Mechanistic(PASSAGES, [], CHOSEN, Weights(), learned())
 
 
 def gradient(loss, model, batch):
@@ -297,7 +302,7 @@ def test_a_training_of_the_mechanism_killed_at_ten_steps_ends_with_the_same_weig
     def ended(folder, *deaths):
         for left in (*deaths, 1000):
             student = stranger()
-            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), WIDTH)
+            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
             with suppress(KeyboardInterrupt):
                 train.train(student, examples, settings, folder, loss=Dying(loss, left))
         return [*student.parameters(), *loss.parameters()]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ctd.distill import measures, teach
+from ctd.distill import measures
 
 
 def test_the_teacher_knows_its_own_words_about_the_test_documents_best(experiment):
@@ -16,5 +16,5 @@ def test_the_teacher_knows_its_own_words_about_the_test_documents_best(experimen
     ids, n_prompt, _ = experiment.teacher_examples[0]
     wanted = torch.stack([log_p[at - 1, ids[at]] for at in range(n_prompt, len(ids))]).mean().exp()
     assert teacher[0] == pytest.approx(wanted.item(), rel=0.02)
-    student = measures.token_probability(teach._untrained(experiment, 0), experiment.teacher_examples)
+    student = measures.token_probability(experiment.initial_student(0), experiment.teacher_examples)
     assert (student < teacher).all()

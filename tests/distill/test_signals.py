@@ -176,3 +176,19 @@ def test_bad_input():
     with pytest.raises(ValueError, match="no trace was given"):
         trace_signals.read(model, [], CHOSEN)
     assert np.isfinite(trace_signals.read(model, PASSAGES[:1], CHOSEN)[0].along).all()
+
+
+@pytest.mark.parametrize("family", ["llama", "llama, a key head each", "mistral, sliding"])
+@torch.no_grad()
+def test_uniform_rows_are_those_of_heads_that_ask_for_nothing(family):
+    model = made(family)
+    heads = {Phase.SHORTLIST: [Head(1, 2), Head(1, 0)], Phase.REFINE: [Head(1, 1), Head(1, 3)]}  # of the last layer
+    level = trace_signals.read(model, PASSAGES, heads, uniform=True)
+    model.model.layers[1].self_attn.q_proj.weight.zero_()
+    wanted = trace_signals.read(model, PASSAGES, heads)
+    for got, want in zip(level, wanted, strict=True):
+        for name in ("attention", "write1", "gram1", "split", "gram2"):
+            np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=2e-3, err_msg=name)
+    if family == "llama":
+        one = PASSAGES[0]
+        assert np.allclose(level[0].attention, 1 / (one.document.end - one.document.start), atol=1e-3)

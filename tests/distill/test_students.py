@@ -1,5 +1,7 @@
 """Students: what they take over, how their heads are matched, and who is refused."""
 
+from collections import Counter
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -63,6 +65,41 @@ class TestMatching:
         assert found == [Head(0, 1), Head(0, 2), Head(2, 1), Head(2, 2)]
         everything = students.by_depth(teacher, student, attention.all_heads(teacher)[:12])
         assert len(set(everything)) == 12
+
+    EARLY, LATE = [Head(4, 0), Head(4, 1), Head(5, 0), Head(5, 1)], [Head(4, 0), Head(5, 2), Head(3, 1), Head(3, 2)]
+
+    def test_by_depth_gives_both_phases_the_same_head_and_crowds_deep_heads_and_apart_does_neither(self):
+        teacher = deep()
+        student = students.shallower(teacher, 3)
+        phases = {Phase.SHORTLIST: self.EARLY, Phase.REFINE: self.LATE}
+        crowded = {phase: students.by_depth(teacher, student, heads) for phase, heads in phases.items()}
+        assert set(crowded[Phase.SHORTLIST]) & set(crowded[Phase.REFINE])
+        assert {head.layer for head in crowded[Phase.SHORTLIST]} == {2}
+        spread = students.apart(teacher, student, phases)
+        together = [*spread[Phase.SHORTLIST], *spread[Phase.REFINE]]
+        assert len(set(together)) == 8
+        assert max(Counter(head.layer for head in together).values()) == 3, (
+            "as many as in layers 4 and 5 of the teacher"
+        )
+        pairs = sorted(zip([*self.EARLY, *self.LATE], together, strict=True))
+        layers = [mine.layer for _, mine in pairs]
+        assert layers == sorted(layers) == [0, 0, 1, 1, 1, 2, 2, 2], "in the order of the teacher's layers"
+
+    def test_apart_is_the_identity_on_a_student_shaped_like_its_teacher(self):
+        teacher = deep()
+        phases = {Phase.SHORTLIST: [*self.HEADS], Phase.REFINE: [Head(5, 1), Head(5, 2)]}
+        assert students.apart(teacher, teacher, phases) == phases
+        shared = students.apart(teacher, teacher, {Phase.SHORTLIST: [Head(3, 2)], Phase.REFINE: [Head(3, 2)]})
+        assert shared == {Phase.SHORTLIST: [Head(3, 2)], Phase.REFINE: [Head(3, 3)]}
+
+    def test_apart_fills_a_student_and_refuses_what_does_not_fit(self):
+        teacher = deep(2)
+        student = students.shallower(teacher, 1)
+        half = attention.all_heads(teacher)[:3]
+        full = students.apart(teacher, student, {Phase.SHORTLIST: half, Phase.REFINE: half})
+        assert sorted([*full[Phase.SHORTLIST], *full[Phase.REFINE]]) == attention.all_heads(student)
+        with pytest.raises(ValueError, match="12 heads cannot be matched, the student has 6"):
+            students.apart(teacher, student, {Phase.SHORTLIST: attention.all_heads(teacher)})
 
     def test_by_score_is_the_identity_on_a_student_that_equals_its_teacher(self):
         ranking = [Head(1, 2), Head(0, 0), Head(1, 0)]

@@ -1,0 +1,149 @@
+"""What each control teaches: other signals of the same shape, from the heads, queries or weights that its name says."""
+
+from collections import Counter
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from ctd.distill import methods, students, teach
+from ctd.distill.controls import CONTROLS, Shuffled, untrained
+from ctd.distill.examples import collate
+from ctd.distill.loss_forms import MENDED
+from ctd.distill.methods import METHODS
+from ctd.mechanism.attention import Head
+from ctd.mechanism.phases import Phase
+from tests.distill.conftest import COT, FULL
+
+
+def heads_of(experiment):
+    return experiment.student_heads(experiment.initial_student(0))
+
+
+def asked(experiment, monkeypatch, control, seed=0):
+    """The heads whose signals a control asks for."""
+    found = []
+    monkeypatch.setattr(type(experiment), "signals", lambda self, heads, *rest, **more: found.append(heads) or [])
+    CONTROLS[control](experiment, lambda: heads_of(experiment), seed)
+    return found[0]
+
+
+@pytest.mark.parametrize("control", [name for name in CONTROLS if name != "none"])
+def test_a_control_teaches_other_signals_of_the_same_shape(experiment, control):
+    shallow = experiment.with_plan(layers=2)  # the more layers it has, the more heads are copied from their own
+    own = CONTROLS["none"](shallow, lambda: heads_of(shallow), 0)
+    other = CONTROLS[control](shallow, lambda: heads_of(shallow), 0)
+    assert len(other) == len(own) == 6
+    for one, two in zip(own[:], other[:], strict=True):
+        for field in fields(one):
+            assert getattr(one, field.name).shape == getattr(two, field.name).shape, field.name
+        assert not np.allclose(one.write1, two.write1)
+
+
+@pytest.mark.parametrize("control", ["none", "shuffled"])
+def test_an_arm_is_taught_what_its_control_says(experiment, control):
+    student = experiment.initial_student(0)
+    loss = METHODS["mechanistic"].loss(experiment, replace(FULL, control=control, draw=3), student)
+    assert isinstance(loss.teacher_signals, Shuffled) == (control == "shuffled")
+    batch = collate(methods.trace_examples(experiment), [0, 1])
+    assert loss(student.train(), batch).item() > METHODS["cot"].loss(experiment, COT, student)(student, batch).item()
+
+
+def test_copied_heads_are_those_whose_weights_the_student_has(experiment, monkeypatch):
+    student, teacher = experiment.initial_student(0), experiment.language_model.model
+    for phase, heads in asked(experiment, monkeypatch, "copied").items():
+        for mine, source in zip(experiment.student_heads(student)[phase], heads, strict=True):
+            own, original = student.model.layers[mine.layer], teacher.model.layers[source.layer]
+            assert torch.equal(own.self_attn.q_proj.weight, original.self_attn.q_proj.weight.float())
+            assert mine.head == source.head
+    with pytest.raises(ValueError, match="control copied needs a student made of the teacher's layers"):
+        CONTROLS["copied"](experiment.with_plan(student_heads=2), lambda: heads_of(experiment), 0)
+
+
+def test_random_heads_are_others_of_the_same_layers(experiment, monkeypatch):
+    chosen = {Phase.SHORTLIST: [Head(1, 2), Head(1, 3)], Phase.REFINE: [Head(4, head) for head in range(5)]}
+    other = replace(experiment)
+    other.__dict__["teacher_heads"] = chosen
+    draws = [asked(other, monkeypatch, "random", seed) for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    for phase, heads in draws[0].items():
+        assert len(set(heads)) == len(heads)
+        assert Counter(head.layer for head in heads) == Counter(head.layer for head in chosen[phase])
+    assert not set(draws[0][Phase.SHORTLIST]) & set(chosen[Phase.SHORTLIST])
+    assert draws[0][Phase.REFINE][0] == Head(4, 5), "the only one that is not chosen"
+
+
+def test_lowest_heads_end_the_ranking(experiment, monkeypatch):
+    for phase, heads in asked(experiment, monkeypatch, "lowest").items():
+        assert heads == experiment.teacher_rankings[phase][:-5:-1]
+
+
+def test_the_wrong_phase_is_the_other_phase(experiment, monkeypatch):
+    chosen = experiment.teacher_heads
+    exchanged = {Phase.SHORTLIST: chosen[Phase.REFINE], Phase.REFINE: chosen[Phase.SHORTLIST]}
+    assert asked(experiment, monkeypatch, "wrong-phase") == exchanged
+    uneven = replace(experiment)
+    uneven.__dict__["teacher_heads"] = {**chosen, Phase.REFINE: chosen[Phase.REFINE][:1]}
+    with pytest.raises(ValueError, match="need the same number, got 4 and 1"):
+        CONTROLS["wrong-phase"](uneven, lambda: {}, 0)
+
+
+def test_a_shuffled_trace_has_its_own_values_at_other_queries(experiment):
+    own = experiment.teacher_signals
+    shuffled = Shuffled(own, 1)
+    for row, signals in enumerate(shuffled):
+        assert (signals.attention != own[row].attention).any()
+        order = [np.flatnonzero((own[row].write1 == write).all(1))[0] for write in signals.write1]
+        assert sorted(order) == sorted({*order}) == list(range(len(own[row].write1)))
+        np.testing.assert_array_equal(signals.attention, own[row].attention[order], "rows and writes move together")
+        np.testing.assert_array_equal(np.sort(signals.along), np.sort(own[row].along))
+        np.testing.assert_array_equal(signals.gram1, own[row].gram1)
+        np.testing.assert_array_equal(signals.attention, shuffled[row].attention, "the same whenever it is asked for")
+
+
+def test_an_untrained_teacher_has_the_shape_of_the_teacher_and_other_weights(experiment):
+    teacher = experiment.language_model.model
+    first, again, other = (untrained(teacher, seed) for seed in (0, 0, 1))
+    for weight, same, another, own in zip(
+        *(model.parameters() for model in (first, again, other, teacher)), strict=True
+    ):
+        assert weight.shape == own.shape
+        assert torch.equal(weight, same)
+        assert weight.ndim < 2 or not (torch.equal(weight, another) or torch.equal(weight, own))
+
+
+def test_controls_and_forms_are_in_the_key_of_those_who_read_heads_alone(experiment):
+    arms = [FULL, *(replace(FULL, control=name) for name in CONTROLS if name != "none"), replace(FULL, forms=MENDED)]
+    assert len({teach.key(experiment, arm, 0) for arm in arms}) == len(arms)
+    assert teach.key(experiment, replace(COT, forms=MENDED), 0) == teach.key(experiment, COT, 0)
+    other = experiment.with_plan(ranked_by="mass", matching="apart")
+    assert teach.key(other, COT, 0) == teach.key(experiment, COT, 0)
+    assert teach.key(other, FULL, 0) != teach.key(experiment, FULL, 0)
+
+
+def test_the_code_of_a_control_of_ones_own_is_in_the_key(experiment, monkeypatch):
+    def mine(experiment, student_heads, seed):
+        return experiment.teacher_signals
+
+    monkeypatch.setitem(CONTROLS, "mine", mine)
+    arm = replace(FULL, control="mine")
+    before = teach.key(experiment, arm, 0)
+    monkeypatch.setitem(
+        CONTROLS, "mine", lambda experiment, student_heads, seed: Shuffled(experiment.teacher_signals, 0)
+    )
+    assert teach.key(experiment, arm, 0) != before
+    assert not methods.is_packaged(arm)
+    assert methods.is_packaged(replace(FULL, control="random"))
+
+
+def test_bad_controls_are_refused():
+    with pytest.raises(ValueError, match="control must be one of none, copied, .*, got 'x'"):
+        replace(FULL, control="x")
+    with pytest.raises(ValueError, match="control is for what heads compute, which cot does not teach"):
+        replace(COT, control="random")
+
+
+def test_sources_are_the_layers_that_a_student_is_made_of(experiment):
+    assert students.sources(experiment.language_model.model, 3) == [0, 2, 5]
+    assert students.sources(experiment.language_model.model, 1) == [5]
