@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from ctd.book.run_folder import MANIFEST, RunFolder
 from ctd.cache import DATA, atomic
 
 FOLDER = DATA / "results"
+SIZES = ("traces", "documents")
 
 
 def keep(run: RunFolder, name: str) -> RunFolder:
@@ -55,16 +57,57 @@ def made(run: RunFolder) -> str:
     return f"{device}, commit {run.manifest['commit'][:8]}"
 
 
-def title(run: RunFolder) -> str:
-    """What it is, as a sentence of Markdown; with the parameters that differ from those of its profile."""
-    parameters = run.manifest["parameters"]
-    sizes: dict[str, Any] = {row.label: row.value for row in run.rows}
-    counts = report.counts({name: sizes[name] for name in ("traces", "documents") if name in sizes})
-    instead = ", ".join(f"`{name}={json.dumps(value)}`" for name, value in run.manifest["overrides"].items())
-    return (
-        f"By a published run, `data/results/{run.path.name}`: **{parameters['teacher']}, "
-        f"{parameters['dataset']}**, {counts} ({made(run)})" + (f", with {instead}." if instead else ".")
-    )
+def overview(runs: Sequence[RunFolder]) -> pd.DataFrame:
+    """What the runs are: a row for each, with the parameters that differ from those of its profile."""
+    rows = []
+    for run in runs:
+        parameters = run.manifest["parameters"]
+        sizes: dict[str, Any] = {row.label: row.value for row in run.rows}
+        changed = ", ".join(f"{name}={json.dumps(value)}" for name, value in run.manifest["overrides"].items())
+        rows.append(
+            (run.path.name, parameters["teacher"], parameters["dataset"], *map(sizes.get, SIZES), made(run), changed)
+        )
+    columns = ["run", "teacher", "data", *SIZES, "made on", "with"]
+    return pd.DataFrame(rows, columns=columns, dtype=object).fillna("").infer_objects()
+
+
+def found(runs: Sequence[RunFolder], **wanted: Any) -> pd.DataFrame:
+    """What the runs found, in one long table: a row for each number, with its intervals.
+
+    wanted: what the results must say, as of `ctd.book.results.select`.
+    Returns columns run, teacher, what, measure, over documents, over seeds; the last only where some run has it.
+    """
+    parts = []
+    for run in runs:
+        table = results.select(run.frame(), **wanted)
+        table = table[table["low"].notna() & table["interval_over"].isin(["documents", "seeds"])]
+        what = results.named(table, "arm", "baseline", by=" - ").where(table["arm"].notna(), table["method"])
+        others = table.assign(budget=table["budget"].str.replace("_", " "), traces=table["traces"].map(_traces))
+        beside = results.named(others, "mode", "budget", "traces")
+        what = what + (", " + beside).where(beside != "", "")
+        measure = results.measures(table) + (", " + table["group"]).where(table["group"].notna(), "")
+        cells = [report.estimate(*numbers) for numbers in table[["value", "low", "high"]].itertuples(index=False)]
+        shown = table.assign(what=what, measure=measure, cell=cells, over="over " + table["interval_over"])
+        shown = shown.assign(run=run.path.name, teacher=run.manifest["parameters"]["teacher"])
+        parts.append(shown[["run", "teacher", "what", "measure", "over", "cell"]])
+    keys = ["run", "teacher", "what", "measure"]
+    table = pd.concat(parts).drop_duplicates([*keys, "over"]).set_index([*keys, "over"])["cell"]
+    return table.unstack(sort=False).fillna("").reset_index().rename_axis(None, axis=1)
+
+
+def _traces(traces: Any) -> str | None:
+    return None if pd.isna(traces) else f"{traces:,} traces"
+
+
+def show(runs: Sequence[RunFolder], **wanted: Any) -> None:
+    """Show what runs are, and what they found, as tables to filter; nothing where there is no run."""
+    if runs:
+        report.table(overview(runs), caption="Published runs of this chapter, and how each was made.")
+        report.table(
+            found(runs, **wanted),
+            caption="What the published runs found, with 95 % intervals.",
+            filters=["run", "teacher", "what", "measure"],
+        )
 
 
 def learning_curves() -> list[tuple[RunFolder, pd.DataFrame]]:

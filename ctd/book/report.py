@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from ctd.book import results
 from ctd.stats import Interval
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+MOST_ROWS = 12  # of a table that is not folded
 
 
 def say(text: str) -> None:
@@ -54,15 +54,20 @@ def table(frame: pd.DataFrame, digits: int = 3, caption: str = "", filters: Sequ
     digits: after the decimal point.
     caption: shown above it.
     filters: columns by whose values a reader can choose rows (`book/_static/filters.js`).
-    Whole numbers get thousands separators, others are rounded, and NaN is an empty cell. Text stays as it is, except
-    that a narrow column may break it before an interval. Column names are shown with spaces for underscores.
+    A table of more rows than `MOST_ROWS` is folded behind its caption. Whole numbers get thousands separators, others
+    are rounded, and NaN is an empty cell. Text stays as it is, except that a narrow column may break it before an
+    interval. Column names are shown with spaces for underscores.
     """
     frame = frame.rename(columns=lambda name: str(name).replace("_", " "))
     shown = frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")
     columns = " ".join(str(list(frame.columns).index(name.replace("_", " "))) for name in filters)
     opened = f'<table data-filters="{columns}"' if filters else "<table"
     head = f"\n  <caption>{html.escape(caption)}</caption>" if caption else ""
-    display(HTML(shown.replace("<table", opened, 1).replace(">", f">{head}", 1)))
+    shown = shown.replace("<table", opened, 1).replace(">", f">{head}", 1)
+    if len(frame) > MOST_ROWS:
+        summary = f"{caption.rstrip('.') or 'Table'} ({len(frame):,} rows)"
+        shown = f'<details class="ctd-fold"><summary>{html.escape(summary)}</summary>\n{shown}\n</details>'
+    display(HTML(shown))
 
 
 def wide(frame: pd.DataFrame, row: str, column: str, value: str, digits: int = 3) -> pd.DataFrame:
@@ -93,30 +98,6 @@ def gains(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     for name, cells in (*beside.items(), ("gain", over)):
         shown.insert(len(names), name, cells)
     return shown
-
-
-def recorded_gains(table: pd.DataFrame) -> pd.DataFrame:
-    """The gains that a run recorded: a row a pair of arms, a column a metric.
-
-    A cell has the gain with its interval over documents, then those over seeds and over both where there are any.
-    table: the results of the run (`RunFolder.frame`).
-    """
-    gains = table[table["baseline"].notna() & table["budget"].notna() & table["low"].notna()]
-    first = gains["interval_over"] == "documents"
-    numbers = zip(first, gains["value"], gains["low"], gains["high"], strict=True)
-    cells = [estimate(value, low, high) if documents else bounds(low, high) for documents, value, low, high in numbers]
-    budgets = gains["budget"].map({"equal_steps": "equal steps", "equal_time": "equal time"})
-    pairs = results.named(gains, "arm", "baseline", by=" - ") + ", " + budgets
-    shown = gains.assign(gain=pairs, measure=results.measures(gains), cell=cells)
-    shown = shown.groupby(["gain", "measure"], sort=False)["cell"].agg(" ".join).unstack(sort=False)
-    return shown.reset_index().rename_axis(None, axis=1)
-
-
-def over_seeds_beside(table: pd.DataFrame) -> pd.DataFrame:
-    """A run's results that have an interval, those over seeds as a metric of their own, "<metric>, over seeds"."""
-    table = table[table["low"].notna()]
-    over_seeds = table["interval_over"].map(lambda over: f", over {over}" if "seeds" in over else "")
-    return table.assign(metric=results.measures(table) + over_seeds)
 
 
 def bounds(low: float, high: float, digits: int = 3) -> str:

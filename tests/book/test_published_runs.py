@@ -41,22 +41,32 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
     assert one.rows == run.rows
     assert len(one.rows) == 5
     assert one.manifest == MANIFEST
-    assert published_runs.title(one) == (
-        "By a published run, `data/results/one`: **organism, heart-failure**, 1,007 documents "
-        '(2 cores (a chip), commit 01234567), with `weights=[1.0, 0.0]`, `note="a"`.'
-    )
-    traces = results.Row(metric="traces", value=1591, unit="traces")
-    results.write([*run.rows, traces], run.path / "results.json")
-    (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"overrides": {}}))
-    assert published_runs.title(RunFolder(run.path)).endswith(
-        "1,591 traces, 1,007 documents (2 cores (a chip), commit 01234567)."
-    )
+    (row,) = published_runs.overview([one]).to_dict("records")
+    assert row == {
+        "run": "one", "teacher": "organism", "data": "heart-failure", "traces": "", "documents": 1007,
+        "made on": "2 cores (a chip), commit 01234567", "with": 'weights=[1.0, 0.0], note="a"',
+    }  # fmt: skip
     for machine, words in (
         ({"gpu": "a GPU", "cores": 2}, "a GPU, "),
         ({"gpu": None, "cores": 1, "cpu": "b"}, "1 core (b)"),
     ):
         (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"hardware": machine}))
         assert published_runs.made(RunFolder(run.path)).startswith(words)
+
+
+def test_what_runs_found_is_a_row_a_number_with_its_intervals_beside_each_other(run):
+    gain = {"metric": "exact_match", "unit": "fraction", "value": 0.5, "n": 9, "interval_method": "BCa"}
+    gain |= {"arm": "a", "baseline": "cot", "budget": "equal_steps"}
+    over = {"documents": (0.25, 0.75), "seeds": (0.0, 1.0), "documents and seeds": (-1.0, 1.0)}
+    rows = [results.Row(**gain, interval_over=name, interval=ends) for name, ends in over.items()]
+    results.write([*run.rows, *rows], run.path / "results.json")
+    table = published_runs.found([published_runs.keep(RunFolder(run.path), "one")])
+    assert list(table) == ["run", "teacher", "what", "measure", "over documents", "over seeds"]
+    assert table["what"].tolist() == ["cot, 64 traces", "a - cot, 1,024 traces", "cot", "a - cot, equal steps"]
+    assert table["measure"].tolist() == ["ndcg@5"] * 3 + ["exact_match"]
+    last = table.iloc[-1].str.replace("\N{NO-BREAK SPACE}", " ")
+    assert (last["over documents"], last["over seeds"]) == ("0.500 [0.250, 0.750]", "0.500 [0.000, 1.000]")
+    assert table.iloc[0]["over seeds"] == ""
 
 
 def test_the_learning_curve_is_what_was_found_over_numbers_of_traces(run):

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
-from ctd.book import report, results
-from ctd.book.results import Row
+from ctd.book import report
 from ctd.stats import Interval
 
 
@@ -51,50 +51,19 @@ def test_a_gain_stands_in_one_cell_and_one_seed_has_no_interval():
     ]
 
 
-def table(*rows):
-    """Results as a run's table: metric, value, low and high, what else they say."""
-    how = {"unit": "fraction", "interval_method": "BCa", "n": 9}
-    return results.frame(
-        Row(metric=metric, value=value, interval=ends, **({"interval_over": "documents"} | how | said))
-        for metric, value, ends, said in rows
-    )
+def test_a_table_has_its_caption_and_the_columns_to_filter_by(shown):
+    report.table(pd.DataFrame({"run": ["a"], "what_for": ["b"]}), caption="Runs & more.", filters=["what_for"])
+    page = BeautifulSoup(shown[0], "html.parser")
+    assert page.table.caption.get_text() == "Runs & more."
+    assert page.table["data-filters"] == "1"
+    assert page.details is None
 
 
-def test_intervals_over_seeds_stand_beside_those_over_documents():
-    gain = {"arm": "a", "baseline": "b"}
-    found = table(
-        ("las", 0.1, (0.0, 0.2), gain),
-        ("las", 0.1, (0.05, 0.15), {**gain, "interval_over": "seeds"}),
-        ("las", 0.3, (0.2, 0.4), {"arm": "a"}),
-    )
-    extra = results.frame([Row(metric="documents", value=9, unit="documents")])
-    shown = report.over_seeds_beside(pd.concat([found, extra], ignore_index=True))
-    assert shown["arm"].tolist() == ["a", "a", "a"]
-    assert shown["metric"].tolist() == ["las", "las, over seeds", "las"]
-    assert shown["low"].tolist() == [0.0, 0.05, 0.2]
-
-
-def test_gains_of_a_published_run_stand_in_a_cell_each():
-    steps, time = (
-        {"budget": budget, "arm": "mechanistic", "baseline": "cot"} for budget in ("equal_steps", "equal_time")
-    )
-    found = table(
-        ("exact_match", 0.5, (0.4, 0.6), {"arm": "cot", "budget": "equal_steps"}),
-        ("exact_match", 0.05, (0.01, 0.09), steps),
-        ("exact_match", 0.05, (-0.01, 0.11), {**steps, "interval_over": "seeds"}),
-        ("ndcg", 0.02, (0.0, 0.04), {**steps, "k": 5}),
-        ("exact_match", 0.03, (0.02, 0.04), time),
-        ("exact_match", 0.01, (-0.02, 0.04), {"arm": "fkl + mechanistic", "baseline": "fkl", "budget": "equal_steps"}),
-        ("ndcg", 0.1, (0.0, 0.2), {"arm": "mechanistic", "baseline": "cot", "traces": 64, "k": 5}),
-    )
-    shown = report.recorded_gains(found)
-    assert list(shown) == ["gain", "exact_match", "ndcg@5"]
-    cells = shown.fillna("").map(lambda cell: cell.replace(report.NO_BREAK_SPACE, " ")).to_numpy().tolist()
-    assert cells == [
-        ["mechanistic - cot, equal steps", "0.050 [0.010, 0.090] [-0.010, 0.110]", "0.020 [0.000, 0.040]"],
-        ["mechanistic - cot, equal time", "0.030 [0.020, 0.040]", ""],
-        ["fkl + mechanistic - fkl, equal steps", "0.010 [-0.020, 0.040]", ""],
-    ]
+def test_a_long_table_is_folded_behind_its_caption(shown):
+    report.table(pd.DataFrame({"n": range(report.MOST_ROWS + 1)}), caption="Numbers.")
+    page = BeautifulSoup(shown[0], "html.parser")
+    assert page.details.summary.get_text() == f"Numbers ({report.MOST_ROWS + 1} rows)"
+    assert len(page.details.table("tr")) == report.MOST_ROWS + 2
 
 
 def test_a_cell_breaks_before_an_interval_and_not_within_it(shown):
