@@ -91,8 +91,8 @@ def found(runs: Sequence[RunFolder], **wanted: Any) -> pd.DataFrame:
         shown = shown.assign(run=run.path.name, teacher=run.manifest["parameters"]["teacher"])
         parts.append(shown[["run", "teacher", "what", "measure", "over", "cell"]])
     keys = ["run", "teacher", "what", "measure"]
-    table = pd.concat(parts).drop_duplicates([*keys, "over"]).set_index([*keys, "over"])["cell"]
-    return table.unstack(sort=False).fillna("").reset_index().rename_axis(None, axis=1)
+    every = pd.concat(parts).drop_duplicates([*keys, "over"]).set_index([*keys, "over"])["cell"]
+    return every.unstack(sort=False).fillna("").reset_index().rename_axis(None, axis=1)
 
 
 def _traces(traces: Any) -> str | None:
