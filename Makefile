@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-all lint clean teacher texts organism
+.PHONY: help setup book test test-all lint clean clean-cache teacher texts organism audit sbom
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
@@ -27,6 +27,7 @@ test: lint ## Set up, then lint, types, unit tests, the smoke run of all noteboo
 
 test-all: test ## What test does, and the proof that every parameter of every notebook moves its results (an hour)
 	@$(PYTEST) --dist loadgroup -m slow
+	@CTD_EXAMPLES=1000 $(PYTEST) tests/fuzz tests/test_trust.py
 
 lint: $(STAMP) ## Set up, then ruff and mypy
 	@$(BIN)/ruff check
@@ -58,6 +59,25 @@ texts: $(STAMP) ## Write what the teachers say in the default profile anew (data
 
 organism: $(STAMP) ## Rebuild the model organism, plain and planted (about an hour on two cores)
 	@$(BIN)/python -m ctd.recipes.organism
+
+# Tools that look at the lock from outside, in an environment of their own.
+TOOLS := .venv-tools
+AUDIT := pip-audit==2.10.1 pip-licenses==5.5.5 cyclonedx-bom==7.5.0
+COPYLEFT := GNU General Public License v2 (GPLv2);GNU General Public License v3 (GPLv3);GNU Affero General Public License v3
+
+$(TOOLS)/bin/pip-audit: Makefile
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet $(AUDIT) && touch $@
+
+audit: $(STAMP) $(TOOLS)/bin/pip-audit ## Look for known vulnerabilities and for licences that do not fit among the locked packages
+	@$(TOOLS)/bin/pip-audit --disable-pip --no-deps -r requirements.txt
+	@$(TOOLS)/bin/pip-licenses --python $(BIN)/python --from mixed --summary --fail-on "$(COPYLEFT)"
+
+sbom: $(STAMP) $(TOOLS)/bin/pip-audit ## Write sbom.json, the software bill of materials (CycloneDX) of .venv
+	@$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
+	@echo "sbom.json: every package of .venv with its version and licence"
+
+clean-cache: $(STAMP) ## Empty the cache (what a run uses stays); ctd cache shows what it holds
+	@$(BIN)/ctd cache --keep-gb 0
 
 clean: ## Remove runs and the built book; .venv and the cache stay
 	rm -rf runs book/_build book/_source .mypy_cache .pytest_cache .ruff_cache

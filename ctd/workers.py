@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
-import pickle
 import shutil
 import signal
 import sys
@@ -36,8 +35,10 @@ import psutil
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
+from ctd import payload
 from ctd.cache import atomic, cache_dir
 from ctd.hardware import cores
+from ctd.payload import Payload
 
 STARTING = 3.0  # seconds of work that must be left for a process to be worth its start: it imports torch first
 HANDING_OVER = 0.5  # the same where the process is there already: it only reads what is shared
@@ -173,7 +174,7 @@ class _Work(Generic[Shared, Piece, Result]):
         self.lock = threading.RLock()  # for what waits and what runs: processes that are done take the next piece
         self.until_done = ExitStack()
         self.pool = _POOL
-        self.payload: Path | None = None
+        self.payload: Payload | None = None
         self.processes: ProcessPoolExecutor | None = None
 
     def results(self) -> Iterator[Result]:
@@ -202,7 +203,7 @@ class _Work(Generic[Shared, Piece, Result]):
         if (len(self.waiting) - 1) * self.seconds < (HANDING_OVER if self.pool.is_running else STARTING):
             return
         if not self.payload:
-            self.payload = self._write(self.until_done.enter_context(_scratch_folder()) / "shared.pt")
+            self._write(self.until_done.enter_context(_scratch_folder()))
         if self.most > 1:
             self.processes = self.processes or self.pool.enter(max(self._n_workers(), min(self.most, cores())) - 1)
             for _ in range(idle):
@@ -215,14 +216,11 @@ class _Work(Generic[Shared, Piece, Result]):
     def _n_running(self) -> int:
         return sum(not future.done() for future in list(self.running.values()))
 
-    def _write(self, path: Path) -> Path:
-        import torch
-
+    def _write(self, folder: Path) -> None:
         try:
-            torch.save(self.shared, path, pickle_protocol=pickle.HIGHEST_PROTOCOL)
+            self.payload = payload.write(self.shared, folder)
         except Exception as error:  # it does not pickle, or the disk is full
             self._stay_here(error)
-        return path
 
     def _hand_over(self, before: Future[Result] | None = None) -> None:
         """Give the first piece that waits to a process. Called again as a process finishes its piece."""
@@ -409,7 +407,7 @@ class _Pool:
 _POOL = _Pool()
 atexit.register(_POOL.kill)  # before the interpreter takes itself apart
 _working = False  # whether this process works on a piece
-_read: tuple[Path, Any] | None = None  # what is shared, and the file that it was read from
+_read: tuple[Payload, Any] | None = None  # what is shared, and where it was read from
 
 
 @contextmanager
@@ -441,16 +439,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(payload: Path, function: Callable[[Any, Any], Any], piece: Any) -> Any:
+def _work(source: Payload, function: Callable[[Any, Any], Any], piece: Any) -> Any:
     """Do a piece in a process that `_begin` prepared."""
     import torch
 
     global _read
-    if not _read or _read[0] != payload:
+    if not _read or _read[0] != source:
         _read = None
         torch.set_num_threads(1)
         try:
-            _read = payload, torch.load(payload, mmap=True, weights_only=False)  # written by this process's parent
+            _read = source, source.read()
         except Exception as error:
             raise _NotLoaded(f"{type(error).__name__}: {error}") from None
     return function(_read[1], piece)
@@ -458,11 +456,19 @@ def _work(payload: Path, function: Callable[[Any, Any], Any], piece: Any) -> Any
 
 @contextmanager
 def _scratch_folder() -> Iterator[Path]:
-    """A folder that only this user can read, for what is shared; those of killed processes are removed."""
-    home = cache_dir("workers")
+    """A folder that only this user can read, for what is shared: in the cache, else among temporary files."""
+    with ExitStack() as stack:
+        try:
+            home = cache_dir("workers")
+            _remove_those_of_killed_processes(home)
+            folder = TemporaryDirectory(prefix=f"{os.getpid()}-", dir=home, ignore_cleanup_errors=True)
+        except OSError:  # the cache cannot be written
+            folder = TemporaryDirectory(prefix="ctd-", ignore_cleanup_errors=True)
+        yield Path(stack.enter_context(folder))
+
+
+def _remove_those_of_killed_processes(home: Path) -> None:
     for folder in home.iterdir():
         owner = folder.name.partition("-")[0]
         if owner.isdecimal() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
-    with TemporaryDirectory(prefix=f"{os.getpid()}-", dir=home, ignore_cleanup_errors=True) as folder_name:
-        yield Path(folder_name)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 from filelock import FileLock
+from hypothesis import settings
 
 from ctd.cache import ROOT
 from ctd.data.label_space import LabelSpace
@@ -20,6 +21,11 @@ SITE = ROOT / "book" / "_build" / "test" / "html"
 BESIDE_OTHERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
 if BESIDE_OTHERS:  # each process that tests has its core
     os.environ["CTD_WORKERS"] = "1"
+if "CTD_EXAMPLES" in os.environ:  # as many as one likes, others each time
+    settings.register_profile("ctd", max_examples=int(os.environ["CTD_EXAMPLES"]), deadline=None, database=None)
+else:  # few and always the same
+    settings.register_profile("ctd", max_examples=15, deadline=None, database=None, derandomize=True)
+settings.load_profile("ctd")
 
 
 class HashEncoder:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 MODEL = re.compile(rf"^from {re.escape(chapters.__name__)} import (\w+) as Settings$", re.MULTILINE)  # in a notebook
 TAG = "parameters"
+WORDS: dict[str, Any] = {
+    "Annotated": Annotated, "Literal": Literal, "ExistingPath": ExistingPath, "PathOrName": PathOrName,
+    "list": list, "bool": bool, "int": int, "float": float, "str": str,
+}  # fmt: skip
 EXAMPLE = 'n: Annotated[int, Field(ge=1, le=9, description="how many")] = 5'
 
 
@@ -115,12 +119,26 @@ def _declared(statement: ast.stmt, known: Mapping[str, Any]) -> Parameter:
 
 
 def _evaluated(annotation: str) -> Any:
-    """The type that a line spells out; it may use nothing but typing's and pydantic's words and plain types."""
-    words: dict[str, Any] = {
-        "Annotated": Annotated, "Literal": Literal, "Field": Field, "ExistingPath": ExistingPath,
-        "PathOrName": PathOrName, "list": list, "bool": bool, "int": int, "float": float, "str": str,
-    }  # fmt: skip
+    """The type that a line spells out in `WORDS`. Nothing of it is run: a notebook may be a stranger's."""
     try:
-        return eval(annotation, {"__builtins__": {}}, words)
+        return _type(ast.parse(annotation, mode="eval").body)
     except Exception as error:
         raise ValueError(f"the type is not understood ({error}); write it as `{EXAMPLE}`") from None
+
+
+def _type(node: ast.expr) -> Any:
+    match node:
+        case ast.Name(id=name):
+            if name not in WORDS:
+                raise ValueError(f"{name} is none of {', '.join(WORDS)}")
+            return WORDS[name]
+        case ast.Subscript(value=head, slice=inner):
+            return _type(head)[_type(inner)]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _type(left) | _type(right)
+        case ast.Tuple(elts=parts):
+            return tuple(map(_type, parts))
+        case ast.Call(func=ast.Name(id="Field"), args=[], keywords=keywords):
+            return Field(**{str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords})
+        case _:
+            return ast.literal_eval(node)

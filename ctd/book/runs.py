@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ctd.book import chapters, kernel
+from ctd.book import chapters, home_folder, kernel
 from ctd.book.kernel import RunFailed
 from ctd.book.notebook_files import profile_values, read_notebook
 from ctd.book.parameter_cells import read_parameters
@@ -133,9 +133,11 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
             shutil.move(scratch, failed)
             raise RunFailed(f"{todo.notebook.stem}: {failure}; see {failed / copy.name}") from None
         (scratch / kernel.KERNEL_LOG).unlink(missing_ok=True)
+        home_folder.rewrite_notebook(copy)
+        home_folder.rewrite_json(scratch / RESULTS)
         took = {"start": started.isoformat(timespec="seconds"), "duration_s": round(time.perf_counter() - clock, 2)}
         manifest = _manifest(todo, copy, {**code, **took})
-        (scratch / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        (scratch / MANIFEST).write_text(home_folder.without_home(json.dumps(manifest, indent=1)) + "\n")
     shutil.rmtree(failed, ignore_errors=True)
     return RunFolder(todo.folder)
 
@@ -169,12 +171,13 @@ def stale(run: RunFolder) -> str:
     """Why running it again would execute it: "" when it would be kept."""
     manifest = run.manifest
     try:
-        now = plan(ROOT / manifest["notebook"], manifest["profile"], manifest["overrides"])
+        now = plan(ROOT / Path(manifest["notebook"]).expanduser(), manifest["profile"], manifest["overrides"])
     except (ValueError, FileNotFoundError) as error:
         return " ".join(line.strip() for line in str(error).splitlines()[:2])
     if now.key == manifest["key"]:
         return ""
-    changed = [part for part in KEY_PARTS if now.parts[part] != manifest[part]]
+    parts = json.loads(home_folder.without_home(json.dumps(now.parts)))
+    changed = [part for part in KEY_PARTS if parts[part] != manifest[part]]
     return ", ".join(part.removesuffix("_hash") for part in changed) + " changed"
 
 

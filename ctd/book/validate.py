@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from ctd.book import results
+from ctd.book import home_folder, results
 from ctd.book.kernel import CELL_TIMEOUT, kernel_environment
 from ctd.book.notebook_files import read_notebook
 from ctd.book.recorder import FIGURES
@@ -150,6 +150,7 @@ def executed_again(run: RunFolder) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="ctd-validate-") as scratch:
         copy, again = Path(scratch) / "run", Path(scratch) / "again"
         shutil.copytree(run.path, copy)
+        home_folder.rewrite_notebook(copy / run.notebook.name, home_folder.with_home)
         again.mkdir()
         verdicts = Path(scratch) / "nbval.xml"
         done = subprocess.run(
@@ -168,6 +169,7 @@ def executed_again(run: RunFolder) -> list[str]:
             return problems or [f"nbval ended with exit code {done.returncode}: {done.stdout.strip()[-200:]}"]
         if not (again / RESULTS).is_file():
             return [f"run again, it wrote no {RESULTS}"]
+        home_folder.rewrite_json(again / RESULTS)
         return differences(run.rows, RunFolder(again).rows)
 
 

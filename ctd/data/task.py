@@ -152,12 +152,16 @@ class Task:
             card = Card(**json.loads((folder / "card.json").read_text(encoding="utf-8")))
         with named_if_damaged(folder / "unscored.npy"):
             unscored = np.load(folder / "unscored.npy")
+        filtered = {}
+        for file in sorted(folder.glob("filtered-*.npz")):
+            with named_if_damaged(file):
+                filtered[file.stem.partition("-")[2]] = load_npz(file)
         return cls(
             documents=DatasetDict(documents),
             space=LabelSpace.load(folder / "labels.parquet"),
             card=card,
             unscored=unscored,
-            filtered={file.stem.partition("-")[2]: load_npz(file) for file in folder.glob("filtered-*.npz")},
+            filtered=filtered,
         )
 
 

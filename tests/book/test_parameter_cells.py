@@ -156,3 +156,20 @@ def test_a_bad_cell_is_refused(cells, complaint):
     with pytest.raises(ValueError, match="n.ipynb") as caught:
         read_parameters(notebook(*cells), "n.ipynb")
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        "Annotated[int, [c for c in ().__class__.__base__.__subclasses__()], print('run')]",
+        "Annotated[int, Field(ge=1, le=9, description=open('run', 'w').name)]",
+        "Annotated[int, (lambda: open('run', 'w'))()]",
+        "Annotated[int, Field.__init__.__globals__['sys'].exit()]",
+        "Annotated[list.__class__, 1]",
+        "Annotated[int, f'{print(1)}']",
+    ],
+)
+def test_a_type_of_a_strangers_notebook_is_read_and_not_run(annotation, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "the type is not understood" in refused(f"n: {annotation} = 5")
+    assert not (tmp_path / "run").exists()

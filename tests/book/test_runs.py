@@ -15,7 +15,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ctd import hardware
-from ctd.book import kernel, notebook_files, provenance, run_folder, runs
+from ctd.book import home_folder, kernel, notebook_files, provenance, run_folder, runs
 from ctd.book.recorder import Recorder
 
 SEED = 'Annotated[int, Field(ge=0, le=1000, description="draws")]'
@@ -126,7 +126,7 @@ def test_a_run_says_how_it_was_made(project):
     assert 10 < made["peak_memory_mib"] < 2000
     assert {"commit", "dirty", "ctd_hash", "notebook_hash", "inputs_hash", "key"} <= set(made)
     printed = notebook_files.read_notebook(run.notebook).cells[1].outputs[0].text
-    assert printed == f"5 a=b {sys.executable} 3 1\n", (
+    assert printed == home_folder.without_home(f"5 a=b {sys.executable} 3 1\n"), (
         "the kernel is this interpreter, whatever is installed for the user"
     )
     assert sorted(os.listdir(run.path)) == ["01_first.ipynb", "manifest.json", "results.json"]
@@ -136,6 +136,45 @@ def test_the_copy_names_no_folder_of_this_machine(project):
     text = run_folder.find_run("01_first/default").notebook.read_text()
     assert "input_path" not in text
     assert ".partial" not in text
+
+
+PRIVATE = (
+    """\
+from pathlib import Path
+from ctd.book.runs import Recorder
+run = Recorder.start()
+print(Path(folder).read_text(), folder, Path.home())
+run.record("letters", len(folder), "letters", method=folder)
+run.close()""",
+)
+
+
+def test_a_run_tells_no_secret_and_neither_the_users_folder_nor_the_name_of_the_machine(tmp_path, monkeypatch):
+    home, secrets = tmp_path / "home" / "jane doe", {name: f"{name}-s3cr3t" for name in ("HF_TOKEN", "CTD_API_KEY")}
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "own.txt").write_text("hello")
+    for name, value in {"HOME": str(home), **secrets}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(home)
+    path = write_notebook(home / "notebooks" / "01_first.ipynb", *PRIVATE)
+    (path.parent / "profiles.yml").write_text("default:\n")
+    run = runs.run(path, overrides={"folder": "data/own.txt", "note": "~/x"})
+    assert notebook_files.read_notebook(run.notebook).cells[2].outputs[0].text == "hello ~/data/own.txt ~\n"
+    assert run.rows[0].method == run.manifest["parameters"]["folder"] == "~/data/own.txt"
+    assert runs.stale(run) == ""
+    text = "".join(file.read_text() for file in run.path.rglob("*") if file.is_file())
+    for private in (str(home), platform.node(), *secrets.values()):
+        assert private not in text
+
+
+def test_the_users_folder_is_told_from_what_only_looks_like_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/jo")
+    for text in ("/home/jo/x and /home/jo", "'/home/jo'", '{"a": "/home/jo/b c"}', "see:/home/jo/x"):
+        assert "/home/jo" not in home_folder.without_home(text)
+    for text in ("/home/jo/x and '/home/jo/y'", '{"a": "/home/jo/b c"}', "see:/home/jo/x"):
+        assert home_folder.with_home(home_folder.without_home(text)) == text
+    for text in ("/home/joan/x", "/mnt/home/jo/x", "/home/jo.old", "~x", "a~/b"):
+        assert home_folder.without_home(text) == home_folder.with_home(text) == text
 
 
 def test_an_unchanged_notebook_is_not_run_again(project, no_kernel):

@@ -8,9 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-from datasets import Dataset, DatasetDict
-from scipy.sparse import load_npz
 
 from ctd.cache import atomic, once
 from ctd.data.label_space import LabelSpace
@@ -31,6 +30,7 @@ def save_labels_and_card(space: LabelSpace, card: Card, folder: Path) -> None:
     """Write what a task has beside its documents."""
     space.save(folder / "labels.parquet")
     (folder / "card.json").write_text(json.dumps(asdict(card)))
+    np.save(folder / "unscored.npy", np.empty(0, np.int32))
 
 
 def load(folder: Path, prepare: Callable[[Path], None]) -> Task:
@@ -44,9 +44,4 @@ def load(folder: Path, prepare: Callable[[Path], None]) -> Task:
             with atomic(folder) as scratch:
                 scratch.mkdir()
                 prepare(scratch)
-    return Task(
-        documents=DatasetDict({split: Dataset.from_file(str(folder / f"{split}.arrow")) for split in SPLITS}),
-        space=LabelSpace.load(folder / "labels.parquet"),
-        card=Card(**json.loads((folder / "card.json").read_text())),
-        filtered={split: load_npz(file) for split in SPLITS if (file := folder / f"filtered-{split}.npz").is_file()},
-    )
+    return Task.load(folder)
