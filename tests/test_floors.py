@@ -17,6 +17,7 @@ FLOORS = (
     ("distill",),
     ("recipes",),
     ("book",),
+    ("api",),
     ("cli",),
 )
 GROUND = 3  # floors that the picture shows as one

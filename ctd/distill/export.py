@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,26 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
         (work / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # another run may teach the same student
     processes.wait_for_everyone()
     return manifest
+
+
+def distill(
+    teacher: str, out: str | Path, method: str = "mechanistic", *, seed: int = 0, live: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Teach one student what a teacher says, or what its heads compute, and keep it as a folder.
+
+    teacher: its name, or the folder or id of a model.
+    out: folder to be made; see `teach`.
+    method: answer, cot, fkl, rkl or mechanistic.
+    seed: draws the traces and their order.
+    live: run the teacher in every step instead of once, and write nothing of it to disk.
+    settings: fields of `Lesson` (such as `dataset`) and of `ctd.distill.experiment.Plan` (such as `n_traces`).
+    Returns the manifest of the student.
+    Raises TypeError for an unknown setting, and what `teach` raises.
+    """
+    lesson_fields = {field.name for field in fields(Lesson)}
+    of_lesson = {name: settings.pop(name) for name in lesson_fields & settings.keys()}
+    arm = Arm(Path(out).name, method)
+    return teach(Lesson(teacher, **of_lesson), Path(out), arm, Plan(**settings), seed, live)
 
 
 def _manifest(

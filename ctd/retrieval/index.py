@@ -98,11 +98,11 @@ class LabelIndex:
         return self.saved_key or _key(self.space, self.encoder, self.kind, self.seed)
 
     @classmethod
-    def build(cls, space: LabelSpace, encoder: encoders.Encoder, kind: str = "flat", seed: int = 0) -> LabelIndex:
+    def build(cls, space: LabelSpace, encoder: encoders.Encoder | str, kind: str = "flat", seed: int = 0) -> LabelIndex:
         """Embed the labels (once: see `encoders.encode`) and index them.
 
         space: the labels.
-        encoder: embeds them.
+        encoder: embeds them; or the name of one (see `encoders.load`).
         kind: "flat" is exact; "hnsw" is a graph, fast for small k; "ivfpq" takes at most 48 bytes a label. The last two
             are built once and then memory-mapped from the cache.
         seed: of the k-means behind "ivfpq".
@@ -110,6 +110,7 @@ class LabelIndex:
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+        encoder = encoders.load(encoder) if isinstance(encoder, str) else encoder
         vectors = encoders.encode_labels(encoder, space)
         if kind == "flat":
             return cls(space, encoder, kind, Exact(vectors), seed)
