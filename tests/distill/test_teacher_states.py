@@ -79,7 +79,7 @@ def test_arms_say_what_is_computed_of_the_teacher_before_their_students_begin(ex
     ]  # fmt: skip
     asked = []
     monkeypatch.setattr(teacher_states, "stored", lambda *inputs: asked.append("distribution"))
-    monkeypatch.setattr("ctd.distill.trace_signals.stored", lambda *inputs: asked.append("heads"))
+    monkeypatch.setattr("ctd.distill.trace_signals.stored", lambda *inputs, **named: asked.append("heads"))
     methods.read_teacher(replace(experiment), [COT])
     assert asked == []
     methods.read_teacher(replace(experiment), [both])
