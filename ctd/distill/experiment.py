@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
@@ -67,6 +68,10 @@ class Plan:
     split: the split that these documents come from.
     topic_depth: level of the label tree whose nodes are the topics, 0 for the highest.
     n_topics: topics of a document at most.
+    patience: validation losses in a row without a lower one after which a student stops, and takes the weights of the
+        lowest; they are computed after each tenth of its steps. 0 to train to the end and take the last weights. From
+        10 on it trains to the end and takes the best.
+    n_validation: validation documents whose traces that loss is computed on.
     Raises ValueError for a number out of range.
     """
 
@@ -85,14 +90,17 @@ class Plan:
     split: str = "test"
     topic_depth: int = 2
     n_topics: int = 2
+    patience: int = 0
+    n_validation: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("layers", "n_traces", "n_steps", "batch_tokens", "max_tokens", "n_test", "n_topics"):
+        at_least_1 = "layers", "n_traces", "n_steps", "batch_tokens", "max_tokens", "n_test", "n_topics", "n_validation"
+        for name in at_least_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        for name in ("n_heads", "student_heads"):
+        for name in ("n_heads", "student_heads", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.ranked_by not in RANKED_BY:
@@ -114,6 +122,8 @@ class Experiment:
     teacher_answers: what the teacher wrote about the test documents. No student learns from it.
     left_out: how many traces were left out, by the reason.
     live: run the teacher in every step instead of once for all students, and write nothing of it to disk.
+    validation_annotated, validation_traces: the teacher's traces of validation documents, by which students are
+        stopped; empty where the plan has no patience.
     """
 
     teacher: Teacher
@@ -125,6 +135,13 @@ class Experiment:
     teacher_answers: list[Prediction]
     left_out: dict[str, int]
     live: bool = False
+    validation_annotated: list[AnnotatedTrace] = field(default_factory=list)
+    validation_traces: list[Trace] = field(default_factory=list)
+
+    @property
+    def validation(self) -> Experiment:
+        """The same experiment with the traces of the validation documents in place of those that are learned from."""
+        return replace(self, annotated_traces=self.validation_annotated, traces=self.validation_traces)
 
     @property
     def language_model(self) -> LanguageModel:
@@ -289,34 +306,20 @@ def prepare(
     plan: asks for `n_traces` training documents; where the task has fewer, all are taken.
     seed: draws the training documents.
     live: as in `Experiment`.
-    Raises ValueError for a teacher behind a server, for a split that the task has not, and where fewer than two traces
-    can be learned from.
+    Raises ValueError for a teacher behind a server, for a split that the task has not, where fewer than two traces can
+    be learned from, and for patience without validation documents.
     """
     if plan.split not in task.documents:
         raise ValueError(f"split must be one of {', '.join(task.documents)}, got {plan.split!r}")
     unprepared = Experiment(teacher, task, index, plan, [], [], [], {}, live)
-    language_model = unprepared.language_model
     drawn = task.sample("train", plan.n_traces, seed)
-    documents, uids = (list(drawn.documents["train"][column]) for column in ("text", "uid"))
-    predictions = predict.reason(
-        teacher, documents, index, uids=uids, max_tokens=plan.max_tokens, seed=seed, desc="traces to learn from"
-    )
-    traces = {prediction.trace.uid: prediction.trace for prediction in predictions}
-    flat = task.space.parents is None  # then the labels are their own topics, which the text alone never asks for
-    annotated, left_out = annotate.annotate_traces(
-        list(traces.values()),
-        [prediction.ranking for prediction in predictions],
-        drawn.documents["train"]["labels"] if flat else drawn.topics("train", plan.topic_depth, plan.n_topics),
-        task.space,
-        language_model.tokenizer,
-        architecture.context(language_model.model),
-    )
+    annotated, traces, left_out = _written(unprepared, drawn, "train", seed, "traces to learn from")
     if len(annotated) < 2:
-        raise ValueError(f"a student needs at least 2 traces to learn from, got {len(annotated)} ({dict(left_out)})")
-    return replace(
+        raise ValueError(f"a student needs at least 2 traces to learn from, got {len(annotated)} ({left_out})")
+    prepared = replace(
         unprepared,
         annotated_traces=annotated,
-        traces=[traces[trace.uid] for trace in annotated],
+        traces=traces,
         teacher_answers=predict.reason(
             teacher,
             unprepared.test_documents,
@@ -325,5 +328,67 @@ def prepare(
             seed=seed,
             desc="the teacher's answers",
         ),
-        left_out=dict(left_out),
+        left_out=left_out,
     )
+    return _with_validation(prepared, seed) if plan.patience else prepared
+
+
+def prepare_draws(
+    teacher: Teacher, task: Task, index: LabelIndex, plan: Plan, seeds: Sequence[int], draw_per_seed: bool = True
+) -> dict[int, Experiment]:
+    """An experiment for each seed of the students.
+
+    seeds: of the students.
+    draw_per_seed: each seed draws training documents of its own, so that differences from seed to seed are those of the
+        traces, too. Otherwise all share the draw of the first.
+    Raises what `prepare` raises.
+    """
+    if not draw_per_seed:
+        return dict.fromkeys(seeds, prepare(teacher, task, index, plan, seeds[0]))
+    return {seed: prepare(teacher, task, index, plan, seed) for seed in seeds}
+
+
+def _with_validation(experiment: Experiment, seed: int) -> Experiment:
+    """The experiment with traces of validation documents, none of which is a test document of the plan."""
+    plan, task = experiment.plan, experiment.task
+    first = plan.n_test if plan.split == "validation" else 0
+    last = min(first + plan.n_validation, len(task.documents.get("validation", [])))
+    if first >= last:
+        raise ValueError(
+            f"patience needs validation documents, and the task has none behind the first {first}: set it to 0"
+        )
+    held_out = task.select("validation", np.arange(first, last))
+    annotated, traces, left_out = _written(experiment, held_out, "validation", seed, "traces to validate on")
+    if not annotated:
+        raise ValueError(
+            f"patience needs traces of validation documents, and of {last - first} none can be read ({left_out}): set "
+            "it to 0"
+        )
+    return replace(experiment, validation_annotated=annotated, validation_traces=traces)
+
+
+def _written(
+    experiment: Experiment, drawn: Task, split: str, seed: int, desc: str
+) -> tuple[list[AnnotatedTrace], list[Trace], dict[str, int]]:
+    """What the teacher writes about a split of a task: as tokens, as text, and how much was left out by the reason."""
+    plan, language_model, rows = experiment.plan, experiment.language_model, drawn.documents[split]
+    predictions = predict.reason(
+        experiment.teacher,
+        list(rows["text"]),
+        experiment.index,
+        uids=list(rows["uid"]),
+        max_tokens=plan.max_tokens,
+        seed=seed,
+        desc=desc,
+    )
+    traces = {prediction.trace.uid: prediction.trace for prediction in predictions}
+    flat = drawn.space.parents is None  # then the labels are their own topics, which the text alone never asks for
+    annotated, left_out = annotate.annotate_traces(
+        list(traces.values()),
+        [prediction.ranking for prediction in predictions],
+        rows["labels"] if flat else drawn.topics(split, plan.topic_depth, plan.n_topics),
+        drawn.space,
+        language_model.tokenizer,
+        architecture.context(language_model.model),
+    )
+    return annotated, [traces[trace.uid] for trace in annotated], dict(left_out)

@@ -21,7 +21,7 @@ from ctd.data import label_files, readers
 from ctd.distill import card, checkpoint, measures, train
 from ctd.distill.experiment import Experiment, Plan, prepare
 from ctd.distill.methods import METHODS, Arm
-from ctd.distill.teach import answers_of, key, train_student
+from ctd.distill.teach import answers_of, chosen_step, key, train_student
 from ctd.reasoning import architecture, teachers
 from ctd.reasoning.models import LanguageModel
 from ctd.retrieval import encoders
@@ -96,7 +96,8 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
             experiment.task.space.save(scratch / label_files.SAVED)
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
             (scratch / card.FILE).write_text(card.write(manifest, experiment.task.card), encoding="utf-8")
-        (work / checkpoint.CHECKPOINT).unlink(missing_ok=True)  # another run may teach the same student
+        for name in (checkpoint.CHECKPOINT, checkpoint.BEST):
+            (work / name).unlink(missing_ok=True)  # another run may teach the same student
     processes.wait_for_everyone()
     return manifest
 
@@ -134,6 +135,7 @@ def _manifest(
         "traces": len(experiment.traces),
         "parameters": student.num_parameters(),
         "steps": len(log),
+        "chosen_step": chosen_step(experiment, log),
         "tokens": int(sum(row["tokens"] for row in log)),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
         "hardware": hardware.describe(student.device),

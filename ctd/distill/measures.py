@@ -37,6 +37,8 @@ class Outcome:
     step_seconds: median seconds of a full step.
     answer_seconds: seconds to answer a document.
     loss: mean loss of the last ten steps, in nats a token.
+    chosen_step: how many steps its weights have taken: fewer than `steps` where an earlier checkpoint was better on
+        validation documents.
     """
 
     arm: str
@@ -50,6 +52,7 @@ class Outcome:
     step_seconds: float
     answer_seconds: float
     loss: float
+    chosen_step: int
 
 
 def of_answers(answers: Sequence[Prediction], gold: csr_matrix) -> dict[str, Float[np.ndarray, " n"]]:

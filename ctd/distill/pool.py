@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,22 @@ def run(
         ):
             pass
     return [teach.read(home, arm.name, seed) for (arm, seed), home in homes.items()]
+
+
+def run_draws(experiments: Mapping[int, Experiment], arms: Sequence[Arm], folder: Path | None = None) -> list[Outcome]:
+    """Teach every arm with every seed, each seed in an experiment of its own (see `experiment.prepare_draws`).
+
+    experiments: by the seed of the students. All must have the same test documents.
+    folder: as in `run`.
+    Raises ValueError for other test documents, and what `run` raises.
+    """
+    if len({tuple(experiment.test_documents) for experiment in experiments.values()}) > 1:
+        raise ValueError("experiments whose students are compared must have the same test documents")
+    by_experiment: dict[int, list[int]] = {}
+    for seed, experiment in experiments.items():
+        by_experiment.setdefault(id(experiment), []).append(seed)
+    parts = [run(experiments[seeds[0]], arms, seeds, folder) for seeds in by_experiment.values()]
+    return [outcome for part in parts for outcome in part]
 
 
 def _most(teacher: Any) -> int:

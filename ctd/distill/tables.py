@@ -75,13 +75,20 @@ def final_loss(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 
 def costs(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """What each arm took, mean over seeds: steps, tokens, seconds of training, of a step (median) and of an answer."""
+    """What each arm took, mean over seeds: steps, tokens, seconds of training, of a step (median) and of an answer.
+
+    The step whose weights were taken is among them where that is not the last one.
+    """
+    stopped = any(outcome.chosen_step < outcome.steps for outcome in outcomes)
     rows = [
         {
-            "arm": outcome.arm, "steps": outcome.steps, "tokens": outcome.tokens, "training s": outcome.seconds,
+            "arm": outcome.arm, "steps": outcome.steps,
+            **({"weights of step": outcome.chosen_step} if stopped else {}),
+            "tokens": outcome.tokens, "training s": outcome.seconds,
             "step s": outcome.step_seconds, "answer s": outcome.answer_seconds,
         }
         for outcome in outcomes
     ]  # fmt: skip
     means = pd.DataFrame(rows).groupby("arm", sort=False).mean().reset_index()
-    return means.round({"steps": 0, "tokens": 0}).astype({"steps": int, "tokens": int})
+    counts = [name for name in ("steps", "weights of step", "tokens") if name in means]
+    return means.round(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))

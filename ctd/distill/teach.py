@@ -32,6 +32,7 @@ from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
 
 OUTCOME = "outcome.json"
+LOOKS = 10  # at the validation loss, over the steps of a student
 NO_HEADS = {
     "n_heads": 0,
     "ranked_by": "paper",
@@ -69,12 +70,17 @@ def key(experiment: Experiment, arm: Arm, seed: int) -> str:
 
 
 def _examples_fingerprint(experiment: Experiment, arm: Arm) -> str:
-    """What an arm learns from, by content; computed once an experiment for all arms that learn from the same."""
+    """What an arm learns from and is stopped by, by content; computed once for all arms that learn from the same."""
     known, examples = experiment.example_fingerprints, METHODS[arm.method].examples
     name = f"{examples.__module__}.{examples.__qualname__}"
     if name not in known:
-        known[name] = fingerprint(examples(experiment))
+        known[name] = fingerprint([examples(experiment), _validation_examples(experiment, arm)])
     return known[name]
+
+
+def _validation_examples(experiment: Experiment, arm: Arm) -> list[Example]:
+    """What an arm is stopped by: its examples of the validation documents; none for a plan without patience."""
+    return METHODS[arm.method].examples(experiment.validation) if experiment.plan.patience else []
 
 
 def _methods_fingerprint(arm: Arm) -> str:
@@ -115,6 +121,7 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
         examples,
         _settings(experiment, examples, n_steps, seed),
         home,
+        validation=_validation_examples(experiment, arm),
         loss=method.loss(experiment, replace(arm, draw=seed), student),
         desc=f"{arm.name}, seed {seed}",
     )
@@ -129,6 +136,8 @@ def _settings(experiment: Experiment, examples: Sequence[Example], n_steps: int,
         weight_decay=0.05,
         seed=seed,
         save_every=100,
+        check_every=max(1, n_steps // LOOKS),
+        patience=experiment.plan.patience,
         mixed=experiment.mixed,
     )
     epoch = len(batches(examples, settings))
@@ -147,8 +156,14 @@ def teach(experiment: Experiment, arm: Arm, seed: int, folder: Path) -> None:
             outcome = _outcome(experiment, arm, seed, student, log, home.name)
             student.bfloat16().save_pretrained(home)
             (home / checkpoint.CHECKPOINT).unlink()
+            (home / checkpoint.BEST).unlink(missing_ok=True)
             with atomic(home / OUTCOME) as scratch:
                 scratch.write_text(json.dumps(outcome))
+
+
+def chosen_step(experiment: Experiment, log: Sequence[dict[str, float]]) -> int:
+    """How many steps a student's weights have taken: all, or those to the lowest validation loss."""
+    return train.steps_to_lowest(log) if experiment.plan.patience else len(log)
 
 
 def _outcome(
@@ -168,6 +183,7 @@ def _outcome(
         "answers": [list(answer.ranking) for answer in answers],
         "cots": [answer.trace.cot for answer in answers],
         "steps": len(log),
+        "chosen_step": chosen_step(experiment, log),
         "tokens": int(sum(row["tokens"] for row in log)),
         "seconds": sum(row["seconds"] for row in log),
         "step_seconds": float(
@@ -198,6 +214,6 @@ def answers_of(experiment: Experiment, arm: Arm, student: Any, desc: str, name: 
 def read(home: Path, arm: str, seed: int) -> measures.Outcome:
     """The outcome of a student that `teach` kept."""
     stored = json.loads((home / OUTCOME).read_text())
-    names = ("answers", "cots", "steps", "tokens", "seconds", "step_seconds", "answer_seconds", "loss")
+    names = ("answers", "cots", "steps", "chosen_step", "tokens", "seconds", "step_seconds", "answer_seconds", "loss")
     values = {measure: np.array(scores) for measure, scores in stored["values"].items()}
     return measures.Outcome(arm, seed, values, **{name: stored[name] for name in names})

@@ -294,6 +294,12 @@ def looks_since_lowest(log: Log) -> int | None:
     return None if not log or isnan(log[-1]["validation"]) else len(looks) - 1 - looks.index(min(looks))
 
 
+def steps_to_lowest(log: Sequence[dict[str, float]]) -> int:
+    """How many steps were taken before the first of the lowest validation losses."""
+    looks = [(row["validation"], row["step"]) for row in log if not isnan(row["validation"])]
+    return int(min(looks)[1]) + 1
+
+
 def ended(log: Log, patience: int) -> bool:
     """Whether so many looks in a row had no lower validation loss."""
     return bool(patience) and (looks_since_lowest(log) or 0) >= patience

@@ -8,7 +8,7 @@ from ctd.distill import tables
 from ctd.distill.measures import Outcome
 
 
-def outcome(arm, seed, exact, tokens=10.0):
+def outcome(arm, seed, exact, tokens=10.0, chosen_step=5):
     values = {
         "exact_match": np.array(exact, float),
         "ndcg@5": np.array(exact) / 2,
@@ -16,7 +16,7 @@ def outcome(arm, seed, exact, tokens=10.0):
     }
     values["token_probability"] = np.full(len(exact), 0.5)
     values["tokens"] = np.full(len(exact), tokens)
-    return Outcome(arm, seed, values, [], [], 5, 100, 2.0 + seed, 0.4, 0.1, 1.0 + seed)
+    return Outcome(arm, seed, values, [], [], 5, 100, 2.0 + seed, 0.4, 0.1, 1.0 + seed, chosen_step)
 
 
 OUTCOMES = [
@@ -48,4 +48,7 @@ class TestTables:
     def test_costs(self):
         costs = tables.costs(OUTCOMES).set_index("arm")
         assert costs.loc["cot", "training s"] == 2.5
+        assert "weights of step" not in costs
+        early = [*OUTCOMES, outcome("early", 0, [0, 0, 1, 0], chosen_step=3)]
+        assert tables.costs(early).set_index("arm")["weights of step"].to_dict() == {"cot": 5, "other": 5, "early": 3}
         assert tables.final_loss(OUTCOMES) == {"cot": 1.5, "other": 1.5}
