@@ -25,7 +25,7 @@ from ctd.data import readers
 from ctd.distill import memory, methods, students, train
 from ctd.distill.examples import Example, batches, collate
 from ctd.distill.experiment import Experiment, Plan, prepare
-from ctd.distill.methods import METHODS, Arm
+from ctd.distill.methods import Arm
 from ctd.distill.settings import Settings
 from ctd.reasoning import teachers
 from ctd.retrieval import encoders
@@ -71,7 +71,7 @@ def taught(experiment: Experiment, way: str) -> train.Trainee:
     """A new student with the loss of a way of teaching."""
     name, _, live = way.partition(" ")
     student = students.shallower(experiment.language_model.model, experiment.plan.layers).train()
-    loss = METHODS[name].loss(replace(experiment, live=bool(live)), Arm(name, name), student)
+    loss = Arm(name, name).loss(replace(experiment, live=bool(live)), student)
     return train.Trainee(student, loss, experiment.mixed)
 
 

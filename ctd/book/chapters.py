@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ctd.book.settings import (
     MANY,
+    BaseLoss,
     Corruption,
     Cutoff,
     Decides,
@@ -18,6 +19,7 @@ from ctd.book.settings import (
     Documents,
     HeadSettings,
     MechanismSettings,
+    MethodName,
     NearMisses,
     Noise,
     PathOrName,
@@ -34,7 +36,6 @@ from ctd.book.settings import (
 )
 
 OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
-Baseline = Literal["answer", "cot", "fkl", "rkl"]
 Profile = Literal["smoke", "default", "full"]
 LEDGER = "14_claims"  # the notebook that reads the results of all others
 NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes texts and teaches students that others use
@@ -221,12 +222,12 @@ class MechanisticDistillation(MechanismSettings):
     anneal_fraction: Annotated[
         float, Field(ge=0, le=1, description="share of the steps over which the terms fall to 0, 0 for never")
     ] = 0.0
-    baselines: Annotated[list[Baseline], Field(description="compared with, beside cot")] = [
+    baselines: Annotated[list[MethodName], Field(description="compared with, beside cot")] = [
         "answer", "fkl", "rkl",
     ]  # fmt: skip
-    base_losses: Annotated[
-        list[Literal["cot", "fkl", "rkl"]], Field(description="losses that the terms are added to, one arm each")
-    ] = ["cot"]
+    base_losses: Annotated[list[BaseLoss], Field(description="methods that the terms are added to, one arm each")] = [
+        "cot"
+    ]
     time_factors: Annotated[
         list[Annotated[float, Field(ge=0.01, le=100)]],
         Field(description="steps of cot, fkl, rkl at equal time, times n_steps"),

@@ -24,6 +24,22 @@ def _path_or_name(text: str) -> str:
     return _path(text) if text.startswith(("/", "./", "../", "~")) or Path(text).exists() else text
 
 
+def _method(name: str) -> str:
+    if name not in ("answer", "cot", "fkl", "rkl"):  # defaults, for which torch need not be imported
+        from ctd.distill.methods import check
+
+        check(name)
+    return name
+
+
+def _base_loss(name: str) -> str:
+    if name != "cot":
+        from ctd.distill.methods import base_losses, check
+
+        check(name, "base_loss", base_losses())
+    return name
+
+
 def _text(form: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": form})
 
@@ -32,6 +48,10 @@ ExistingPath = Annotated[str, AfterValidator(_path), _text("path")]
 """A path that must exist, made absolute; "" for none."""
 PathOrName = Annotated[str, AfterValidator(_path_or_name), _text("path or name")]
 """A path, made absolute, where there is one of that name, and otherwise a name."""
+MethodName = Annotated[str, AfterValidator(_method), _text("named by ctd methods")]
+"""A way to teach a student, as `ctd methods` lists them."""
+BaseLoss = Annotated[str, AfterValidator(_base_loss), _text("named by ctd methods")]
+"""One that the mechanistic terms can be added to."""
 
 DatasetName = Literal[
     "mesh", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic", "xmc", "records"

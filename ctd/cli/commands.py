@@ -162,7 +162,7 @@ def distill(
     source: Annotated[str, typer.Option(help="Your own data (mimic, xmc, records): folder, file or name.")] = "",
     text_column: Annotated[str, typer.Option(help="Column of the text (records).")] = "text",
     label_column: Annotated[str, typer.Option(help="Column of the labels (records).")] = "labels",
-    method: Annotated[str, typer.Option(help="answer, cot, fkl, rkl or mechanistic.")] = "mechanistic",
+    method: Annotated[str, typer.Option(help="How it is taught, by a name that ctd methods lists.")] = "mechanistic",
     layers: Annotated[int, typer.Option(help="Of the student, taken evenly from the teacher's.")] = 3,
     student_heads: Annotated[int, typer.Option(help="In a layer, for a student from random weights.")] = 0,
     student: Annotated[str, typer.Option(help="A model with the teacher's tokenizer to begin with instead.")] = "",
@@ -177,7 +177,11 @@ def distill(
         tuple[float, float, float, float, float, float],
         typer.Option(help="Of attention, write and interaction in Phase 1, then in 2, against a loss of one token."),
     ] = (1.0, 0.1, 0.1, 1.0, 0.1, 0.1),
-    base_loss: Annotated[str, typer.Option(help="What these terms are added to: cot, fkl or rkl.")] = "cot",
+    base_loss: Annotated[str, typer.Option(help="The method that these terms are added to.")] = "cot",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the method. Repeatable."),
+    ] = None,
     anneal_fraction: Annotated[
         float, typer.Option(help="Fraction of the steps over which these weights fall to 0; 0 for never.")
     ] = 0.0,
@@ -206,7 +210,8 @@ def distill(
     method = _renamed("--teaching", teaching, "--method", method)
     base_loss = _renamed("--words", words, "--base-loss", base_loss)
     anneal_fraction = _renamed("--fade", fade, "--anneal-fraction", anneal_fraction)
-    arm = Arm(out.name, method, Weights.of(weights), anneal_fraction, base_loss=base_loss)
+    settings = tuple(_assigned(text) for text in setting or ())
+    arm = Arm(out.name, method, Weights.of(weights), anneal_fraction, base_loss=base_loss, settings=settings)
     plan = Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
         batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,
@@ -216,6 +221,33 @@ def distill(
     made = export.teach(lesson, out, arm, plan, seed, live)
     if processes().is_main_process:
         typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
+
+
+@app.command(epilog="Example:  ctd distill organism my-student --method fkl")
+def methods() -> None:
+    """List the ways to teach a student: what each does, its settings, what it needs, what it costs, its source.
+
+    A cost is the time of a training at equal steps, times that of cot. Where a method carries the mechanistic terms, it
+    may be a --base-loss of the method mechanistic.
+    """
+    from ctd.distill.methods import METHODS, base_losses
+
+    carriers = base_losses()
+    heads = ("name", "what it does", "settings", "needs", "cost", "carries the terms", "source", "known by")
+    rows = [
+        (
+            name,
+            method.summary,
+            ", ".join(f"{setting}={value}" for setting, value in method.settings.items()) or "none",
+            ", ".join(sorted(method.needs)) or "traces",
+            f"{method.cost:g}",
+            "yes" if name in carriers else "no",
+            method.source,
+            method.known,
+        )
+        for name, method in METHODS.items()
+    ]
+    show_table(heads, rows)
 
 
 @app.command("check-model", epilog="Examples:  ctd check-model smollm2-mesh  |  ctd check-model my-model")
@@ -323,3 +355,14 @@ def _renamed(old: str, value: Any, new: str, default: Any) -> Any:
         return default
     typer.echo(f"warning: {old} is now {new}; the old name goes with the next version", err=True)
     return value
+
+
+def _assigned(text: str) -> tuple[str, float | str]:
+    """A setting and its value from NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ctd.cache import atomic
@@ -26,13 +26,22 @@ def whole(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def save(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any, log: Log, writes: bool = True) -> None:
+def save(
+    folder: Path,
+    identity: str,
+    trained: Sequence[Tensor],
+    optimizer: Any,
+    log: Log,
+    writes: bool = True,
+    loss: Any = None,
+) -> None:
     """Save where a run stands, the log first: a run with its last checkpoint has its whole log.
 
     folder: gets log and checkpoint.
     identity: digest of the run, which `resume` asks for.
     trained: the weights that are trained.
     writes: whether this process writes.
+    loss: what is minimised, whose state is saved where it has one.
     """
     weights = [whole(weight.detach()) for weight in trained]
     state = optimizer.state_dict()
@@ -46,11 +55,22 @@ def save(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any,
         writer.writeheader()
         writer.writerows(log)
     with atomic(folder / CHECKPOINT) as scratch:
-        torch.save({"identity": identity, "weights": weights, "optimizer": state, "log": log}, scratch)
+        saved = {"identity": identity, "weights": weights, "optimizer": state, "loss": _state(loss), "log": log}
+        torch.save(saved, scratch)
 
 
-def resume(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any) -> Log:
-    """Take weights and optimizer from the folder's checkpoint, and return its log; empty where there is none.
+def _state(loss: Any) -> dict[str, Any]:
+    """What a loss is beside its parameters: the state of its parts, and buffers."""
+    if not isinstance(loss, nn.Module):
+        return {}
+    parameters = {name for name, _ in loss.named_parameters()}
+    return {name: value for name, value in loss.state_dict().items() if name not in parameters}
+
+
+def resume(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: Any, loss: Any = None) -> Log:
+    """Take weights, optimizer and the loss's state from the folder's checkpoint, and return its log.
+
+    The log is empty where there is none.
 
     Raises ValueError for the checkpoint of another run.
     """
@@ -67,6 +87,8 @@ def resume(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: An
         for place, values in saved["state"].items()
     }
     optimizer.load_state_dict(saved)
+    if isinstance(loss, nn.Module):
+        loss.load_state_dict(state["loss"], strict=False)
     return list(state["log"])
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -28,11 +28,15 @@ class Example(NamedTuple):
     ids: the tokens.
     n_prompt: how many of them are the prompt, which is read and not learned.
     only_read: spans of the target (first token, one past the last) that are read and not learned either.
+    weights: spans of the target and what their tokens count in the loss; others count 1.
+    trace: the number of the experiment's annotated trace that it is whole; -1 for any other text.
     """
 
     ids: Sequence[int]
     n_prompt: int
     only_read: tuple[tuple[int, int], ...] = ()
+    weights: tuple[tuple[int, int, float], ...] = ()
+    trace: int = -1
 
 
 class Batch(NamedTuple):
@@ -42,12 +46,14 @@ class Batch(NamedTuple):
     targets: what should follow each token, -100 where nothing is learned.
     rows: which examples they are, in the order of `ids`.
     done: the fraction of the training's steps that were taken before.
+    weights: what each target counts in the loss; None where all count 1.
     """
 
     ids: Int[Tensor, "b s"]
     targets: Int[Tensor, "b s"]
     rows: tuple[int, ...]
     done: float = 0.0
+    weights: Float[Tensor, "b s"] | None = None
 
     @property
     def n_targets(self) -> int:
@@ -85,7 +91,7 @@ def check(examples: Sequence[Example]) -> None:
     """Raises ValueError without examples, for one that leaves nothing to learn, and for a span outside its target."""
     if not examples:
         raise ValueError("there is nothing to learn from: no example was given")
-    for number, (ids, n_prompt, only_read) in enumerate(examples):
+    for number, (ids, n_prompt, only_read, weights, _) in enumerate(examples):
         if (n_given := max(n_prompt, 1)) >= len(ids):
             raise ValueError(
                 f"example {number} leaves nothing to learn: the first {n_given} of {len(ids)} tokens are given"
@@ -94,6 +100,11 @@ def check(examples: Sequence[Example]) -> None:
             raise ValueError(
                 f"example {number}: what is only read must lie in the target (tokens {n_given} to {len(ids) - 2}: the "
                 f"last one is learned), got {outside[0][0]}..{outside[0][1] - 1}"
+            )
+        if wrong := [span for span in weights if not (n_given <= span[0] < span[1] <= len(ids) and span[2] >= 0)]:
+            raise ValueError(
+                f"example {number}: weights must be at least 0 and of tokens {n_given} to {len(ids) - 1}, got "
+                f"{wrong[0][2]} of {wrong[0][0]}..{wrong[0][1] - 1}"
             )
 
 
@@ -120,11 +131,15 @@ def collate(examples: Sequence[Example], rows: Sequence[int], device: torch.devi
     longest = max(len(examples[row].ids) for row in rows)
     ids = np.zeros((len(rows), longest), np.int64)
     targets = np.full((len(rows), longest), IGNORED, np.int64)
+    weights = np.ones((len(rows), longest), np.float32)
     for place, row in enumerate(rows):
-        tokens, n_prompt, only_read = examples[row]
+        tokens, n_prompt, only_read, spans, _ = examples[row]
         ids[place, : len(tokens)] = tokens
         first = max(n_prompt, 1)
         targets[place, first - 1 : len(tokens) - 1] = tokens[first:]
         for start, end in only_read:
             targets[place, start - 1 : end - 1] = IGNORED
-    return Batch(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device), tuple(rows))
+        for start, end, weight in spans:
+            weights[place, start - 1 : end - 1] = weight
+    weighted = torch.from_numpy(weights).to(device) if any(examples[row].weights for row in rows) else None
+    return Batch(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device), tuple(rows), weights=weighted)

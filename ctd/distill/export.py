@@ -20,8 +20,8 @@ from ctd.cache import atomic, cache_dir
 from ctd.data import label_files, readers
 from ctd.distill import card, checkpoint, measures, train
 from ctd.distill.experiment import Experiment, Plan, prepare
-from ctd.distill.methods import METHODS, Arm
-from ctd.distill.teach import answers_of, chosen_step, key, train_student
+from ctd.distill.methods import Arm
+from ctd.distill.teach import answers_of, chosen_step, forget, key, train_student
 from ctd.reasoning import architecture, teachers
 from ctd.reasoning.models import LanguageModel
 from ctd.retrieval import encoders
@@ -79,7 +79,7 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
         raise FileExistsError(f"{out} exists: a student is not written over, name another folder")
     processes = train.processes()
     with processes.main_process_first():
-        experiment = lesson.prepare(plan, seed, live, heads=arm.method == "mechanistic")
+        experiment = lesson.prepare(plan, seed, live, heads="heads" in arm.needs)
     student_key = key(experiment, arm, seed)
     work = cache_dir("training", f"student-{student_key}")
     student, log = train_student(experiment, arm, seed, work)
@@ -96,8 +96,7 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
             experiment.task.space.save(scratch / label_files.SAVED)
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
             (scratch / card.FILE).write_text(card.write(manifest, experiment.task.card), encoding="utf-8")
-        for name in (checkpoint.CHECKPOINT, checkpoint.BEST):
-            (work / name).unlink(missing_ok=True)  # another run may teach the same student
+        forget(work)  # another run may teach the same student
     processes.wait_for_everyone()
     return manifest
 
@@ -146,7 +145,7 @@ def _manifest(
 def _lesson(lesson: Lesson, experiment: Experiment, arm: Arm) -> dict[str, Any]:
     """What the student was taught about, and how it is to be asked."""
     space = experiment.task.space
-    return {**asdict(lesson), "space": space.name, "n_labels": len(space), "mode": METHODS[arm.method].mode}
+    return {**asdict(lesson), "space": space.name, "n_labels": len(space), "mode": arm.base.mode}
 
 
 def _measured(

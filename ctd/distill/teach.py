@@ -24,9 +24,9 @@ from ctd.distill import checkpoint, measures, train
 from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
-from ctd.distill.methods import METHODS, Arm
+from ctd.distill.methods import METHODS, Arm, Method, Stage
 from ctd.distill.settings import Settings
-from ctd.keys import Maker, fingerprint
+from ctd.keys import Maker, fingerprint, source_digest
 from ctd.reasoning import predict
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
@@ -70,28 +70,42 @@ def key(experiment: Experiment, arm: Arm, seed: int) -> str:
 
 
 def _examples_fingerprint(experiment: Experiment, arm: Arm) -> str:
-    """What an arm learns from and is stopped by, by content; computed once for all arms that learn from the same."""
-    known, examples = experiment.example_fingerprints, METHODS[arm.method].examples
-    name = f"{examples.__module__}.{examples.__qualname__}"
-    if name not in known:
-        known[name] = fingerprint([examples(experiment), _validation_examples(experiment, arm)])
-    return known[name]
+    """What an arm learns from and is stopped by, by content; computed once for all arms that learn from the same.
+
+    What is learned from a student so far depends on nothing but what is in the key.
+    """
+    known, prints = experiment.example_fingerprints, []
+    for stage in arm.stages:
+        if not stage.reads_student:
+            name = f"{stage.examples.__module__}.{stage.examples.__qualname__}{arm.settings or ''}"
+            if name not in known:
+                known[name] = fingerprint([arm.texts(experiment, stage), _validation_examples(experiment, arm, stage)])
+            prints.append(known[name])
+    return fingerprint(prints)
 
 
-def _validation_examples(experiment: Experiment, arm: Arm) -> list[Example]:
-    """What an arm is stopped by: its examples of the validation documents; none for a plan without patience."""
-    return METHODS[arm.method].examples(experiment.validation) if experiment.plan.patience else []
+def _validation_examples(experiment: Experiment, arm: Arm, stage: Stage, student: Any = None) -> list[Example]:
+    """What an arm is stopped by: its texts of the validation documents, in its last stage; none without patience."""
+    if not experiment.plan.patience or stage is not arm.base:
+        return []
+    return arm.texts(experiment.validation, stage, student)
 
 
 def _methods_fingerprint(arm: Arm) -> str:
-    """What an arm's method, base loss and control are, the code of those that are not part of ctd included."""
-    names = [arm.method, arm.base_loss] if METHODS[arm.method].reads_heads else [arm.method]
+    """What an arm's method, base loss and control are: fields and code, since the registry's own does not count."""
     control = _source_outside(CONTROLS[arm.control]) if METHODS[arm.method].reads_heads else ""
     parts = [
-        (name, method.mode, sorted(method.needs), [_source_outside(part) for part in (method.loss, method.examples)])
-        for name, method in ((name, METHODS[name]) for name in names)
+        (name, method.mode, sorted(method.needs), [stage.share for stage in method.before], _code(method))
+        for name, method in ((name, METHODS[name]) for name in arm.method_names)
     ]
     return fingerprint([*parts, control])
+
+
+def _code(method: Method) -> list[str]:
+    """The code of the functions that a method is made of."""
+    return [
+        _source_outside(part) or f"{part.__qualname__} {source_digest(part.__module__)}" for part in method.all_parts
+    ]
 
 
 def _source_outside(function: Any) -> str:
@@ -114,17 +128,22 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
     Returns the student and the log.
     """
     student = experiment.initial_student(seed)
-    method, n_steps = METHODS[arm.method], round(experiment.plan.n_steps * arm.step_multiplier)
-    examples = method.examples(experiment)
-    log = train.train(
-        student,
-        examples,
-        _settings(experiment, examples, n_steps, seed),
-        home,
-        validation=_validation_examples(experiment, arm),
-        loss=method.loss(experiment, replace(arm, draw=seed), student),
-        desc=f"{arm.name}, seed {seed}",
-    )
+    student = experiment.initial_student(seed)
+    n_steps = round(experiment.plan.n_steps * arm.step_multiplier)
+    log: list[dict[str, float]] = []
+    for number, stage in enumerate(arm.stages, 1):
+        last = stage is arm.base
+        examples = arm.texts(experiment, stage, student)
+        settings = _settings(experiment, examples, n_steps - len(log) if last else round(n_steps * stage.share), seed)
+        log += train.train(
+            student,
+            examples,
+            settings if last else replace(settings, patience=0),
+            home if last else home / f"stage_{number}",
+            validation=_validation_examples(experiment, arm, stage, student),
+            loss=replace(arm, draw=seed).loss(experiment, student, stage, examples),
+            desc=f"{arm.name}, seed {seed}" + (f", stage {number}" if arm.base.before else ""),
+        )
     return student, log
 
 
@@ -155,10 +174,16 @@ def teach(experiment: Experiment, arm: Arm, seed: int, folder: Path) -> None:
             student, log = train_student(experiment, arm, seed, home)
             outcome = _outcome(experiment, arm, seed, student, log, home.name)
             student.bfloat16().save_pretrained(home)
-            (home / checkpoint.CHECKPOINT).unlink()
-            (home / checkpoint.BEST).unlink(missing_ok=True)
+            forget(home)
             with atomic(home / OUTCOME) as scratch:
                 scratch.write_text(json.dumps(outcome))
+
+
+def forget(home: Path) -> None:
+    """Remove the checkpoints of a student that was taught."""
+    for name in (checkpoint.CHECKPOINT, checkpoint.BEST):
+        for saved in home.rglob(name):
+            saved.unlink(missing_ok=True)
 
 
 def chosen_step(experiment: Experiment, log: Sequence[dict[str, float]]) -> int:
@@ -205,7 +230,7 @@ def answers_of(experiment: Experiment, arm: Arm, student: Any, desc: str, name: 
         replace(experiment.teacher, language_model=model),
         experiment.test_documents,
         experiment.index,
-        predict.Request(METHODS[arm.method].mode),
+        predict.Request(arm.base.mode),
         max_tokens=experiment.plan.max_tokens,
         desc=desc,
     )

@@ -29,17 +29,21 @@ It may overwrite the log-probabilities."""
 
 
 def token_loss(model: Any, batch: Batch) -> Tensor:
-    """Summed cross-entropy of a batch's targets (nats).
+    """Summed cross-entropy of a batch's targets (nats), each times its weight.
 
     For models whose logits are the last hidden state times one matrix; `check_head` refuses others.
     """
     learned = batch.targets != IGNORED
     targets = batch.targets[learned][:, None]
+    weights = None if batch.weights is None else batch.weights[learned][:, None]
 
     def cross_entropy(log_p: Float[Tensor, "m v"], rows: slice) -> tuple[Float[Tensor, ""], Float[Tensor, "m v"]]:
         wanted = targets[rows]
-        value = -log_p.gather(1, wanted).sum()
-        return value, log_p.exp_().scatter_add_(1, wanted, log_p.new_full(wanted.shape, -1.0))
+        values = -log_p.gather(1, wanted)
+        gradient = log_p.exp_().scatter_add_(1, wanted, log_p.new_full(wanted.shape, -1.0))
+        if weights is None:
+            return values.sum(), gradient
+        return (values * weights[rows]).sum(), gradient.mul_(weights[rows])
 
     return next_token_loss(model, last_hidden(model, batch, learned), cross_entropy)
 

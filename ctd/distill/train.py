@@ -30,6 +30,7 @@ from ctd.distill.checkpoint import Log
 from ctd.distill.examples import IGNORED, Batch, Example, batches, check, collate
 from ctd.distill.lora import MergedLoRA
 from ctd.distill.settings import Settings
+from ctd.distill.stateful import parts_of
 from ctd.distill.token_loss import Loss, check_head, token_loss
 
 
@@ -50,8 +51,8 @@ def train(
         and shapes; model and loss must be those that it was begun with.
     adapters: what is trained; None for every weight that requires a gradient.
     validation: examples whose mean loss is noted now and then.
-    loss: summed over a batch's targets. Its parameters are trained too. What is random in it depends on seed and step
-        alone.
+    loss: summed over a batch's targets. Its parameters are trained too, and its state (see `ctd.distill.stateful`) is
+        in the checkpoint. What is random in it depends on seed and step alone.
     desc: what the progress bar says.
     Returns the log, a row a step; the validation loss is NaN in rows without a look.
     Raises ValueError without examples, for one that leaves nothing to learn, for too many steps, for a checkpoint of
@@ -67,7 +68,7 @@ def train(
     trainer = Trainer(model, loss, settings, adapters)
     identity = _identity(examples, settings, trainer.trained)
     trainer.prepare()
-    log = checkpoint.resume(folder, identity, trainer.trained, trainer.optimizer)
+    log = checkpoint.resume(folder, identity, trainer.trained, trainer.optimizer, loss)
     with trainer.training(), memory.kept(), _progress(desc, len(log), len(steps), trainer.writes) as progress:
         for step in range(len(log), len(steps)):
             if ended(log, settings.patience):
@@ -82,7 +83,7 @@ def train(
             if settings.patience and looks_since_lowest(log) == 0:
                 checkpoint.save_best(folder, trainer.trained, trainer.writes)
             if last or ended(log, settings.patience) or (step + 1) % settings.save_every == 0:
-                checkpoint.save(folder, identity, trainer.trained, trainer.optimizer, log, trainer.writes)
+                checkpoint.save(folder, identity, trainer.trained, trainer.optimizer, log, trainer.writes, loss)
     if settings.patience:
         trainer.take_best(folder)
     trainer.give_back()
@@ -126,6 +127,7 @@ class Trainer:
         of_loss = list(loss.to(self.device).parameters()) if isinstance(loss, nn.Module) else []
         of_model = [p for p in (self.copy if adapters is None else adapters).parameters() if p.requires_grad]
         self.trained: list[Any] = of_model + of_loss
+        self.stateful = parts_of(loss)
         self.trainee: nn.Module = Trainee(self.copy, loss, settings.mixed)
         self.optimizer: Any = torch.optim.AdamW(
             self.trained, settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=True
@@ -173,6 +175,10 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._merge()
+        for part in self.stateful:
+            noted = part.noted().to(self.device, torch.float32) if self.accelerator.num_processes > 1 else part.noted()
+            total, n_targets = self.accelerator.reduce(noted, "sum").tolist()
+            part.update(total / n_targets, number / n_steps)
         tokens = sum(batch.ids.numel() for batch in passes if batch.n_targets)
         row = {"step": number, "tokens": tokens, "loss": mean.item(), "rate": rate, "norm": norm.item()}
         return row | {"seconds": time.perf_counter() - began}
@@ -319,7 +325,7 @@ def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence
     shapes = [list(weight.shape) for weight in trained]
     texts = (
         part
-        for ids, n_prompt, only_read in examples
-        for part in (f"{n_prompt}{only_read or ''}", np.array(ids, np.int64).tobytes())
+        for ids, n_prompt, only_read, weights, _ in examples
+        for part in (f"{n_prompt}{only_read or ''}{weights or ''}", np.array(ids, np.int64).tobytes())
     )
     return digest([json.dumps([asdict(settings), shapes]), *texts])

@@ -11,7 +11,6 @@ from ctd.distill import methods, students, teach
 from ctd.distill.controls import CONTROLS, Shuffled, untrained
 from ctd.distill.examples import collate
 from ctd.distill.loss_forms import MENDED
-from ctd.distill.methods import METHODS
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from tests.distill.conftest import COT, FULL
@@ -44,10 +43,10 @@ def test_a_control_teaches_other_signals_of_the_same_shape(experiment, control):
 @pytest.mark.parametrize("control", ["none", "shuffled"])
 def test_an_arm_is_taught_what_its_control_says(experiment, control):
     student = experiment.initial_student(0)
-    loss = METHODS["mechanistic"].loss(experiment, replace(FULL, control=control, draw=3), student)
+    loss = replace(FULL, control=control, draw=3).loss(experiment, student)
     assert isinstance(loss.teacher_signals, Shuffled) == (control == "shuffled")
     batch = collate(methods.trace_examples(experiment), [0, 1])
-    assert loss(student.train(), batch).item() > METHODS["cot"].loss(experiment, COT, student)(student, batch).item()
+    assert loss(student.train(), batch).item() > COT.loss(experiment, student)(student, batch).item()
 
 
 def test_copied_heads_are_those_whose_weights_the_student_has(experiment, monkeypatch):

@@ -9,6 +9,7 @@ import numpy as np
 from ctd import keys
 from ctd.distill import checkpoint, pool, teach
 from ctd.distill.losses import Weights
+from ctd.distill.methods import Arm
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from tests.distill.conftest import COT, FULL, PLAN
@@ -95,6 +96,25 @@ def test_a_student_is_taught_anew_where_a_line_of_a_loss_changes(experiment, tmp
             forget_code()
             pool.run(experiment, [COT], [0], tmp_path / "students", n_workers=1)
             assert len(taught) == times
+    finally:
+        monkeypatch.undo()
+        forget_code()
+
+
+def test_a_students_key_counts_the_code_of_its_own_method_alone(experiment, tmp_path, monkeypatch):
+    arms = [COT, Arm("fkl", "fkl"), FULL, replace(FULL, base_loss="fkl")]
+    before = [teach.key(experiment, arm, 0) for arm in arms]
+    shutil.copytree(keys.ROOT / "ctd", tmp_path / "ctd")
+    monkeypatch.setattr(keys, "ROOT", tmp_path)
+    methods = tmp_path / "ctd" / "distill" / "methods"
+    try:
+        for name, changed in (("registry", []), ("divergences", [1, 3]), ("mechanistic", [2, 3])):
+            whole = (methods / f"{name}.py").read_text()
+            (methods / f"{name}.py").write_text(f"{whole}\nMORE = 1\n")
+            forget_code()
+            after = [teach.key(experiment, arm, 0) for arm in arms]
+            assert [place for place, key in enumerate(after) if key != before[place]] == changed, name
+            (methods / f"{name}.py").write_text(whole)
     finally:
         monkeypatch.undo()
         forget_code()

@@ -23,8 +23,8 @@ def test_gradients_on_real_traces_are_those_of_a_pass_of_the_teacher(which, expe
     arm = Arm(which, which)
     student = students.shallower(experiment.language_model.model, 3).train()
     batch = collate(methods.trace_examples(experiment), [3, 0, 5])
-    live, value = gradient(methods.METHODS[which].loss(replace(experiment, live=True), arm, student), student, batch)
-    stored, same = gradient(methods.METHODS[which].loss(experiment, arm, student), student, batch)
+    live, value = gradient(arm.loss(replace(experiment, live=True), student), student, batch)
+    stored, same = gradient(arm.loss(experiment, student), student, batch)
     assert same == pytest.approx(value, rel=1e-5)
     assert (stored - live).norm() < 1e-4 * live.norm()
 

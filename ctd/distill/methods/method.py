@@ -1,0 +1,184 @@
+"""What a way to teach a student consists of: texts, loss, stages, and how the student is asked afterwards."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from ctd.distill.examples import Example
+from ctd.distill.experiment import Experiment
+from ctd.distill.loss_forms import ORIGINAL, Forms
+from ctd.distill.losses import Weights
+from ctd.distill.methods.texts import trace_examples
+from ctd.distill.methods.token_by_token import Seen, TokenByToken
+from ctd.distill.token_loss import Loss, token_loss
+from ctd.reasoning import predict
+
+Need = Literal["distribution", "heads", "model", "gold"]
+Known = Literal["code", "paper", "third party", "abstract", "ours"]
+Setting = float | str
+Recipe = Callable[..., list[Example]]
+"""What is learned from: a function of the experiment and its settings, and of the `student` so far if it has a
+parameter of that name."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the loss of one student is made from.
+
+    experiment: what all students share.
+    examples: what the student learns from.
+    student: its model.
+    weights: of the mechanistic terms.
+    anneal_fraction: fraction of the steps over which these weights fall to zero; 0 for never.
+    forms: of these terms.
+    control: what is taught in place of the teacher's chosen heads.
+    draw: draws what is random in the control.
+    base_loss: what the terms are added to.
+    """
+
+    experiment: Experiment
+    examples: Sequence[Example]
+    student: Any
+    weights: Weights = field(default_factory=Weights)
+    anneal_fraction: float = 0.0
+    forms: Forms = ORIGINAL
+    control: str = "none"
+    draw: int = 0
+    base_loss: Loss = token_loss
+
+
+def cross_entropy(course: Course) -> Loss:
+    """Cross-entropy of the text."""
+    return token_loss
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a training: what is learned from, and the loss.
+
+    tokens: the loss of a token: a function of what was `Seen` of some targets, or a class of such functions where the
+        loss has a state (see `ctd.distill.stateful`). None where `loss` makes it.
+    loss: makes the loss of one student from its `Course`.
+    examples: the recipe of what is learned from.
+    share: of the steps, where a stage comes before the last one, which takes the rest.
+    """
+
+    tokens: Callable[..., Tensor] | type[nn.Module] | None = None
+    loss: Callable[..., Loss] = cross_entropy
+    examples: Recipe = trace_examples
+    share: float = 0.5
+
+    @property
+    def parts(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that it is made of."""
+        return (self.tokens or self.loss, self.examples)
+
+    @property
+    def defaults(self) -> dict[str, Setting]:
+        """Its settings: the arguments with a default of the functions that it is made of."""
+        arguments = (argument for part in self.parts for argument in inspect.signature(part).parameters.values())
+        return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
+
+    @property
+    def reads_student(self) -> bool:
+        """Whether what is learned from depends on the student as the stages before left it."""
+        return "student" in inspect.signature(self.examples).parameters
+
+    def texts(self, experiment: Experiment, student: Any, settings: Mapping[str, Setting]) -> list[Example]:
+        """What is learned from.
+
+        student: as the stages before left it.
+        settings: those that differ from the defaults.
+        """
+        arguments = inspect.signature(self.examples).parameters
+        values = {**settings, "student": student}
+        return self.examples(experiment, **{name: value for name, value in values.items() if name in arguments})
+
+    def make(self, course: Course, settings: Mapping[str, Setting]) -> Loss:
+        """The loss of one student.
+
+        settings: those that differ from the defaults.
+        """
+        arguments = inspect.signature(self.tokens or self.loss).parameters
+        chosen = {name: value for name, value in settings.items() if name in arguments}
+        if self.tokens is None:
+            return self.loss(course, **chosen)
+        return by_token(
+            course, self.tokens(**chosen) if isinstance(self.tokens, type) else partial(self.tokens, **chosen)
+        )
+
+
+def by_token(course: Course, tokens: Callable[[Seen], Tensor]) -> Loss:
+    """A loss of single tokens, of the teacher's distribution too, which is stored or live as the experiment says."""
+    experiment = course.experiment
+    return TokenByToken(tokens, experiment.language_model.model, experiment.teacher_states(course.examples))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Stage):
+    """A way to teach a student. Its last stage, which is the only one of most, and:
+
+    source: where it is from.
+    known: how well we know the source: its "code" or the full "paper" was read, a "third party"'s account of it, or
+        the "abstract" alone; "ours" where there is none.
+    before: the stages before.
+    mode: how the student is asked about the test documents (see `ctd.reasoning.predict`).
+    needs: what it needs beside the teacher's traces: the teacher's "distribution" over the next token or what its
+        "heads" compute, both computed once for all students (`read_teacher`); its "model", which runs in every step; or
+        the "gold" labels of training documents.
+    cost: seconds of training at equal steps, times those of cot: measured for the first five, else estimated.
+    whole_traces: whether the last stage learns from whole traces, so that the mechanistic terms can be added.
+    """
+
+    source: str = ""
+    known: Known = "ours"
+    before: tuple[Stage, ...] = ()
+    mode: predict.Mode = "trace"
+    needs: frozenset[Need] = frozenset()
+    cost: float = 1.0
+    whole_traces: bool = True
+
+    def __post_init__(self) -> None:
+        for need in self.needs:
+            if need not in get_args(Need):
+                raise ValueError(f"needs must be some of {', '.join(get_args(Need))}, got {need!r}")
+        if not sum(stage.share for stage in self.before) < 1:
+            raise ValueError("the stages before the last one must leave it a share of the steps")
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages in their order."""
+        return (*self.before, self)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The settings of all stages with their defaults."""
+        return {name: value for stage in self.stages for name, value in stage.defaults.items()}
+
+    @property
+    def all_parts(self) -> list[Callable[..., Any]]:
+        """The functions that its stages are made of."""
+        return [part for stage in self.stages for part in stage.parts]
+
+    @property
+    def reads_heads(self) -> bool:
+        """Whether the loss compares heads, and so depends on anchors, comparisons and the arm's weights."""
+        return "heads" in self.needs
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether it is part of ctd, so that other processes know it too."""
+        return all(part.__module__.startswith("ctd.") for part in self.all_parts)
+
+    @property
+    def summary(self) -> str:
+        """What it does: the first sentence of its loss's docstring, or of its recipe's where that is cross-entropy."""
+        of_text = self.tokens is None and self.loss is cross_entropy
+        said = inspect.getdoc(self.examples if of_text else self.tokens or self.loss) or ""
+        return said.partition("\n")[0].rstrip(".")
