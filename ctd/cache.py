@@ -1,16 +1,23 @@
 """Files that are made once: where they lie, and why nobody ever reads a half-written one.
 
 Notes: a file in the cache is written beside its place and renamed into it, so it is whole or absent. Processes that
-share a cache make each file once: the first process makes it, the others wait for it.
+share a cache make each file once: the first process makes it, the others wait for it. Each process says what it uses,
+so that nothing of it is removed meanwhile (`ctd.cache_room`). Where a file system has no locks, each process makes what
+it needs for itself, and nothing is removed.
 """
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
+import sys
+import time
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -21,6 +28,14 @@ from tqdm.auto import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
+LOCKS, IN_USE = "locks", "in-use"  # folders of the cache: of locks, and of what each process uses
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}  # what a file system says that has none
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LOCKED_UP = {errno.EROFS, errno.EACCES, errno.EPERM}
+SAID_FULL = (
+    "no space left", "os error 28", "file too large", "os error 27", "file write failed",  # safetensors, torch
+    "unexpected pos", " requested and ",  # torch, numpy
+)  # fmt: skip
 
 
 def cache_dir(*parts: str) -> Path:
@@ -28,10 +43,15 @@ def cache_dir(*parts: str) -> Path:
 
     parts: names of folders inside it.
     """
-    base = Path(os.environ.get("CTD_CACHE") or platformdirs.user_cache_dir("ctd"))
-    folder = base.joinpath(*parts)
+    folder = cache_base().joinpath(*parts)
     folder.mkdir(parents=True, exist_ok=True)
+    keep_in_cache(folder)
     return folder
+
+
+def cache_base() -> Path:
+    """The folder of cached files, which may not be there yet."""
+    return Path(os.environ.get("CTD_CACHE") or platformdirs.user_cache_dir("ctd")).absolute()
 
 
 @contextmanager
@@ -60,21 +80,47 @@ def atomic(path: Path) -> Iterator[Path]:
     On any failure, also an interrupt, the scratch path is removed and `path` is as it was.
 
     path: a file or a folder.
-    Raises OSError, with one line that names the file, when the disk is full.
+    Raises OSError, with one line that names the file, when the disk is full or cannot be written.
     """
-    with scratch(path) as new_path:
-        try:
-            yield new_path
-            if new_path.is_dir() and path.exists():
-                shutil.rmtree(path)
-            os.replace(new_path, path)
-        except OSError as error:
-            free = shutil.disk_usage(path.parent).free / 2**20
-            raise OSError(
-                error.errno,
-                f"could not write {path.name} ({error.strerror}; {free:.0f} MiB free in {path.parent}). Nothing "
-                "half-written was kept: free some space, or set CTD_CACHE to a roomier folder, and run again",
-            ) from error
+    with written_or_told(path), scratch(path) as new_path:
+        yield new_path
+        if new_path.is_dir() and path.exists():
+            shutil.rmtree(path)
+        os.replace(new_path, path)
+
+
+@contextmanager
+def written_or_told(path: Path) -> Iterator[None]:
+    """Turn what a full disk or one that cannot be written raises in the block into one line.
+
+    path: what is written. Other failures pass through.
+    Raises NotWritten.
+    """
+    try:
+        yield
+    except NotWritten:
+        raise
+    except Exception as error:
+        number, place = getattr(error, "errno", None), getattr(error, "filename", None)
+        full = number in FULL or any(words in str(error).lower() for words in SAID_FULL)
+        ours = place is None or Path(os.fsdecode(place)).absolute().is_relative_to(path.absolute().parent)
+        if not full and not (number in LOCKED_UP and ours):
+            raise
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:100]
+        raise NotWritten(
+            number or errno.ENOSPC,
+            f"could not write {path.name} ({reason}; {shutil.disk_usage(there).free / 2**20:.0f} MiB free in {there}). "
+            "Nothing half-written was kept: free some space, or set CTD_CACHE to a roomier folder that can be written, "
+            "and run again",
+        ) from error
+
+
+class NotWritten(OSError):
+    """A file could not be written; the message says which, why, and what to do."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 @contextmanager
@@ -86,20 +132,95 @@ def once(path: Path) -> Iterator[bool]:
 
     path: a file or a folder in the cache.
     """
+    keep_in_cache(path)
     if path.exists():
         yield False
         return
-    lock = FileLock(cache_dir("locks") / f"{digest([str(path.absolute())])[:32]}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
+    lock = lock_of(path)
+    has_lock = acquired(lock, blocking=False)
+    if has_lock is False:
         tqdm.write(f"another process is making {path.parent.name}/{path.name}: waiting for it")
-        lock.acquire()
+        has_lock = acquired(lock)
     try:
         yield not path.exists()
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits creates it again
-        lock.release()
+        if has_lock:
+            Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits creates it again
+            lock.release()
+
+
+def lock_of(path: Path) -> FileLock:
+    """The lock of whoever makes a file. Raises OSError, in one line, where the cache cannot be written."""
+    file = cache_base() / LOCKS / f"{digest([str(path.absolute())])[:32]}.lock"
+    with written_or_told(path):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(file, fallback_to_soft=False)
+
+
+def acquired(lock: FileLock, blocking: bool = True) -> bool | None:
+    """Whether this process has the lock now; None where the file system has no locks.
+
+    blocking: wait for it.
+    """
+    try:
+        lock.acquire(blocking=blocking)
+    except Timeout:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        _say_that_there_are_no_locks()
+        return None
+    return True
+
+
+@cache
+def _say_that_there_are_no_locks() -> None:
+    tqdm.write(f"{cache_base()} is on a file system without locks: each process makes for itself what it needs, and "
+               "the cache is not trimmed. Set CTD_CACHE to a folder on a local disk", file=sys.stderr)  # fmt: skip
+
+
+def keep_in_cache(path: Path) -> None:
+    """Note that this process uses an entry of the cache: nobody removes it before the process ends.
+
+    path: the entry, or what lies in it. Elsewhere than in the cache nothing is noted.
+    """
+    base = cache_base()
+    if not path.is_relative_to(base) or len(parts := path.relative_to(base).parts) < 2:
+        return
+    entry = "/".join(parts[:2])
+    with suppress(OSError):  # a cache that cannot be written is not trimmed either
+        status = (base / entry).stat()
+        os.utime(base / entry, ns=(time.time_ns(), status.st_mtime_ns))
+    with suppress(OSError):
+        _lease(base).note(entry)
+
+
+def removal(base: Path) -> FileLock:
+    """Held while something is removed from the cache, and while a process begins to use something of it."""
+    (base / LOCKS).mkdir(parents=True, exist_ok=True)
+    return FileLock(base / LOCKS / "removal.lock", fallback_to_soft=False)
+
+
+class _Lease:
+    """What this process uses of a cache: names in a file, beside a lock that the process holds as long as it lives."""
+
+    def __init__(self, base: Path) -> None:
+        self.base, self.names = base, set[str]()
+        self.file = base / IN_USE / uuid.uuid4().hex
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(self.file.with_suffix(".lock"), fallback_to_soft=False)
+        self.works = bool(acquired(self.lock, blocking=False))
+
+    def note(self, name: str) -> None:
+        if name in self.names or not self.works:
+            return
+        with removal(self.base), open(self.file, "a", encoding="utf-8") as file:
+            file.write(f"{name}\n")
+        self.names.add(name)
+
+
+_lease = cache(_Lease)
 
 
 def _remove(path: Path) -> None:

@@ -121,7 +121,10 @@ def read_yaml(text: str, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{source}{place}: not YAML ({getattr(error, 'problem', None) or error})") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ValueError(f"{source}{place}: not YAML ({reason})") from None
+    except Exception as error:  # the library stumbles over impossible dates, tags that do not fit, ...
+        raise ValueError(f"{source}: not YAML ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
 def within(bound: str) -> str:

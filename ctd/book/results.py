@@ -216,7 +216,7 @@ def read_json(path: Path) -> Any:
     """What a JSON file holds. Raises ValueError with one line when it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no text
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
         raise ValueError(f"{path} is not JSON ({error}); run the notebook again with --force") from None
 
 

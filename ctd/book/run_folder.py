@@ -17,6 +17,11 @@ if TYPE_CHECKING:  # it takes a second to import
 
 RUNS = Path("runs")
 MANIFEST = "manifest.json"
+AGAIN = "run the notebook again with --force"
+KINDS: dict[str, type] = {
+    "notebook": str, "profile": str, "overrides": dict, "start": str, "parameters": dict, "key": str, "versions": dict,
+    "hardware": dict,
+}  # fmt: skip
 
 
 class Manifest(dict[str, Any]):
@@ -27,7 +32,7 @@ class Manifest(dict[str, Any]):
         self.file = file
 
     def __missing__(self, name: str) -> Any:
-        raise ValueError(f"{self.file} is not whole (no {name!r}); run the notebook again with --force")
+        raise ValueError(f"{self.file} is not whole (no {name!r}); {AGAIN}")
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,12 @@ class RunFolder:
 
     @functools.cached_property
     def manifest(self) -> Mapping[str, Any]:
-        """How it was made. Raises ValueError with one line for a damaged file."""
+        """How it was made. Raises ValueError with one line for a damaged file or an entry of another kind."""
         content = read_json(self.path / MANIFEST)
         manifest = Manifest(self.path / MANIFEST, content if isinstance(content, dict) else {})
         _ = manifest["notebook"]  # without it nothing can be said of the run
+        if wrong := [name for name, kind in KINDS.items() if not isinstance(manifest.get(name, kind()), kind)]:
+            raise ValueError(f"{manifest.file} is not whole ({wrong[0]!r} is of another kind); {AGAIN}")
         return manifest
 
     @functools.cached_property

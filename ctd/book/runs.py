@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ctd import cache_room
 from ctd.book import chapters, home_folder, kernel
 from ctd.book.kernel import RunFailed
 from ctd.book.notebook_files import profile_values, read_notebook
@@ -118,6 +119,7 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
     unchanged = unchanged_run(todo)
     if unchanged and not force:
         return unchanged
+    cache_room.limit()  # refuses a setting that is no number before anything runs
     started, clock, code = datetime.now(UTC), time.perf_counter(), git_state()
     failed = todo.folder.with_name(f"{todo.folder.name}.failed")
     with atomic(todo.folder) as scratch:
@@ -139,6 +141,7 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
         manifest = _manifest(todo, copy, {**code, **took})
         (scratch / MANIFEST).write_text(home_folder.without_home(json.dumps(manifest, indent=1)) + "\n")
     shutil.rmtree(failed, ignore_errors=True)
+    cache_room.keep_to_limit()
     return RunFolder(todo.folder)
 
 

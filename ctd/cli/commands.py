@@ -74,7 +74,7 @@ def list_() -> None:
             duration = f"{run.manifest['duration_s']:.1f} s"
             state = runs.stale(run) or "current"
             rows.append((run.stem, run.path.name, started, duration, str(len(run.rows)), state))
-        except (ValueError, OSError, KeyError) as error:
+        except (ValueError, OSError, KeyError, TypeError) as error:
             rows.append((run.path.parent.name, run.path.name, "", "", "", f"damaged ({error})"))
     if not rows:
         typer.echo("no runs in runs/; make one with: ctd run 00")
@@ -201,6 +201,7 @@ def distill(
 
     The folder is a teacher's name for every notebook: ctd run 02 -p teacher=OUT.
     """
+    from ctd import cache_room
     from ctd.distill import export
     from ctd.distill.experiment import Plan
     from ctd.distill.losses import Weights
@@ -218,7 +219,9 @@ def distill(
         max_tokens=max_tokens, topic_depth=topic_depth, n_test=test,
     )  # fmt: skip
     lesson = export.Lesson(teacher, dataset, source, text_column, label_column, encoder, clusters)
+    cache_room.limit()
     made = export.teach(lesson, out, arm, plan, seed, live)
+    cache_room.keep_to_limit()
     if processes().is_main_process:
         typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ctd.cache import atomic
+from ctd.data.damaged import named_if_damaged
 
 CHECKPOINT, BEST, LOG = "checkpoint.pt", "best.pt", "log.csv"
 Log = list[dict[str, float]]
@@ -72,13 +73,13 @@ def resume(folder: Path, identity: str, trained: Sequence[Tensor], optimizer: An
 
     The log is empty where there is none.
 
-    Raises ValueError for the checkpoint of another run.
+    Raises ValueError for the checkpoint of another run, or a damaged one.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return []
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["identity"] != identity:
+    state = _read(path)
+    if not isinstance(state, dict) or state.get("identity") != identity:
         raise ValueError(f"{path} is of a run with other examples, settings or weights: remove it to begin anew")
     take(trained, state["weights"])
     saved = state["optimizer"]
@@ -102,7 +103,12 @@ def save_best(folder: Path, trained: Sequence[Tensor], writes: bool = True) -> N
 
 def take_best(folder: Path, trained: Sequence[Tensor]) -> None:
     """Take the weights that `save_best` saved."""
-    take(trained, torch.load(folder / BEST, map_location="cpu", weights_only=True))
+    take(trained, _read(folder / BEST))
+
+
+def _read(path: Path) -> Any:
+    with named_if_damaged(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @torch.no_grad()

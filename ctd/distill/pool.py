@@ -11,7 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ctd import hardware, workers
-from ctd.cache import cache_dir
+from ctd.cache import cache_dir, keep_in_cache
 from ctd.distill import methods, teach
 from ctd.distill.experiment import Experiment
 from ctd.distill.measures import Outcome
@@ -36,6 +36,8 @@ def run(
         raise ValueError(f"arms need names of their own, got {', '.join(arm.name for arm in arms)}")
     folder = folder or cache_dir("students")
     homes = {(arm, seed): folder / teach.key(experiment, arm, seed) for arm in arms for seed in seeds}
+    for home in homes.values():
+        keep_in_cache(home)
     missing = [student for student, home in homes.items() if not (home / teach.OUTCOME).is_file()]
     methods.read_teacher(experiment, dict.fromkeys(replace(arm, draw=seed) for arm, seed in missing))
     if not all(methods.is_packaged(arm) for arm, _ in missing):

@@ -20,6 +20,7 @@ import numpy as np
 
 from ctd import hardware
 from ctd.cache import atomic, once
+from ctd.data.damaged import named_if_damaged
 from ctd.distill import checkpoint, measures, train
 from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example, batches
@@ -238,7 +239,8 @@ def answers_of(experiment: Experiment, arm: Arm, student: Any, desc: str, name: 
 
 def read(home: Path, arm: str, seed: int) -> measures.Outcome:
     """The outcome of a student that `teach` kept."""
-    stored = json.loads((home / OUTCOME).read_text())
+    with named_if_damaged(home / OUTCOME):
+        stored = dict(json.loads((home / OUTCOME).read_text()))
     names = ("answers", "cots", "steps", "chosen_step", "tokens", "seconds", "step_seconds", "answer_seconds", "loss")
     values = {measure: np.array(scores) for measure, scores in stored["values"].items()}
     return measures.Outcome(arm, seed, values, **{name: stored[name] for name in names})

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ctd.cache import atomic, cache_dir, once
+from ctd.data.damaged import named_if_damaged
 from ctd.distill import trace_signals
 from ctd.distill.examples import IGNORED, Batch, Example, batches, collate
 from ctd.distill.settings import Settings
@@ -56,7 +57,7 @@ class Stored:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with safe_open(path, "pt") as file:
+        with named_if_damaged(path), safe_open(path, "pt") as file:
             self._states: Float[Tensor, "all d"] = file.get_tensor("states")
             self._starts: list[int] = file.get_tensor("starts").tolist()
 

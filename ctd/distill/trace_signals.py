@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from ctd import hardware, workers
 from ctd.cache import atomic, cache_dir, once
+from ctd.data.damaged import named_if_damaged
 from ctd.distill.signals import Signals, places, reading
 from ctd.keys import Maker
 from ctd.mechanism.attention import Head
@@ -136,8 +137,9 @@ class Stored(Sequence[TraceSignals]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = safe_open(path, "np")
-        self._n = int(self._file.metadata()["traces"])
+        with named_if_damaged(path):
+            self._file = safe_open(path, "np")
+            self._n = int(self._file.metadata()["traces"])
 
     @property
     def nbytes(self) -> int:

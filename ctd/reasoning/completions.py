@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from ctd.cache import DATA, atomic, cache_dir
+from ctd.cache import DATA, atomic, cache_dir, keep_in_cache, written_or_told
 from ctd.hardware import describe
 
 USES = ("read", "ignore", "keep")
@@ -87,6 +87,8 @@ class BatchStore:
     def __init__(self, key: str, batches: list[list[int]], in_book: str = "") -> None:
         self.whole = cache_dir("generations") / f"{key}.jsonl"
         self.partial = self.whole.with_suffix(".jsonl.partial")
+        for file in (self.whole, self.partial):
+            keep_in_cache(file)
         self.batches = batches
         self.done: dict[int, tuple[Completion, ...]] = {}
         self.use = use()
@@ -110,7 +112,7 @@ class BatchStore:
     def add(self, number: int, completions: Sequence[Completion]) -> None:
         """Keep a finished batch."""
         self.done[number] = tuple(completions)
-        with open(self.partial, "ab") as file:
+        with written_or_told(self.whole), open(self.partial, "ab") as file:
             file.write(b"\n" + self._line(number))  # ends a torn line before it
             file.flush()
             os.fsync(file.fileno())

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from ctd.cache import atomic, cache_dir, digest, once
+from ctd.data.damaged import named_if_damaged
 from ctd.data.label_space import LabelSpace
 from ctd.keys import Maker
 
@@ -53,7 +54,8 @@ class LabelLists:
                 table = _table(texts, tokenizer)
                 with atomic(path) as scratch, open(scratch, "wb") as file:
                     np.save(file, table)
-        table = np.load(path, mmap_mode="r" if len(texts) > AT_ONCE else None)
+        with named_if_damaged(path):
+            table = np.load(path, mmap_mode="r" if len(texts) > AT_ONCE else None)
         if len(set(table[[0, -1], 0].tolist())) > 1:
             raise ValueError("this tokenizer begins list items with different tokens: lists cannot be kept to labels")
         self.bullet = int(table[0, 0]) - 1

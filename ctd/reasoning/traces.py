@@ -162,7 +162,8 @@ def format(trace: Trace) -> str:
 
 def write(topics: str, shortlist: Iterable[str], comparisons: Iterable[str], answer: Iterable[str]) -> str:
     """A text in the format from its parts: prose, label texts, sentences made with `mark` and `quote`, label texts."""
-    cot = [f"Topics: {escape(topics, IN_LINE)}\nShortlist:\n", *map(item_line, shortlist), "Compare:\n"]
+    prose = f" {escape(topics, IN_LINE)}" if topics else ""
+    cot = [f"Topics:{prose}\nShortlist:\n", *map(item_line, shortlist), "Compare:\n"]
     cot += [f"{sentence}\n" for sentence in comparisons]
     return f"{OPEN}{''.join(cot)[:-1]}{CLOSE}{ANSWER}{''.join(map(item_line, answer))}"
 

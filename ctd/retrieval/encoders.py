@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ctd import hardware
 from ctd.cache import cache_dir, digest, file_digest, once, packaged_file
+from ctd.data.damaged import named_if_damaged
 from ctd.keys import Maker
 from ctd.retrieval import int8, shards
 from ctd.retrieval.shards import Encoder
@@ -30,7 +31,7 @@ from ctd.retrieval.shards import Encoder
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from ctd.data.label_space import LabelSpace
+from ctd.data.label_space import LabelSpace
 
 MAKER = Maker("vectors", __name__, ("encoder", "texts", "versions", "processor"))
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers")
@@ -189,7 +190,8 @@ def encode(encoder: Encoder, texts: Sequence[str], desc: str = "encoding") -> Fl
     with once(path) as missing:
         if missing:
             shards.write(path, encoder, texts, desc)
-    return np.load(path, mmap_mode="r")
+    with named_if_damaged(path):
+        return np.load(path, mmap_mode="r")
 
 
 def vectors_key(encoder: Encoder, texts: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,7 +119,7 @@ def read_records(file: Path) -> Iterator[tuple[str, Citation | Gone]]:
     seen = 0
     try:
         with open_unpacked(file) as (_, stream):
-            for _, element in ET.iterparse(stream, events=("end",)):
+            for element in _elements(stream):
                 if element.tag == "PubmedArticle":
                     seen += 1
                     if not (pmid := element.findtext("MedlineCitation/PMID", "").strip()):
@@ -127,7 +128,7 @@ def read_records(file: Path) -> Iterator[tuple[str, Citation | Gone]]:
                     element.clear()
                 elif element.tag == "DeleteCitation":
                     seen += 1
-                    yield from ((str(number.text).strip(), Gone.DELETED) for number in element.iterfind("PMID"))
+                    yield from ((str(number.text or "").strip(), Gone.DELETED) for number in element.iterfind("PMID"))
     except DAMAGED as error:
         raise ValueError(
             f"{file} is a truncated or damaged gzip file (after {seen} citations); fetch it again"
@@ -140,6 +141,21 @@ def read_records(file: Path) -> Iterator[tuple[str, Citation | Gone]]:
         raise ValueError(
             f"{file} holds no PubmedArticle and no DeleteCitation; expected a PubMed baseline or update file"
         )
+
+
+def _elements(stream: Any) -> Iterator[ET.Element]:
+    """The elements of an XML stream, each when it ends. Raises ParseError also for an encoding that cannot be read."""
+    elements = ET.iterparse(stream, events=("end",))
+    while True:
+        try:
+            _, element = next(elements)
+        except StopIteration:
+            return
+        except ET.ParseError:
+            raise
+        except (LookupError, ValueError) as error:
+            raise ET.ParseError(str(error)) from error
+        yield element
 
 
 def _citation(element: ET.Element) -> Citation | None:

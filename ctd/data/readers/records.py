@@ -167,7 +167,7 @@ def _list_in_text(text: str, where: str, column: str) -> Any:
     try:
         words = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
         value = json.loads(text) if "null" in text else ast.literal_eval(text)
-    except (SyntaxError, ValueError, RecursionError, tokenize.TokenError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
         return text
     if (tokenize.STRING, tokenize.STRING) in pairwise(words):  # Python would read them as one
         raise ValueError(

@@ -25,7 +25,7 @@ from ctd.data.task import SPLITS, Card, Task, split_by_hash
 from ctd.keys import Maker
 
 MAKER = Maker("xmc", __name__, ("names", "files", "title_only", "on_empty", "validation"))
-PAIR = re.compile(r"\s*(-?\d+)\s+(-?\d+)\s*", re.ASCII)
+PAIR = re.compile(r"\s*(-?\d{1,18})\s+(-?\d{1,18})\s*", re.ASCII)
 
 
 def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", validation: float = 0.05) -> Task:

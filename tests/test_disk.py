@@ -1,0 +1,125 @@
+"""A disk that is full, cannot be written, has no locks or holds half a file: one line, or the right result."""
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from ctd.cache import IN_USE, LOCKS
+from tests.children import Child
+from tests.makers import MAKERS
+
+CHEAP = ["vectors", "grammar"]
+EACH = [pytest.param(name, marks=[] if name in CHEAP else pytest.mark.slow) for name in MAKERS]
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory):
+    """What each maker makes where nothing is wrong, and the cache that it leaves."""
+    made = {}
+
+    def want(name):
+        if name not in made:
+            cache = tmp_path_factory.mktemp(name) / "cache"
+            made[name] = Child(MAKERS[name], cache).result(), cache
+        return made[name]
+
+    return want
+
+
+def no_room(limit=200):
+    """No file grows beyond some bytes: what a full disk looks like to the writer."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def no_locks():
+    """A file system without locks, such as some of networks."""
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fcntl.flock = refuse
+
+
+def files(cache):
+    own = (LOCKS, IN_USE, "machine")
+    return sorted(file for file in cache.rglob("*") if file.is_file() and file.relative_to(cache).parts[0] not in own)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_full_disk_is_one_line_and_afterwards_all_is_made_as_ever(name, wanted, tmp_path):
+    result, _ = wanted(name)
+    kind, said = Child(MAKERS[name], tmp_path / "cache", no_room).result()
+    assert kind == "NotWritten"
+    assert "\n" not in said
+    assert "could not write" in said
+    assert "MiB free" in said
+    assert Child(MAKERS[name], tmp_path / "cache").result() == result
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_file_system_without_locks_gives_the_same(name, wanted, tmp_path):
+    assert Child(MAKERS[name], tmp_path / "cache", no_locks).result() == wanted(name)[0]
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_two_at_once_make_the_same(name, wanted, tmp_path):
+    both = [Child(MAKERS[name], tmp_path / "cache") for _ in range(1 if name == "training" else 2)]
+    assert {child.result() for child in both} == {wanted(name)[0]}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_half_a_file_in_the_cache_is_made_anew_or_named_in_one_line(name, wanted, tmp_path):
+    result, cache = wanted(name)
+    for number, file in enumerate(files(cache)):
+        copy = tmp_path / f"cache{number}"
+        shutil.copytree(cache, copy)
+        if (work := cache.with_name("cache-work")).exists():
+            shutil.copytree(work, copy.with_name(f"{copy.name}-work"))
+        half = copy / file.relative_to(cache)
+        half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+        outcome = Child(MAKERS[name], copy).result()
+        if outcome != result:
+            kind, said = outcome
+            assert kind in ("ValueError", "FileNotFoundError"), said
+            assert "\n" not in said
+            assert file.name in said
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of a megabyte, which can be made read-only; skipped where this user may not mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=False).returncode:
+        pytest.skip("mounting takes root")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_disk_of_a_megabyte_that_is_full(small_disk, wanted):
+    (small_disk / "of another program").write_bytes(bytes(2**20 - 20_000))
+    kind, said = Child(MAKERS["vectors"], small_disk / "cache").result()
+    assert (kind, "could not write" in said) == ("NotWritten", True)
+    (small_disk / "of another program").unlink()
+    assert Child(MAKERS["vectors"], small_disk / "cache").result() == wanted("vectors")[0]
+
+
+@pytest.mark.parametrize("name", ["vectors", pytest.param("signals", marks=pytest.mark.slow)])
+def test_a_cache_that_cannot_be_written_is_read_and_says_what_is_missing(name, small_disk, wanted):
+    result, cache = wanted(name)
+    shutil.copytree(cache, small_disk / "cache")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert Child(MAKERS[name], small_disk / "cache").result() == result
+    kind, said = Child(MAKERS["grammar"], small_disk / "cache").result()
+    assert "Read-only file system" in said
+    assert "CTD_CACHE" in said
+    assert (kind, said.count("\n")) == ("NotWritten", 0)
