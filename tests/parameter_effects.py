@@ -137,6 +137,7 @@ def students(base, **row):
         "batch_tokens": moves({"batch_tokens": 600}, **row),
         "learning_rate": moves({"learning_rate": 0.01}, **row),
         "n_seeds": moves({"n_seeds": 2}, {"batch_tokens": 600}, **row),  # several batches: the seed orders them
+        "patience": moves({"patience": 1}, {"n_steps": 6, "learning_rate": 0.1}, **row),  # the loss rises
         "n_test": moves({"n_test": 11}, metric="token_probability"),
     }
 
@@ -149,7 +150,9 @@ def mechanism(**row):
         "n_clusters": moves(CLUSTERED, **row),
         "topic_depth": moves({"topic_depth": 0}, **row),
         "n_heads": moves({"n_heads": 2}, **row),
+        "ranked_by": moves({"ranked_by": "mass"}, **row),
         "matching": moves({"matching": "score"}, **row),
+        "loss_forms": moves({"loss_forms": "mended"}, **row),
         "weights": moves({"weights": [0.3, 0.1, 0.1, 1.0, 0.1, 0.1]}, **row),
     }
 
@@ -289,6 +292,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "anneal_fraction": moves({"anneal_fraction": 0.5}, metric="final_loss", arm="mechanistic", quick=True),
         "baselines": removes({"baselines": ["cot"]}, metric="final_loss", arm="answer"),
         "base_losses": adds({"base_losses": ["rkl"]}, metric="ndcg", arm="rkl + mechanistic"),
+        "controls": adds({"controls": ["uniform"]}, metric="ndcg", arm="control uniform"),
         "time_factors": moves({"time_factors": [2.0]}, metric="final_loss", arm="cot", budget="equal_time"),
     },
     "11_learning_curve": {
@@ -296,6 +300,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         **columns({**C, "n_traces": [30]}, "d.jsonl", metric="final_loss", arm="mechanistic"),
         "n_test": moves({"n_test": 11}, metric="ndcg", traces=8),
         "n_traces": adds({"n_traces": [8, 6]}, metric="ndcg", arm="mechanistic", traces=6, quick=True),
+        "draw_per_seed": moves({"draw_per_seed": True}, {"n_seeds": 2}, metric="final_loss", arm="mechanistic"),
     },
     "12_ablations": {
         **mechanism(metric="final_loss", arm="full"),

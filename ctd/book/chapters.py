@@ -12,6 +12,7 @@ from pydantic import Field
 from ctd.book.settings import (
     MANY,
     BaseLoss,
+    Control,
     Corruption,
     Cutoff,
     Decides,
@@ -228,6 +229,9 @@ class MechanisticDistillation(MechanismSettings):
     base_losses: Annotated[list[BaseLoss], Field(description="methods that the terms are added to, one arm each")] = [
         "cot"
     ]
+    controls: Annotated[list[Control], Field(description="taught in place of the chosen heads, one arm each")] = [
+        "none"
+    ]
     time_factors: Annotated[
         list[Annotated[float, Field(ge=0.01, le=100)]],
         Field(description="steps of cot, fkl, rkl at equal time, times n_steps"),
@@ -238,6 +242,7 @@ class LearningCurve(MechanismSettings):
     """Chapter 11."""
 
     n_traces: Annotated[list[TraceCount], Field(description="how many traces to learn from, in turn")] = [64, 256]
+    draw_per_seed: Annotated[bool, Field(description="each seed draws traces of its own")] = True
 
 
 class Ablations(MechanismSettings):
@@ -248,7 +253,7 @@ class Ablations(MechanismSettings):
         Literal["validation", "test"], Field(description="which documents; choose settings on validation")
     ] = "test"
     tried: Annotated[
-        list[str], Field(description="an arm each: without TERM, weights X, anneal X, heads N, matching RULE")
+        list[str], Field(description="an arm each; what can be tried stands at the end of the chapter")
     ] = ["without 1", "without 2"]
 
 

@@ -40,6 +40,14 @@ def _base_loss(name: str) -> str:
     return name
 
 
+def _control(name: str) -> str:
+    if name != "none":
+        from ctd.distill.controls import check
+
+        check(name)
+    return name
+
+
 def _text(form: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": form})
 
@@ -52,6 +60,8 @@ MethodName = Annotated[str, AfterValidator(_method), _text("named by ctd methods
 """A way to teach a student, as `ctd methods` lists them."""
 BaseLoss = Annotated[str, AfterValidator(_base_loss), _text("named by ctd methods")]
 """One that the mechanistic terms can be added to."""
+Control = Annotated[str, AfterValidator(_control), _text("named by ctd methods")]
+"""What a control arm is taught, as `ctd methods` lists it."""
 
 DatasetName = Literal[
     "mesh", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic", "xmc", "records"
@@ -157,6 +167,9 @@ class StudentSettings(TaskSettings, TeacherSettings):
     learning_rate: Annotated[float, Field(ge=1e-7, le=1, description="the highest learning rate")] = 0.002
     n_test: Annotated[int, Field(ge=10, le=MANY, description="documents that every student answers")] = 100
     n_seeds: Annotated[int, Field(ge=1, le=100, description="students of each arm")] = 5
+    patience: Annotated[
+        int, Field(ge=0, le=100, description="validation losses that do not fall before a student stops, 0 for never")
+    ] = 0
     seed: Annotated[
         int, Field(ge=0, le=MANY, description="draws traces; the first student's seed, the next have the next ones")
     ] = 0
@@ -170,10 +183,16 @@ class MechanismSettings(StudentSettings, TopicSettings):
     n_heads: Annotated[
         int, Field(ge=0, le=1000, description="heads of the teacher to imitate in each phase, 0 for the planted ones")
     ] = 4
-    matching: Annotated[Literal["depth", "score"], Field(description="how the student's heads are matched to them")] = (
-        "depth"
-    )
+    ranked_by: Annotated[
+        Literal["paper", "mass"], Field(description="which heads: by the paper's scores, or by attention mass")
+    ] = "paper"
+    matching: Annotated[
+        Literal["depth", "apart", "score"], Field(description="how the student's heads are matched to them")
+    ] = "depth"
     weights: Annotated[
         list[Annotated[float, Field(ge=0, le=100)]],
         Field(description="of attention, write, interaction: Phase 1, 2"),
     ] = [1.0, 0.1, 0.1, 1.0, 0.1, 0.1]
+    loss_forms: Annotated[
+        Literal["original", "mended"], Field(description="of the terms: the published runs', or without their faults")
+    ] = "original"

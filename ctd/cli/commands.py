@@ -172,7 +172,19 @@ def distill(
     learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
     max_tokens: Annotated[int, typer.Option(help="What the teacher may write about a document.")] = 320,
     heads: Annotated[int, typer.Option(help="The teacher's of each phase; 0 for those planted in it.")] = 4,
-    matching: Annotated[Literal["depth", "score"], typer.Option(help="Of heads to the student's.")] = "depth",
+    ranked_by: Annotated[
+        Literal["paper", "mass"], typer.Option(help="Which heads: by the paper's scores, or by attention mass.")
+    ] = "paper",
+    matching: Annotated[Literal["depth", "apart", "score"], typer.Option(help="Of heads to the student's.")] = "depth",
+    loss_forms: Annotated[
+        Literal["original", "mended"], typer.Option(help="Of the terms: the published runs', or without their faults.")
+    ] = "original",
+    control: Annotated[
+        str, typer.Option(help="Taught in place of the chosen heads, to compare with: see ctd methods.")
+    ] = "none",
+    patience: Annotated[
+        int, typer.Option(help="Validation losses that do not fall before the student stops; 0 for never.")
+    ] = 0,
     weights: Annotated[
         tuple[float, float, float, float, float, float],
         typer.Option(help="Of attention, write and interaction in Phase 1, then in 2, against a loss of one token."),
@@ -204,6 +216,7 @@ def distill(
     from ctd import cache_room
     from ctd.distill import export
     from ctd.distill.experiment import Plan
+    from ctd.distill.loss_forms import FORMS
     from ctd.distill.losses import Weights
     from ctd.distill.methods import Arm
     from ctd.distill.train import processes
@@ -212,11 +225,14 @@ def distill(
     base_loss = _renamed("--words", words, "--base-loss", base_loss)
     anneal_fraction = _renamed("--fade", fade, "--anneal-fraction", anneal_fraction)
     settings = tuple(_assigned(text) for text in setting or ())
-    arm = Arm(out.name, method, Weights.of(weights), anneal_fraction, base_loss=base_loss, settings=settings)
+    arm = Arm(
+        out.name, method, Weights.of(weights), anneal_fraction, base_loss=base_loss, settings=settings,
+        forms=FORMS[loss_forms], control=control,
+    )  # fmt: skip
     plan = Plan(
         layers=layers, student_heads=student_heads, student=student, n_traces=traces, n_steps=steps,
-        batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, matching=matching,
-        max_tokens=max_tokens, topic_depth=topic_depth, n_test=test,
+        batch_tokens=batch_tokens, learning_rate=learning_rate, n_heads=heads, ranked_by=ranked_by,
+        matching=matching, max_tokens=max_tokens, topic_depth=topic_depth, n_test=test, patience=patience,
     )  # fmt: skip
     lesson = export.Lesson(teacher, dataset, source, text_column, label_column, encoder, clusters)
     cache_room.limit()
@@ -231,8 +247,9 @@ def methods() -> None:
     """List the ways to teach a student: what each does, its settings, what it needs, what it costs, its source.
 
     A cost is the time of a training at equal steps, times that of cot. Where a method carries the mechanistic terms, it
-    may be a --base-loss of the method mechanistic.
+    may be a --base-loss of the method mechanistic. A second table lists the controls of that method (--control).
     """
+    from ctd.distill.controls import CONTROLS, summary
     from ctd.distill.methods import METHODS, base_losses
 
     carriers = base_losses()
@@ -251,6 +268,7 @@ def methods() -> None:
         for name, method in METHODS.items()
     ]
     show_table(heads, rows)
+    show_table(("control", "what is taught"), [(name, summary(name)) for name in CONTROLS])
 
 
 @app.command("check-model", epilog="Examples:  ctd check-model smollm2-mesh  |  ctd check-model my-model")

@@ -8,6 +8,7 @@ weights and the steps stay those of the arm that it is held against. A new contr
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -158,3 +159,15 @@ CONTROLS: dict[str, Control] = {
     "untrained": untrained_teacher,
     "uniform": uniform_rows,
 }
+
+
+def check(name: str) -> str:
+    """The name of a control. Raises ValueError for an unknown one."""
+    if name not in CONTROLS:
+        raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {name!r}")
+    return name
+
+
+def summary(name: str) -> str:
+    """What a control teaches, in a sentence: the first one of its docstring."""
+    return (inspect.getdoc(CONTROLS[name]) or "").partition("\n")[0].rstrip(".")

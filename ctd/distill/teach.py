@@ -129,7 +129,6 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
     Returns the student and the log.
     """
     student = experiment.initial_student(seed)
-    student = experiment.initial_student(seed)
     n_steps = round(experiment.plan.n_steps * arm.step_multiplier)
     log: list[dict[str, float]] = []
     for number, stage in enumerate(arm.stages, 1):

@@ -301,9 +301,10 @@ def looks_since_lowest(log: Log) -> int | None:
 
 
 def steps_to_lowest(log: Sequence[dict[str, float]]) -> int:
-    """How many steps were taken before the first of the lowest validation losses."""
-    looks = [(row["validation"], row["step"]) for row in log if not isnan(row["validation"])]
-    return int(min(looks)[1]) + 1
+    """How many rows of a log there are up to the first of the lowest validation losses of its last training."""
+    begun = max(place for place, row in enumerate(log) if row["step"] == 0)
+    looks = [(row["validation"], place) for place, row in enumerate(log) if not isnan(row["validation"])]
+    return min(look for look in looks if look[1] >= begun)[1] + 1
 
 
 def ended(log: Log, patience: int) -> bool:

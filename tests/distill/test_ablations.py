@@ -6,6 +6,7 @@ import pytest
 
 from ctd.distill.ablations import ablated, changed
 from ctd.distill.experiment import Plan
+from ctd.distill.loss_forms import Forms
 from ctd.distill.losses import Weights
 from ctd.distill.methods import Arm
 
@@ -15,10 +16,12 @@ PLAN = Plan(n_heads=4, matching="depth")
 
 def test_an_arm_leaves_out_what_its_name_says_and_there_is_none_for_what_has_no_weight():
     given = Weights(1, 0, 3, 2, 0, 6)
-    found = ablated(given, ["1", "loop2", "write2"])
+    full = replace(FULL, weights=given)
+    found = ablated(full, ["1", "loop2", "write2"])
+    assert {arm.base_loss for arm in found} == {FULL.base_loss}
     assert [arm.name for arm in found] == ["without phase 1", "without loop2"]
     assert [arm.weights for arm in found] == [Weights(0, 0, 0, 2, 0, 6), replace(given, loop2=0.0)]
-    both = ablated(replace(given, write2=5.0), ["write", "interaction"])
+    both = ablated(replace(full, weights=replace(given, write2=5.0)), ["write", "interaction"])
     assert [arm.name for arm in both] == ["without write", "without interaction"], "a kind goes from both phases"
     assert [arm.weights for arm in both] == [given, Weights(1, 0, 0, 2, 5, 0)]
 
@@ -32,6 +35,11 @@ def test_an_arm_leaves_out_what_its_name_says_and_there_is_none_for_what_has_no_
         ("anneal 0.5", "annealed over 0.5", {"anneal_fraction": 0.5}, {}),
         ("heads 8", "8 heads", {}, {"n_heads": 8}),
         ("matching score", "matched by score", {}, {"matching": "score"}),
+        ("ranked mass", "heads ranked by mass", {}, {"ranked_by": "mass"}),
+        ("loop two-way", "loop two-way", {"forms": Forms(loop="two-way")}, {}),
+        ("write fixed", "write fixed", {"forms": Forms(write="fixed")}, {}),
+        ("interaction per-pair", "interaction per-pair", {"forms": Forms(interaction="per-pair")}, {}),
+        ("control copied", "control copied", {"control": "copied"}, {}),
     ],
 )
 def test_a_change_is_one_of_arm_or_plan(change, name, arm, plan):
@@ -44,7 +52,7 @@ def test_the_old_word_for_annealing_is_taken_with_a_warning(capsys):
 
 
 def test_what_changes_nothing_is_no_arm():
-    assert changed(FULL, PLAN, ["heads 4", "matching depth", "anneal 0", "weights 1"]) == []
+    assert changed(FULL, PLAN, ["heads 4", "matching depth", "anneal 0", "weights 1", "loop three-way"]) == []
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,9 @@ def test_what_changes_nothing_is_no_arm():
         ("heads -1", "n_heads must be at least 0, got -1"),
         ("anneal 2", "anneal_fraction must be between 0 and 1, got 2.0"),
         ("weights -1", "weight attention1 must be at least 0, got -1.0"),
+        ("ranked luck", "ranked_by must be one of paper, mass, got 'luck'"),
+        ("loop one-way", "loop must be one of three-way, two-way, got 'one-way'"),
+        ("control group", "control must be one of none, copied, .*, got 'group'"),
         ("matching width", "matching must be one of depth, apart, score, got 'width'"),
         ("more heads", "a change must be one of without TERM, weights NUMBER, .* got 'more heads'"),
     ],

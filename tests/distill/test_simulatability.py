@@ -15,6 +15,7 @@ from ctd.distill import explanations
 from ctd.distill import simulatability as sim
 from ctd.distill.ablations import ablated
 from ctd.distill.losses import Weights
+from ctd.distill.methods import Arm
 from ctd.distill.simulator import Simulator, features
 from ctd.reasoning.label_search import mentions
 
@@ -368,7 +369,8 @@ def by_hand(sums, measure):
 
 def test_published_values_stand_under_our_names():
     found = sim.published().set_index("arm")
-    arms = ["mechanistic", "cot", *(arm.name for arm in ablated(Weights(), ["1", "2", *asdict(Weights())]))]
+    full = Arm("full", "mechanistic")
+    arms = ["mechanistic", "cot", *(arm.name for arm in ablated(full, ["1", "2", *asdict(Weights())]))]
     assert set(found.index) == set(arms)
     assert found.loc["without loop2"].tolist() == [0.72, 0.75]
     assert found.loc["without phase 2"].tolist() == [0.73, 0.75]

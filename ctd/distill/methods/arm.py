@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from ctd.distill import controls
 from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
@@ -58,8 +59,7 @@ class Arm:
                 f"base_loss is what the mechanistic terms are added to, and {self.method} has none: leave it out, or "
                 "use method mechanistic"
             )
-        if self.control not in CONTROLS:
-            raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {self.control!r}")
+        controls.check(self.control)
         if self.control != "none" and not METHODS[self.method].reads_heads:
             raise ValueError(
                 f"control is for what heads compute, which {self.method} does not teach: leave it out, or use method "
