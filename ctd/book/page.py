@@ -8,6 +8,9 @@ import shlex
 
 import nbformat
 
+from ctd.book import exercises
+from ctd.book.captions import caption_tables
+from ctd.book.chapters import NEEDS
 from ctd.book.markdown import code, commit, duration, hardware, memory, started, table
 from ctd.book.notebook_files import read_notebook
 from ctd.book.results import RESULTS
@@ -43,11 +46,16 @@ def page(run: RunFolder, figures: str) -> nbformat.NotebookNode:
             cell.metadata["tags"] = [*tags, "hide-input"]
         if {"hide-input", "hide-output"} <= set(tags):  # one toggle, not two
             cell.metadata["tags"] = [tag for tag in tags if tag not in ("hide-input", "hide-output")] + ["hide-cell"]
+    caption_tables(copy)
+    title, _, rest = copy.cells[0].source.partition("\n")
+    parts = [title, "", facts(run)]
     if answer := read_answer(run):
-        title, _, rest = copy.cells[0].source.partition("\n")
         name = answer["figure"]
         figure = (f"{figures}/{name}.png", caption_of(copy, name)) if name else None
-        copy.cells[0].source = "\n".join([title, "", opening(answer["sentence"], figure), rest])
+        parts.append(opening(answer["sentence"], figure))
+    copy.cells[0].source = "\n".join([*parts, rest])
+    if section := exercises.section(run.stem):
+        copy.cells.append(nbformat.v4.new_markdown_cell(section, id="exercises"))
     copy.cells.append(nbformat.v4.new_markdown_cell(foot(run), id="how-this-page-was-made"))
     return copy
 
@@ -73,6 +81,19 @@ def opening(sentence: str, figure: tuple[str, str] | None) -> str:
         address, caption = figure
         lines += [f":::{{figure}} {address}", f":alt: {caption}", ":class: ctd-answer-figure", "", caption, ":::", ""]
     return "\n".join(lines)
+
+
+def facts(run: RunFolder) -> str:
+    """How long a chapter takes, what must run before it, and what it needs, as Markdown."""
+    manifest, needs = run.manifest, NEEDS.get(run.stem, ())
+    machine = manifest["hardware"]
+    device = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']}), no GPU"
+    before = ", ".join(f"{{doc}}`{stem[:2]} <{stem}>`" for stem in needs if stem != run.stem) or "nothing"
+    words = (
+        f"**Time** {duration(manifest['duration_s'])} under the profile `{manifest['profile']}` on {device} · "
+        f"**Memory** {memory(manifest)} · **Run before it** {before}"
+    )
+    return f":::{{div}} ctd-facts\n{words}\n:::\n"
 
 
 def foot(run: RunFolder) -> str:

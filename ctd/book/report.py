@@ -53,7 +53,7 @@ def table(frame: pd.DataFrame, digits: int = 3, caption: str = "", filters: Sequ
 
     digits: after the decimal point.
     caption: shown above it.
-    filters: columns by whose values a reader can choose rows (`book/_static/filters.js`).
+    filters: columns by whose values a reader can choose rows (`book/_static/book.js`).
     A table of more rows than `MOST_ROWS` is folded behind its caption. Whole numbers get thousands separators, others
     are rounded, and NaN is an empty cell. Text stays as it is, except that a narrow column may break it before an
     interval. Column names are shown with spaces for underscores.

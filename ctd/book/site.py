@@ -20,6 +20,7 @@ import nbformat
 import yaml
 
 from ctd.book import front_page, ledger
+from ctd.book.finish import finish
 from ctd.book.generated import las_table, patching_table, status_page
 from ctd.book.page import page
 from ctd.book.provenance import files_digest
@@ -60,6 +61,7 @@ def build(
         raise RuntimeError(complaints(log, source) + f"\n  (the whole log: {out / 'build.log'})")
     with atomic(out / "html") as scratch:
         shutil.move(source / "_build" / "html", scratch)
+        finish(scratch)
         (scratch / MADE_OF).write_text(content)
     return first, False
 

@@ -115,7 +115,10 @@ def test_an_executed_copy_keeps_its_cells_and_gains_a_foot(runs, pages):
     source = site.assemble("smoke", runs, pages)
     before = nbformat.read(runs / "00_a" / "smoke" / "00_a.ipynb", as_version=4)
     after = nbformat.read(source / "notebooks" / "00_a.ipynb", as_version=4)
-    assert after.cells[:-1] == before.cells
+    assert after.cells[1:-1] == before.cells[1:]
+    assert after.cells[0].source.startswith("# A notebook\n\n:::{div} ctd-facts\n**Time** 1 min 23 s")
+    assert "some cpu" in after.cells[0].source
+    assert "**Run before it** nothing" in after.cells[0].source
     assert after.cells[-1].cell_type == "markdown"
     nbformat.validate(after)
 

@@ -39,3 +39,20 @@ const unfold = () => {
 }
 addEventListener("hashchange", unfold)
 addEventListener("DOMContentLoaded", unfold)
+
+// What scrolls sideways can be reached with the keyboard.
+const reachable = () => {
+  for (const box of document.querySelectorAll(".ctd-scroll, .bd-article pre, .bd-article mjx-container[display], div.output.text_html")) {
+    if (box.scrollWidth > box.clientWidth + 1) {
+      box.tabIndex = 0
+      if (!box.hasAttribute("role")) box.setAttribute("role", "group")
+      if (!box.hasAttribute("aria-label")) box.setAttribute("aria-label", "scrolls sideways")
+    }
+  }
+}
+addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise
+  reachable()
+})
+addEventListener("resize", reachable)
+document.addEventListener("toggle", reachable, true)

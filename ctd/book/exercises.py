@@ -1,0 +1,43 @@
+"""Exercises at the end of a chapter: a parameter to change, the command, and what to expect."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import yaml
+
+from ctd.cache import ROOT
+
+FILE = ROOT / "book" / "exercises.yml"
+
+
+class Exercise(NamedTuple):
+    """What a reader can try.
+
+    task: what to change, and what to ask.
+    command: one `ctd` command.
+    expect: what should come of it, in words.
+    """
+
+    task: str
+    command: str
+    expect: str
+
+
+@cache
+def exercises() -> dict[str, list[Exercise]]:
+    """The exercises of every chapter, by its stem."""
+    return {
+        stem: [Exercise(**entry) for entry in entries] for stem, entries in yaml.safe_load(FILE.read_text()).items()
+    }
+
+
+def section(stem: str) -> str:
+    """The exercises of a chapter as Markdown, each with its solution folded; "" where it has none."""
+    found = exercises().get(stem, [])
+    lines = ["## Exercises", ""]
+    for number, exercise in enumerate(found, 1):
+        lines += [f"**{number}.** {exercise.task}", "", "```sh", exercise.command, "```", ""]
+        lines += [f"::::{{dropdown}} What to expect of exercise {number}", exercise.expect, "::::", ""]
+    return "\n".join(lines) if found else ""
