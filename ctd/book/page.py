@@ -8,11 +8,12 @@ import shlex
 
 import nbformat
 
-from ctd.book import exercises
+from ctd.book import exercises, figures
 from ctd.book.captions import caption_tables
 from ctd.book.chapters import NEEDS
 from ctd.book.markdown import code, commit, duration, hardware, memory, started, table
 from ctd.book.notebook_files import read_notebook
+from ctd.book.recorder import FIGURES
 from ctd.book.results import RESULTS
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import read_json
@@ -27,10 +28,10 @@ TOGGLES = {
 """What a folded cell holds, by its tag; the first that a cell has counts."""
 
 
-def page(run: RunFolder, figures: str) -> nbformat.NotebookNode:
+def page(run: RunFolder, address: str) -> nbformat.NotebookNode:
     """The executed copy of a chapter as the book shows it.
 
-    figures: address of the folder of its figures, as seen from the page.
+    address: of the folder of its figures, as seen from the page.
     Raises ValueError where the answer names a figure that no cell of the notebook makes.
     """
     copy = read_notebook(run.notebook)
@@ -47,12 +48,17 @@ def page(run: RunFolder, figures: str) -> nbformat.NotebookNode:
         if {"hide-input", "hide-output"} <= set(tags):  # one toggle, not two
             cell.metadata["tags"] = [tag for tag in tags if tag not in ("hide-input", "hide-output")] + ["hide-cell"]
     caption_tables(copy)
+    folder, answer = run.path / FIGURES, read_answer(run)
     title, _, rest = copy.cells[0].source.partition("\n")
     parts = [title, "", facts(run)]
-    if answer := read_answer(run):
-        name = answer["figure"]
-        figure = (f"{figures}/{name}.png", caption_of(copy, name)) if name else None
-        parts.append(opening(answer["sentence"], figure))
+    name = answer["figure"] if answer else None
+    if answer:
+        parts.append(opening(answer["sentence"]))
+    if answer and name:
+        caption = caption_of(copy, name)
+        shown = figures.picture(folder, address, name, figures.alternative(caption, answer["sentence"]))
+        parts.append(main_figure(shown, caption))
+    figures.show(copy, folder, address, {name: answer["sentence"]} if answer and name else {})
     copy.cells[0].source = "\n".join([*parts, rest])
     if section := exercises.section(run.stem):
         copy.cells.append(nbformat.v4.new_markdown_cell(section, id="exercises"))
@@ -74,13 +80,14 @@ def caption_of(notebook: nbformat.NotebookNode, name: str) -> str:
     raise ValueError(f"the answer names the figure {name!r}, and no cell calls run.figure({name!r}, ...)")
 
 
-def opening(sentence: str, figure: tuple[str, str] | None) -> str:
-    """The answer of a chapter, then its figure (address and caption), as Markdown."""
-    lines = ["::::{admonition} The answer", ":class: tip ctd-answer", sentence, "::::", ""]
-    if figure:
-        address, caption = figure
-        lines += [f":::{{figure}} {address}", f":alt: {caption}", ":class: ctd-answer-figure", "", caption, ":::", ""]
-    return "\n".join(lines)
+def opening(sentence: str) -> str:
+    """The answer of a chapter as Markdown."""
+    return "\n".join(["::::{admonition} The answer", ":class: tip ctd-answer", sentence, "::::", ""])
+
+
+def main_figure(shown: str, caption: str) -> str:
+    """The HTML of the figure that shows the answer, and its caption, as Markdown; it has its number further below."""
+    return f'```{{raw}} html\n<figure class="ctd-answer-figure">{shown}</figure>\n```\n\n*{caption}*\n'
 
 
 def facts(run: RunFolder) -> str:
@@ -123,6 +130,10 @@ def foot(run: RunFolder) -> str:
             command(run),
             "```",
             "::::",
+            "",
+            f'<p class="ctd-downloads">Take this chapter: <a href="../_sources/notebooks/{run.stem}.ipynb" download>'
+            f'notebook</a> · <a href="../_static/runs/{run.stem}/{RESULTS}" download>results.json</a> · '
+            '<a href="../_static/CITATION.cff" download>citation</a></p>',
         ]
     )
 

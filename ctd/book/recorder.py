@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = "figures"
-DPI = 160
 
 
 class Recorder:
@@ -128,15 +127,16 @@ class Recorder:
                 )  # fmt: skip
 
     def figure(self, name: str, figure: Figure) -> None:
-        """Save a figure as `figures/<name>.png`, with an opaque white face that is legible in a dark theme.
+        """Save a figure in `figures/`: see `ctd.book.plots.files.save`.
 
         Raises ValueError for a name given before, or one that is not made of letters, digits, `-` and `_`.
         """
+        from ctd.book.plots import files  # matplotlib takes a second to import
+
         self._check_open(name)
         if not name or not all(char.isalnum() or char in "-_" for char in name) or name in self._figures:
             raise ValueError(f"a figure's name must be new, of letters, digits, - and _; got {name!r}")
-        with atomic(self.folder / FIGURES / f"{name}.png") as scratch:
-            figure.savefig(scratch, format="png", dpi=DPI, facecolor="white", transparent=False)
+        files.save(figure, self.folder / FIGURES, name)
         self._figures.append(name)
 
     def answer(self, sentence: str, figure: str | None = None) -> None:

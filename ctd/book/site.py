@@ -25,6 +25,7 @@ from ctd.book.generated import las_table, patching_table, status_page
 from ctd.book.page import page
 from ctd.book.provenance import files_digest
 from ctd.book.recorder import FIGURES
+from ctd.book.results import RESULTS
 from ctd.book.run_folder import MANIFEST, RunFolder
 from ctd.cache import DATA, ROOT, atomic
 
@@ -73,13 +74,19 @@ def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
     source = book / "_source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(book, source, ignore=lambda folder, names: NOT_PAGES if Path(folder) == book else ())
-    copies, generated = source / "notebooks", source / "_generated"
+    copies, generated, static = source / "notebooks", source / "_generated", source / "_static"
     copies.mkdir()
     generated.mkdir()
+    static.mkdir(exist_ok=True)
     for run in chapters:
         if (run.path / FIGURES).is_dir():
-            shutil.copytree(run.path / FIGURES, generated / FIGURES / run.stem)
-        nbformat.write(page(run, f"../{generated.name}/{FIGURES}/{run.stem}"), copies / run.notebook.name)
+            shutil.copytree(run.path / FIGURES, static / FIGURES / run.stem)
+        results = static / "runs" / run.stem / RESULTS
+        results.parent.mkdir(parents=True)
+        if (run.path / RESULTS).is_file():
+            shutil.copyfile(run.path / RESULTS, results)
+        nbformat.write(page(run, f"../{static.name}/{FIGURES}/{run.stem}"), copies / run.notebook.name)
+    shutil.copyfile(ROOT / "CITATION.cff", static / "CITATION.cff")
     judged = ledger.judge_claims(profile, runs)
     explorer = next((name for name in names if "explorer" in name), "notebooks/02_reasoning_trajectories")
     for name, markup in {

@@ -34,7 +34,7 @@ def test_a_command_changes_parameters_that_its_notebook_has(stem, exercise):
     assert check_all(parameters_of(notebook), given, exercise.command)[1] == []
     profile = notebook_files.profile_values(notebook, flags.get("--profile", "default"))
     for name, value in given.items():
-        assert value != profile.get(name, parameters[name].default), "nothing changes"
+        assert value != profile.get(name, parameters_of(notebook)[name].default), "nothing changes"
     assert exercise.task[-1] in ".?"
     assert exercise.expect.endswith(".")
 

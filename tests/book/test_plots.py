@@ -89,10 +89,11 @@ class TestHeads:
 
     def test_the_square_says_every_cell(self):
         rows = [("one", "anchor", 0.5), ("one", "margin", 0.0), ("two", "anchor", -0.1), ("two", "margin", 2.0)]
-        table = pd.DataFrame(rows, columns=["noised", "readout", "value"]).assign(low=-1.0, high=3.0)
+        table = pd.DataFrame(rows, columns=["noised", "readout", "value"])
+        table = table.assign(low=table["value"] - 0.2, high=table["value"] + 0.2)
         axes = plots.square(table, {"anchor": "nats", "margin": "logits"}).axes[0]
         assert [text.get_text().split("\n")[0] for text in axes.texts] == ["0.500", "0.000", "-0.100", "2.000"]
-        assert axes.images[0].get_array()[:, 0].tolist() == pytest.approx([1.0, -0.2])
+        assert axes.images[0].get_array().tolist() == [[1.0, 0.0], [0.0, 1.0]], "white where the interval holds 0"
 
     def test_published_lines_are_dashed(self):
         table = pd.DataFrame({"panel": ["a"] * 4, "line": ["ours"] * 2 + ["published"] * 2, "share": [0, 0.1] * 2})

@@ -144,9 +144,15 @@ def test_a_page_opens_with_its_answer_and_main_figure(runs, pages):
     source = site.assemble("smoke", runs, pages)
     copy = nbformat.read(source / "notebooks" / "00_a.ipynb", as_version=4)
     first = copy.cells[0].source
-    parts = ["# A notebook", ANSWER["sentence"], "00_a/ages.png", ":alt: Ages of all.", "**The question.**"]
+    parts = [
+        "# A notebook",
+        ANSWER["sentence"],
+        "00_a/ages.png",
+        'alt="Ages of all. It is 41 [40, 42]."',
+        "**The question.**",
+    ]
     assert [first.index(part) for part in parts] == sorted(first.index(part) for part in parts)
-    (address,) = re.findall(r"{figure} (.+)", first)
+    (address,) = re.findall(r'img src="([^"]+)"', first)
     assert (source / "notebooks" / address).resolve().read_bytes() == PNG
     assert copy.cells[2].metadata["mystnb"]["code_prompt_show"] == "Show the code"
     assert copy.cells[2].metadata["mystnb"]["figure"]["name"] == "fig-ages"
@@ -180,7 +186,7 @@ def test_an_answer_may_have_no_figure(runs, pages):
     add_answer(runs, ANSWER | {"figure": None})
     copy = nbformat.read(site.assemble("smoke", runs, pages) / "notebooks" / "00_a.ipynb", as_version=4)
     assert ANSWER["sentence"] in copy.cells[0].source
-    assert "{figure}" not in copy.cells[0].source
+    assert "<img" not in copy.cells[0].source
 
 
 def test_an_answer_with_a_figure_that_nothing_makes_is_refused(runs, pages):
@@ -311,7 +317,7 @@ def test_a_book_is_built_once_and_a_warning_leaves_it_as_it_was(runs, pages, tmp
         patch.setattr(subprocess, "run", lambda *words, **options: pytest.fail("the same pages are built again"))
         assert site.build("smoke", runs, out, pages) == (out / "html" / "index.html", True)
     made = (out / "html" / "notebooks" / "00_a.html").read_text()
-    assert made.index("The answer") < made.index('alt="Ages of all."') < made.index("The question")
+    assert made.index("The answer") < made.index('alt="Ages of all. It is 41') < made.index("The question")
     assert "Show the code" in made
     assert "How this page was made" in made
     assert "Smoke profile: small samples, not results" in made

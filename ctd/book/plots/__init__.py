@@ -18,8 +18,8 @@ from ctd.book.plots.phases import factorial as factorial
 from ctd.book.plots.phases import waterfall as waterfall
 from ctd.book.plots.style import use_style as use_style
 from ctd.book.plots.tables import curves as curves
+from ctd.book.plots.tables import dots as dots
 from ctd.book.plots.tables import dumbbells as dumbbells
-from ctd.book.plots.tables import grouped_bars as grouped_bars
 from ctd.book.plots.tables import ranked as ranked
 from ctd.book.plots.traces import losses as losses
 from ctd.book.plots.traces import trajectories as trajectories

@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from jaxtyping import Float
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from ctd.book.plots.files import keeps_data
+from ctd.book.plots.series import styles
 from ctd.book.plots.tables import ranked
 
+DEPTHS = ListedColormap(plt.get_cmap("viridis")(np.linspace(0, 0.75, 256)))  # without yellow, which white outshines
 
+
+@keeps_data
 def head_maps(maps: Mapping[str, Float[np.ndarray, "layers heads"]]) -> Figure:
     """Layer x head maps side by side, a title each; zero is white, and each map has its own scale."""
     figure, panels = plt.subplots(1, len(maps), figsize=(3.2 * len(maps), 4.4), squeeze=False)
@@ -28,6 +33,7 @@ def head_maps(maps: Mapping[str, Float[np.ndarray, "layers heads"]]) -> Figure:
     return figure
 
 
+@keeps_data
 def head_ranking(table: pd.DataFrame, n_layers: int, xlabel: str) -> Figure:
     """The highest heads as dots with intervals, best on top, coloured by depth.
 
@@ -36,30 +42,34 @@ def head_ranking(table: pd.DataFrame, n_layers: int, xlabel: str) -> Figure:
     xlabel: of the axis.
     """
     figure, axes = plt.subplots(figsize=(7, 0.26 * len(table) + 1.2))
-    rows, colours = np.arange(len(table)), plt.get_cmap("viridis")(table["layer"] / max(n_layers - 1, 1))
+    rows, colours = np.arange(len(table)), DEPTHS(table["layer"] / max(n_layers - 1, 1))
     axes.hlines(rows, table["low"], table["high"], color=colours, linewidth=2)
     axes.scatter(table["value"], rows, color=colours, s=36, zorder=3)
     axes.set_yticks(rows, [f"layer {row.layer}, head {row.head}" for row in table.itertuples()])
     axes.axvline(0, color="#8a8a94", linewidth=1)
     axes.set(ylim=(len(table) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="y", visible=False)
-    scale = plt.cm.ScalarMappable(plt.Normalize(0, n_layers - 1), "viridis")
+    scale = plt.cm.ScalarMappable(plt.Normalize(0, n_layers - 1), DEPTHS)
     figure.colorbar(scale, ax=axes, label="layer")
     return figure
 
 
+@keeps_data
 def courses(table: pd.DataFrame, ylabel: str) -> Figure:
     """The course of groups of heads over the CoT's stages: columns heads, stage, value, low, high."""
     figure, axes = plt.subplots(figsize=(7, 3.6))
+    drawn = styles(map(str, table["heads"].unique()))
     for name, part in table.groupby("heads", sort=False):
-        (line,) = axes.plot(part["stage"], part["value"], marker="o", markersize=4, label=str(name))
-        axes.fill_between(part["stage"], part["low"], part["high"], color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.plot(part["stage"], part["value"], markersize=5, label=str(name), **drawn[str(name)].line)
+        colour = drawn[str(name)].colour
+        axes.fill_between(part["stage"], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
     axes.set_xticks(sorted(table["stage"].unique()))
     axes.set(xlabel="stage of the CoT (fifths)", ylabel=ylabel)
     axes.legend()
     return figure
 
 
+@keeps_data
 def patched(tables: Mapping[str, pd.DataFrame], between: Mapping[str, float], units: Mapping[str, str]) -> Figure:
     """What patching more and more heads moves: a row a readout, a column a way, a line a kind of heads.
 
@@ -71,12 +81,13 @@ def patched(tables: Mapping[str, pd.DataFrame], between: Mapping[str, float], un
         len(units), len(tables), figsize=(4.4 * len(tables), 2.9 * len(units)), squeeze=False, sharey="row", sharex=True
     )
     kinds = list(dict.fromkeys(name for table in tables.values() for name in table["heads"]))
-    colours = dict(zip(kinds, sns.color_palette("colorblind"), strict=False))
+    drawn = styles(map(str, kinds))
     for row, (readout, unit) in enumerate(units.items()):
         for axes, (way, table) in zip(grid[row], tables.items(), strict=True):
             for kind, part in table[table["readout"] == readout].groupby("heads", sort=False):
-                axes.plot(part["size"], part["value"], marker="o", markersize=4, color=colours[kind], label=str(kind))
-                axes.fill_between(part["size"], part["low"], part["high"], color=colours[kind], alpha=0.15, linewidth=0)
+                style = drawn[str(kind)]
+                axes.plot(part["size"], part["value"], markersize=5, label=str(kind), **style.line)
+                axes.fill_between(part["size"], part["low"], part["high"], color=style.colour, alpha=0.12, linewidth=0)
             axes.axhline(between[readout], linestyle="--", color="#6a6a74", linewidth=1, label="clean less corrupted")
             axes.axhline(0, color="#8a8a94", linewidth=0.8)
             axes.set_xscale("log")
@@ -90,8 +101,11 @@ def patched(tables: Mapping[str, pd.DataFrame], between: Mapping[str, float], un
     return figure
 
 
+@keeps_data
 def square(table: pd.DataFrame, units: Mapping[str, str]) -> Figure:
     """The double dissociation: noised phases by readouts, each cell with its interval, shaded within its column.
+
+    A cell whose interval holds 0 stays white.
 
     table: columns noised, readout, value, low, high.
     units: of each readout.
@@ -101,7 +115,12 @@ def square(table: pd.DataFrame, units: Mapping[str, str]) -> Figure:
     values = np.array([[cells.loc[(phase, readout), "value"] for readout in readouts] for phase in phases])
     most = np.abs(values).max(0)
     figure, axes = plt.subplots(figsize=(2.9 * len(readouts) + 1, 1.5 * len(phases) + 0.6))
-    axes.imshow(values / np.where(most > 0, most, 1), cmap="RdBu_r", vmin=-1.6, vmax=1.6, aspect="auto")
+    shown = np.array([
+        [value * (not cells.loc[(phase, readout), "low"] <= 0 <= cells.loc[(phase, readout), "high"])
+         for readout, value in zip(readouts, row, strict=True)]
+        for phase, row in zip(phases, values, strict=True)
+    ])  # fmt: skip
+    axes.imshow(shown / np.where(most > 0, most, 1), cmap="RdBu_r", vmin=-1.6, vmax=1.6, aspect="auto")
     for row, phase in enumerate(phases):
         for column, readout in enumerate(readouts):
             cell = cells.loc[(phase, readout)]
@@ -114,18 +133,20 @@ def square(table: pd.DataFrame, units: Mapping[str, str]) -> Figure:
     return figure
 
 
+@keeps_data
 def written(table: pd.DataFrame) -> Figure:
     """Focus and Confusion of what is written with more and more heads patched, beside the published curves.
 
     table: columns panel, line, share (of all heads; 0 for no patch), value, low, high (NaN where published: dashed).
     """
-    panels = list(dict.fromkeys(table["panel"]))
+    panels, drawn = list(dict.fromkeys(table["panel"])), styles(map(str, table["line"].unique()))
     figure, grid = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 3.4), squeeze=False)
     for axes, panel in zip(grid[0], panels, strict=True):
         for name, part in table[table["panel"] == panel].groupby("line", sort=False):
-            style = {"linestyle": "--", "color": "#6a6a74"} if part["low"].isna().all() else {}
-            (line,) = axes.plot(part["share"], part["value"], marker="o", markersize=4, label=str(name), **style)
-            axes.fill_between(part["share"], part["low"], part["high"], color=line.get_color(), alpha=0.15, linewidth=0)
+            is_published = part["low"].isna().all()
+            style = {"linestyle": "--", "color": "#6a6a74"} if is_published else drawn[str(name)].line
+            axes.plot(part["share"], part["value"], markersize=5, label=str(name), **style)
+            axes.fill_between(part["share"], part["low"], part["high"], color=style["color"], alpha=0.12, linewidth=0)
         axes.set(title=panel, xlabel="share of all heads patched")
         axes.set_xscale("symlog", linthresh=5e-4)
         axes.set_xticks([0, 1e-3, 1e-2, 1e-1, 1], ["none", "0.1 %", "1 %", "10 %", "all"])
@@ -136,6 +157,7 @@ def written(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@keeps_data
 def instruments(table: pd.DataFrame, random: Sequence[Float[np.ndarray, " sets"]], units: Mapping[str, str]) -> Figure:
     """What each way of patching known heads moves, among random sets of heads: a panel a phase, a row an instrument.
 
@@ -155,7 +177,7 @@ def instruments(table: pd.DataFrame, random: Sequence[Float[np.ndarray, " sets"]
                 continue
             place = names.index(f"{row.intervention}: {row.instrument}")
             height = place + jitter.uniform(-0.25, 0.25, len(values))
-            axes.scatter(values, height, s=5, color="#8a8a94", alpha=0.5, linewidth=0)
+            axes.scatter(values, height, s=5, color="#8a8a94", alpha=0.5, linewidth=0, rasterized=True)
             axes.vlines(row.bound, place - 0.4, place + 0.4, color="#3a3a44", linewidth=1.5)
             face = "#c23b22" if row.found else "white"
             axes.scatter(row.value, place, marker="D", s=34, facecolor=face, edgecolor="#c23b22", zorder=3)
@@ -168,6 +190,7 @@ def instruments(table: pd.DataFrame, random: Sequence[Float[np.ndarray, " sets"]
     return figure
 
 
+@keeps_data
 def found_heads(table: pd.DataFrame) -> Figure:
     """How well each score ranks known heads: AUROC with its interval, a dot a score, best on top, chance dashed.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,11 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from ctd.book.plots.files import keeps_data
 from ctd.data.label_space import LabelSpace
 
+LINES = ("-", "--", ":", "-.")  # tells series apart without their colours
 OUTCOMES = {"found": "#2a7f62", "near miss only": "#e0a030", "missed": "#b8b8c0"}
 
 
+@keeps_data
 def outcome_bars(table: pd.DataFrame, title: str) -> Figure:
     """Found, near miss only, missed: one stacked bar a retriever."""
     figure, axes = plt.subplots(figsize=(7, 0.5 * len(table) + 1.3))
@@ -35,6 +39,7 @@ def outcome_bars(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+@keeps_data
 def sizes(counts: Mapping[str, int]) -> Figure:
     """Label spaces side by side, on a logarithmic axis."""
     figure, axes = plt.subplots(figsize=(7, 0.4 * len(counts) + 1.2))
@@ -46,29 +51,32 @@ def sizes(counts: Mapping[str, int]) -> Figure:
     return figure
 
 
+@keeps_data
 def tails(uses: Mapping[str, Int[np.ndarray, " labels"]]) -> Figure:
     """Rank against frequency: how often each label is used in training, most frequent first."""
     figure, axes = plt.subplots(figsize=(7, 4))
-    for name, counts in uses.items():
+    for (name, counts), line in zip(uses.items(), cycle(LINES), strict=False):
         used = np.sort(counts[counts > 0])[::-1]
-        axes.plot(np.arange(1, len(used) + 1), used, label=f"{name} ({len(used):,} labels used)")
+        axes.plot(np.arange(1, len(used) + 1), used, line, label=f"{name} ({len(used):,} labels used)")
     axes.set(xscale="log", yscale="log", xlabel="rank of the label", ylabel="training documents with the label")
     axes.legend()
     return figure
 
 
+@keeps_data
 def labels_per_document(counts: Mapping[str, Int[np.ndarray, " documents"]], most: int = 40) -> Figure:
     """Shares of documents by their number of gold labels; the last bin takes all above."""
     figure, axes = plt.subplots(figsize=(7, 3.5))
-    for name, count in counts.items():
+    for (name, count), line in zip(counts.items(), cycle(LINES), strict=False):
         share = np.bincount(np.minimum(count, most), minlength=most + 1) / len(count)
-        axes.step(range(most + 1), share, where="mid", label=f"{name} (median {np.median(count):.0f})")
+        axes.step(range(most + 1), share, line, where="mid", label=f"{name} (median {np.median(count):.0f})")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(ylim=(0, None), xlabel=f"gold labels of a document ({most} and more together)", ylabel="documents")
     axes.legend()
     return figure
 
 
+@keeps_data
 def levels(spaces: Iterable[LabelSpace]) -> Figure:
     """Nodes of each tree by depth: labels that may be chosen, and inner nodes that may not."""
     shown = [space for space in spaces if space.parents is not None]

@@ -10,7 +10,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from ctd.book.plots.files import keeps_data
 
+
+@keeps_data
 def factorial(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
     """A heat map of shortlists by refinements for each study, each cell with its interval; all on one scale.
 
@@ -36,6 +39,7 @@ def factorial(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
     return figure
 
 
+@keeps_data
 def waterfall(tables: Mapping[str, pd.DataFrame], steps: Sequence[str], ylabel: str) -> Figure:
     """From a start over steps that add up to an end, a panel a study; intervals on every bar.
 
@@ -65,6 +69,7 @@ def waterfall(tables: Mapping[str, pd.DataFrame], steps: Sequence[str], ylabel: 
     return figure
 
 
+@keeps_data
 def additive(tables: Mapping[str, pd.DataFrame], beyond: str, units: Mapping[str, str]) -> Figure:
     """What noising each phase's heads and both costs each readout: a row a study, a panel a readout.
 

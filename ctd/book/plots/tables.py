@@ -1,20 +1,20 @@
-"""Pictures of any long table with intervals: lines, bars and dots."""
+"""Pictures of any long table with intervals: lines and dots."""
 
 from __future__ import annotations
-
-import textwrap
-from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
+
+from ctd.book.plots.files import keeps_data
+from ctd.book.plots.series import ordered, styles
 
 MOST_TICKS = 8  # of values of x that each have a tick of their own
 
 
+@keeps_data
 def curves(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str, panel: str | None = None) -> Figure:
     """Lines with interval bands over a logarithmic x.
 
@@ -31,13 +31,14 @@ def curves(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: s
     columns = len(parts) if len(parts) < 4 else 2
     rows, width = -(-len(parts) // columns), 7 if columns == 1 else 4.5 * columns
     figure, panels = plt.subplots(rows, columns, figsize=(width, 4 * rows), sharey=True, squeeze=False)
-    colors = dict(zip(table[hue].unique(), cycle(sns.color_palette()), strict=False))
+    drawn = styles(map(str, table[hue].unique()))
     for axes, (title, shown) in zip(panels.flat, parts.items(), strict=False):
-        for name, part in shown.groupby(hue, sort=False):
-            axes.plot(part[x], part[y], marker="o", markersize=4, label=str(name), color=colors[name])
-            axes.fill_between(part[x], part["low"], part["high"], color=colors[name], alpha=0.2, linewidth=0)
+        for name in ordered(map(str, shown[hue].unique())):
+            part, style = shown[shown[hue].astype(str) == name], drawn[name]
+            axes.plot(part[x], part[y], markersize=5, label=name, **style.line)
+            axes.fill_between(part[x], part["low"], part["high"], color=style.colour, alpha=0.15, linewidth=0)
             if len(part) == 1:  # a band of one point has no width
-                axes.vlines(part[x], part["low"], part["high"], color=colors[name])
+                axes.vlines(part[x], part["low"], part["high"], color=style.colour)
         axes.set(xscale="log", xlabel=xlabel, title=title)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         if shown[x].nunique() <= MOST_TICKS:
@@ -56,29 +57,37 @@ def curves(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: s
     return figure
 
 
-def grouped_bars(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str) -> Figure:
-    """Bars with intervals: one cluster a value of x, one bar a value of hue."""
-    groups, series = list(dict.fromkeys(table[x])), list(dict.fromkeys(table[hue]))
-    figure, axes = plt.subplots(figsize=(7, 4))
-    width = 0.8 / len(series)
-    for place, name in enumerate(series):
-        part = table[table[hue] == name].set_index(x).reindex(groups)
-        spread = np.abs(part[["low", "high"]].to_numpy().T - part[y].to_numpy())
-        axes.bar(
-            np.arange(len(groups)) + (place - (len(series) - 1) / 2) * width,
-            part[y],
-            width,
-            yerr=spread,
-            label=name,
-            error_kw={"elinewidth": 1, "ecolor": "#333333"},
-        )
-    axes.set(ylim=(min(0.0, 1.1 * table["low"].min()), None), xlabel=xlabel, ylabel=ylabel)
-    axes.axhline(0, color="#333333", linewidth=0.8)
-    axes.set_xticks(np.arange(len(groups)), [textwrap.fill(str(group).replace("_", " "), 14) for group in groups])
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(series), 4), frameon=False)
+@keeps_data
+def dots(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str) -> Figure:
+    """Dots with intervals: a panel a value of x, a row a value of hue, on one scale.
+
+    table: long, with columns low and high besides those that are named.
+    xlabel: what the panels are.
+    ylabel: what the dots are.
+    """
+    groups, names = list(dict.fromkeys(table[x])), ordered(map(str, table[hue].unique()))
+    drawn, columns = styles(names), min(len(groups), 3)
+    rows = -(-len(groups) // columns)
+    size = (2.4 * columns + 1.6, rows * (0.27 * len(names) + 0.75) + 0.3)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    for axes, group in zip(grid.flat, groups, strict=False):
+        part = table[table[x] == group].assign(name=table[hue].astype(str)).set_index("name")
+        for place, name in enumerate(names):
+            if name in part.index:
+                value, low, high = part.loc[name, [y, "low", "high"]]
+                axes.hlines(place, low, high, color=drawn[name].colour, linewidth=2)
+                axes.plot(value, place, markersize=7, linestyle="none", **drawn[name].line)
+        axes.set(title=f"{xlabel} {group}".replace("_", " ").strip(), ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names)
+        axes.axvline(0, color="#8a8a94", linewidth=0.8)
+        axes.grid(axis="y", visible=False)
+    for spare in grid.flat[len(groups) :]:
+        spare.remove()
+    figure.supxlabel(ylabel, fontsize="medium")
     return figure
 
 
+@keeps_data
 def dumbbells(table: pd.DataFrame, y: str, x: str, hue: str, xlabel: str) -> Figure:
     """One line a value of y, one dot a value of hue on it, with its interval (columns low, high)."""
     rows = list(dict.fromkeys(table[y]))
@@ -86,10 +95,11 @@ def dumbbells(table: pd.DataFrame, y: str, x: str, hue: str, xlabel: str) -> Fig
     for place, name in enumerate(rows):
         values = table[table[y] == name][x]
         axes.plot([values.min(), values.max()], [place, place], color="#c8c8d0", linewidth=3, zorder=1)
-    for series, marker in zip(dict.fromkeys(table[hue]), ("o", "D", "*", "s", "^"), strict=False):
-        part = table[table[hue] == series].set_index(y).reindex(rows)
+    for series, style in styles(map(str, dict.fromkeys(table[hue]))).items():
+        part = table[table[hue].astype(str) == series].set_index(y).reindex(rows)
         spread = np.abs(part[["low", "high"]].to_numpy().T - part[x].to_numpy())
-        axes.errorbar(part[x], range(len(rows)), xerr=spread, fmt=marker, markersize=8, elinewidth=1.5, label=series)
+        options = {"linestyle": "none", "markersize": 8, "elinewidth": 1.5, "label": series, **style.line}
+        axes.errorbar(part[x], range(len(rows)), xerr=spread, **options)
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="y", visible=False)
@@ -97,6 +107,7 @@ def dumbbells(table: pd.DataFrame, y: str, x: str, hue: str, xlabel: str) -> Fig
     return figure
 
 
+@keeps_data
 def ranked(table: pd.DataFrame, x: str, xlabel: str) -> Figure:
     """A dot with its interval for each row, the highest on top.
 

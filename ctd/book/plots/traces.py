@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ctd.book.plots.files import keeps_data
+from ctd.book.plots.series import styles
+
 PANELS = {
     "focus": "Focus (topics)",
     "focus_document": "Focus (document)",
@@ -20,6 +23,7 @@ PANELS = {
 }
 
 
+@keeps_data
 def trajectories(
     table: pd.DataFrame,
     published: pd.DataFrame | None = None,
@@ -38,11 +42,15 @@ def trajectories(
     """
     if missing := [metric for metric in metrics if metric not in set(table["metric"])]:
         raise ValueError(f"the table has no metric {missing[0]!r}, only {', '.join(table['metric'].unique())}")
+    drawn = styles(map(str, table["series"].unique()))
     figure, panels = plt.subplots(1, len(metrics), figsize=(max(5, 3.2 * len(metrics)), 3.6), squeeze=False)
     for axes, metric in zip(panels.flat, metrics, strict=True):
         for place, (name, part) in enumerate(table[table["metric"] == metric].groupby("series", sort=False)):
-            (line,) = axes.plot(part["t"], part["estimate"], linewidth=1.4 if place else 2.4, label=str(name))
-            axes.fill_between(part["t"], part["low"], part["high"], color=line.get_color(), alpha=0.2, linewidth=0)
+            style, width = drawn[str(name)], 1.4 if place else 2.4
+            axes.plot(
+                part["t"], part["estimate"], linewidth=width, label=str(name), markevery=4, markersize=5, **style.line
+            )
+            axes.fill_between(part["t"], part["low"], part["high"], color=style.colour, alpha=0.15, linewidth=0)
         if published is not None:
             known = published[published["metric"] == metric]
             axes.plot(known["t"], known["estimate"], "--", color="#55555f", label="published (MIMIC-IV)")
@@ -55,6 +63,7 @@ def trajectories(
     return figure
 
 
+@keeps_data
 def losses(log: pd.DataFrame, window: int = 20) -> Figure:
     """A training's loss by step with its running mean, and on validation documents.
 
