@@ -61,14 +61,14 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
     Pictures have an opaque white face, which is legible in a dark theme.
     """
-    face = {"facecolor": "white", "transparent": False}
+    options: dict[str, Any] = {"facecolor": "white", "transparent": False}
     with atomic(folder / f"{name}.png") as scratch:
-        figure.savefig(scratch, format="png", dpi=DPI, **face)
-    with atomic(folder / f"{name}.svg") as scratch:
-        figure.savefig(scratch, format="svg", metadata={"Date": None}, **face)
+        figure.savefig(scratch, format="png", dpi=DPI, **options)
     phone = narrow(figure)
-    with atomic(folder / f"{name}-narrow.svg") as scratch:
-        phone.savefig(scratch, format="svg", metadata={"Date": None}, **face)
+    with plt.rc_context({"svg.hashsalt": name}):  # the same bytes each time
+        for drawn, ending in ((figure, ""), (phone, "-narrow")):
+            with atomic(folder / f"{name}{ending}.svg") as scratch:
+                drawn.savefig(scratch, format="svg", metadata={"Date": None}, **options)
     plt.close(phone)
     table = getattr(figure, DATA, None)
     if table is not None:
