@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import signature
@@ -78,19 +78,19 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 def narrow(figure: Figure) -> Figure:
     """A copy for phones: panels below each other, text as large as in the figure."""
-    copy: Figure = pickle.loads(pickle.dumps(figure))
-    grid = [(axes, axes.get_subplotspec()) for axes in copy.axes]
+    phone = copy.deepcopy(figure)
+    grid = [(axes, axes.get_subplotspec()) for axes in phone.axes]
     panels = [(axes, place) for axes, place in grid if place is not None]
-    width, height = copy.get_size_inches()
+    width, height = phone.get_size_inches()
     columns = max((place.get_gridspec().ncols for _, place in panels), default=1)
     rows = max((place.get_gridspec().nrows for _, place in panels), default=1)
     if columns > 1:
-        column = copy.add_gridspec(len(panels), 1)
+        column = phone.add_gridspec(len(panels), 1)
         for place, (axes, _) in enumerate(panels):
             axes.set_subplotspec(column[place])
             axes.tick_params(labelleft=True, labelbottom=True)
         height *= len(panels) / rows
-    copy.set_size_inches(min(width, PHONE), height)
-    for legend in [*copy.legends, *(legend for axes in copy.axes if (legend := axes.get_legend()))]:
+    phone.set_size_inches(min(width, PHONE), height)
+    for legend in [*phone.legends, *(legend for axes in phone.axes if (legend := axes.get_legend()))]:
         legend.set_ncols(1 if len(legend.get_texts()) < 4 else 2)
-    return copy
+    return phone

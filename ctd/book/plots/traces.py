@@ -55,8 +55,8 @@ def trajectories(
             known = published[published["metric"] == metric]
             axes.plot(known["t"], known["estimate"], "--", color="#55555f", label="published (MIMIC-IV)")
         marks = [(name, t) for name, t in (boundaries or {}).items() if not np.isnan(t)]
-        for (name, t), style in zip(marks, cycle(("-", ":", "-.", "--")), strict=False):
-            axes.axvline(t, color="#8a8a94", linestyle=style, linewidth=1.2, zorder=1, label=f"{name} t* = {t:.2f}")
+        for (name, t), line in zip(marks, cycle(("-", ":", "-.", "--")), strict=False):
+            axes.axvline(t, color="#8a8a94", linestyle=line, linewidth=1.2, zorder=1, label=f"{name} t* = {t:.2f}")
         axes.set(xlim=(0, 1), title=PANELS.get(metric, metric), xlabel="position in the CoT, t")
     panels[0, 0].set_ylabel(unit)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
