@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from ctd.book import front_page, ledger
+from ctd.book import api_page, front_page, ledger
 from ctd.book.finish import finish
 from ctd.book.generated import las_table, patching_table, status_page
 from ctd.book.page import page
@@ -98,6 +98,7 @@ def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
     (generated / "published_patching.md").write_text(patching_table(published))
     (generated / "published_las.md").write_text(las_table(published))
     (source / "status.md").write_text(status_page(chapters))
+    (source / f"{api_page.PAGE}.md").write_text(api_page.api_page(), encoding="utf-8")
     settings = settings_for(profile, yaml.safe_load((ROOT / "_config.yml").read_text()), repository())
     (source / "_config.yml").write_text(yaml.safe_dump(settings, sort_keys=False))
     return source
