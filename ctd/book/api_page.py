@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import ctd
 from ctd.book.markdown import table
 from ctd.cache import ROOT
 
@@ -31,10 +30,10 @@ LIBRARY = {  # where each of the ten names is defined, and its name there
 }
 ALSO = {"Predictor": ("ctd/reasoning/predictor.py", "Predictor")}
 PACKAGES = ("data", "retrieval", "reasoning", "mechanism", "distill", "recipes", "book")
-INTRO = f"""# API reference
+INTRO = """# API reference
 
-Generated from the docstrings of version {ctd.__version__}. `import ctd` gives ten names; each loads what it needs when
-it is first used. What the notebooks call besides is listed by module below.
+Generated from the docstrings. `import ctd` gives ten names; each loads what it needs when it is first used. What the
+notebooks call besides is listed by module below.
 """
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -27,6 +28,7 @@ Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/pro
 Jobs = Annotated[
     int, typer.Option(min=0, help="Notebooks at a time; 0 for as many as cores (or CTD_WORKERS), 1 on a GPU.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
 
 
@@ -39,3 +41,8 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table, soft_wrap=not console.is_terminal)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; what JSON does not know, such as a path, as text."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False, default=str))

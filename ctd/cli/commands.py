@@ -25,6 +25,9 @@ def run(
         list[str] | None,
         typer.Option("-p", metavar="NAME=VALUE", help="Set a parameter; the value is YAML. Repeatable."),
     ] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", "--file", help="Parameter file, as ctd init writes it; -p goes before it.")
+    ] = None,
     profile: Profile = "default",
     out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of runs/STEM/PROFILE.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run even when nothing has changed.")] = False,
@@ -36,7 +39,6 @@ def run(
     Parameters are checked, all of them, before anything runs. Where one fails, the others go on.
     """
     from ctd.book import progress
-    from ctd.book.parameters import parse_assignments
 
     if every == bool(notebooks):
         raise ValueError("name the notebooks to run, or give --all (one of the two)")
@@ -45,13 +47,22 @@ def run(
         raise FileNotFoundError("there are no notebooks in notebooks/")
     if out and len(chosen) > 1:
         raise ValueError(f"--out is the folder of one run, and {len(chosen)} notebooks are to run")
-    plans = [
-        runs.plan(path, profile, parse_assignments(notebook_files.parameters_of(path), parameter or ()), out)
-        for path in chosen
-    ]
+    plans = [planned(path, profile, parameter or (), file, out) for path in chosen]
     outcomes = list(progress.shown(plans, force, jobs))
     if any(outcome.error for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def planned(
+    notebook: Path, profile: str, assignments: Sequence[str], file: Path | None = None, out: Path | None = None
+) -> runs.Plan:
+    """What a run of a notebook will be: its profile, then a parameter file, then the assignments of -p."""
+    from ctd.book import parameter_files
+    from ctd.book.parameters import parse_assignments
+
+    parameters = notebook_files.parameters_of(notebook)
+    values = parameter_files.read(file, parameters) if file else {}
+    return runs.plan(notebook, profile, values | parse_assignments(parameters, assignments), out)
 
 
 @app.command(epilog="Example:  ctd params 01")

@@ -73,8 +73,14 @@ CITATION = (
 
 CASES = [
     Case("records: nowhere", distill("records", "nowhere.jsonl"), ("nowhere.jsonl is neither a file nor a folder", "check")),
-    Case("records: a table", distill("records", "t.csv"), ("t.csv: a file must end in one of .jsonl", "one JSON object a line"),
-         {"t.csv": "text,labels\na,b\n"}),
+    Case("records: a spreadsheet", distill("records", "t.xlsx"), ("t.xlsx: a file must end in one of .jsonl", ".csv"),
+         {"t.xlsx": "text,labels\na,b\n"}),
+    Case("init: a table cut short", "init t.csv --out {out}", ("t.csv, line 2: a row must have 2 cells, one a column, got 1",),
+         {"t.csv": "text,labels\na\n"}),
+    Case("predict: labels twice", "predict retrieval t.txt --labels l.txt --out {out}", ("line 2: the label 'a' stands more than once",),
+         {"t.txt": "words\n", "l.txt": "a\na\n"}),
+    Case("run: a parameter file with a misspelt name", "run 01 -f p.yml --out {out}", ("p.yml: no notebook takes the parameter n_document",),
+         {"p.yml": "n_document: 9\n"}),
     Case("records: an empty folder", distill("records", "d"), ("d cannot be read as a dataset", "mend or rewrite"), {"d/a.txt": ""}),
     Case("records: a saved folder that is damaged", distill("records", "d"), ("d cannot be read as a dataset",),
          {"d/dataset_dict.json": "{"}),

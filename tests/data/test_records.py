@@ -136,9 +136,9 @@ def test_sources_without_labels_or_documents_are_refused(tmp_path):
 
 
 def test_unreadable_sources_get_one_clear_line(tmp_path):
-    (tmp_path / "a.csv").write_text("text,labels\n")
-    with pytest.raises(ValueError, match=r"a\.csv: a file must end in one of \.jsonl, \.json"):
-        records.load(str(tmp_path / "a.csv"))
+    (tmp_path / "a.xlsx").write_text("text,labels\n")
+    with pytest.raises(ValueError, match=r"a\.xlsx: a file must end in one of \.jsonl, "):
+        records.load(str(tmp_path / "a.xlsx"))
     with pytest.raises(FileNotFoundError, match=r"nowhere\.jsonl is neither a file nor a folder; check the path"):
         records.load(str(tmp_path / "nowhere.jsonl"))
     with pytest.raises(ValueError, match="on_empty must be one of error, drop, keep, got 'skip'"):

@@ -102,7 +102,7 @@ READERS = {
         source=Source("folder", drops=True),
     ),
     "records": Reader(
-        "a Hugging Face dataset or a JSON Lines file with a text and a labels column",
+        "a Hugging Face dataset or a table (JSON Lines, CSV, TSV, Parquet) with a text and a labels column",
         "records",
         source=Source("source", str, columns=True, drops=True),
     ),
@@ -127,8 +127,8 @@ def load(name: str, **options: object) -> Task:
     if reader.module == "setmm" and "path" not in options:
         options["path"] = module.slice_path() if name == "setmm-slice" else module.find()
     options = {**reader.options, **options}
-    if reader.streamed:
-        return module.load(**options)
+    if reader.streamed or (reader.module == "records" and not isinstance(options.get("source"), str | Path)):
+        return module.load(**options)  # keeps a cache of its own, or reads data in memory
     folder = cache_dir("tasks") / f"{name}-{_key(reader.module, module, options)}"
     with once(folder) as missing:
         if missing:

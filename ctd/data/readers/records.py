@@ -1,4 +1,4 @@
-"""Any Hugging Face dataset, or a JSON Lines file, with a column of texts and a column of labels.
+"""Any Hugging Face dataset, pandas frame or table file, with a column of texts and a column of labels.
 
 Notes: a file is read line by line; its documents stand in memory as Arrow. Labels are numbered in the order of their
 first appearance in train, then validation, then test, or in the one part that is still to be split.
@@ -18,17 +18,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import datasets
+import pandas as pd
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features
 from tqdm import tqdm
 
 from ctd.cache import cache_dir
 from ctd.data.label_space import LabelSpace
+from ctd.data.readers import tables
 from ctd.data.readers.lines import AT_ONCE, Documents, field, identifier, read_json_lines, string
 from ctd.data.readers.streams import SCHEMA
 from ctd.data.task import SPLITS, Card, Task, split_by_hash
 
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+SUFFIXES = tables.SUFFIXES
 SPLIT_OF = {**{split: split for split in SPLITS}, "dev": "validation", "val": "validation", "valid": "validation"}
 SHARES = {"validation": 0.08, "test": 0.12}
 HUB_ID = re.compile(r"(?P<id>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[\w.-]+))?", re.ASCII)
@@ -37,7 +39,7 @@ Located = Iterable[tuple[str, Mapping[str, Any]]]  # rows, each with where it st
 
 
 def load(
-    source: str | Path,
+    source: str | Path | Dataset | DatasetDict | pd.DataFrame,
     text: str = "text",
     labels: str = "labels",
     uid: str | None = None,
@@ -49,9 +51,10 @@ def load(
     The source's splits train, validation (also dev, val, valid) and test stay; a missing one is a share of train by a
     hash of the uid (`split_by_hash`): 8% validation, 12% test.
 
-    source: a JSON Lines file (.jsonl or .json, plain or .gz), a folder that `save_to_disk` wrote or that
+    source: a table (JSON Lines, CSV or TSV, plain or .gz, or Parquet), a folder that `save_to_disk` wrote or that
         `datasets.load_dataset` understands, or a dataset's id on the Hugging Face hub (`owner/name` or
-        `owner/name:config`). What exists on disk comes first.
+        `owner/name:config`). What exists on disk comes first. Or data in memory: a pandas frame, or a Dataset or
+        DatasetDict of `datasets`.
     text: the column with the documents.
     labels: the column with their labels, a list or a single one: strings, ClassLabel numbers (which go by their names)
         or other whole numbers (which go by their digits). A list saved as text, "['a', 'b']", counts as a list. Null,
@@ -69,7 +72,13 @@ def load(
     batches: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}
     documents = Documents({split: batches[split].append for split in SPLITS}, on_empty)
     known = {} if space is None else _lookup(space)
-    parts, licence = _parts(str(source), [text, labels, *([] if uid is None else [uid])], labels)
+    columns = [text, labels, *([] if uid is None else [uid])]
+    if isinstance(source, str | Path):
+        parts, licence = _parts(str(source), columns, labels)
+    else:
+        opened = Dataset.from_pandas(source, preserve_index=False) if isinstance(source, pd.DataFrame) else source
+        source = "your data"
+        parts, licence = _parts_of(opened, source, columns, labels)
     shares = {split: 0.0 if split in parts else share for split, share in SHARES.items()}
     for part, rows in parts.items():
         for row, (where, record) in enumerate(rows):
@@ -124,7 +133,8 @@ def _numbers(names: list[str], known: dict[str, int], grow: bool) -> tuple[list[
 def _title(source: str | Path) -> str:
     """A file's or folder's name without its suffix; a hub id as it is."""
     path = Path(source)
-    return path.resolve().name.partition(".json")[0] if path.exists() else str(source)
+    ending = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
+    return ending.sub("", path.resolve().name) if path.exists() else str(source)
 
 
 def _lookup(space: LabelSpace) -> dict[str, int]:
@@ -180,10 +190,14 @@ def _parts(source: str, columns: list[str], labels: str) -> tuple[dict[str, Loca
     """The rows of each split that the source has, train first, and the licence it states, or ""."""
     path = Path(source).expanduser()
     if path.is_file():
-        if not path.name.endswith(SUFFIXES):
-            raise ValueError(f"{source}: a file must end in one of {', '.join(SUFFIXES)} (one JSON object a line)")
-        return {"train": read_json_lines(path)}, ""
-    opened = _open_folder(path) if path.is_dir() else _open_hub(source)
+        return {"train": tables.read_rows(path)}, ""
+    return _parts_of(_open_folder(path) if path.is_dir() else _open_hub(source), source, columns, labels)
+
+
+def _parts_of(
+    opened: Dataset | DatasetDict, source: str, columns: list[str], labels: str
+) -> tuple[dict[str, Located], str]:
+    """As `_parts`, of data that are open."""
     splits = {"train": opened} if isinstance(opened, Dataset) else dict(opened)
     if unknown := [split for split in splits if split not in SPLIT_OF]:
         raise ValueError(f"{source}: unknown split {unknown[0]!r}; splits must be among {', '.join(SPLIT_OF)}")

@@ -1,0 +1,68 @@
+"""A user's own table made ready for the chapters: a parameter file, and documents with their labels as lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from ctd.cache import atomic
+from ctd.data import survey as surveys
+from ctd.data.readers import tables
+from ctd.data.survey import Survey
+
+PARAMETERS, DOCUMENTS, LABELS = "parameters.yml", "documents.jsonl", "labels.txt"
+CLUSTERS = 256  # at most: the chapters' default
+LABELS_A_CLUSTER = 8
+
+
+def write(survey: Survey, folder: Path) -> None:
+    """Write a folder with parameters, documents and labels.
+
+    survey: of the table.
+    folder: to be made.
+    Raises FileExistsError where it is there.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists and is not written over: name another folder with --out")
+    with atomic(folder) as scratch:
+        scratch.mkdir(parents=True)
+        with open(scratch / DOCUMENTS, "w", encoding="utf-8") as file:
+            for _, row in tables.read_rows(survey.file):
+                labels = surveys.split_labels(row.get(survey.label_column), survey.separator)
+                line = {"text": str(row.get(survey.text_column) or ""), "labels": list(dict.fromkeys(labels))}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        (scratch / LABELS).write_text(
+            "".join(f"{' '.join(label.split())}\n" for label in survey.labels), encoding="utf-8"
+        )
+        said = "".join(f"# {' '.join(line.split())}\n" for line in survey.sentences())
+        values = yaml.safe_dump(parameters(survey), sort_keys=False, allow_unicode=True)
+        (scratch / PARAMETERS).write_text(f"# From {survey.file.name}:\n{said}{values}", encoding="utf-8")
+
+
+def parameters(survey: Survey) -> dict[str, object]:
+    """Values for the chapters' parameters that fit the data; all others keep their defaults."""
+    n_labels = len(survey.labels)
+    clusters = min(CLUSTERS, n_labels // LABELS_A_CLUSTER)
+    return {
+        "dataset": "records",
+        "source": DOCUMENTS,
+        "text_column": "text",
+        "label_column": "labels",
+        "second_dataset": "none",
+        "n_clusters": clusters if clusters > 1 else 0,
+        "topic_depth": 0,
+        "cutoff": min(5, n_labels),
+    }
+
+
+def commands(folder: Path) -> list[str]:
+    """What to run with the folder, in order."""
+    file = folder / PARAMETERS
+    return [
+        f"ctd run 01 -f {file} --out runs/{folder.name}-01",
+        f"ctd plan 02 -f {file} -p teacher=YOUR-MODEL",
+        f"ctd run 02 -f {file} -p teacher=YOUR-MODEL --out runs/{folder.name}-02",
+        f"ctd predict retrieval {folder / DOCUMENTS} --labels {folder / LABELS} --out {folder.name}-labels.jsonl",
+    ]

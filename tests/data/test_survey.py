@@ -1,0 +1,126 @@
+"""What `ctd init` says of a table, and the folder that it makes of it."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from datasets import Dataset, DatasetDict
+from typer.testing import CliRunner
+
+from ctd.book import notebook_files, parameter_files, runs
+from ctd.cli import app
+from ctd.data import readers
+from ctd.data.survey import survey
+
+NOTES = [
+    ("The calcium of the blood was high.", "calcium; blood"), ("The liver was of a normal size.", "liver"),
+    ("The calcium of the blood was high.", "calcium;liver"), ("", "blood"), ("There is a pain in the heart.", ""),
+] * 4  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"id": row, "note": f"{text} {row}" if text else "", "codes": codes} for row, (text, codes) in enumerate(NOTES)
+    ]
+    rows[2]["note"] = rows[0]["note"]
+    pd.DataFrame(rows).to_csv("my.csv", index=False)
+    return tmp_path / "my.csv"
+
+
+def init(*words, code=0):
+    done = CliRunner().invoke(app, ["init", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.stderr if code else done.stdout
+
+
+def test_columns_separator_tail_and_duplicates_are_found(table):
+    found = survey(table)
+    assert (found.text_column, found.label_column, found.separator) == ("note", "codes", ";")
+    assert (found.n_rows, found.without_text, found.without_labels) == (20, 4, 4)
+    assert found.duplicates == 1 + 3, "a repeated note, and empty ones"
+    assert found.labels == {"calcium": 8, "liver": 8, "blood": 8}
+    assert found.labels_a_document == (1.5, 2)
+    assert found.english > 0.4
+    assert survey(table, separator="").labels["calcium; blood"] == 4
+    said = " ".join(found.sentences())
+    assert "3 different ones, 1.5 a document (2 at most)" in said
+    assert "looks like English" in said
+
+
+def test_prose_in_another_language_is_told_from_english(tmp_path):
+    rows = [{"text": f"Der Patient klagt seit Tagen ueber Schmerzen {row}", "label": str(row % 3)} for row in range(30)]
+    pd.DataFrame(rows).to_csv(tmp_path / "de.csv", index=False)
+    assert "looks like not English" in " ".join(survey(tmp_path / "de.csv").sentences())
+
+
+def test_a_comma_within_labels_is_no_separator(tmp_path):
+    rows = [
+        {"text": f"a note {row}", "label": ["Hernia, left", "Asthma", "Pain, chronic"][row % 3]} for row in range(9)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    assert survey(tmp_path / "t.csv").separator == ""
+
+
+def test_the_folder_is_a_task_and_its_parameters_fit_every_chapter(table):
+    shown = init("my.csv")
+    assert "ctd run 01 -f my/parameters.yml --out runs/my-01" in shown
+    task = readers.load_as_asked("records", "my/documents.jsonl")
+    assert sorted(task.space.texts) == ["blood", "calcium", "liver"]
+    assert (table.parent / "my" / "labels.txt").read_text().split() == ["calcium", "blood", "liver"]
+    values = yaml.safe_load((table.parent / "my" / "parameters.yml").read_text())
+    assert (values["n_clusters"], values["cutoff"]) == (0, 3)
+    for number in ("01", "02", "08"):
+        notebook = notebook_files.find_notebook(number)
+        parameters = notebook_files.parameters_of(notebook)
+        taken = parameter_files.read(table.parent / "my" / "parameters.yml", parameters)
+        plan = runs.plan(notebook, "default", taken)
+        assert plan.parameters["source"] == str(table.parent / "my" / "documents.jsonl")
+        assert "second_dataset" not in parameters or plan.parameters["second_dataset"] == "none"
+
+
+def test_json_says_the_same(table):
+    said = json.loads(init("my.csv", "--json", "--out", "other"))
+    assert said["separator"] == ";"
+    assert said["folder"] == "other"
+    assert said["commands"][0].startswith("ctd run 01 -f other/parameters.yml")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [(("nowhere.csv",), "there is no file nowhere.csv"), (("my.csv", "--label-column", "x"), "has no column 'x'"),
+     (("my.csv", "--out", "."), ". exists and is not written over"), (("my.xlsx",), "a file must end in one of"),
+     (("only.csv",), "has no column that could hold labels"), (("bare.csv",), "bare.csv holds no rows")],
+)  # fmt: skip
+def test_bad_input_is_one_line(words, complaint, table):
+    (table.parent / "only.csv").write_text("text\nwords\n")
+    (table.parent / "bare.csv").write_text("text,label\n")
+    (table.parent / "my.xlsx").write_text("")
+    assert complaint in init(*words, code=2).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [("colour: red\n", "no notebook takes the parameter colour"), ("- a\n", "must hold lines such as"),
+     ("n_document: 9\n", "did you mean n_documents")],
+)  # fmt: skip
+def test_a_parameter_file_that_cannot_be_right_is_one_line(content, complaint, tmp_path):
+    (tmp_path / "p.yml").write_text(content)
+    with pytest.raises(ValueError, match=".") as refused:
+        parameter_files.read(tmp_path / "p.yml", {})
+    assert complaint in str(refused.value)
+
+
+def test_tables_frames_and_datasets_are_the_same_task(tmp_path, own_cache):
+    rows = [{"text": f"note {row}", "labels": ["a", "b"][: 1 + row % 2]} for row in range(40)]
+    frame = pd.DataFrame(rows)
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.assign(labels=frame["labels"].map(str)).to_csv(tmp_path / "t.csv", index=False)
+    dataset = Dataset.from_pandas(frame)
+    sources = (frame, dataset, DatasetDict(train=dataset), tmp_path / "t.csv", str(tmp_path / "t.parquet"))
+    tasks = [readers.load("records", source=source) for source in sources]
+    assert {tuple(task.space.texts) for task in tasks} == {("a", "b")}
+    assert len({str(task.documents["test"].to_list()) for task in tasks}) == 1
+    assert tasks[3].card.title == "t"
