@@ -19,6 +19,8 @@ import torch
 from datasets import DatasetDict
 
 import ctd
+from ctd.book.explorer import make as explorer
+from ctd.book.explorer.collection import Collection
 from ctd.data import readers
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import mimic, xmc
@@ -116,6 +118,14 @@ def make_signals(folder, patch, key, traces, heads, processor, newer="", uniform
     patch.setattr(trace_signals, "version", lambda library: "2.1" if library == newer else "2.0")
     patch.setattr("platform.machine", lambda: processor)
     trace_signals.stored(SimpleNamespace(device=torch.device("cpu")), key, traces, heads, uniform=uniform)
+
+
+def make_explorer(folder, patch, collections, weights, script, torch):
+    patch.setattr(explorer, "BOOK", {"smoke": collections})
+    patch.setattr(models, "folder", lambda name: write(folder, File("model/weights", weights)).parent)
+    patch.setattr(explorer, "STATIC", write(folder, File("static/a.js", script)).parent)
+    patch.setattr("torch.__version__", torch)
+    explorer.for_book("smoke")
 
 
 def make_states(folder, patch, key, examples, processor, newer=""):
@@ -291,6 +301,17 @@ CASES = {
         uid="id",
         on_empty="drop",
         space=TINY,
+    ),
+    "explorers": Case(
+        "ctd.book.explorer.make.once",
+        make_explorer,
+        {"collections": (Collection(),), "weights": "1", "script": "1", "torch": "2.0"},
+        {
+            "collections": each(collections=(Collection(seed=1),)),
+            "models": each(weights="2"),
+            "static": each(script="2"),
+            "torch": each(torch="2.1"),
+        },
     ),
     "training of organisms": Case(
         "ctd.recipes.organism.cache_dir",

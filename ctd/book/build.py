@@ -75,7 +75,11 @@ def make_book(profile: str, out: Path, jobs: int = 0) -> tuple[Path | None, Stag
         remarks += [f"{kept} unchanged, kept"] * bool(kept)
     if any(outcome.error for outcome in outcomes):
         return None, stages, outcomes
+    with stages.stage("explorer"):
+        from ctd.book.explorer import make  # it takes seconds to import
+
+        explorer = make.for_book(profile)
     with stages.stage("site") as remarks:
-        page, is_kept = build(profile, out=out)
+        page, is_kept = build(profile, out=out, explorer=explorer)
         remarks += ["unchanged, kept"] * is_kept
     return page, stages, outcomes

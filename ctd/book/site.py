@@ -35,19 +35,24 @@ JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
 def build(
-    profile: str, runs: Path = Path("runs"), out: Path = Path("book/_build"), book: Path = ROOT / "book"
+    profile: str,
+    runs: Path = Path("runs"),
+    out: Path = Path("book/_build"),
+    book: Path = ROOT / "book",
+    explorer: Path | None = None,
 ) -> tuple[Path, bool]:
     """Build the book of one profile, unless it is there already, made of the same pages by the same packages.
 
     runs: folder of runs, `<stem>/<profile>/`.
     out: where `html/` and the log go. An earlier book there stays until the new one is built.
     book: folder of pages with `_toc.yml`; `_source/` in it is made afresh.
+    explorer: folder that becomes `html/explorer`; None for none.
     Returns the path of its first page, `out/html/index.html`, and whether it was there.
     Raises FileNotFoundError for a notebook of the table of contents without a run (with the command that makes it),
     ValueError for a damaged run, RuntimeError with all warnings when Jupyter Book gave any.
     """
     source, first, made_of = assemble(profile, runs, book), out / "html" / "index.html", out / "html" / MADE_OF
-    content = files_digest(source, *ROOT.glob("requirements*.txt"))
+    content = files_digest(source, *ROOT.glob("requirements*.txt"), *([explorer] if explorer else []))
     if first.is_file() and made_of.is_file() and made_of.read_text() == content:
         return first, True
     out.mkdir(parents=True, exist_ok=True)
@@ -63,6 +68,8 @@ def build(
     with atomic(out / "html") as scratch:
         shutil.move(source / "_build" / "html", scratch)
         finish(scratch)
+        if explorer:
+            shutil.copytree(explorer, scratch / "explorer")
         (scratch / MADE_OF).write_text(content)
     return first, False
 
