@@ -84,7 +84,7 @@ def load(settings, generated=True):
 def folder(tmp_path_factory):
     """An explorer of two collections: the small model's, and one without a model."""
     out = tmp_path_factory.mktemp("explorer")
-    settings = Collection(n_with_heads=2, n_silenced=1, max_tokens=8, n_near_misses=2)
+    settings = Collection(teacher="small", n_with_heads=2, n_silenced=1, max_tokens=8, n_near_misses=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CTD_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(collection, "load", load)
@@ -95,7 +95,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def loaded(own_cache):
     """What the explorer is made from."""
-    return load(Collection(n_with_heads=2, n_silenced=1, max_tokens=8, n_near_misses=2))
+    return load(Collection(teacher="small", n_with_heads=2, n_silenced=1, max_tokens=8, n_near_misses=2))
 
 
 @pytest.fixture
