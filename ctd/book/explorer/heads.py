@@ -17,7 +17,6 @@ from jaxtyping import Float
 from ctd import text
 from ctd.book.explorer import packing, silenced
 from ctd.book.explorer.collection import Loaded
-from ctd.book.explorer.documents import rounded
 from ctd.mechanism import attention, planted_heads, scores
 from ctd.mechanism import heads as scoring
 from ctd.mechanism.attention import Head
@@ -126,7 +125,7 @@ def guesses(scored: HeadScores, shown: Sequence[Head], planted: Mapping[Phase, S
         rows.append(
             {
                 "name": name, "phase": int(score.phase), "meaning": score.meaning,
-                "values": rounded(means, 5), "guess": best,
+                "values": [float(f"{mean:.4g}") for mean in means], "guess": best,
             }
         )  # fmt: skip
     return rows

@@ -48,7 +48,10 @@ def language_model():
         num_key_value_heads=4, max_position_embeddings=1024, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
     )  # fmt: skip
-    return LanguageModel("small", transformers.LlamaForCausalLM(config).eval(), tokenizer, "small")
+    model = transformers.LlamaForCausalLM(config).eval()
+    for weight in model.parameters():
+        weight.data *= 1 if weight.ndim == 1 else 6  # patterns far from even
+    return LanguageModel("small", model, tokenizer, "small")
 
 
 def prediction(row, tokenizer):

@@ -68,8 +68,9 @@ def test_without_planted_heads_a_score_still_names_its_highest(loaded, monkeypat
     facts = heads.of_collection(loaded).facts
     assert facts["planted"] == {}
     for score in facts["scores"]:
-        best = sorted(range(8), key=lambda head: -score["values"][head])[: heads.GUESSES]
-        assert sorted(score["guess"]) == sorted(best)
+        named = [score["values"][head] for head in score["guess"]]
+        assert len(named) == heads.GUESSES
+        assert min(named) >= max(value for head, value in enumerate(score["values"]) if head not in score["guess"])
 
 
 def test_of_a_larger_model_the_planted_heads_and_the_highest_are_shown(loaded, monkeypatch):
@@ -111,7 +112,7 @@ def test_a_large_map_keeps_the_points_that_documents_need(encoder, own_cache):
 
 
 def test_topics_are_nodes_of_a_deep_tree_and_clusters_elsewhere(space):
-    assert collection.topics(space) == (4, 0)
+    assert collection.topics(space) == (3, 0)
     deep = LabelSpace("deep", ["a", "b", "c"], ["a", "b", "c"], 1, np.array([1, 2, -1], np.int32))
     assert collection.topics(deep) == (0, 2)
 
