@@ -56,3 +56,11 @@ addEventListener("load", async () => {
 })
 addEventListener("resize", reachable)
 document.addEventListener("toggle", reachable, true)
+
+// Paper is white: the dark theme is put aside while a page is printed.
+let theme
+addEventListener("beforeprint", () => {
+  theme = document.documentElement.dataset.theme
+  document.documentElement.dataset.theme = "light"
+})
+addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme))

@@ -17,6 +17,7 @@ from ctd.book.recorder import FIGURES
 from ctd.book.results import RESULTS
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import read_json
+from ctd.book.terms import link_terms
 
 TOGGLES = {
     "parameters": "the parameters",
@@ -62,6 +63,7 @@ def page(run: RunFolder, address: str) -> nbformat.NotebookNode:
     copy.cells[0].source = "\n".join([*parts, rest])
     if section := exercises.section(run.stem):
         copy.cells.append(nbformat.v4.new_markdown_cell(section, id="exercises"))
+    link_terms(copy)
     copy.cells.append(nbformat.v4.new_markdown_cell(foot(run), id="how-this-page-was-made"))
     return copy
 

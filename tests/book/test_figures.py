@@ -73,6 +73,18 @@ def test_a_figure_is_saved_for_wide_and_narrow_screens_with_its_data(arms, tmp_p
     assert (again / "arms.svg").read_bytes() == (tmp_path / "arms.svg").read_bytes()
 
 
+def test_a_legend_fits_a_phone():
+    rows = [(name, "focus", t, t) for name in ("teacher", "the same lines in random order") for t in (0.0, 1.0)]
+    table = pd.DataFrame(rows, columns=["series", "metric", "t", "estimate"]).assign(low=0.0, high=1.0)
+    phone = files.narrow(plots.trajectories(table, boundaries={"marked": 0.5}, metrics=("focus",)))
+    (legend,) = phone.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "teacher", "the same lines in random order", "marked t* = 0.50",
+    ]  # fmt: skip
+    phone.draw_without_rendering()
+    assert legend.get_window_extent().x0 >= 0
+
+
 def test_data_of_panels_and_of_arrays_are_kept(arms):
     figure = plots.head_maps({"Phase 1": np.array([[0.0, 1.0]])})
     kept = getattr(figure, files.DATA)

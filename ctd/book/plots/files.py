@@ -91,6 +91,12 @@ def narrow(figure: Figure) -> Figure:
             axes.tick_params(labelleft=True, labelbottom=True)
         height *= len(panels) / rows
     phone.set_size_inches(min(width, PHONE), height)
-    for legend in [*phone.legends, *(legend for axes in phone.axes if (legend := axes.get_legend()))]:
-        legend.set_ncols(1 if len(legend.get_texts()) < 4 else 2)
+    for legend in phone.legends[:]:
+        names = [text.get_text() for text in legend.get_texts()]
+        phone.legends.remove(legend)
+        columns = 1 if max(map(len, names)) > 16 else 2
+        phone.legend(legend.legend_handles, names, loc="outside lower center", ncols=columns)
+    for axes in phone.axes:
+        if legend := axes.get_legend():
+            legend.set_ncols(1)
     return phone

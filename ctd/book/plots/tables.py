@@ -66,7 +66,7 @@ def dots(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
     ylabel: what the dots are.
     """
     groups, names = list(dict.fromkeys(table[x])), ordered(map(str, table[hue].unique()))
-    drawn, columns = styles(names), min(len(groups), 3)
+    drawn, columns = styles(names), 2 if len(groups) == 4 else min(len(groups), 3)
     rows = -(-len(groups) // columns)
     size = (2.4 * columns + 1.6, rows * (0.27 * len(names) + 0.75) + 0.3)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
