@@ -175,6 +175,45 @@ def missing_feet(site: Path) -> list[str]:
     ]
 
 
+def silent_figures(site: Path) -> list[str]:
+    """Images of chapters whose alternative text is missing, or the name of a file."""
+    return [
+        f"notebooks/{page.name}: image {image.get('src', '')[-60:]} says {image.get('alt', '')!r}"
+        for page in html_pages(site / "notebooks")
+        for image in parsed(page).select("article img")
+        if len(image.get("alt", "")) < 10 or re.search(r"\.(png|svg)$", image["alt"])
+    ]
+
+
+def bare_tables(site: Path) -> list[str]:
+    """Tables of results without a caption."""
+    return [
+        f"notebooks/{page.name}: a table without a caption, {table.get_text(' ', strip=True)[:60]!r}"
+        for page in html_pages(site / "notebooks")
+        for table in parsed(page).select("table.dataframe")
+        if not table.caption
+    ]
+
+
+def heavy_pages(site: Path, front: int = 1 << 20, chapter: int = 3 << 19) -> list[str]:
+    """The front page and chapters that weigh more than so many bytes with their scripts, styles and pictures.
+
+    A chapter with mathematics may load MathJax besides.
+    """
+    site, found = site.resolve(), []
+    for page in html_pages(site):
+        is_chapter = page.parent.name == "notebooks"
+        if not is_chapter and page.name != "intro.html":
+            continue
+        loaded = parsed(page).select("script[src], link[rel=stylesheet], img")
+        addresses = {urlsplit(tag.get("src") or tag.get("href")).path for tag in loaded}
+        paths = {(page.parent / unquote(address)).resolve() for address in addresses if "mathjax" not in address}
+        weight = page.stat().st_size + sum(path.stat().st_size for path in paths if path.is_file())
+        if weight > (chapter if is_chapter else front):
+            found.append(f"{page.relative_to(site)}: weighs {weight:,} bytes")
+    return found
+
+
 def browser() -> str | None:
     """The path of an installed Chromium or Chrome, or None."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)

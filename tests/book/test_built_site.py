@@ -12,6 +12,10 @@ from tests import site_check
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+CHECKS = [
+    site_check.broken_links, site_check.remote_resources, site_check.bad_images, site_check.missing_feet,
+    site_check.silent_figures, site_check.bare_tables, site_check.heavy_pages,
+]  # fmt: skip
 needs_browser = pytest.mark.skipif(
     site_check.browser() is None, reason=f"no browser installed: none of {', '.join(site_check.BROWSERS)}"
 )
@@ -43,7 +47,7 @@ def write(folder, name, body):
 
 @pytest.mark.parametrize(
     "check",
-    [site_check.broken_links, site_check.remote_resources, site_check.bad_images, site_check.missing_feet],
+    CHECKS,
 )
 def test_a_site_without_faults_passes(folder, check):
     assert check(folder) == []
@@ -128,6 +132,21 @@ def test_a_site_without_notebooks_is_found(tmp_path):
     assert site_check.missing_feet(tmp_path) == ["notebooks/: the site has no page of a notebook"]
 
 
+@pytest.mark.parametrize(
+    ("check", "body"),
+    [
+        (site_check.silent_figures, '<article><img src="../a%20b.png" alt="../_images/abc.png"></article>'),
+        (site_check.silent_figures, '<article><img src="../a%20b.png"></article>'),
+        (site_check.bare_tables, '<table class="dataframe"><tr><td>1</td></tr></table>'),
+        (site_check.heavy_pages, "x" * (3 << 19)),
+    ],
+)
+def test_a_chapter_that_is_hard_to_read_or_to_load_is_found(folder, check, body):
+    write(folder, "notebooks/01_b.html", body)
+    (found,) = check(folder)
+    assert found.startswith("notebooks/01_b.html: ")
+
+
 def test_no_browser_is_one_clear_line(folder, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeError, match="none of chromium, chromium-browser, google-chrome is installed"):
@@ -176,7 +195,7 @@ def test_vendored_mathjax_is_the_file_its_readme_names():
 @pytest.mark.book
 @pytest.mark.parametrize(
     "check",
-    [site_check.broken_links, site_check.remote_resources, site_check.bad_images, site_check.missing_feet],
+    CHECKS,
 )
 def test_the_built_book_passes(site, check):
     assert not (found := check(site)), site_check.report(found)
