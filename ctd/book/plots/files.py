@@ -95,8 +95,10 @@ def narrow(figure: Figure) -> Figure:
         names = [text.get_text() for text in legend.get_texts()]
         phone.legends.remove(legend)
         columns = 1 if max(map(len, names)) > 16 else 2
-        phone.legend(legend.legend_handles, names, loc="outside lower center", ncols=columns)
+        handles = [handle for handle in legend.legend_handles if handle is not None]
+        phone.legend(handles, names, loc="outside lower center", ncols=columns)
     for axes in phone.axes:
-        if legend := axes.get_legend():
-            legend.set_ncols(1)
+        inside = axes.get_legend()
+        if inside is not None:
+            inside.set_ncols(1)
     return phone
