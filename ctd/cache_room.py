@@ -207,7 +207,7 @@ def _in_use(base: Path) -> set[str]:
             note.unlink(missing_ok=True)
             lock.release()
         elif listed.is_file():
-            names.update(listed.read_text(encoding="utf-8").splitlines())
+            names.update(listed.read_text("utf-8", "surrogateescape").splitlines())
     return names
 
 

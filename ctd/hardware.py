@@ -31,6 +31,7 @@ ROWS = {"reading": 256, "writing": 16}  # of the products timed: whole texts, an
 WIDTH, INNER = 576, 1536  # of SmolLM2-135M
 REPETITIONS, SECONDS = 12, 0.1  # of each product: the best counts, so a busy core spoils none; then we stop
 MARGIN = 1.1  # how much faster bfloat16 must be than float32, which is exact
+CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # vector instructions, best first: sums depend on them
 
 
@@ -188,6 +189,34 @@ def cpu() -> str:
         return ", ".join([name, *[vectors for vectors in VECTORS if vectors in cpuinfo.split()][:1]])
     except (OSError, IndexError):
         return platform.processor() or platform.machine()
+
+
+def memory() -> tuple[int, int]:
+    """Bytes of memory that this process may take at most, and that are free now: the machine's, or its cgroup's."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    most, free = machine.total, machine.available
+    for folder in _cgroups():
+        try:
+            limit = int((folder / "memory.max").read_text())
+            taken = int((folder / "memory.current").read_text())
+            reclaimable = re.search(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        most = min(most, limit)
+        free = min(free, max(0, limit - taken + (int(reclaimable[1]) if reclaimable else 0)))
+    return most, free
+
+
+def _cgroups() -> list[Path]:
+    """The folders of this process's cgroup (version 2) and of those above it; none on another system."""
+    try:
+        name = next(line for line in CGROUP.read_text().splitlines() if line.startswith("0::"))[len("0::") :]
+    except (OSError, StopIteration):
+        return []
+    place = CGROUPS / name.lstrip("/")
+    return [folder for folder in (place, *place.parents) if folder.is_relative_to(CGROUPS)]
 
 
 def machine() -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _exists(module: str) -> bool:
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     modules = set[str]()
-    for node in _walk(ast.parse(_path(module).read_text())):
+    for node in _walk(ast.parse(_path(module).read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ctd":
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             modules.update(name if _exists(name) else str(node.module) for name in names)
@@ -122,7 +122,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 @cache
 def _code(module: str) -> str:
     """A module's syntax tree as text, without docstrings."""
-    tree = ast.parse(_path(module).read_text())
+    tree = ast.parse(_path(module).read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.body:
             first = node.body[0]

@@ -37,7 +37,7 @@ from tqdm.auto import tqdm
 
 from ctd import payload
 from ctd.cache import atomic, cache_dir
-from ctd.hardware import cores
+from ctd.hardware import cores, memory
 from ctd.payload import Payload
 
 STARTING = 3.0  # seconds of work that must be left for a process to be worth its start: it imports torch first
@@ -164,7 +164,7 @@ class _Work(Generic[Shared, Piece, Result]):
     ) -> None:
         self.function, self.pieces, self.shared, self.seconds, self.bar = function, pieces, shared, seconds, bar
         self.size: Callable[[Piece], int] = size or (lambda _: 1)
-        spare = psutil.virtual_memory().available // PROCESS_BYTES
+        spare = memory()[1] // PROCESS_BYTES
         unknown = function.__module__ == "__main__"  # other processes do not read the caller's script or notebook
         self.asked, self.most = workers, 1 if unknown else max(1, min(len(pieces), 1 + spare))
         self.waiting = deque(range(len(pieces)))

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tqdm import tqdm
+
 from tests import makers
 
 PATIENCE = 240  # seconds
@@ -39,6 +41,7 @@ class Child:
                 os.dup2(silence.fileno(), 2)
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
             os.environ.update(CTD_CACHE=str(cache), TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false", CTD_WORKERS="1")
+            tqdm.set_lock(threading.RLock())  # the default one is shared with those that are killed while they hold it
             makers.make_small()
             if before:
                 before()

@@ -18,7 +18,7 @@ from ctd.mechanism.phases import Phase
 NONE = "-"  # where there is no number
 HALF = 0.5  # the middle layer; chance, for AUROC; the share of what a corruption takes that counts as restored
 ENOUGH = 30  # documents that a text written under intervention must rest on
-PUBLISHED = json.loads((DATA / "published.json").read_text())
+PUBLISHED = json.loads((DATA / "published.json").read_text("utf-8"))
 
 # The smallest differences that would matter, our definition. They were set by what a reader would act on, not by what
 # the runs can see.

@@ -81,7 +81,7 @@ def unforeseen(error: Exception) -> str:
     what = f"{type(error).__name__}: {said(error)}"
     try:
         file = cache_dir("errors") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-        file.write_text("".join(traceback.format_exception(error)))
+        file.write_text("".join(traceback.format_exception(error)), "utf-8")
     except OSError:
         return f"unforeseen ({what}). Run it again with CTD_DEBUG=1 and report what it then shows: this is our fault"
     return f"unforeseen ({what}). This is our fault: report it with the command you typed and the file {_short(file)}"

@@ -165,7 +165,7 @@ def read(path: Path) -> list[Row]:
 def write(rows: Iterable[Row], path: Path, **beside: Any) -> None:
     """Write rows as a `results.json`, a line each, and what else belongs to the run."""
     content = json.dumps({"schema": SCHEMA, **beside}, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(f'{content[:-2]},\n "rows": {lines([row.plain() for row in rows])}\n}}\n')
+    path.write_text(f'{content[:-2]},\n "rows": {lines([row.plain() for row in rows])}\n}}\n', "utf-8")
 
 
 def lines(entries: Iterable[dict[str, Any]]) -> str:

@@ -13,16 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from ctd import workers
-from ctd.book import chapters, kernel, preloaded, runs
+from ctd import hardware, workers
+from ctd.book import chapters, kernel, preloaded, room, runs
 from ctd.book.kernel import RunFailed
 from ctd.book.preloaded import ONE_THREAD
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import Plan
 
-EXPECTED_MIB = 3000.0  # memory of a notebook that has no run yet
 POLL = 0.5  # seconds
 
 
@@ -50,13 +47,15 @@ def execute(
     force: execute what is unchanged, too.
     jobs: how many notebooks at a time; 0 for `default_jobs()`. Fewer run where memory is short.
     on_begin: called with the name of each notebook that begins.
-    Raises what `runs.execute` raises but for RunFailed, and KeyboardInterrupt, once every kernel has ended.
+    Raises what `room.require` and `runs.execute` raise but for RunFailed, and KeyboardInterrupt, once every kernel has
+    ended.
     """
     unchanged = {} if force else {plan.notebook.stem: run for plan in plans if (run := runs.unchanged_run(plan))}
     waiting = {plan.notebook.stem: plan for plan in plans if plan.notebook.stem not in unchanged}
     if waiting.keys() - {chapters.LEDGER}:  # what it reads will change
         waiting |= {plan.notebook.stem: plan for plan in plans if plan.notebook.stem == chapters.LEDGER}
         unchanged.pop(chapters.LEDGER, None)
+    room.require(list(waiting.values()))
     yield from (Outcome(stem, run) for stem, run in unchanged.items())
     preload(list(waiting.values()))
     jobs = min(jobs or default_jobs(), len(waiting))
@@ -148,17 +147,10 @@ class _Memory:
     """Whether there is memory for another notebook, by what each took in its last run."""
 
     def __init__(self, plans: Iterable[Plan]) -> None:
-        self.expected = {plan.notebook.stem: _last_peak(plan) for plan in plans}
-        self.available = psutil.virtual_memory().available / 2**20
+        self.expected = {plan.notebook.stem: room.expected_mib(plan) for plan in plans}
+        self.available = hardware.memory()[1] / 2**20
 
     def suffices(self, stem: str, running: Collection[str]) -> bool:
         """Whether a notebook has room beside those that run; the first one always has."""
         taken = sum(self.expected[other] for other in running)
         return not running or taken + self.expected[stem] <= self.available
-
-
-def _last_peak(plan: Plan) -> float:
-    try:
-        return float(RunFolder(plan.folder).manifest["peak_memory_mib"])
-    except (OSError, ValueError, KeyError):
-        return EXPECTED_MIB

@@ -53,7 +53,7 @@ def build(
     """
     source, first, made_of = assemble(profile, runs, book), out / "html" / "index.html", out / "html" / MADE_OF
     content = files_digest(source, *ROOT.glob("requirements*.txt"), *([explorer] if explorer else []))
-    if first.is_file() and made_of.is_file() and made_of.read_text() == content:
+    if first.is_file() and made_of.is_file() and made_of.read_text("utf-8") == content:
         return first, True
     out.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
@@ -62,7 +62,7 @@ def build(
         text=True,
     )
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-    (out / "build.log").write_text(log)
+    (out / "build.log").write_text(log, "utf-8")
     if done.returncode:
         raise RuntimeError(complaints(log, source) + f"\n  (the whole log: {out / 'build.log'})")
     with atomic(out / "html") as scratch:
@@ -70,13 +70,13 @@ def build(
         finish(scratch)
         if explorer:
             shutil.copytree(explorer, scratch / "explorer")
-        (scratch / MADE_OF).write_text(content)
+        (scratch / MADE_OF).write_text(content, "utf-8")
     return first, False
 
 
 def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
     """Make `book/_source` (pages, chapters, figures, status page, tables, settings) and return its path."""
-    names = pages(yaml.safe_load((book / "_toc.yml").read_text()))
+    names = pages(yaml.safe_load((book / "_toc.yml").read_text("utf-8")))
     chapters = [read_run(runs, Path(name).name, profile) for name in names if name.startswith("notebooks/")]
     source = book / "_source"
     shutil.rmtree(source, ignore_errors=True)
@@ -100,14 +100,14 @@ def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
         "findings": front_page.front_page(judged, f"{explorer}.html"),
         "verdicts": front_page.verdict_grid(judged),
     }.items():
-        (generated / f"{name}.md").write_text(f"```{{raw}} html\n{markup}\n```\n")
-    published = json.loads((DATA / "published.json").read_text())
-    (generated / "published_patching.md").write_text(patching_table(published))
-    (generated / "published_las.md").write_text(las_table(published))
-    (source / "status.md").write_text(status_page(chapters))
+        (generated / f"{name}.md").write_text(f"```{{raw}} html\n{markup}\n```\n", "utf-8")
+    published = json.loads((DATA / "published.json").read_text("utf-8"))
+    (generated / "published_patching.md").write_text(patching_table(published), "utf-8")
+    (generated / "published_las.md").write_text(las_table(published), "utf-8")
+    (source / "status.md").write_text(status_page(chapters), "utf-8")
     (source / f"{api_page.PAGE}.md").write_text(api_page.api_page(), encoding="utf-8")
-    settings = settings_for(profile, yaml.safe_load((ROOT / "_config.yml").read_text()), repository())
-    (source / "_config.yml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    settings = settings_for(profile, yaml.safe_load((ROOT / "_config.yml").read_text("utf-8")), repository())
+    (source / "_config.yml").write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
     return source
 
 

@@ -273,7 +273,7 @@ def write_golden(run: RunFolder, folder: Path | None = None) -> Path:
         said = {name: plain[name] for name in results.IDENTITY if name in plain}
         entries.append(said | {"value": row.value, "tolerance": tolerance})
     with atomic(path) as scratch:
-        scratch.write_text(results.lines(entries) + "\n")
+        scratch.write_text(results.lines(entries) + "\n", "utf-8")
     return path
 
 

@@ -164,7 +164,7 @@ def table(scored: Mapping[str, Simulatability]) -> pd.DataFrame:
 
 def published() -> pd.DataFrame:
     """LAS of arXiv:2606.06840: columns arm (as chapter 13 names it), published (MIMIC-IV), published (WikiSeeAlso)."""
-    notes = json.loads((DATA / "published.json").read_text())["las"]
+    notes = json.loads((DATA / "published.json").read_text("utf-8"))["las"]
     names = {"mimic_iv": "published (MIMIC-IV)", "wikiseealso_320k": "published (WikiSeeAlso)"}
     rows = pd.DataFrame(notes).rename(columns=names).rename_axis("arm").reset_index()
     return rows.assign(arm=rows["arm"].replace(OUR_NAMES, regex=True))

@@ -239,7 +239,7 @@ def answers_of(experiment: Experiment, arm: Arm, student: Any, desc: str, name: 
 def read(home: Path, arm: str, seed: int) -> measures.Outcome:
     """The outcome of a student that `teach` kept."""
     with named_if_damaged(home / OUTCOME):
-        stored = dict(json.loads((home / OUTCOME).read_text()))
+        stored = dict(json.loads((home / OUTCOME).read_text("utf-8")))
     names = ("answers", "cots", "steps", "chosen_step", "tokens", "seconds", "step_seconds", "answer_seconds", "loss")
     values = {measure: np.array(scores) for measure, scores in stored["values"].items()}
     return measures.Outcome(arm, seed, values, **{name: stored[name] for name in names})

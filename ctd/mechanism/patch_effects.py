@@ -179,7 +179,7 @@ def written_table(written: Mapping[str, Effects], n_heads: int, seed: int = 0) -
     Returns columns panel, line, share (of all heads; 0 where none is patched), value, low, high (NaN where published),
         n (documents that have the readout; 0 where published).
     """
-    published = json.loads((DATA / "published.json").read_text())["patching"]
+    published = json.loads((DATA / "published.json").read_text("utf-8"))["patching"]
     rows: list[tuple[str, str, float, float, float, float, int]] = []
     for readout, phase, way, name, unit in PANELS:
         panel = f"{readout}, {phase}, {way}"

@@ -25,7 +25,7 @@ def planted_heads(organism: str | Path = PLANTED) -> dict[Phase, list[Head]]:
         raise FileNotFoundError(
             f"{folder} has no manifest.json: build the organisms with `{models.PACKAGED[PLANTED].mend}`"
         )
-    planted = json.loads(path.read_text()).get("planted")
+    planted = json.loads(path.read_text("utf-8")).get("planted")
     if not planted:
         raise ValueError(f"no heads were planted in {folder.name}: load {PLANTED!r}")
     return {phase: [Head(*head) for head in planted[key]] for phase, key in MANIFEST_KEYS.items()}

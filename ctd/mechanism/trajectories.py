@@ -71,7 +71,7 @@ def published(model: str = "teacher", data: str = "mimic_iv") -> pd.DataFrame:
     data: a dataset of the paper.
     Raises ValueError for a model or a dataset that `data/published.json` does not have.
     """
-    notes = json.loads((DATA / "published.json").read_text())
+    notes = json.loads((DATA / "published.json").read_text("utf-8"))
     curves = notes.get(data)
     if not isinstance(curves, dict) or "focus" not in curves:
         raise ValueError(f"data must be one of mimic_iv (data/published.json), got {data!r}")

@@ -28,7 +28,7 @@ def identity(folder: Path) -> str:
     if not (folder / ADAPTER).exists():
         raise FileNotFoundError(f"{folder} has no {ADAPTER}: save the adapter with safe_serialization=True")
     with in_one_line(f"{folder / 'adapter_config.json'} is not an adapter's settings"):
-        settings = dict(json.loads((folder / "adapter_config.json").read_text()))
+        settings = dict(json.loads((folder / "adapter_config.json").read_text("utf-8")))
     settings.pop("base_model_name_or_path", None)
     return digest([file_digest(folder / ADAPTER), json.dumps(settings, sort_keys=True)])
 

@@ -49,7 +49,7 @@ def lists(
     path, way = DATA / "lists" / f"{digest(parts)[:32]}.json", use()
     if way == "read" and path.is_file():
         try:
-            return dict(json.loads(path.read_text()))
+            return dict(json.loads(path.read_text("utf-8")))
         except ValueError:
             raise ValueError(
                 f"data/lists/{path.name} is damaged: restore it (git checkout data/lists), or have its lists made "

@@ -136,7 +136,7 @@ class BatchStore:
     def _declare(self, desc: str, precision: str) -> None:
         """Say in the book's list of texts what this file is."""
         path = self.in_book.with_name("manifest.json")
-        declared = json.loads(path.read_text()) if path.exists() else {}
+        declared = json.loads(path.read_text("utf-8")) if path.exists() else {}
         declared[self.in_book.name] = {
             "what": desc,
             "documents": sum(map(len, self.batches)),

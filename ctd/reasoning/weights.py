@@ -27,7 +27,7 @@ def read_folder(source: Path, options: dict[str, Any], trusted: bool = False) ->
     """Model and tokenizer of a folder, from safetensors alone."""
     place = {"local_files_only": True, "trust_remote_code": trusted}
     with in_one_line(f"{source} has no readable config.json"):
-        config = dict(json.loads((source / "config.json").read_text()))
+        config = dict(json.loads((source / "config.json").read_text("utf-8")))
     _check_causal(source, config, trusted)
     with in_one_line(f"{source} could not be read as a causal language model"):
         read: Any = transformers.AutoModelForCausalLM.from_pretrained(
@@ -88,7 +88,7 @@ def weight_files(folder: Path) -> list[Path]:
             )
         raise FileNotFoundError(f"{folder} has no model weights ({WEIGHTS}, {INDEX} with its shards, or one .gguf)")
     with in_one_line(f"{folder / INDEX} is not an index of shards"):
-        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        names = sorted(set(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"].values()))
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)} ({len(missing)} of {len(names)} shards in {INDEX}): fetch again"

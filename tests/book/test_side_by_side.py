@@ -99,7 +99,7 @@ def test_a_failure_does_not_stop_the_others_but_the_ledger(book, monkeypatch):
 
 def test_little_memory_means_one_at_a_time(book, monkeypatch):
     monkeypatch.setattr("ctd.book.preloaded.start", lambda environment: None)
-    monkeypatch.setattr(side_by_side, "EXPECTED_MIB", 1e9)
+    monkeypatch.setattr("ctd.hardware.memory", lambda: (2**40, 2**20))
     assert len(list(side_by_side.execute(plans(), jobs=2))) == len(STEMS)
     assert book.most == 1
 

@@ -230,9 +230,9 @@ def _open_folder(folder: Path) -> Dataset | DatasetDict:
 def _open_saved(folder: Path) -> Dataset | DatasetDict:
     """What `save_to_disk` wrote; the library does not read an empty split again."""
     if (index := folder / "dataset_dict.json").is_file():
-        splits = json.loads(index.read_text())["splits"]
+        splits = json.loads(index.read_text("utf-8"))["splits"]
         return DatasetDict({split: cast(Dataset, _open_saved(folder / split)) for split in splits})
-    if json.loads((folder / "state.json").read_text())["_data_files"]:
+    if json.loads((folder / "state.json").read_text("utf-8"))["_data_files"]:
         return datasets.load_from_disk(str(folder))
     features = DatasetInfo.from_directory(str(folder)).features or {}
     return Dataset.from_dict({name: [] for name in features}, Features(features))
