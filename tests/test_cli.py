@@ -151,3 +151,20 @@ def test_the_command_starts_without_the_heavy_libraries():
     asked = "import sys, ctd.cli; print(*{'torch', 'papermill', 'nbformat', 'matplotlib', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_json_is_the_same_as_the_tables(ctd):
+    ctd("run", "01")
+    assert json.loads(ctd("list", "--json"))[0]["notebook"] == "01_first"
+    assert {row["parameter"] for row in json.loads(ctd("params", "01", "--json"))} >= {"n", "seed"}
+    shown = json.loads(ctd("show", "01_first/default", "--json"))
+    assert shown["manifest"]["notebook"].endswith("01_first.ipynb")
+    assert json.loads(ctd("compare", "01_first/default", "01_first/default", "--json")) == []
+    assert "Nothing differs" in ctd("compare", "01_first/default", "01_first/default", "--html")
+
+
+def test_every_command_shows_an_example_in_its_help():
+    from typer.main import get_command
+
+    for name, command in get_command(app).commands.items():
+        assert f"ctd {name}" in (command.epilog or ""), name

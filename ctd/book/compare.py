@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import html
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,18 @@ from ctd.book.runs import KEY_PARTS
 
 ABSENT = "-"
 CODE = ("notebook", "profile", "commit", "dirty", *(part for part in KEY_PARTS if part.endswith("_hash")))
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+:root {{ color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }}
+table {{ border-collapse: collapse; display: block; margin: 1.5rem 0; overflow-x: auto }}
+caption {{ font-weight: bold; text-align: left }} h1, td {{ overflow-wrap: anywhere }}
+td, th {{ border-bottom: 1px solid #8886; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }}
+</style></head><body>
+{body}
+</body></html>"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,22 @@ def differences(first: RunFolder, second: RunFolder) -> list[Difference]:
             label = (row or other).label  # type: ignore[union-attr]
             differing.append(Difference("results", label, say(row), say(other), _apart(row, other)))
     return differing
+
+
+def page(first: RunFolder, second: RunFolder, changes: Sequence[Difference]) -> str:
+    """What differs, as a page for a browser that needs nothing from elsewhere.
+
+    changes: as `differences` gives them.
+    """
+    names = [html.escape(run.name) for run in (first, second)]
+    parts = [f"<h1>{names[0]} and {names[1]}</h1>"] + ([] if changes else ["<p>Nothing differs.</p>"])
+    for section in dict.fromkeys(change.section for change in changes):
+        heads = "".join(f'<th scope="col">{name}</th>' for name in (section, *names, "change"))
+        rows = [(d.what, d.first, d.second, d.note) for d in changes if d.section == section]
+        cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+        body = "".join(f"<tr>{row}</tr>" for row in cells)
+        parts.append(f"<table><caption>{section}, {len(rows)} that differ</caption><tr>{heads}</tr>{body}</table>")
+    return PAGE.format(title=f"{names[0]} and {names[1]}", body="\n".join(parts))
 
 
 def joined(first: RunFolder, second: RunFolder) -> Iterator[tuple[Row | None, Row | None]]:

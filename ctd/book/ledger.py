@@ -7,6 +7,7 @@ their verdicts are corrected for one another.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -64,6 +65,29 @@ class LedgerRow:
         claim, ours = self.claim, "; ".join(self.ours)
         where = f"data/results/{self.published_run} ({self.made})" if self.published_run else self.stem or claim.chapter
         return claim.statement, claim.rule, claim.published, ours, self.verdict, self.why, self.data, where
+
+
+def lines(rows: Sequence[LedgerRow], rules: bool = False, width: int = 100) -> list[str]:
+    """The ledger for a terminal: a paragraph for each claim, and below it one for each published run.
+
+    rows: as `judge_claims` gives them.
+    rules: whether to say each claim's rule.
+    width: of the lines, in characters.
+    """
+    said: list[str] = []
+    for row in rows:
+        own = not row.published_run
+        first = f"[{row.verdict}] {row.claim.statement if own else f'by the published run {row.published_run}'}"
+        facts = [("rule", row.claim.rule if rules and own else ""), ("published", row.claim.published if own else "")]
+        facts += [("ours", "; ".join(row.ours)), ("why", row.why), ("data, teacher", row.data)]
+        facts += [("chapter", (row.stem or row.claim.chapter) if own else "")]
+        indent = "" if own else "    "
+        said += ["", *textwrap.wrap(first, width, initial_indent=indent, subsequent_indent=f"{indent}    ")]
+        for name, text in facts:
+            if text and text != NONE:
+                room = {"initial_indent": f"{indent}    {name}: ", "subsequent_indent": f"{indent}        "}
+                said += textwrap.wrap(text, width, **room, break_long_words=True)
+    return [*said[1:], ""]
 
 
 def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:

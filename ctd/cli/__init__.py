@@ -1,5 +1,6 @@
 """The command line: a thin layer. What its errors look like says `ctd.book.command_errors`."""
 
+from ctd.cli import archives as archives
 from ctd.cli import cache as cache
 from ctd.cli import commands as commands
 from ctd.cli import explorer as explorer

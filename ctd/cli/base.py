@@ -32,8 +32,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other progra
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
 
 
-def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; off a terminal it is as wide as it needs to be."""
+def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], as_json: bool = False) -> None:
+    """Print a table; off a terminal it is as wide as it needs to be.
+
+    as_json: print a list of objects instead.
+    """
+    if as_json:
+        print_json([dict(zip(heads, row, strict=True)) for row in rows])
+        return
     console = Console()
     if not console.is_terminal:
         console = Console(width=10_000)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ctd.cli.base import app, show_table
+from ctd.cli.base import Json, app, show_table
 
 
 @app.command(epilog="Examples:  ctd cache  |  ctd cache --keep-gb 5  |  ctd cache --keep-gb 0 (make clean-cache)")
@@ -15,6 +15,7 @@ def cache(
     keep_gb: Annotated[
         float | None, typer.Option("--keep-gb", min=0, help="Remove the longest unused until so many GiB are left.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show what the cache holds, or remove from it what was not used for the longest time.
 
@@ -27,14 +28,20 @@ def cache(
     most = cache_room.limit()
     if keep_gb is not None:
         done = cache_room.shrink(int(keep_gb * 2**30))
-        typer.echo(f"removed {len(done.gone)} things, {sum(entry.size for entry in done.gone) / 2**20:,.1f} MiB")
+        typer.echo(
+            err=as_json,
+            message=f"removed {len(done.gone)} things, {sum(entry.size for entry in done.gone) / 2**20:,.1f} MiB",
+        )
         if done.kept:
-            typer.echo(f"{len(done.kept)} things stay, for they are in use")
+            typer.echo(err=as_json, message=f"{len(done.kept)} things stay, for they are in use")
     rows = cache_room.table()
     show_table(
         ("kind", "entries", "MiB", "longest unused", "what it is"),
         [(row.kind, str(row.entries), f"{row.size / 2**20:,.1f}", _ago(row.used), row.meaning) for row in rows],
+        as_json,
     )
+    if as_json:
+        return
     bound = "no bound; set CTD_CACHE_GB to one" if most is None else f"CTD_CACHE_GB allows {most / 2**30:g} GiB"
     typer.echo(f"{cache_base()}: {sum(row.size for row in rows) / 2**30:.2f} GiB ({bound})")
 

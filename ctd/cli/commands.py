@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ import typer
 
 from ctd.book import notebook_files, run_folder, runs
 from ctd.book.run_folder import RunFolder
-from ctd.cli.base import RUN_HELP, Jobs, Profile, app, show_table
+from ctd.cli.base import RUN_HELP, Jobs, Json, Profile, app, print_json, show_table
 
 
 @app.command(
@@ -66,17 +67,19 @@ def planned(
 
 
 @app.command(epilog="Example:  ctd params 01")
-def params(notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")]) -> None:
+def params(
+    notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")], as_json: Json = False
+) -> None:
     """List the parameters of a notebook: type, default, bound, meaning."""
     rows = [
         (parameter.name, parameter.type, repr(parameter.default), parameter.bound, parameter.help)
         for parameter in notebook_files.parameters_of(notebook_files.find_notebook(notebook)).values()
     ]
-    show_table(("parameter", "type", "default", "bound", "meaning"), rows)
+    show_table(("parameter", "type", "default", "bound", "meaning"), rows, as_json)
 
 
-@app.command("list")
-def list_() -> None:
+@app.command("list", epilog="Examples:  ctd list  |  ctd list --json")
+def list_(as_json: Json = False) -> None:
     """List the runs in runs/: when and how long they ran, how much they found, and whether they are stale."""
     rows = []
     for run in run_folder.all_runs():
@@ -87,18 +90,22 @@ def list_() -> None:
             rows.append((run.stem, run.path.name, started, duration, str(len(run.rows)), state))
         except (ValueError, OSError, KeyError, TypeError) as error:
             rows.append((run.path.parent.name, run.path.name, "", "", "", f"damaged ({error})"))
-    if not rows:
+    if not rows and not as_json:
         typer.echo("no runs in runs/; make one with: ctd run 00")
         return
-    show_table(("notebook", "profile", "started (UTC)", "duration", "results", "state"), rows)
+    show_table(("notebook", "profile", "started (UTC)", "duration", "results", "state"), rows, as_json)
 
 
 @app.command(epilog="Example:  ctd show 01_retrieval_shortlists/smoke")
-def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> None:
+def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)], as_json: Json = False) -> None:
     """Show how a run was made and what it found."""
     from ctd.book.compare import say
 
     folder = run_folder.find_run(run)
+    if as_json:
+        results = [row.model_dump(exclude_none=True) for row in folder.rows]
+        print_json({"manifest": dict(folder.manifest), "results": results})
+        return
     rows = []
     for name, value in folder.manifest.items():
         entries = value.items() if isinstance(value, dict) else [("", value)]
@@ -110,16 +117,24 @@ def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> N
     )
 
 
-@app.command(epilog="Example:  ctd compare 01_retrieval_shortlists/smoke 01_retrieval_shortlists/default")
+@app.command(
+    epilog="Examples:  ctd compare 01_retrieval_shortlists/smoke 01_retrieval_shortlists/default"
+    "  |  ctd compare runs/mine runs/other --html > difference.html"
+)
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help=RUN_HELP)],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run.")],
+    as_html: Annotated[bool, typer.Option("--html", help="Print a page for a browser.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what differs between two runs: parameters, code, versions, hardware, and results with their units."""
-    from ctd.book.compare import differences, joined
+    from ctd.book.compare import differences, joined, page
 
     pair = run_folder.find_run(first), run_folder.find_run(second)
     changes = differences(*pair)
+    if as_json or as_html:
+        print_json([asdict(change) for change in changes]) if as_json else typer.echo(page(*pair, changes))
+        return
     for section in dict.fromkeys(change.section for change in changes):
         rows = [(d.what, d.first, d.second, d.note) for d in changes if d.section == section]
         show_table((section, *(run.name for run in pair), "change"), rows)
@@ -137,6 +152,7 @@ def validate(
     write_golden: Annotated[
         bool, typer.Option("--write-golden", help="Take the numbers of these runs as the golden results.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Run executed copies again: compare outputs, pictures and numbers, and numbers with the golden results."""
     from ctd.book import validate as validation
@@ -150,14 +166,20 @@ def validate(
                 typer.echo(f"{folder.name}: written to {validation.write_golden(folder)}")
         return
     failed = 0
+    reports = []
     for folder in folders:
         report = validation.validate(folder)
+        failed += bool(report.problems)
+        reports.append({"run": folder.name, **asdict(report)})
+        if as_json:
+            continue
         verdict = "FAILED" if report.problems else "ok"
         bound = "with golden results" if report.golden else "no golden results for such a run"
         typer.echo(f"{folder.name}: {verdict}, {report.cells} cells and {report.numbers} numbers compared, {bound}")
         for problem in report.problems:
             typer.echo(f"  {problem}", err=True)
-        failed += bool(report.problems)
+    if as_json:
+        print_json(reports)
     if failed:
         raise typer.Exit(1)
 
@@ -253,8 +275,8 @@ def distill(
         typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
 
 
-@app.command(epilog="Example:  ctd distill organism my-student --method fkl")
-def methods() -> None:
+@app.command(epilog="Examples:  ctd methods  |  ctd distill organism my-student --method fkl")
+def methods(as_json: Json = False) -> None:
     """List the ways to teach a student: what each does, its settings, what it needs, what it costs, its source.
 
     A cost is the time of a training at equal steps, times that of cot. Where a method carries the mechanistic terms, it
@@ -278,13 +300,16 @@ def methods() -> None:
         )
         for name, method in METHODS.items()
     ]
-    show_table(heads, rows)
+    show_table(heads, rows, as_json)
+    if as_json:
+        return
     show_table(("control", "what is taught"), [(name, summary(name)) for name in CONTROLS])
 
 
 @app.command("check-model", epilog="Examples:  ctd check-model smollm2-mesh  |  ctd check-model my-model")
 def check_model(
     name: Annotated[str, typer.Argument(help="smollm2-mesh, organism, a model's folder or its id on the hub.")],
+    as_json: Json = False,
 ) -> None:
     """Load a model and say what the book can do with it: write, score and patch its heads, teach and imitate."""
     from ctd.reasoning import architecture, teachers
@@ -297,7 +322,8 @@ def check_model(
         heads = f"yes: {sizes.layers} layers of {sizes.heads} heads of {sizes.head_size} dimensions"
     except ValueError as error:
         heads = f"no: {error}"
-    show_table(("model", name), [*rows, ("heads are read and patched", heads)])
+    rows += [("heads are read and patched", heads)]
+    print_json(dict(rows)) if as_json else show_table(("model", name), rows)
 
 
 @app.command(epilog="Example:  ctd keep runs/mine mechanistic-organism")
@@ -322,8 +348,10 @@ def claims(
         bool,
         typer.Option("--check", help="Compare with what the run of 14_claims shows; exit code 1 where one differs."),
     ] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="Say each claim's rule as well.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Print the claims ledger: each claim, its rule, the published number, ours, and the verdict that follows.
+    """Print the claims ledger: each claim, the verdict that follows from our numbers, and the published one.
 
     Nothing is run: the numbers are those recorded in runs/*/PROFILE. A claim without them is "not run".
     """
@@ -339,7 +367,11 @@ def claims(
         typer.echo(f"{ledger.STEM}/{profile}: all verdicts follow from the stored results")
         return
     rows = ledger.judge_claims(profile)
-    show_table(ledger.COLUMNS, [row.cells for row in rows])
+    if as_json:
+        show_table(ledger.COLUMNS, [row.cells for row in rows], as_json)
+        return
+    for line in ledger.lines(rows, rules):
+        typer.echo(line)
     typer.echo(", ".join(f"{count} {verdict}" for verdict, count in ledger.counts(rows).items()))
 
 
@@ -364,11 +396,17 @@ def book(
 @app.command(epilog="Examples:  ctd machine  |  ctd machine --again  |  CTD_DTYPE=float32 ctd machine")
 def machine(
     again: Annotated[bool, typer.Option("--again", help="Measure again instead of reading what was kept.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what was measured of this machine, what models compute in here, and how many workers there are."""
     from ctd import hardware, workers
 
     speeds = hardware.speeds(again)
+    if as_json:
+        print_json(
+            {**hardware.machine(), "workers": workers.available(), "speeds": [asdict(speed) for speed in speeds]}
+        )
+        return
     show_table(
         ("matrix product", "dtype", "threads", "GFLOP/s"),
         [(f"{speed.work}, {hardware.ROWS[speed.work]} rows", speed.dtype, str(speed.threads), f"{speed.gflops:.0f}")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ctd.book import results
-from ctd.book.compare import Difference, differences
+from ctd.book.compare import Difference, differences, page
 from ctd.book.results import Row
 from ctd.book.run_folder import RunFolder
 
@@ -49,6 +49,18 @@ def pair(tmp_path):
 
 def test_equal_runs_do_not_differ_whenever_they_ran(pair):
     assert pair(lambda manifest, rows: manifest.update(start="2027-01-01T00:00:00+00:00")) == []
+
+
+def test_the_page_shows_every_difference_and_nothing_of_it_is_markup(tmp_path):
+    runs = RunFolder(tmp_path / "a<b"), RunFolder(tmp_path / "c")
+    changes = [Difference("results", "a <b> & c", "1", "2", "+1"), Difference("code", "commit", "x", "y")]
+    shown = page(*runs, changes)
+    assert "<td>a &lt;b&gt; &amp; c</td><td>1</td><td>2</td><td>+1</td>" in shown
+    assert shown.count("<table>") == 2
+    assert "a&lt;b" in shown
+    assert "a<b" not in shown
+    assert "http" not in shown
+    assert "Nothing differs." in page(*runs, [])
 
 
 def test_every_section_is_compared(pair):

@@ -218,10 +218,14 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
     def call(*words):
         return CliRunner().invoke(app, ["claims", *words], catch_exceptions=False)
 
-    printed = call("--profile", "smoke").stdout
+    lines = call("--profile", "smoke", "--rules").stdout.splitlines()
+    assert max(map(len, lines[:-1])) <= 100, "also off a terminal"
+    printed = " ".join(" ".join(lines).split())
     assert all(claim.rule in printed and claim.statement in printed for claim in CLAIMS)
     assert f"{len(CLAIMS)} reproduced, 0 contradicted, 0 equivalent to nothing" in printed
     assert f"{len(CLAIMS)} not run" in call().stdout
+    table = json.loads(call("--profile", "smoke", "--json").stdout)
+    assert [row["claim"] for row in table[: len(CLAIMS)]] == [claim.statement for claim in CLAIMS]
     assert "no run runs/14_claims/smoke" in call("--profile", "smoke", "--check").stderr
     assert "no profile smok (did you mean smoke?)" in call("--profile", "smok").stderr
     keep_ledger(folder)
