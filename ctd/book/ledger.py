@@ -77,16 +77,16 @@ def lines(rows: Sequence[LedgerRow], rules: bool = False, width: int = 100) -> l
     said: list[str] = []
     for row in rows:
         own = not row.published_run
-        first = f"[{row.verdict}] {row.claim.statement if own else f'by the published run {row.published_run}'}"
+        title = f"[{row.verdict}] {row.claim.statement if own else f'by the published run {row.published_run}'}"
         facts = [("rule", row.claim.rule if rules and own else ""), ("published", row.claim.published if own else "")]
         facts += [("ours", "; ".join(row.ours)), ("why", row.why), ("data, teacher", row.data)]
         facts += [("chapter", (row.stem or row.claim.chapter) if own else "")]
         indent = "" if own else "    "
-        said += ["", *textwrap.wrap(first, width, initial_indent=indent, subsequent_indent=f"{indent}    ")]
+        said += ["", *textwrap.wrap(title, width, initial_indent=indent, subsequent_indent=f"{indent}    ")]
         for name, text in facts:
             if text and text != NONE:
-                room = {"initial_indent": f"{indent}    {name}: ", "subsequent_indent": f"{indent}        "}
-                said += textwrap.wrap(text, width, **room, break_long_words=True)
+                first, below = f"{indent}    {name}: ", f"{indent}        "
+                said += textwrap.wrap(text, width, initial_indent=first, subsequent_indent=below)
     return [*said[1:], ""]
 
 
