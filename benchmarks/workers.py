@@ -16,7 +16,6 @@ from rich.table import Table
 
 from ctd import hardware, workers
 from ctd.mechanism import heads
-from ctd.mechanism.writes import Writes
 from ctd.reasoning import models
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.token_spans import Span
@@ -41,11 +40,11 @@ def main(
     """Time each way once, and print how many times as fast as all threads it is."""
     loaded: Any = models.load(model).model
     scored = traces(4 * n_batches)
-    shared = heads._Shared(loaded, Writes(loaded), "unembedding", "right", tuple(heads.SCORES), {})
+    shared, pieces = heads._prepared(loaded, scored, "unembedding")
 
     def in_threads() -> None:
         for start in range(0, len(scored), 4):
-            heads._score_batch(shared, scored[start : start + 4])
+            heads._score_batch(shared, pieces[start : start + 4])
 
     def in_processes(n_workers: int) -> None:
         os.environ["CTD_WORKERS"] = str(n_workers)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, spearmanr
 
 from ctd import stats
 from ctd.cache import atomic
@@ -29,10 +29,16 @@ class HeadScores:
     values: of each score, NaN where a document has no query that it is read at. Entry 0 of the second axis is the
         whole phase (all queries before the boundary for a Phase-1 score, all comparisons for a Phase-2 score), the
         others are the stages of the CoT, first to last.
+    others: the whole phase under another document's anchors and labels, likewise; none where it was not measured.
     """
 
     uids: tuple[str, ...]
     values: dict[str, Float[np.ndarray, "n stages layers heads"]]
+    others: dict[str, Float[np.ndarray, "n layers heads"]] = field(default_factory=dict)
+
+    def names(self, phase: Phase) -> list[str]:
+        """The scores of a phase that some document has, the paper's first."""
+        return [name for name in scores.names(phase) if name in self.values and self.n_documents(name)]
 
     def raw(self, name: str) -> Float[np.ndarray, "n stages layers heads"]:
         """The values of one score. Raises ValueError for an unknown score."""
@@ -94,6 +100,23 @@ class HeadScores:
         median, low, high = (np.array(end) for end in np.quantile(taus, [0.5, 0.025, 0.975]))
         return Interval(median, low, high, method="percentile")
 
+    def specificity(self, name: str, draws: int = DRAWS, seed: int = 0) -> Interval:
+        """Spearman's correlation of a score's ranking with that under other documents' anchors and labels.
+
+        1 says that the score is nothing about its own document (our definition). The interval is over resampled
+        documents, NaN where there are no others.
+        """
+        own, other = (values.reshape(len(self.uids), -1) for values in (self.raw(name)[:, 0], self.others[name]))
+        known = ~(np.isnan(own).any(1) | np.isnan(other).any(1))
+        if not known.any():
+            return Interval(*[np.array(np.nan)] * 3, method="percentile")
+        weights = np.vstack(
+            [np.ones((1, known.sum())), *stats.resample_weights(known.sum(), draws, np.random.default_rng(seed))]
+        )
+        drawn = [spearmanr(weight @ own[known], weight @ other[known]).statistic for weight in weights]
+        low, high = np.quantile(drawn[1:], [0.025, 0.975])
+        return Interval(np.array(drawn[0]), np.array(low), np.array(high), method="percentile")
+
     def course(self, name: str, groups: Mapping[str, Sequence[Head]], seed: int = 0) -> pd.DataFrame:
         """Mean score of groups of heads in each stage of the CoT: columns heads, stage, value, low, high, n.
 
@@ -133,6 +156,18 @@ class HeadScores:
         yield values.mean(0)
         for chunk in stats.resample_weights(len(values), draws, np.random.default_rng(seed)):
             yield from chunk @ values
+
+
+def random_depth(n_layers: int, n_heads: int, k: int, draws: int = 2000, seed: int = 0) -> Interval:
+    """Mean depth of k heads drawn at random, 0 the first layer and 1 the last: 0.5, and what 95 % of draws lie in.
+
+    n_layers: of the model.
+    n_heads: of a layer.
+    """
+    rng, depth = np.random.default_rng(seed), np.repeat(np.arange(n_layers), n_heads) / max(n_layers - 1, 1)
+    drawn = [rng.choice(depth, min(k, len(depth)), replace=False).mean() for _ in range(draws)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(np.array(depth.mean()), np.array(low), np.array(high), method="percentile")
 
 
 def _mean(values: Float[np.ndarray, "n ..."], draws: int = 1000, seed: int = 0) -> Interval:

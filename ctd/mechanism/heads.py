@@ -7,7 +7,7 @@ stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from ctd import hardware, workers
-from ctd.mechanism import attention, scores
+from ctd.mechanism import attention, attribution, other_documents, scores
 from ctd.mechanism.attention import Attended, Head
 from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.phases import Phase
@@ -46,6 +46,7 @@ class _Shared(NamedTuple):
     padding: the side on which shorter traces are padded.
     names: of the scores.
     others: scores that were registered by another module, which other processes would not know.
+    contrasts: the contrasted direction of each document's anchors (see `other_documents`).
     """
 
     model: Any
@@ -54,6 +55,20 @@ class _Shared(NamedTuple):
     padding: Side
     names: tuple[str, ...]
     others: dict[str, Score]
+    contrasts: dict[tuple[int, ...], Tensor]
+
+
+class _Piece(NamedTuple):
+    """One document's trace, and what of it is measured beside the scores.
+
+    trace: of the document.
+    twin: the same under another document's anchors and labels, if it is scored too.
+    effects: whether the heads' effects are measured.
+    """
+
+    trace: AnnotatedTrace
+    twin: AnnotatedTrace | None
+    effects: bool
 
 
 def score(
@@ -62,6 +77,8 @@ def score(
     direction: Direction = "unembedding",
     batch_tokens: int = 2048,
     padding: Side = "right",
+    n_effects: int = 0,
+    with_others: bool = False,
     desc: str = "scoring heads",
 ) -> HeadScores:
     """Score every head on every trace by every registered score.
@@ -72,18 +89,21 @@ def score(
     batch_tokens: tokens of a padded batch; a longer trace goes alone. What all layers read of a batch is held at once:
         360 MiB for SmolLM2 in float32.
     padding: the side on which shorter traces are padded.
+    n_effects: how many of the first traces are read backward too, for the scores by effect; without any these are left
+        out.
+    with_others: whether each trace is also scored under another document's anchors and labels, for
+        `HeadScores.specificity`; not where mentions give the direction, since another's are not in the text.
     desc: label of the progress bar.
     Raises ValueError without traces, for a trace longer than the model's context, one without mentions of its anchor
     where those give the direction, or a model without `o_proj`.
     """
     _check(model, traces, direction)
-    others = {name: score for name, score in SCORES.items() if score.measure.__module__ != scores.__name__}
-    shared = _Shared(model, Writes(model), direction, padding, tuple(SCORES), others)
+    shared, pieces = _prepared(model, traces, direction, padding, n_effects, with_others)
     batch_rows = list(batches([len(trace.ids) for trace in traces], 0, batch_tokens))
     with tqdm(total=len(traces), desc=desc, unit=" documents") as bar:
         scored = workers.run(
             _score_batch,
-            [[traces[row] for row in rows] for rows in batch_rows],
+            [[pieces[row] for row in rows] for rows in batch_rows],
             shared,
             workers=int(hardware.on_accelerator(model)),
             seconds=hardware.seconds_to_read(model, sum(len(trace.ids) for trace in traces)) / len(batch_rows),
@@ -91,10 +111,30 @@ def score(
             size=len,
         )
         by_row = dict(zip(chain(*batch_rows), chain(*scored), strict=True))
+    rows = [by_row[row] for row in range(len(traces))]
     return HeadScores(
         tuple(trace.uid for trace in traces),
-        {name: np.stack([by_row[row][name] for row in range(len(traces))]) for name in SCORES},
+        {name: np.stack([own[name] for own, _ in rows]) for name in shared.names},
+        {name: np.stack([other[name][0] for _, other in rows]) for name in shared.names} if rows[0][1] else {},
     )
+
+
+def _prepared(
+    model: Any,
+    traces: Sequence[AnnotatedTrace],
+    direction: Direction,
+    padding: Side = "right",
+    n_effects: int = 0,
+    with_others: bool = False,
+) -> tuple[_Shared, list[_Piece]]:
+    """What all batches share, and what is measured of each trace."""
+    others = {name: score for name, score in SCORES.items() if score.measure.__module__ != scores.__name__}
+    names = tuple(name for name, score in SCORES.items() if n_effects or not score.by_effect)
+    contrasts = other_documents.contrasts(model, traces)
+    shared = _Shared(model, Writes(model), direction, padding, names, others, contrasts)
+    swapped = other_documents.twins(traces) if with_others and direction == "unembedding" else [None] * len(traces)
+    pieces = zip(traces, swapped, strict=True)
+    return shared, [_Piece(trace, twin, row < n_effects) for row, (trace, twin) in enumerate(pieces)]
 
 
 def _check(model: Any, traces: Sequence[AnnotatedTrace], direction: Direction) -> None:
@@ -113,25 +153,64 @@ def _check(model: Any, traces: Sequence[AnnotatedTrace], direction: Direction) -
             raise ValueError(f"document {trace.uid!r} never mentions its anchor: leave it out, or use 'unembedding'")
 
 
+Scored = dict[str, np.ndarray]
+
+
 @torch.no_grad()
-def _score_batch(shared: _Shared, batch: Sequence[AnnotatedTrace]) -> list[dict[str, np.ndarray]]:
+def _score_batch(shared: _Shared, batch: Sequence[_Piece]) -> list[tuple[Scored, Scored]]:
+    """The scores of each document, and those under another document's anchors, if they are asked for."""
     model, padding = shared.model, shared.padding
-    registered = SCORES | shared.others
-    ids = [torch.tensor(trace.ids) for trace in batch]
+    ids = [torch.tensor(piece.trace.ids) for piece in batch]
     padded = pad_sequence(ids, batch_first=True, padding_side=padding).to(model.device)
     mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True, padding_side=padding).to(model.device)
     layers, residual, final = _forward(model, padded, mask, shared.direction)
     scored = []
-    for row, trace in enumerate(batch):
-        shift = padded.shape[1] - len(trace.ids) if padding == "left" else 0
-        anchors = _anchors(model, trace, [stream[row, shift:] for stream in residual], len(layers))
-        gradient = _gradient(model, trace, final[row, shift:])
-        readings = (
-            LayerReading(trace, layer, attended, row, shift, shared.writes, anchors[layer], gradient)
-            for layer, attended in enumerate(layers)
-        )
-        scored.append(_score_trace(trace, readings, {name: registered[name] for name in shared.names}))
+    for row, piece in enumerate(batch):
+        shift = padded.shape[1] - len(piece.trace.ids) if padding == "left" else 0
+        streams = [stream[row, shift:] for stream in residual]
+        readings = _readings(shared, piece, layers, row, shift, streams, final[row, shift:])
+        own = _score_trace(shared, piece.trace, readings)
+        other: Scored = {}
+        if piece.twin is not None:
+            swapped = _swapped(shared, piece.twin, readings, final[row, shift:])
+            other = _score_trace(shared, piece.twin, swapped)
+        scored.append((own, other))
     return scored
+
+
+def _readings(
+    shared: _Shared,
+    piece: _Piece,
+    layers: Sequence[Attended],
+    row: int,
+    shift: int,
+    residual: Sequence[Tensor],
+    final: Tensor,
+) -> list[LayerReading]:
+    """What each layer's heads do along one trace."""
+    model, trace = shared.model, piece.trace
+    anchors = _anchors(model, trace, residual, len(layers))
+    gradient, contrast = _gradient(model, trace, final), shared.contrasts[trace.anchors]
+    effects: dict[str, np.ndarray] = attribution.by_query(model, trace) if piece.effects else {}
+    by_layer = [{name: torch.tensor(values[layer]) for name, values in effects.items()} for layer in range(len(layers))]
+    return [
+        LayerReading(
+            trace, layer, attended, row, shift, shared.writes, anchors[layer], gradient, contrast, by_layer[layer]
+        )
+        for layer, attended in enumerate(layers)
+    ]
+
+
+def _swapped(
+    shared: _Shared, twin: AnnotatedTrace, readings: Sequence[LayerReading], final: Tensor
+) -> list[LayerReading]:
+    """The same readings under another document's anchors and labels; NaN where there is no other."""
+    model, gradient = shared.model, _gradient(shared.model, twin, final)
+    if not twin.anchors:
+        nowhere = torch.full_like(readings[0].contrast, torch.nan)
+        return [reading.of_another(twin, nowhere, gradient, nowhere) for reading in readings]
+    (anchor, *_), contrast = _anchors(model, twin, (), len(readings)), shared.contrasts[twin.anchors]
+    return [reading.of_another(twin, anchor, gradient, contrast) for reading in readings]
 
 
 def _forward(
@@ -170,10 +249,9 @@ def _gradient(model: Any, trace: AnnotatedTrace, final: Tensor) -> Float[Tensor,
     return margin_gradient(model, final[torch.tensor([query for query, _ in compared])], gold, near)
 
 
-def _score_trace(
-    trace: AnnotatedTrace, readings: Iterable[LayerReading], registered: Mapping[str, Score]
-) -> dict[str, np.ndarray]:
+def _score_trace(shared: _Shared, trace: AnnotatedTrace, readings: Sequence[LayerReading]) -> Scored:
     """One document's scores, [1 + stages, layers, heads]."""
+    registered = {name: (SCORES | shared.others)[name] for name in shared.names}
     stages = trace.stages(STAGES)
     compared = [query for pair in trace.comparisons for query in range(*pair.queries)]
     places = {

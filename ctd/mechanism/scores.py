@@ -1,20 +1,23 @@
-"""The scores of attention heads, in one registry: the paper's two, the factors of each, and simpler ones.
+"""The scores of attention heads, in one registry: the paper's two, the factors of each, simpler ones, and ours.
 
 Notes: CoarseScore and RefineScore are the paper's (arXiv:2606.06840); where it is silent the form is our definition.
+CoarseScore ranks heads nearly alike with the anchors of any other document. The contrasted scores are what it has
+beyond the mean over other documents' anchors; the effects are what the model itself would lose.
 To add a score, write a function of a `LayerReading` and register it in `SCORES`. h heads of a layer, n queries of the
 CoT, m queries of the comparisons, k keys, d dimensions of the residual stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ctd.mechanism import readouts
 from ctd.mechanism.attention import Attended
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.writes import Writes
@@ -34,6 +37,10 @@ class LayerReading:
     writes: the model's output weights.
     anchor: direction of the document's topics in the residual stream.
     gradient: of the margin between gold label and near miss, at each query of the comparisons.
+    contrast: the direction of the document's anchors less the mean direction of other documents' anchors, by the
+        unembedding; NaN where there are no others.
+    effects: of this layer's heads on each readout, at each token of the trace (`attribution.by_query`); none where they
+        were not measured.
     """
 
     trace: AnnotatedTrace
@@ -44,6 +51,21 @@ class LayerReading:
     writes: Writes
     anchor: Float[Tensor, " d"]
     gradient: Float[Tensor, "m d"]
+    contrast: Float[Tensor, " d"]
+    effects: Mapping[str, Float[Tensor, "n h"]] = field(default_factory=dict)
+
+    def of_another(
+        self,
+        trace: AnnotatedTrace,
+        anchor: Float[Tensor, " d"],
+        gradient: Float[Tensor, "m d"],
+        contrast: Float[Tensor, " d"],
+    ) -> LayerReading:
+        """The same heads on the same text, under another document's anchors and labels."""
+        other = replace(self, trace=trace, anchor=anchor, gradient=gradient, contrast=contrast)
+        own = {name: vars(self)[name] for name in OF_THE_TEXT if name in vars(self)}
+        vars(other).update(own)
+        return other
 
     def place(self, span: Span) -> slice:
         """Where a span of the trace's tokens lies in the row, behind its padding."""
@@ -75,6 +97,23 @@ class LayerReading:
         return self.writes.cosines(self.layer, self.outputs, self.anchor)
 
     @cached_property
+    def contrasted_cosine(self) -> Float[Tensor, "n h"]:
+        """Cosine of each head's write with the direction of the document's topics, less the mean over others'."""
+        return self.writes.cosines(self.layer, self.outputs, self.contrast) * self.contrast.norm()
+
+    @cached_property
+    def compared(self) -> list[int]:
+        """The queries of the comparisons, counted from the first of the CoT."""
+        start = self.trace.cot.start
+        return [query - start for pair in self.trace.comparisons for query in range(*pair.queries)]
+
+    def effect(self, readout: str) -> Float[Tensor, "n h"]:
+        """What a readout would lose, to first order, with a head silent at each query of the CoT; NaN if unmeasured."""
+        if readout not in self.effects:
+            return self.outputs.new_full(self.outputs.shape[:2], torch.nan, dtype=torch.float32)
+        return self.effects[readout][slice(*self.trace.cot)]
+
+    @cached_property
     def preference(self) -> Float[Tensor, "m h"]:
         """Cosine of the query with the mean key of the gold label's mentions, less that with the near miss's."""
         heads = range(self.writes.n_heads)
@@ -92,9 +131,7 @@ class LayerReading:
     @cached_property
     def gain(self) -> Float[Tensor, "m h"]:
         """How far each head's write moves the margin between gold label and near miss, to first order (logits)."""
-        start = self.trace.cot.start
-        compared = [query - start for pair in self.trace.comparisons for query in range(*pair.queries)]
-        return self.writes.along(self.layer, self.outputs[compared], self.gradient)
+        return self.writes.along(self.layer, self.outputs[self.compared], self.gradient)
 
     @cached_property
     def on_gold(self) -> Float[Tensor, "m h"]:
@@ -108,6 +145,9 @@ class LayerReading:
 
     def _mean_key(self, keys: Float[Tensor, "h k c"], mentions: Sequence[Span]) -> Float[Tensor, "h c"]:
         return torch.cat([keys[:, self.place(mention)] for mention in mentions], 1).mean(1)
+
+
+OF_THE_TEXT = ("pattern", "on_document", "outputs", "kurtosis", "preference", "on_gold")  # whatever the anchors are
 
 
 def kurtosis(rows: Float[Tensor, "... k"]) -> Float[Tensor, " ..."]:
@@ -128,25 +168,52 @@ class Score:
         Phase 1, at the queries of the comparisons for Phase 2, which are left out where a document has none.
     measure: the score of each head at each of these queries.
     meaning: what a large value means, in a few words.
+    by_effect: whether it needs a backward pass through the model: only some documents have it.
     """
 
     phase: Phase
     measure: Callable[[LayerReading], Float[Tensor, "queries h"]]
     meaning: str
+    by_effect: bool = False
 
 
 COARSE, KURTOSIS, WRITE_COSINE, ON_DOCUMENT = "CoarseScore", "kurtosis", "write cosine", "mass on the document"
+CONTRASTED, CONTRASTED_MASS = "contrasted CoarseScore", "contrasted CoarseScore x mass"
+ANCHOR_EFFECT, MARGIN_EFFECT = "effect on the anchor", "effect on the margin"
 REFINE, PREFERENCE, GAIN, ON_GOLD = "RefineScore", "preference", "gain", "mass on the gold label"
 
 SCORES: dict[str, Score] = {
+    # Source: arXiv:2606.06840, and its two factors.
     COARSE: Score(Phase.SHORTLIST, lambda x: x.kurtosis * x.write_cosine, "looks at few words and writes the topics"),
     KURTOSIS: Score(Phase.SHORTLIST, lambda x: x.kurtosis, "looks at few words of the document"),
     WRITE_COSINE: Score(Phase.SHORTLIST, lambda x: x.write_cosine, "writes in the direction of the topics"),
+    # Our definition.
     ON_DOCUMENT: Score(Phase.SHORTLIST, lambda x: x.on_document.sum(-1).T, "looks at the document"),
+    CONTRASTED: Score(
+        Phase.SHORTLIST,
+        lambda x: x.kurtosis * x.contrasted_cosine,
+        "looks at few words and writes these topics more than others'",
+    ),
+    CONTRASTED_MASS: Score(
+        Phase.SHORTLIST,
+        lambda x: x.kurtosis * x.contrasted_cosine * x.on_document.sum(-1).T,
+        "looks at few words, and much, and writes these topics more than others'",
+    ),
+    ANCHOR_EFFECT: Score(
+        Phase.SHORTLIST, lambda x: x.effect(readouts.ANCHOR), "makes the topics likelier, whatever the path", True
+    ),
+    # Source: arXiv:2606.06840, and its two factors.
     REFINE: Score(Phase.REFINE, lambda x: x.preference * x.gain, "prefers the gold label and writes for it"),
     PREFERENCE: Score(Phase.REFINE, lambda x: x.preference, "asks for the gold label more than for the near miss"),
     GAIN: Score(Phase.REFINE, lambda x: x.gain, "writes for the gold label and against the near miss"),
+    # Our definition.
     ON_GOLD: Score(Phase.REFINE, lambda x: x.on_gold, "looks at the gold label"),
+    MARGIN_EFFECT: Score(
+        Phase.REFINE,
+        lambda x: x.effect(readouts.MARGIN)[x.compared],
+        "raises the gold label above the near miss, whatever the path",
+        True,
+    ),
 }
 """Every score by its name; of each phase, the paper's comes first."""
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
 from ctd import hardware, stats, workers
 from ctd.mechanism import attention, patching, readouts
-from ctd.mechanism.attention import Attended, Head
+from ctd.mechanism import attribution as attribution_of_heads
+from ctd.mechanism.attention import Head
 from ctd.mechanism.attention_patches import Noise
 from ctd.mechanism.corruptions import Pair
 from ctd.mechanism.patching import Intervention
@@ -43,41 +43,18 @@ def attribution(
     desc: label of the progress bar.
     Raises ValueError for a model without `o_proj`.
     """
-    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
+    with attribution_of_heads.frozen(model):
         n_tokens = 3 * sum(len(trace.ids) for trace in traces)  # there and back
         seconds = hardware.seconds_to_read(model, n_tokens) / max(len(traces), 1)
         on_gpu = int(hardware.on_accelerator(model))
         with tqdm(total=len(traces), desc=desc, unit=" documents") as bar:
             by_trace = list(workers.run(_gradients, traces, model, workers=on_gpu, seconds=seconds, bar=bar))
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
     return {name: np.stack([gradients[name] for gradients in by_trace]) for name in (readouts.ANCHOR, readouts.MARGIN)}
 
 
 def _gradients(model: Any, trace: AnnotatedTrace) -> dict[str, Float[np.ndarray, "layers h"]]:
     """The derivative of each readout of a trace with respect to a factor on each head's output."""
-    shape = architecture.shape(model)
-    gates = torch.ones(shape.layers, shape.heads, device=model.device, requires_grad=True)
-
-    def gate(attended: Attended) -> None:
-        attended.output = attended.output * gates[attended.layer, :, None].to(attended.output.dtype)
-
-    ids = torch.tensor([trace.ids], device=model.device)
-    queries = torch.tensor(readouts.queries_read(trace), device=model.device)
-    with torch.enable_grad(), attention.attention_hooks(model, gate):
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=queries).logits[0]
-        read = readouts.read_out(logits, trace)
-    values = {}
-    for name in (readouts.ANCHOR, readouts.MARGIN):
-        gradient = torch.full(gates.shape, torch.nan)
-        if read[name].requires_grad:
-            (gradient,) = torch.autograd.grad(read[name], gates, retain_graph=True)
-        values[name] = gradient.float().cpu().numpy()
-    return values
+    return {name: values.sum(axis=1) for name, values in attribution_of_heads.by_query(model, trace).items()}
 
 
 def alone(

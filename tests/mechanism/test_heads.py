@@ -7,9 +7,10 @@ import pytest
 import scipy.stats
 import torch
 
-from ctd.mechanism import attention, heads, scores
+from ctd.mechanism import attention, attribution, head_scores, heads, other_documents, scores
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.scores import SCORES, Score
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace, Compared
 from ctd.reasoning.token_spans import Span
@@ -30,6 +31,8 @@ def passage(seed=0, n=40, uid="d"):
 
 
 PASSAGES = [passage(seed, n, f"d{seed}") for seed, n in enumerate((40, 44, 38, 47))]
+ANCHORS = [(5, 8, 21), (3, 4), (5, 8, 21), (9,)]
+APART = [replace(one, anchors=anchors) for one, anchors in zip(PASSAGES, ANCHORS, strict=True)]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -73,7 +76,8 @@ def oracle(model, one, direction="unembedding"):
         hook.remove()
     weight = model.get_output_embeddings().weight
     early = slice(one.cot.start, one.boundary)
-    told = {name: np.zeros((found.layers, found.heads)) for name in scores.SCORES}
+    told = {name: np.zeros((found.layers, found.heads)) for name, score in scores.SCORES.items() if not score.by_effect}
+    del told[scores.CONTRASTED], told[scores.CONTRASTED_MASS]  # of one document there are no others
     gradients = {}
     for pair in one.comparisons:
         for query in range(*pair.queries):
@@ -138,8 +142,8 @@ def test_scores_do_not_depend_on_batches_padding_or_order(model):
 
 
 def test_bfloat16_gives_about_the_same_scores(llama):
-    exact = heads.score(llama, PASSAGES)
-    rough = heads.score(llama.bfloat16(), PASSAGES)
+    exact = heads.score(llama, APART)
+    rough = heads.score(llama.bfloat16(), APART)
     for name, values in exact.values.items():
         correlation = np.corrcoef(values[:, 0].ravel(), rough.values[name][:, 0].ravel())[0, 1]
         assert correlation > 0.98, name
@@ -151,7 +155,7 @@ def test_the_stages_follow_the_cot_and_the_phase_is_their_whole(llama):
     sizes = [end - start for start, end in late.stages(heads.STAGES)]
     assert sum(sizes) == late.cot.end - late.cot.start
     assert max(sizes) - min(sizes) <= 1
-    for name in scores.names(Phase.SHORTLIST):
+    for name in scored.names(Phase.SHORTLIST):
         values = scored.values[name][0]
         np.testing.assert_allclose(np.average(values[1:], axis=0, weights=sizes), values[0], rtol=1e-6, atol=1e-8)
     told = [any(start <= query < end for query in (*range(26, 30), *range(31, 34))) for start, end in late.stages()]
@@ -214,3 +218,78 @@ def test_words_are_shaded_by_the_attention_on_their_tokens(llama):
     assert sum(weights) == pytest.approx(row[slice(*one.document)].sum().item(), rel=1e-4)
     first = len(words[0])
     assert weights[0] == pytest.approx(row[one.document.start : one.document.start + first].sum().item(), rel=1e-4)
+
+
+def with_anchors(model, one, anchors):
+    """Its write cosine and its CoarseScore by other anchors."""
+    told = heads.score(model, [replace(one, anchors=anchors)])
+    return told.raw(scores.WRITE_COSINE), told.raw(scores.COARSE)
+
+
+def test_a_contrasted_score_is_coarse_score_less_its_mean_over_the_anchors_of_others(llama):
+    scored = heads.score(llama, APART)
+    for row, one in enumerate(APART):
+        others = [anchors for anchors in ANCHORS if anchors != one.anchors]
+        mean = np.mean([with_anchors(llama, one, anchors)[1][0] for anchors in others], axis=0)
+        expected = with_anchors(llama, one, one.anchors)[1][0] - mean
+        np.testing.assert_allclose(scored.raw(scores.CONTRASTED)[row], expected, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(scored.raw(scores.CONTRASTED), scored.raw(scores.COARSE), atol=1e-3)
+    alike = heads.score(llama, PASSAGES)
+    assert np.isnan(alike.raw(scores.CONTRASTED)).all(), "all have the same anchors"
+    assert scores.CONTRASTED not in alike.names(Phase.SHORTLIST)
+    assert scores.CONTRASTED in scored.names(Phase.SHORTLIST)
+
+
+def test_the_contrasted_score_with_mass_weighs_every_query_by_its_mass(llama, monkeypatch):
+    monkeypatch.setitem(
+        scores.SCORES, "by hand",
+        Score(Phase.SHORTLIST, lambda x: x.on_document.sum(-1).T * SCORES[scores.CONTRASTED].measure(x), ""),
+    )  # fmt: skip
+    scored = heads.score(llama, APART)
+    np.testing.assert_allclose(scored.raw(scores.CONTRASTED_MASS), scored.raw("by hand"), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("padding", ["right", "left"])
+def test_under_another_s_anchors_and_labels_a_score_is_that_of_a_trace_with_these(llama, padding):
+    scored = heads.score(llama, APART, with_others=True, padding=padding)
+    twins = other_documents.twins(APART)
+    assert [twin.anchors for twin in twins] == [(3, 4), (5, 8, 21), (9,), (5, 8, 21)]
+    for name in (scores.COARSE, scores.WRITE_COSINE, scores.KURTOSIS):
+        alone = np.stack([heads.score(llama, [twin]).raw(name)[0, 0] for twin in twins])
+        np.testing.assert_allclose(scored.others[name], alone, rtol=1e-3, atol=1e-4)
+    assert scored.specificity(scores.KURTOSIS).scalar == pytest.approx((1.0, 1.0, 1.0))
+    value, low, high = scored.specificity(scores.COARSE).scalar
+    own, other = (values.mean(0).ravel() for values in (scored.raw(scores.COARSE)[:, 0], scored.others[scores.COARSE]))
+    assert value == pytest.approx(scipy.stats.spearmanr(own, other).statistic)
+    assert low <= high < 1
+    assert heads.score(llama, APART).others == {}
+
+
+def test_labels_of_another_document_change_the_margin_and_not_what_is_looked_at(llama):
+    pairs = tuple(pair._replace(gold=6, near=7, gold_token=13, near_token=17) for pair in PASSAGES[1].comparisons)
+    two = [PASSAGES[0], replace(APART[1], comparisons=pairs)]
+    scored = heads.score(llama, two, with_others=True)
+    np.testing.assert_allclose(scored.others[scores.PREFERENCE], scored.raw(scores.PREFERENCE)[:, 0])
+    assert not np.allclose(scored.others[scores.GAIN], scored.raw(scores.GAIN)[:, 0])
+    swapped = tuple(pair._replace(gold_token=13, near_token=17) for pair in two[0].comparisons)
+    alone = heads.score(llama, [replace(two[0], comparisons=swapped)])
+    np.testing.assert_allclose(scored.others[scores.GAIN][0], alone.raw(scores.GAIN)[0, 0], rtol=1e-3, atol=1e-5)
+
+
+def test_an_effect_is_that_of_the_attribution_and_only_some_documents_have_it(llama):
+    scored = heads.score(llama, PASSAGES, n_effects=2)
+    assert scored.n_documents(scores.ANCHOR_EFFECT) == 2
+    assert np.isnan(scored.raw(scores.MARGIN_EFFECT)[2:]).all()
+    whole = replace(PASSAGES[0], boundary=PASSAGES[0].cot.end)
+    effect = heads.score(llama, [whole], n_effects=1).raw(scores.ANCHOR_EFFECT)[0, 0] * len(range(*whole.cot))
+    by_query = attribution.by_query(llama, whole)["anchor"]
+    np.testing.assert_allclose(effect, by_query[:, slice(*whole.cot)].sum(1), rtol=1e-3, atol=1e-6)
+    assert scores.ANCHOR_EFFECT not in heads.score(llama, PASSAGES).values
+    assert all(parameter.requires_grad for parameter in llama.parameters())
+
+
+def test_heads_at_random_lie_about_the_middle():
+    value, low, high = head_scores.random_depth(30, 9, 20).scalar
+    assert value == pytest.approx(0.5)
+    assert (low, high) == pytest.approx((0.37, 0.63), abs=0.02)
+    assert head_scores.random_depth(4, 9, 36).scalar == pytest.approx((0.5, 0.5, 0.5))
