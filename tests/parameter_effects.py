@@ -208,6 +208,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         **heads(metric="head_score", heads="top", stage=1),
         "direction": moves({"direction": "mentions"}, metric="head_score", heads="top", stage=1, quick=True),
         "n_top": moves({"n_top": 4}, metric="mean_depth", score="CoarseScore", quick=True),
+        "n_effects": removes({"n_effects": 0}, metric="mean_depth", score="effect on the anchor"),
     },
     "05_refinement_heads": {
         **heads(metric="head_score", score="RefineScore", heads="top"),
@@ -218,6 +219,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "n_topics": moves({"n_topics": 1}, metric="kendall_tau", score="CoarseScore"),
         "decides": moves({"decides": "gold"}, metric="head_score", score="RefineScore", heads="top", quick=True),
         "n_top": moves({"n_top": 4}, metric="mean_depth", score="RefineScore", quick=True),
+        "n_effects": removes({"n_effects": 0}, metric="mean_depth", score="effect on the margin"),
     },
     "06_activation_patching": {
         **heads(metric="patching_effect", intervention="noising", heads="top"),

@@ -18,6 +18,7 @@ from ctd.book.settings import (
     Decides,
     Direction,
     Documents,
+    Effects,
     HeadSettings,
     MechanismSettings,
     MethodName,
@@ -121,6 +122,7 @@ class CoarseHeads(HeadSettings):
 
     direction: Direction = "unembedding"
     n_top: Annotated[int, Field(ge=3, le=1000, description="heads in the ranking")] = 20
+    n_effects: Effects = 8
 
 
 class RefinementHeads(HeadSettings):
@@ -128,6 +130,7 @@ class RefinementHeads(HeadSettings):
 
     decides: Decides = "answer"
     n_top: Annotated[int, Field(ge=3, le=1000, description="heads in the ranking")] = 20
+    n_effects: Effects = 8
 
 
 class ActivationPatching(HeadSettings):

@@ -20,11 +20,17 @@ class Filter:
     dimensions: what else the row says. It says nothing but this, except that it may name the run's own dataset and
         teacher.
     largest: a dimension that is free: of the rows that are left, the one with the largest value there is read.
+    over: what the interval is over, whatever is asked for; "" for that.
     """
 
     metrics: tuple[str, ...]
     dimensions: Mapping[str, Any]
     largest: str = ""
+    over: IntervalOver | Literal[""] = ""
+
+    def __repr__(self) -> str:  # the digests of rules are made of it
+        over = f", over={self.over!r}" if self.over else ""
+        return f"Filter(metrics={self.metrics!r}, dimensions={self.dimensions!r}, largest={self.largest!r}{over})"
 
     def read(
         self, rows: Sequence[Row], parameters: Mapping[str, Any], over: IntervalOver | None = "documents"
@@ -40,7 +46,7 @@ class Filter:
             row
             for row in rows
             if row.metric in self.metrics
-            and row.interval_over == over
+            and row.interval_over == (self.over or over)
             and all(getattr(row, name) in values for name, values in wanted.items())
         ]
         if self.largest:
@@ -54,8 +60,10 @@ class Filter:
         return matching[0] if matching else None
 
 
-def reads(metrics: str | tuple[str, ...], largest: str = "", **dimensions: Any) -> Filter:
-    return Filter((metrics,) if isinstance(metrics, str) else metrics, dimensions, largest)
+def reads(
+    metrics: str | tuple[str, ...], largest: str = "", over: IntervalOver | Literal[""] = "", **dimensions: Any
+) -> Filter:
+    return Filter((metrics,) if isinstance(metrics, str) else metrics, dimensions, largest, over)
 
 
 @dataclass(frozen=True)

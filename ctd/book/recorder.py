@@ -103,6 +103,11 @@ class Recorder:
             raise ValueError(f"{row.label} is recorded already; say in what this result differs from that one")
         self._rows[row.identity] = row
 
+    @property
+    def rows(self) -> list[Row]:
+        """The results so far, in the order of recording."""
+        return list(self._rows.values())
+
     def record_gain(self, metric: str, gain: Any, n_documents: int, n_seeds: int, **dimensions: Any) -> None:
         """Keep the gain of an arm over a baseline: with its interval over documents, over seeds, and over both.
 

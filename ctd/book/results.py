@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # pandas takes a second to import
 RESULTS = "results.json"
 SCHEMA = 2
 
-IntervalOver = Literal["documents", "seeds", "documents and seeds", "resampled rankings", "subsets of documents"]
+IntervalOver = Literal[
+    "documents", "seeds", "documents and seeds", "resampled rankings", "subsets of documents", "sets of heads"
+]
 IntervalMethod = Literal["BCa", "percentile", "Student's t", "Satterthwaite"]
 
 

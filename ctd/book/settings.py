@@ -104,6 +104,9 @@ Noise = Annotated[
     Literal["run", "gaussian", "uniform", "mean"],
     Field(description="what noising puts in place of a head's pattern or output"),
 ]
+Effects = Annotated[
+    int, Field(ge=0, le=MANY, description="of these, documents whose heads' effects are measured, 0 for none")
+]
 TraceCount = Annotated[int, Field(ge=2, le=MANY, description="traces of the teacher that a student learns from")]
 Seed = Annotated[int, Field(ge=0, le=MANY, description="draws documents and bootstrap samples")]
 

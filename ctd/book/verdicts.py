@@ -20,6 +20,7 @@ import numpy as np
 from scipy.stats import norm
 
 from ctd import stats
+from ctd.stats import Interval
 
 SIDE = 0.025  # the level of each one-sided test
 Z95 = float(norm.ppf(1 - SIDE))
@@ -62,10 +63,8 @@ class Estimate(NamedTuple):
 
         Source: MOVER (Zou & Donner, 2008). Where both rest on the same documents, the interval is usually too wide.
         """
-        below = math.hypot(self.value - self.low, other.high - other.value)
-        above = math.hypot(self.high - self.value, other.value - other.low)
-        difference = self.value - other.value
-        return Estimate(difference, difference - below, difference + above)
+        first, second = (Interval(*map(np.asarray, numbers)) for numbers in (self, other))
+        return Estimate(*first.less(second).scalar)
 
     def times(self, factor: float) -> Estimate:
         low, high = sorted((self.low * factor, self.high * factor))

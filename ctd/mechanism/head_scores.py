@@ -29,7 +29,7 @@ class HeadScores:
     values: of each score, NaN where a document has no query that it is read at. Entry 0 of the second axis is the
         whole phase (all queries before the boundary for a Phase-1 score, all comparisons for a Phase-2 score), the
         others are the stages of the CoT, first to last.
-    others: the whole phase under another document's anchors and labels, likewise; none where it was not measured.
+    others: the whole phase under another document's anchors and labels; none of a score that was not measured so.
     """
 
     uids: tuple[str, ...]
@@ -104,9 +104,10 @@ class HeadScores:
         """Spearman's correlation of a score's ranking with that under other documents' anchors and labels.
 
         1 says that the score is nothing about its own document (our definition). The interval is over resampled
-        documents, NaN where there are no others.
+        documents. NaN where it was not measured, as for scores by effect, or there are no others.
         """
-        own, other = (values.reshape(len(self.uids), -1) for values in (self.raw(name)[:, 0], self.others[name]))
+        other = self.others.get(name, np.full_like(self.raw(name)[:, 0], np.nan)).reshape(len(self.uids), -1)
+        own = self.raw(name)[:, 0].reshape(len(self.uids), -1)
         known = ~(np.isnan(own).any(1) | np.isnan(other).any(1))
         if not known.any():
             return Interval(*[np.array(np.nan)] * 3, method="percentile")

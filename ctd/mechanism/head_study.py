@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from ctd.data.task import Task
-from ctd.mechanism import attention, heads, scores
+from ctd.mechanism import attention, head_scores, heads, scores
 from ctd.mechanism.attention import Head
 from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.heads import Direction
@@ -29,7 +29,6 @@ from ctd.retrieval.index import LabelIndex
 from ctd.stats import Interval
 
 SILENT = "anchor never mentioned"
-AT_RANDOM = 0.5  # mean depth of heads chosen at random
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Settings:
     decides: whose labels a comparison is to keep, the teacher's "answer" or "gold".
     direction: where the anchor direction of CoarseScore comes from (see `heads.score`).
     n_top: how many of the highest heads are looked at.
+    n_effects: documents at most that are read backward, for the scores by effect; 0 leaves these out.
     seed: of the teacher's texts and of bootstrap samples.
     """
 
@@ -55,6 +55,7 @@ class Settings:
     decides: str = "answer"
     direction: Direction = "unembedding"
     n_top: int = 20
+    n_effects: int = 0
     seed: int = 0
 
 
@@ -102,6 +103,32 @@ class HeadStudy:
         """Mean depth of the highest heads by a score (the paper's if not given), 0 the first layer and 1 the last."""
         return self.scored.depth(name or self.score, self.settings.n_top, seed=self.settings.seed)
 
+    def random_depth(self) -> Interval:
+        """Mean depth of as many heads drawn at random: 0.5, and what 95 % of draws lie in."""
+        return head_scores.random_depth(
+            self.n_layers, len(self.everything) // self.n_layers, self.settings.n_top, seed=self.settings.seed
+        )
+
+    def depths(self, *others: str) -> pd.DataFrame:
+        """Of each score of the phase, and of others: what its ranking of heads is worth.
+
+        Returns columns score, depth (of the highest heads), tau (between rankings of resampled documents), specificity
+        (correlation with the ranking under other documents' anchors and labels; NaN where it was not measured), each an
+        `Interval`, and n (documents that have the score).
+        """
+        names, seed = [*self.scored.names(self.settings.phase), *others], self.settings.seed
+        rows = [
+            (
+                name,
+                self.depth(name),
+                self.scored.stability(name, seed=seed),
+                self.scored.specificity(name, seed=seed),
+                self.scored.n_documents(name),
+            )
+            for name in names
+        ]
+        return pd.DataFrame(rows, columns=["score", "depth", "tau", "specificity", "n"])
+
     def course(self) -> pd.DataFrame:
         """The paper's score along the CoT, of the highest heads and of all: see `HeadScores.course`."""
         n_top = self.settings.n_top
@@ -123,7 +150,9 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
     if settings.direction == "mentions":
         speaking = [trace for trace in traces if trace.anchor_mentions]
         left_out[SILENT], traces = len(traces) - len(speaking), speaking
-    scored = heads.score(model, traces[: settings.n_scored], settings.direction)
+    scored = heads.score(
+        model, traces[: settings.n_scored], settings.direction, n_effects=settings.n_effects, with_others=True
+    )
     return HeadStudy(settings, traces, left_out, scored, attention.all_heads(model))
 
 
@@ -149,10 +178,11 @@ def annotated_traces(
     return traces, dict(left_out)
 
 
-def against_random(depth: Interval) -> str:
-    """Where heads of this depth lie, in words that follow "the top heads lie"."""
-    _, low, high = depth.scalar
-    where = (
-        "earlier than" if high < AT_RANDOM else "later than" if low > AT_RANDOM else "neither earlier nor later than"
-    )
+def against_random(depth: Interval, random: Interval) -> str:
+    """Where heads of this depth lie against heads drawn at random, in words that follow "the top heads lie".
+
+    random: see `HeadStudy.random_depth`.
+    """
+    _, low, high = depth.less(random).scalar
+    where = "earlier than" if high < 0 else "later than" if low > 0 else "neither earlier nor later than"
     return f"{where} heads at random"

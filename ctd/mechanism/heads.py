@@ -112,10 +112,11 @@ def score(
         )
         by_row = dict(zip(chain(*batch_rows), chain(*scored), strict=True))
     rows = [by_row[row] for row in range(len(traces))]
+    swapped = [name for name in rows[0][1] if not (SCORES | shared.others)[name].by_effect]
     return HeadScores(
         tuple(trace.uid for trace in traces),
         {name: np.stack([own[name] for own, _ in rows]) for name in shared.names},
-        {name: np.stack([other[name][0] for _, other in rows]) for name in shared.names} if rows[0][1] else {},
+        {name: np.stack([other[name][0] for _, other in rows]) for name in swapped},
     )
 
 
@@ -206,10 +207,9 @@ def _swapped(
 ) -> list[LayerReading]:
     """The same readings under another document's anchors and labels; NaN where there is no other."""
     model, gradient = shared.model, _gradient(shared.model, twin, final)
-    if not twin.anchors:
-        nowhere = torch.full_like(readings[0].contrast, torch.nan)
-        return [reading.of_another(twin, nowhere, gradient, nowhere) for reading in readings]
-    (anchor, *_), contrast = _anchors(model, twin, (), len(readings)), shared.contrasts[twin.anchors]
+    nowhere = torch.full_like(readings[0].contrast, torch.nan)
+    anchor = _anchors(model, twin, (), 1)[0] if twin.anchors else nowhere
+    contrast = shared.contrasts[twin.anchors] if twin.anchors else nowhere
     return [reading.of_another(twin, anchor, gradient, contrast) for reading in readings]
 
 

@@ -39,10 +39,10 @@ class Writes:
         return self._scaled(layer, outputs, lengths)
 
     def cosines(self, layer: int, outputs: Float[Tensor, "n h c"], u: Float[Tensor, " d"]) -> Float[Tensor, "n h"]:
-        """Cosine of each write with a vector; 0 where nothing is written."""
+        """Cosine of each write with a vector; 0 where nothing is written, NaN for a vector of NaN."""
         length = self.lengths(layer, outputs) * u.float().norm()
         along = self.along(layer, outputs, u.expand(len(outputs), -1))
-        return torch.where(length > 0, along / length.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
+        return torch.where(length == 0, 0.0, along / length.clamp(min=torch.finfo(torch.float32).tiny))
 
     def _scaled(
         self, layer: int, outputs: Float[Tensor, "n h c"], values: Float[Tensor, "n h"]

@@ -35,6 +35,16 @@ class Interval:
             raise ValueError(f"scalar needs an interval of 1 number, got {self.estimate.size}; index it first")
         return self.estimate.item(), self.low.item(), self.high.item()
 
+    def less(self, other: Interval) -> Interval:
+        """The difference of two estimates, as if they were independent.
+
+        Source: MOVER (Zou & Donner, 2008).
+        """
+        below = np.hypot(self.estimate - self.low, other.high - other.estimate)
+        above = np.hypot(self.high - self.estimate, other.estimate - other.low)
+        difference = self.estimate - other.estimate
+        return Interval(difference, difference - below, difference + above, method=self.method)
+
     def __str__(self) -> str:
         entries = zip(self.estimate.flat, self.low.flat, self.high.flat, strict=True)
         return "\n".join(f"{estimate:.3f} [{low:.3f}, {high:.3f}]" for estimate, low, high in entries)

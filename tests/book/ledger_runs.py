@@ -22,7 +22,7 @@ def key(metric, over="documents", **dimensions):
 def keys(part, over="documents"):
     """The keys of a part's rows: its own, and that which is subtracted."""
     filters = [each for each in (part.reads, part.less) if each]
-    return [key(each.metrics[0], over, **each.dimensions, **_free(each)) for each in filters]
+    return [key(each.metrics[0], each.over or over, **each.dimensions, **_free(each)) for each in filters]
 
 
 def need_key(need):
@@ -64,7 +64,8 @@ def runs():
         for part in claim.parts.values():
             for over in overs(part):
                 first, *less = keys(part, over)
-                rows[STEMS[claim.chapter]].setdefault(first, held(part))
+                shift = MIDDLE.get(first[0], 0.0) if part.less else 0.0
+                rows[STEMS[claim.chapter]].setdefault(first, tuple(end + shift for end in held(part)))
                 for subtracted in less:
                     middle = MIDDLE.get(subtracted[0], 0.0)
                     rows[STEMS[claim.chapter]].setdefault(subtracted, (middle, middle - 0.001, middle + 0.001))

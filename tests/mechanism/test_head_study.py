@@ -56,11 +56,12 @@ def test_documents_that_never_mention_their_anchor_are_left_out_where_it_gives_t
 
 @pytest.mark.parametrize(
     ("low", "high", "says"),
-    [(0.1, 0.4, "earlier than"), (0.6, 0.9, "later than"), (0.4, 0.6, "neither earlier nor later than")],
+    [(0.1, 0.2, "earlier than"), (0.8, 0.9, "later than"), (0.55, 0.65, "neither earlier nor later than")],
 )
 def test_a_depth_is_held_against_heads_at_random(low, high, says):
     interval = Interval(*(np.array(value) for value in ((low + high) / 2, low, high)))
-    assert head_study.against_random(interval) == f"{says} heads at random"
+    random = Interval(np.array(0.5), np.array(0.37), np.array(0.63))
+    assert head_study.against_random(interval, random) == f"{says} heads at random"
 
 
 def test_a_study_without_traces_says_so(teacher, task, monkeypatch):

@@ -1,0 +1,47 @@
+"""What the ledger's rules say of the run that is under way, so that a chapter's answer and the ledger agree.
+
+Notes: a chapter judges by its own numbers. What the ledger asks of another chapter first, such as an instrument that
+finds known heads, is named and not looked up. Verdicts are not corrected for the other claims of the ledger.
+
+    rows = own_verdicts.judge(chapter, "shortlisting-heads-early")
+    run.answer(own_verdicts.sentence(rows), figure="ranking")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ctd.book import ledger
+from ctd.book.claims import CLAIMS
+from ctd.book.ledger import LedgerRow
+from ctd.book.run_folder import RunFolder
+from ctd.book.setup import Chapter
+
+
+def judge(chapter: Chapter, *names: str) -> list[LedgerRow]:
+    """The verdicts on claims that follow from what a chapter has recorded so far.
+
+    names: of the claims.
+    Raises ValueError for an unknown claim.
+    """
+    claims = {claim.id: claim for claim in CLAIMS}
+    if unknown := [name for name in names if name not in claims]:
+        raise ValueError(f"a claim must be one of {', '.join(claims)}, got {unknown[0]!r}")
+    run = RunFolder(chapter.run.folder)
+    vars(run).update(manifest={"notebook": "", "parameters": chapter.settings.model_dump()}, rows=chapter.run.rows)
+    rows = []
+    for name in names:
+        own = {needed: need for needed, need in claims[name].needs.items() if not need.chapter}
+        rows.append(replace(ledger.judge_run(replace(claims[name], needs=own), run, {}), claim=claims[name]))
+    return rows
+
+
+def sentence(rows: Sequence[LedgerRow]) -> str:
+    """The verdicts in words, and what else the ledger asks for."""
+    verdicts = "; ".join(
+        f"\u201c{row.claim.statement}\u201d is **{row.verdict}**" + (f" ({row.why})" if row.why else "") for row in rows
+    )
+    chapters = sorted({need.chapter for row in rows for need in row.claim.needs.values() if need.chapter})
+    first = f" The ledger (chapter 14) first asks chapter {' and '.join(chapters)} whether the instruments work."
+    return f"By this run alone, {verdicts}." + (first if chapters else "")
