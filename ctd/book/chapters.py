@@ -142,7 +142,10 @@ class ActivationPatching(HeadSettings):
         int, Field(ge=2, le=MANY, description="documents that heads are patched on, not those that rank them")
     ] = 8
     n_written: Annotated[
-        int, Field(ge=0, le=MANY, description="of these, documents that are written anew under each intervention")
+        int,
+        Field(
+            ge=0, le=MANY, description="documents that are written anew under each intervention; the ledger asks for 30"
+        ),
     ] = 2
     text_corruption: Annotated[
         Literal["anchors", "sentences", "document", "shortlist"],

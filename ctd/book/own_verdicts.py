@@ -17,12 +17,13 @@ from ctd.book.claims import CLAIMS
 from ctd.book.ledger import LedgerRow
 from ctd.book.run_folder import RunFolder
 from ctd.book.setup import Chapter
+from ctd.book.verdicts import Verdict
 
 
 def judge(chapter: Chapter, *names: str) -> list[LedgerRow]:
     """The verdicts on claims that follow from what a chapter has recorded so far.
 
-    names: of the claims.
+    names: of the claims. One whose numbers were not recorded has no row.
     Raises ValueError for an unknown claim.
     """
     claims = {claim.id: claim for claim in CLAIMS}
@@ -33,12 +34,16 @@ def judge(chapter: Chapter, *names: str) -> list[LedgerRow]:
     rows = []
     for name in names:
         own = {needed: need for needed, need in claims[name].needs.items() if not need.chapter}
-        rows.append(replace(ledger.judge_run(replace(claims[name], needs=own), run, {}), claim=claims[name]))
+        row = ledger.judge_run(replace(claims[name], needs=own), run, {})
+        if row.verdict is not Verdict.NOT_RUN:
+            rows.append(replace(row, claim=claims[name]))
     return rows
 
 
 def sentence(rows: Sequence[LedgerRow]) -> str:
-    """The verdicts in words, and what else the ledger asks for."""
+    """The verdicts in words, and what else the ledger asks for; "" without any."""
+    if not rows:
+        return ""
     verdicts = "; ".join(
         f"\u201c{row.claim.statement}\u201d is **{row.verdict}**" + (f" ({row.why})" if row.why else "") for row in rows
     )
