@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from ctd.book.results import DIMENSIONS, IntervalOver, Row
-from ctd.book.verdicts import Claimed
+from ctd.book.verdicts import Claimed, Estimate
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Precondition:
     n: how many documents it must rest on.
     says: what it must be, for a result that is a text.
     chapter: the number of the notebook that records it, in the same profile; "" for the claim's own run.
+    less: a result of the same run that is subtracted first.
     """
 
     reads: Filter
@@ -112,10 +113,22 @@ class Precondition:
     n: int = 0
     says: str = ""
     chapter: str = ""
+    less: Filter | None = None
+
+    def __repr__(self) -> str:  # the digests of rules are made of it
+        stated = [(each.name, getattr(self, each.name)) for each in fields(self) if each.name != "less" or self.less]
+        return f"Precondition({', '.join(f'{name}={value!r}' for name, value in stated)})"
 
     def read(self, rows: Sequence[Row], parameters: Mapping[str, Any]) -> Row | None:
-        """The result; see `Filter.read`."""
-        return self.reads.read(rows, parameters, None if self.says else "documents")
+        """The result; see `Filter.read`. None where one is missing that is subtracted."""
+        row = self.reads.read(rows, parameters, None if self.says else "documents")
+        if self.less is None or row is None:
+            return row
+        number, other = Estimate.of_row(row), Estimate.of_row(self.less.read(rows, parameters))
+        if number is None or other is None:
+            return None
+        value, *interval = number.less(other)
+        return row.model_copy(update={"value": value, "interval": tuple(interval)})
 
     def holds(self, row: Row | None) -> bool:
         if row is None or self.says:

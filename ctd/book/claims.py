@@ -16,7 +16,7 @@ from ctd.cache import DATA
 from ctd.mechanism.phases import Phase
 
 NONE = "-"  # where there is no number
-HALF = 0.5  # chance, for AUROC; the share of what a corruption takes that counts as restored
+HALF = 0.5  # the share of what a corruption takes that counts as restored
 ENOUGH = 30  # documents that a text written under intervention must rest on
 PUBLISHED = json.loads((DATA / "published.json").read_text("utf-8"))
 
@@ -74,11 +74,16 @@ def _patched(statement: str, metric: str, phase: Phase, way: str, readout: str, 
     )  # fmt: skip
 
 
+def _random_auroc(phase: Phase) -> Filter:
+    """The AUROC of as many heads drawn at random: a few heads rank anywhere, in all documents alike."""
+    return reads("auroc", phase=phase, heads="random", over="sets of heads")
+
+
 def finds_planted_heads(*phases: Phase) -> dict[str, Precondition]:
     """The score that chooses a phase's heads finds those of a model in which they are known."""
     return {
-        f"AUROC of {SCORES[phase]} for planted heads": Precondition(
-            reads("auroc", phase=phase, score=SCORES[phase]), above=HALF, chapter="07"
+        f"AUROC of {SCORES[phase]} for planted heads, less that of random heads": Precondition(
+            reads("auroc", phase=phase, score=SCORES[phase]), above=0, chapter="07", less=_random_auroc(phase)
         )
         for phase in phases
     }
@@ -206,7 +211,8 @@ CLAIMS = (
            for phase in Phase}),
     Claim("scores-find-known-heads", "The head scores find heads known by construction", NONE, "07",
           "what-we-see-who-finds-the-planted-heads",
-          {f"AUROC of {name}": Part(reads("auroc", phase=phase, score=name), "above", AUROC, HALF)
+          {f"AUROC of {name}, less that of random heads":
+               Part(reads("auroc", phase=phase, score=name), "above", AUROC, less=_random_auroc(phase))
            for phase, name in SCORES.items()}, source="ours"),
     Claim("mechanistic-beats-cot", "Mechanistic distillation beats vanilla CoT distillation in its answers", NONE,
           "10", "what-it-means",

@@ -203,17 +203,11 @@ def _read(part: Part, parameters: Mapping[str, Any], rows: Sequence[Row]) -> lis
 
 
 def _estimate(part: Part, parameters: Mapping[str, Any], rows: Sequence[Row], over: IntervalOver) -> Estimate | None:
-    number = _number(part.reads.read(rows, parameters, over))
+    number = Estimate.of_row(part.reads.read(rows, parameters, over))
     if part.less is None or number is None:
         return number
-    subtracted = _number(part.less.read(rows, parameters, over))
+    subtracted = Estimate.of_row(part.less.read(rows, parameters, over))
     return number.less(subtracted.times(part.share)) if subtracted else None
-
-
-def _number(row: Row | None) -> Estimate | None:
-    if row is None or row.interval is None or row.n is None or not isinstance(row.value, int | float):
-        return None
-    return Estimate.of(row.value, row.interval, row.n)
 
 
 def _evidence(part: Part, estimates: Sequence[Estimate]) -> Evidence:

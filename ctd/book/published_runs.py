@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ctd.book import report, results
+from ctd.book import looks, report, results
 from ctd.book.results import RESULTS
 from ctd.book.run_folder import MANIFEST, RunFolder
 from ctd.cache import DATA, atomic
@@ -19,7 +20,7 @@ SIZES = ("traces", "documents")
 
 
 def keep(run: RunFolder, name: str) -> RunFolder:
-    """Publish a run with the book: its results and its manifest.
+    """Publish a run with the book: its results and its manifest; its looks at test documents are logged.
 
     name: of its folder; a run that had that name is replaced.
     Raises ValueError for a name that is none of a folder, or a run whose results or manifest cannot be read.
@@ -31,7 +32,13 @@ def keep(run: RunFolder, name: str) -> RunFolder:
         scratch.mkdir(parents=True)
         for file in (RESULTS, MANIFEST):
             shutil.copyfile(run.path / file, scratch / file)
+    looks.append(looks.of_run(run, name), log_of_looks())
     return RunFolder(FOLDER / name)
+
+
+def log_of_looks() -> Path:
+    """The log of the looks that published runs took at test documents."""
+    return FOLDER.parent / looks.FILE
 
 
 def of(chapter: str = "", **parameters: object) -> list[RunFolder]:
@@ -124,19 +131,3 @@ def learning_curve(run: RunFolder) -> pd.DataFrame:
     table = results.select(run.frame(), metric="ndcg").dropna(subset="traces")
     arms = results.named(table, "arm", "baseline", by=" - ")
     return table.assign(arm=arms)[["traces", "arm", "value", "low", "high"]].infer_objects().reset_index(drop=True)
-
-
-def looks() -> pd.DataFrame:
-    """How often test documents were looked at: a row for each published run that answered some, in order of time.
-
-    Returns columns dataset, teacher, chapter, run, documents, date.
-    """
-    table: list[tuple[Any, ...]] = []
-    for run in of():
-        manifest, sizes = run.manifest, [row.value for row in run.rows if row.metric == "documents"]
-        parameters = manifest["parameters"]
-        if sizes and parameters.get("split", "test") == "test":
-            place = (parameters["dataset"], parameters["teacher"], run.stem[:2], run.path.name)
-            table.append((*place, sizes[0], manifest["start"][:10]))
-    columns = ["dataset", "teacher", "chapter", "run", "documents", "date"]
-    return pd.DataFrame(table, columns=columns).sort_values("date", kind="stable", ignore_index=True)

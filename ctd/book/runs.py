@@ -1,7 +1,7 @@
 """From a notebook to a run: decide everything first, execute in a scratch folder, keep only what is whole.
 
-Notes: a run folder holds the executed notebook, `results.json`, `figures/` and `manifest.json`; its key is a digest of
-all that a result may depend on, so that an unchanged run is kept.
+Notes: a run folder holds the executed notebook, `results.json`, `figures/`, `looks.csv` and `manifest.json`; its key is
+a digest of all that a result may depend on, so that an unchanged run is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ctd import cache_room
-from ctd.book import chapters, home_folder, kernel
+from ctd.book import chapters, home_folder, kernel, looks
 from ctd.book.kernel import RunFailed
 from ctd.book.notebook_files import profile_values, read_notebook
 from ctd.book.parameter_cells import read_parameters
@@ -140,6 +140,8 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
         took = {"start": started.isoformat(timespec="seconds"), "duration_s": round(time.perf_counter() - clock, 2)}
         manifest = _manifest(todo, copy, {**code, **took})
         (scratch / MANIFEST).write_text(home_folder.without_home(json.dumps(manifest, indent=1)) + "\n")
+        seen = looks.of_run(RunFolder(scratch), f"{todo.notebook.stem}/{todo.folder.name}")
+        looks.append(seen, scratch / looks.FILE, before=todo.folder / looks.FILE)
     shutil.rmtree(failed, ignore_errors=True)
     cache_room.keep_to_limit()
     return RunFolder(todo.folder)

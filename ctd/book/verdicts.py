@@ -20,6 +20,7 @@ import numpy as np
 from scipy.stats import norm
 
 from ctd import stats
+from ctd.book.results import Row
 from ctd.stats import Interval
 
 SIDE = 0.025  # the level of each one-sided test
@@ -57,6 +58,13 @@ class Estimate(NamedTuple):
         """
         least = 0.0 if interval[1] > interval[0] else 1 - SIDE ** (1 / n)
         return cls(value, interval[0] - least, interval[1] + least)
+
+    @classmethod
+    def of_row(cls, row: Row | None) -> Estimate | None:
+        """A recorded number; None where there is none, or it has no interval."""
+        if row is None or row.interval is None or row.n is None or not isinstance(row.value, int | float):
+            return None
+        return cls.of(row.value, row.interval, row.n)
 
     def less(self, other: Estimate) -> Estimate:
         """The difference of two estimates, as if they were independent.

@@ -26,6 +26,7 @@ from ctd.mechanism.corruptions import Pair
 from ctd.mechanism.patching import Intervention
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
+from ctd.stats import Interval
 
 DRAWN = 200  # resamples of documents for the course over their number
 
@@ -80,6 +81,24 @@ def auroc(scores: Float[np.ndarray, "... layers h"], known: Bool[np.ndarray, "la
     ranks = rankdata(flat, axis=-1)[..., known.ravel()]
     n, others = int(known.sum()), int((~known).sum())
     return (ranks.sum(-1) - n * (n + 1) / 2) / (n * others)
+
+
+def random_auroc(n_heads: int, n_known: int, draws: int = 2000, seed: int = 0) -> Interval:
+    """The AUROC of as many heads drawn at random: 0.5, and what 95 % of draws lie in (our definition).
+
+    An interval over documents says nothing of this: the same few heads rank high or low in all documents, whatever a
+    score measures. Of two heads among 36, one draw in forty has an AUROC above 0.9.
+    n_heads: of the model.
+    n_known: how many of them are to be found.
+    Raises ValueError where no head, or every head, is known.
+    """
+    if not 0 < n_known < n_heads:
+        raise ValueError(f"some heads must be known and some not, got {n_known} of {n_heads}")
+    rng, ranks = np.random.default_rng(seed), np.arange(1, n_heads + 1)
+    sums = np.array([rng.choice(ranks, n_known, replace=False).sum() for _ in range(draws)])
+    areas = (sums - n_known * (n_known + 1) / 2) / (n_known * (n_heads - n_known))
+    low, high = np.quantile(areas, [0.025, 0.975])
+    return Interval(np.array(0.5), np.array(low), np.array(high), method="percentile")
 
 
 def precision(

@@ -72,6 +72,10 @@ def runs():
     for claim in CLAIMS:
         for need in claim.needs.values():
             place = rows[STEMS[need.chapter or claim.chapter]]
+            if need.less:
+                place.setdefault(
+                    key(need.less.metrics[0], need.less.over, **need.less.dimensions), (0.0, -0.001, 0.001)
+                )
             if need_key(need) not in place or (need.above is not None and place[need_key(need)][1] <= need.above):
                 place[need_key(need)] = limit(need)[0]
     return rows

@@ -15,6 +15,7 @@ MANIFEST = {
     "parameters": {"teacher": "organism", "dataset": "heart-failure"},
     "overrides": {"weights": [1.0, 0.0], "note": "a"},
     "hardware": {"cpu": "a chip", "cores": 2, "gpu": None}, "commit": "0123456789abcdef",
+    "start": "2026-11-29T10:00:00+00:00",
 }  # fmt: skip
 
 

@@ -113,3 +113,14 @@ def test_a_ranking_needs_documents_and_both_kinds_of_heads(values, known, messag
 def test_a_passage_without_topics_has_no_anchor_readout(llama):
     found = validation.attribution(llama, [replace(PASSAGES[0], topics=Span(15, 15))])
     assert np.isnan(found[ANCHOR]).all()
+
+
+def test_heads_at_random_are_found_half_the_time_and_a_few_of_them_anywhere():
+    rng = np.random.default_rng(1)
+    value, low, high = validation.random_auroc(36, 2).scalar
+    drawn = [validation.auroc(rng.random((6, 6)), np.arange(36).reshape(6, 6) < 2) for _ in range(2000)]
+    assert value == 0.5
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
+    assert np.ptp(validation.random_auroc(36, 18).scalar[1:]) < (high - low) / 2
+    with pytest.raises(ValueError, match="some heads must be known and some not, got 4 of 4"):
+        validation.random_auroc(4, 4)
