@@ -111,7 +111,12 @@ def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
 
 
 def interval(shown: Interval, digits: int = 3) -> str:
-    """A number with its 95 % interval, and how that was made unless by BCa: `0.372 [0.351, 0.394] (percentile)`."""
+    """A number with its 95 % interval, and how that was made unless by BCa: `0.372 [0.351, 0.394] (percentile)`.
+
+    "none" where there is no number.
+    """
+    if math.isnan(shown.scalar[0]):
+        return "none"
     method = "" if shown.method == "BCa" else f" ({shown.method})"
     return estimate(*shown.scalar, digits=digits) + method
 

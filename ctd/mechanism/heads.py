@@ -192,7 +192,8 @@ def _readings(
     model, trace = shared.model, piece.trace
     anchors = _anchors(model, trace, residual, len(layers))
     gradient, contrast = _gradient(model, trace, final), shared.contrasts[trace.anchors]
-    effects: dict[str, np.ndarray] = attribution.by_query(model, trace) if piece.effects else {}
+    with attribution.frozen(model):
+        effects: dict[str, np.ndarray] = attribution.by_query(model, trace) if piece.effects else {}
     by_layer = [{name: torch.tensor(values[layer]) for name, values in effects.items()} for layer in range(len(layers))]
     return [
         LayerReading(
