@@ -41,12 +41,15 @@ def judge(chapter: Chapter, *names: str) -> list[LedgerRow]:
 
 
 def sentence(rows: Sequence[LedgerRow]) -> str:
-    """The verdicts in words, and what else the ledger asks for; "" without any."""
+    """The verdicts in words; "" without any. What needs another chapter's instruments is said to need them."""
     if not rows:
         return ""
-    verdicts = "; ".join(
-        f"\u201c{row.claim.statement}\u201d is **{row.verdict}**" + (f" ({row.why})" if row.why else "") for row in rows
-    )
-    chapters = sorted({need.chapter for row in rows for need in row.claim.needs.values() if need.chapter})
-    first = f" The ledger (chapter 14) first asks chapter {' and '.join(chapters)} whether the instruments work."
-    return f"By this run alone, {verdicts}." + (first if chapters else "")
+    words = []
+    for row in rows:
+        elsewhere = sorted({need.chapter for need in row.claim.needs.values() if need.chapter})
+        verdict = f"**{row.verdict}**" + (f" ({row.why})" if row.why else "")
+        if elsewhere and row.verdict is not Verdict.NOT_TESTABLE:
+            first = f"**not testable**, unless chapter {' and '.join(elsewhere)} finds that the instruments work"
+            verdict = f"{first}; then {verdict}"
+        words.append(f"\u201c{row.claim.statement}\u201d: {verdict}")
+    return f"By the ledger's rules: {'; '.join(words)}."
