@@ -56,10 +56,13 @@ def read(path: Path) -> pd.DataFrame:
 def append(looks: pd.DataFrame, path: Path, before: Path | None = None) -> None:
     """Write looks behind those of a log; a look that is there already, by run and time, is not written twice.
 
+    No file is written where there is no look at all.
     before: the log that they follow, where it is not the file itself.
     """
     log = read(before or path)
-    together = pd.concat([log, looks]) if len(log) else looks
+    together = pd.concat([each for each in (log, looks) if len(each)] or [looks])
+    if together.empty:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     together.drop_duplicates(["dataset", "teacher", "run", "date"]).to_csv(path, index=False)
 
