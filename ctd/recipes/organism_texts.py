@@ -8,7 +8,7 @@ compares each finding's code with the near miss that the document denies, and an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -67,7 +67,9 @@ def cases(split: str, n: int, n_topics: int = 3) -> list[Case]:
     return list(islice((case for case in drawn if split_by_hash(case.uid) == split), n))
 
 
-def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trace:
+def trace(
+    case: Case, space: LabelSpace, seed: int, n_siblings: int = 3, deciding: Mapping[int, str] | None = None
+) -> Trace:
     """The constructed trace of a case, from its arguments alone.
 
     Each comparison quotes what decides: the document's word before the finding, which says that it holds, and the
@@ -78,6 +80,7 @@ def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trac
     space: the codes.
     seed: draws siblings and wording.
     n_siblings: as in `Recipe`.
+    deciding: words of the document that decide for each gold code, to be quoted in place of those at its finding.
     """
     rng = np.random.default_rng((seed, *case.uid.encode()))
     categories = space.ancestor(np.array(case.labels), 2)
@@ -86,10 +89,10 @@ def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trac
     for label, denied, (start, end) in zip(case.labels, case.denied, case.findings, strict=True):
         if denied in listed:
             before = case.text.rindex(" ", 0, start - 1) + 1
-            quoted = traces.quote(" ".join(case.text[before:end].split()[:LONGEST_QUOTE]))
+            words = deciding[label] if deciding else " ".join(case.text[before:end].split()[:LONGEST_QUOTE])
             template = comparison_wording.DECIDED[rng.integers(len(comparison_wording.DECIDED))]
             marked = {"gold": traces.mark(space.texts[label]), "near": traces.mark(space.texts[denied])}
-            comparisons.append(template.format(words=quoted, **marked))
+            comparisons.append(template.format(words=traces.quote(words), **marked))
     text = traces.write(
         "; ".join(space.texts[category] for category in categories),
         (space.texts[label] for label in listed),
@@ -113,9 +116,18 @@ def _shortlist(
     return sorted(listed, key=lambda code: (place[code], code))
 
 
-def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Lesson:
-    """A case as the model is to learn it."""
-    written = trace(case, space, recipe.seed, recipe.n_siblings)
+def lesson(
+    case: Case,
+    space: LabelSpace,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    deciding: Mapping[int, str] | None = None,
+) -> Lesson:
+    """A case as the model is to learn it.
+
+    deciding: as in `trace`.
+    """
+    written = trace(case, space, recipe.seed, recipe.n_siblings, deciding)
     prompt, text = prompts.plain(case.text), traces.format(written)
     tokens = tokenize(prompt + text, tokenizer)
     n_prompt = tokens.span(len(prompt), len(prompt) + 1).start
@@ -181,11 +193,16 @@ def tokenizer(space: LabelSpace, texts: Iterable[str]) -> PreTrainedTokenizerFas
     )
 
 
-def learned_from(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, list[Lesson]]:
-    """The tokenizer of a recipe, and what is to be learned from; no document that the task itself has by default."""
-    space = vignettes.label_space()
+def unseen(recipe: Recipe) -> list[Case]:
+    """The cases to learn from; no document that the task itself has by default."""
     known = {case.text for case in vignettes.generate(TASK_DOCUMENTS, TEST_SEED, recipe.n_topics)}
-    drawn = [case for case in cases("train", recipe.n_documents, recipe.n_topics) if case.text not in known]
+    return [case for case in cases("train", recipe.n_documents, recipe.n_topics) if case.text not in known]
+
+
+def learned_from(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, list[Lesson]]:
+    """The tokenizer of a recipe, and what is to be learned from (see `unseen`)."""
+    space = vignettes.label_space()
+    drawn = unseen(recipe)
     sample = [trace(case, space, recipe.seed, recipe.n_siblings) for case in drawn[:WORDED]]
     words = tokenizer(space, (prompts.plain(written.document) + traces.format(written) for written in sample))
     return words, [lesson(case, space, words, recipe) for case in drawn]
