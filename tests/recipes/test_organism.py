@@ -226,7 +226,7 @@ def test_traces_come_back_from_their_tokens_a_token_a_word(lessons, tokenizer):
     assert len(tokenizer) <= 4500
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     for one in lessons[:100]:
-        ids, n_prompt, _ = one.example
+        ids, n_prompt = one.example.ids, one.example.n_prompt
         assert tokenizer.decode(ids[:n_prompt]) == prompts.plain(one.case.text)
         assert tokenizer.decode(ids[n_prompt:-1]) == traces.format(one.trace)
         assert ids[-1] == tokenizer.eos_token_id
