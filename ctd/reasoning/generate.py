@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from ctd import hardware, workers
 from ctd.cache import digest
-from ctd.reasoning import architecture, write_batch
+from ctd.reasoning import architecture, costs, write_batch
 from ctd.reasoning.completions import BatchStore, Completion
 from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.models import LanguageModel
@@ -109,8 +109,11 @@ def _by_model(
         together = batches(lengths, sampling.max_tokens, limits.wide_batch_tokens, WIDE)
         wide = _store(language_model, settings, together, lists)
         with suppress(MemoryError):  # where another program takes that memory, narrow ones may still fit
-            return _completed(wide, _write_all(language_model, ids, wide, sampling, lists), desc, precision)
-    return _completed(narrow, _write_all(language_model, ids, narrow, sampling, lists), desc, precision)
+            return _completed(
+                wide, _write_all(language_model, ids, wide, sampling, lists), desc, precision, language_model
+            )
+    writing = _write_all(language_model, ids, narrow, sampling, lists)
+    return _completed(narrow, writing, desc, precision, language_model)
 
 
 def _by_server(server: Server, prompts: Sequence[str], sampling: Sampling, desc: str) -> list[Completion]:
@@ -122,9 +125,13 @@ def _by_server(server: Server, prompts: Sequence[str], sampling: Sampling, desc:
 
 
 def _completed(
-    store: BatchStore, writing: Iterator[tuple[int, list[Completion]]], desc: str, precision: str
+    store: BatchStore,
+    writing: Iterator[tuple[int, list[Completion]]],
+    desc: str,
+    precision: str,
+    language_model: LanguageModel | None = None,
 ) -> list[Completion]:
-    """What is kept, and what is still to be written: each batch is kept as it comes."""
+    """What is kept, and what is still to be written: each batch is kept as it comes. What a model took is recorded."""
     if store.missing:
         n_written, began = 0, time.perf_counter()
         n_prompts, n_missing = sum(map(len, store.batches)), sum(len(store.batches[number]) for number in store.missing)
@@ -134,6 +141,8 @@ def _completed(
                 n_written += sum(completion.n_tokens for completion in completions)
                 bar.set_postfix(tokens_a_second=f"{n_written / (time.perf_counter() - began):.0f}", refresh=False)
                 bar.update(len(completions))
+        if language_model is not None:
+            costs.record(language_model, n_missing, n_written, time.perf_counter() - began)
     store.close(desc, precision)
     return store.completions()
 

@@ -1,0 +1,196 @@
+"""What a run will cost before it begins: tokens, minutes, memory and disk, from what was recorded on this machine.
+
+Notes: an estimate is an upper one where nothing is in the cache yet. Texts and students that are there, or come with
+the book, cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctd import hardware, workers
+from ctd.book import run_folder
+from ctd.book.runs import Plan
+from ctd.reasoning import costs, models
+from ctd.reasoning.costs import Spread
+
+UNMEASURED = 3.0  # how far an estimate from matrix products may be off, either way
+BACKWARD = 3  # a training step takes so many times as long as reading
+BYTES_A_TOKEN = 40  # of a text in the cache
+STATE = 12  # bytes a weight of a checkpoint: weight and optimizer in float32
+BATCH = 49_152  # tokens of a batch whose keys and values are in memory
+LABELS_IN_ALL = 0.05  # of a text: an answer without reasoning is about so long
+
+Parameters = Mapping[str, Any]
+
+
+def _modes(parameters: Parameters) -> float:
+    return 1 + sum(LABELS_IN_ALL if mode == "answer" else 1 for mode in parameters["modes"])
+
+
+def _documents(times: float | Callable[[Parameters], float] = 1) -> Callable[[Parameters], float]:
+    return lambda parameters: parameters["n_documents"] * (times(parameters) if callable(times) else times)
+
+
+def _students(arms: Callable[[Parameters], int]) -> Callable[[Parameters], float]:
+    """The teacher's traces and answers, and the answers of each student."""
+
+    def texts(parameters: Parameters) -> float:
+        traces = np.max(parameters["n_traces"])
+        return float(traces + parameters["n_test"] * (1 + arms(parameters) * parameters["n_seeds"]))
+
+    return texts
+
+
+MECHANISTIC = ("baselines", "base_losses", "controls")  # parameters that name arms of chapter 10
+ARMS: dict[str, Callable[[Parameters], int]] = {  # how many arms of students a chapter trains
+    "09": lambda parameters: 4,
+    "10": lambda parameters: (
+        1 + sum(len(parameters.get(name, ())) for name in ("baselines", "base_losses", "controls"))
+    ),
+    "11": lambda parameters: 2 * len(parameters["n_traces"]),
+    "12": lambda parameters: 1 + len(parameters["tried"]),
+    "13": lambda parameters: 2 + len(parameters["terms"]),
+}
+TEXTS: dict[str, Callable[[Parameters], float]] = {  # how many texts a chapter's models write
+    "02": _documents(_modes), "03": _documents(5), "04": _documents(), "05": _documents(), "06": _documents(),
+    "07": _documents(), "08": _documents(5), **{chapter: _students(arms) for chapter, arms in ARMS.items()},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the work.
+
+    what: the work.
+    tokens: that are written or learned from.
+    minutes: low, middle and high.
+    source: where the minutes come from.
+    """
+
+    what: str
+    tokens: int
+    minutes: tuple[float, float, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run costs.
+
+    parts: of its work.
+    memory_mib: of the model, with a batch of texts, in each process.
+    disk_mib: of texts and checkpoints that stay in the cache.
+    earlier: runs of the notebook on this machine: name, minutes, MiB.
+    """
+
+    parts: list[Part]
+    memory_mib: float
+    disk_mib: float
+    earlier: list[tuple[str, float, float]]
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Estimate a run.
+
+    plan: of the run.
+    Raises FileNotFoundError for a teacher that is not on this machine.
+    """
+    parameters, chapter = plan.parameters, plan.notebook.stem[:2]
+    size = n_parameters(parameters["teacher"]) if "teacher" in parameters else 0
+    parts = []
+    recordings = costs.recorded()
+    if size and chapter in TEXTS:
+        parts.append(_writing(TEXTS[chapter](parameters), parameters.get("max_tokens", 512), size, recordings))
+    if size and chapter in ARMS:
+        parts.append(_training(ARMS[chapter](parameters), parameters, size))
+    weight = 2 if hardware.dtype() == "bfloat16" else 4
+    keys_and_values = 2 * BATCH * _width(size) * weight / 3 if size else 0.0  # grouped heads keep a third
+    disk = parts[0].tokens * BYTES_A_TOKEN if parts else 0
+    if chapter in ARMS:
+        disk += size * STATE * workers.available()
+    return Estimate(parts, (size * weight + keys_and_values) / 2**20, disk / 2**20, _earlier(plan))
+
+
+def _writing(texts: float, max_tokens: int, size: int, recordings: list[costs.Cost]) -> Part:
+    length = costs.tokens_a_text(recordings, size)
+    tokens = round(texts * min(max_tokens, length.middle if length else max_tokens))
+    spread = costs.seconds_a_token(recordings, size)
+    if spread is None:
+        seconds = 2 * size / 1e9 / _gflops("writing") / workers.available()
+        spread = Spread(seconds / UNMEASURED, seconds, seconds * UNMEASURED, 0)
+    said = f"{spread.n} recordings of writing here" if spread.n else "matrix products timed here (ctd machine)"
+    said += "" if length else "; each text counted as max_tokens long"
+    return Part(f"{texts:,.0f} texts written", tokens, _minutes(tokens, spread), said)
+
+
+def _training(arms: int, parameters: Parameters, size: int) -> Part:
+    tokens = arms * parameters["n_seeds"] * parameters["n_steps"] * parameters["batch_tokens"]
+    seconds = BACKWARD * 2 * size / 1e9 / _gflops("reading") / workers.available()
+    spread = Spread(seconds / UNMEASURED, seconds, seconds, 0)
+    said = "matrix products timed here; students are smaller than the teacher, which is counted"
+    return Part(f"{arms} arms of {parameters['n_seeds']} students taught", tokens, _minutes(tokens, spread), said)
+
+
+def _minutes(tokens: float, spread: Spread) -> tuple[float, float, float]:
+    return tokens * spread.low / 60, tokens * spread.middle / 60, tokens * spread.high / 60
+
+
+def _gflops(work: str) -> float:
+    speeds = {(speed.work, speed.dtype): speed.gflops for speed in hardware.speeds() if speed.threads == 1}
+    return speeds[work, hardware.dtype()]
+
+
+def _width(size: int) -> float:
+    """About layers times width of a model of that size: as SmolLM2-135M has it, in proportion to size^(2/3)."""
+    return 17_280 * (size / 134.5e6) ** (2 / 3)
+
+
+def _earlier(plan: Plan) -> list[tuple[str, float, float]]:
+    """Runs of the notebook that were made on this machine, newest first."""
+    here = hardware.cpu(), hardware.cores()
+    found = []
+    for run in run_folder.all_runs():
+        try:
+            made = run.manifest
+            if run.stem == plan.notebook.stem and (made["hardware"]["cpu"], made["hardware"]["cores"]) == here:
+                found.append((made["start"], run.name, made["duration_s"] / 60, made["peak_memory_mib"]))
+        except (ValueError, KeyError, OSError):
+            continue
+    return [(name, minutes, memory) for _, name, minutes, memory in sorted(found, reverse=True)]
+
+
+def n_parameters(name: str) -> int:
+    """How many parameters a model on this machine has, from the headers of its files.
+
+    name: as `models.load` takes it.
+    Raises FileNotFoundError for one that is not here.
+    """
+    packaged = models.PACKAGED.get(name)
+    if packaged and packaged.base:
+        return n_parameters(packaged.base)
+    source = models.packaged_file(packaged.source) if packaged and packaged.source else models.folder(name)
+    gguf = source if source.suffix == ".gguf" else next(iter(sorted(source.glob("*.gguf"))), None)
+    if gguf is not None and gguf.is_file():
+        import gguf as library
+
+        return sum(int(np.prod(tensor.shape)) for tensor in library.GGUFReader(gguf).tensors)
+    files = sorted(source.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(
+            f"the model {name!r} is not on this machine, so its size is not known: give its folder, or load it once "
+            "with ctd check-model"
+        )
+    return sum(map(_in_file, files))
+
+
+def _in_file(file: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(file, "np") as tensors:
+        return sum(int(np.prod(tensors.get_slice(key).get_shape())) for key in tensors.keys())  # noqa: SIM118
