@@ -97,7 +97,7 @@ def front_page(rows: Sequence[LedgerRow], explorer: str) -> str:
     """
     known = {row.claim.id for row in rows}
     cards = [card(question, rows) for question in QUESTIONS if known & set(question.claims)]
-    buttons = {explorer: "Explore", "rerun.html": "Run on my model", "validate.html": "Check"}
+    buttons = {explorer: "Explore", "your_model.html": "Run on my model", "validate.html": "Check"}
     links = "".join(f'<a class="ctd-button" href="{address}">{name}</a>' for address, name in buttons.items())
     return "\n".join(
         [

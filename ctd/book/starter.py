@@ -44,14 +44,14 @@ def write(survey: Survey, folder: Path) -> None:
 def parameters(survey: Survey) -> dict[str, object]:
     """Values for the chapters' parameters that fit the data; all others keep their defaults."""
     n_labels = len(survey.labels)
-    clusters = min(CLUSTERS, n_labels // LABELS_A_CLUSTER)
+    clusters = max(min(2, n_labels), min(CLUSTERS, n_labels // LABELS_A_CLUSTER))  # labels without a tree need topics
     return {
         "dataset": "records",
         "source": DOCUMENTS,
         "text_column": "text",
         "label_column": "labels",
         "second_dataset": "none",
-        "n_clusters": clusters if clusters > 1 else 0,
+        "n_clusters": clusters,
         "topic_depth": 0,
         "cutoff": min(5, n_labels),
     }

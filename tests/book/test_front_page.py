@@ -58,7 +58,11 @@ def test_every_card_has_its_claims_with_verdict_numbers_model_and_link(folder):
         assert "reproduced" in card.get_text()
         assert "who (some)" in card.select_one(".ctd-source").get_text()
         assert 1 <= len(card.select("svg.ctd-dot title")) <= front_page.MOST
-    assert [link["href"] for link in page.select(".ctd-button")] == ["explorer.html", "rerun.html", "validate.html"]
+    assert [link["href"] for link in page.select(".ctd-button")] == [
+        "explorer.html",
+        "your_model.html",
+        "validate.html",
+    ]
 
 
 def test_a_card_shows_the_number_that_speaks_least_for_a_claim(folder):

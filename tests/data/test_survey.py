@@ -71,7 +71,7 @@ def test_the_folder_is_a_task_and_its_parameters_fit_every_chapter(table):
     assert sorted(task.space.texts) == ["blood", "calcium", "liver"]
     assert (table.parent / "my" / "labels.txt").read_text().split() == ["calcium", "blood", "liver"]
     values = yaml.safe_load((table.parent / "my" / "parameters.yml").read_text())
-    assert (values["n_clusters"], values["cutoff"]) == (0, 3)
+    assert (values["n_clusters"], values["cutoff"]) == (2, 3)
     for number in ("01", "02", "08"):
         notebook = notebook_files.find_notebook(number)
         parameters = notebook_files.parameters_of(notebook)
