@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctd.distill import methods, students, teach
+from ctd.distill import controls, methods, students, teach
 from ctd.distill.controls import CONTROLS, Shuffled, untrained
 from ctd.distill.examples import collate
 from ctd.distill.loss_forms import MENDED
@@ -119,6 +119,21 @@ def test_controls_and_forms_are_in_the_key_of_those_who_read_heads_alone(experim
     other = experiment.with_plan(ranked_by="mass", matching="apart")
     assert teach.key(other, COT, 0) == teach.key(experiment, COT, 0)
     assert teach.key(other, FULL, 0) != teach.key(experiment, FULL, 0)
+
+
+def first_layer(experiment, student_heads, seed):
+    """What the first heads of the first layer compute."""
+    chosen = experiment.teacher_heads
+    return experiment.signals({phase: [Head(0, number) for number in range(len(chosen[phase]))] for phase in chosen})
+
+
+def test_a_new_control_is_a_function_and_a_line(experiment, monkeypatch):
+    monkeypatch.setitem(CONTROLS, "first-layer", first_layer)
+    arm = replace(FULL, control="first-layer")
+    loss = arm.loss(experiment, experiment.initial_student(0))
+    assert len(loss.teacher_signals) == 6
+    assert not np.allclose(loss.teacher_signals[0].write1, experiment.teacher_signals[0].write1)
+    assert controls.summary("first-layer") == "What the first heads of the first layer compute"
 
 
 def test_the_code_of_a_control_of_ones_own_is_in_the_key(experiment, monkeypatch):
