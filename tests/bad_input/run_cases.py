@@ -54,6 +54,8 @@ DAMAGED = {
     "a manifest of bytes": ({"manifest": b"\xff\xfe{}"}, ("manifest.json", AGAIN)),
     "a list for a manifest": ({"manifest": "[]"}, ("manifest.json is not whole", AGAIN)),
     "a manifest without its notebook": ({"manifest": without("notebook")}, ("manifest.json is not whole .no 'notebook'", AGAIN)),
+    "a start that is a number": ({"manifest": json.dumps(MANIFEST | {"start": 5})}, ("manifest.json is not whole .'start' is of another kind", AGAIN)),
+    "parameters that are a list": ({"manifest": json.dumps(MANIFEST | {"parameters": []})}, ("manifest.json is not whole .'parameters' is of another kind", AGAIN)),
     "no results": ({"results": None}, ("results.json",)),
     "results cut short": ({"results": '{"schema": 2, "rows": [{"met'}, ("results.json is not JSON", AGAIN)),
     "results of bytes": ({"results": b"\x00\xff"}, ("results.json", AGAIN)),
