@@ -96,11 +96,13 @@ def check(examples: Sequence[Example]) -> None:
             raise ValueError(
                 f"example {number} leaves nothing to learn: the first {n_given} of {len(ids)} tokens are given"
             )
-        if outside := [span for span in only_read if not n_given <= span[0] < span[1] < len(ids)]:
+        if outside := [span for span in only_read if not n_given <= span[0] < span[1] <= len(ids)]:
             raise ValueError(
-                f"example {number}: what is only read must lie in the target (tokens {n_given} to {len(ids) - 2}: the "
-                f"last one is learned), got {outside[0][0]}..{outside[0][1] - 1}"
+                f"example {number}: what is only read must lie in the target (tokens {n_given} to {len(ids) - 1}), got "
+                f"{outside[0][0]}..{outside[0][1] - 1}"
             )
+        if len({token for span in only_read for token in range(*span)}) == len(ids) - n_given:
+            raise ValueError(f"example {number} leaves nothing to learn: all of its target is only read")
         if wrong := [span for span in weights if not (n_given <= span[0] < span[1] <= len(ids) and span[2] >= 0)]:
             raise ValueError(
                 f"example {number}: weights must be at least 0 and of tokens {n_given} to {len(ids) - 1}, got "

@@ -15,7 +15,7 @@ class Stateful(nn.Module, ABC):
     Every pass notes its share of the step's loss; after the step, `update` is given the mean.
     """
 
-    def __init__(self, **state: float | None) -> None:
+    def __init__(self, **state: Any) -> None:
         super().__init__()
         self.state = state
         self._total, self._n_targets = 0.0, 0
@@ -42,7 +42,7 @@ class Stateful(nn.Module, ABC):
         done: the fraction of the training's steps that were taken before it.
         """
 
-    def get_extra_state(self) -> dict[str, float | None]:
+    def get_extra_state(self) -> dict[str, Any]:
         return dict(self.state)
 
     def set_extra_state(self, state: Any) -> None:

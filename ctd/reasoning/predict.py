@@ -2,7 +2,8 @@
 
 Notes: a teacher tuned on the format of `ctd.reasoning.traces` gets the plain prompt and the first words of what it is
 to write, which decide the mode: "trace" (the whole trace), "candidates" (the same, with a retrieved list in the
-prompt), "answer" (no reasoning). Any other model is told the format in its chat template.
+prompt), "answer" (no reasoning), "first" (the answer of a model that reasons after it). Any other model is told the
+format in its chat template.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from ctd.retrieval.shortlists import Shortlist
 if TYPE_CHECKING:
     from ctd.reasoning.serve import Server
 
-Mode = Literal["trace", "candidates", "answer"]
+Mode = Literal["trace", "candidates", "answer", "first"]
 
-BEGINNING = {"trace": traces.OPEN, "candidates": traces.OPEN, "answer": traces.ANSWER}
+BEGINNING = {"trace": traces.OPEN, "candidates": traces.OPEN, "answer": traces.ANSWER, "first": traces.ANSWER}
+STOP: dict[str, tuple[str, ...]] = {"first": (traces.OPEN,)}  # what ends a text in a mode
 MODES = ("answer", "candidates", "zero-shot")  # beside the trace
 CANDIDATES = 16  # retrieved labels in a prompt, as in training
 BATCH_TOKENS = 49_152  # on a processor: wide batches are written faster
@@ -46,7 +48,7 @@ N_EXAMPLES = 5  # labels that an untuned model is shown
 class Request:
     """What a teacher is asked for.
 
-    mode: "trace", "candidates" or "answer".
+    mode: "trace", "candidates", "answer" or "first".
     candidates: retrieved labels of each document, best first, for the mode of that name.
     beginnings: the beginning of each document's text (see `with_shortlist`), in place of the mode's own.
     Raises ValueError for an unknown mode, or candidates without it.
@@ -103,7 +105,7 @@ def reason(
     completions = generate(
         teacher.language_model,
         [question + beginning for question, beginning in zip(questions, beginnings, strict=True)],
-        Sampling(max_tokens, seed=seed),
+        Sampling(max_tokens, seed=seed, stop=STOP.get(request.mode, ())),
         Limits(BATCH_TOKENS, _wide_batch_tokens(teacher.language_model)),
         _label_lists(index.space, tokenizer) if teacher.tuned else None,
         desc,

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from ctd.cache import ROOT
 from ctd.distill import checkpoint, train
-from ctd.distill.examples import Example, batches, collate
+from ctd.distill.examples import Example, batches, check, collate
 from ctd.distill.lora import MergedLoRA
 from ctd.distill.settings import Settings
 from ctd.distill.token_loss import token_loss
@@ -124,11 +124,27 @@ def test_what_is_only_read_is_no_target_and_still_seen(tmp_path):
         train.train(model, [read] * 3, SHORT, tmp_path)
 
 
-@pytest.mark.parametrize("span", [(1, 3), (3, 3), (4, 5)])
-def test_what_is_only_read_lies_in_the_target_before_its_end(span, tmp_path):
+@pytest.mark.parametrize("span", [(1, 3), (3, 3), (4, 6)])
+def test_what_is_only_read_lies_in_the_target(span, tmp_path):
     bad = Example([5, 6, 7, 8, 9], 2, (span,))
-    with pytest.raises(ValueError, match=f"must lie in the target .tokens 2 to 3.*got {span[0]}..{span[1] - 1}"):
+    with pytest.raises(ValueError, match=f"must lie in the target .tokens 2 to 4.*got {span[0]}..{span[1] - 1}"):
         train.train(tiny(), [bad], SHORT, tmp_path)
+
+
+def test_the_end_may_be_only_read_and_something_must_be_learned(tmp_path):
+    batch = collate([Example([5, 6, 7, 8, 9], 2, ((3, 5),))], [0])
+    assert batch.targets[0].tolist() == [-100, 7, -100, -100, -100]
+    with pytest.raises(ValueError, match="example 0 leaves nothing to learn: all of its target is only read"):
+        train.train(tiny(), [Example([5, 6, 7, 8, 9], 2, ((2, 4), (4, 5)))], SHORT, tmp_path)
+
+
+def test_a_weight_is_what_a_token_counts():
+    model, plain = tiny(), Example([5, 6, 7, 8, 9], 2)
+    halved = plain._replace(weights=((2, 4, 0.5), (4, 5, 2.0)))
+    parts = [train.evaluate(model, [plain._replace(only_read=spans)]) for spans in (((4, 5),), ((2, 4),))]
+    assert token_loss(model, collate([halved], [0])).item() == pytest.approx(parts[0] + 2 * parts[1], rel=1e-5)
+    with pytest.raises(ValueError, match="weights must be at least 0 and of tokens 2 to 4, got -1 of 2..2"):
+        check([plain._replace(weights=((2, 3, -1),))])
 
 
 @pytest.mark.parametrize("shuffle", [1, 7, 512])

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+from jaxtyping import Float
+from torch import Tensor, logaddexp
+
 from ctd.distill.losses import Divergence, TokenDistillation
 from ctd.distill.methods.method import Course
+from ctd.distill.methods.token_by_token import Seen
 from ctd.distill.token_loss import Loss
 
 
@@ -28,3 +34,28 @@ def reverse_kl(course: Course) -> Loss:
     Source: Gu et al. (2024), arXiv:2306.08543, without its samples of the student.
     """
     return distillation(course, "rkl")
+
+
+def jensen_shannon(course: Course, beta: float = 0.5) -> Loss:
+    """The generalised Jensen-Shannon divergence: beta KL(teacher || M) + (1 - beta) KL(student || M).
+
+    M is beta times the teacher's distribution plus 1 - beta times the student's, as in TRL. It is GKD without samples
+    of the student.
+
+    Source: Agarwal et al. (2024), arXiv:2306.13649, equation 1 and lambda = 0.
+    """
+    return distillation(course, "jsd", beta)
+
+
+def skew(seen: Seen, alpha: float = 0.1) -> Float[Tensor, " m"]:
+    """KL of the teacher's distribution from alpha times itself plus 1 - alpha times the student's.
+
+    alpha: share of the teacher in the mixture; the default is DistiLLM's.
+    Raises ValueError for one outside 0 .. 1.
+
+    Source: Ko et al. (2024), arXiv:2402.03898, the skew KLD, without samples of the student.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1 (both excluded), got {alpha}")
+    mixture = logaddexp(seen.teacher_log_p + math.log(alpha), seen.log_p + math.log1p(-alpha))
+    return (seen.teacher_log_p.exp() * (seen.teacher_log_p - mixture)).sum(-1)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from ctd.distill.methods.divergences import forward_kl, reverse_kl
+from ctd.distill.methods.chunks import chunk_examples, shortened
+from ctd.distill.methods.divergences import forward_kl, jensen_shannon, reverse_kl, skew
 from ctd.distill.methods.mechanistic import mechanistic
-from ctd.distill.methods.method import Method, Need
-from ctd.distill.methods.texts import answer_examples
+from ctd.distill.methods.method import Method, Need, Stage
+from ctd.distill.methods.pld import pld, pld_labels
+from ctd.distill.methods.taid import Taid
+from ctd.distill.methods.texts import answer_examples, answer_first, plans, right_traces
+from ctd.distill.methods.tsd import tsd
+from ctd.distill.methods.warmup import toy_examples
 
 TEACHER = frozenset[Need]({"distribution"})
 OPEN = "Frontier open-source LLMs, arXiv:2410.18588"
@@ -17,6 +22,35 @@ METHODS = {
     "cot": Method(source=OPEN, known="abstract"),
     "fkl": Method(loss=forward_kl, needs=TEACHER, cost=1.1, source="Hinton et al. (2015), arXiv:1503.02531"),
     "rkl": Method(loss=reverse_kl, needs=TEACHER, cost=1.1, source="Gu et al. (2024), arXiv:2306.08543"),
+    "filtered": Method(examples=right_traces, needs=frozenset({"gold"}), source="our control", known="ours"),
+    "jsd": Method(
+        loss=jensen_shannon, needs=TEACHER, cost=1.1, known="code", source="Agarwal et al. (2024), arXiv:2306.13649"
+    ),
+    "skew": Method(tokens=skew, needs=TEACHER, cost=1.2, known="paper", source="Ko et al. (2024), arXiv:2402.03898"),
+    "taid": Method(tokens=Taid, needs=TEACHER, cost=1.2, known="code", source="Shing et al. (2025), arXiv:2501.16937"),
+    "pld": Method(tokens=pld, needs=TEACHER, cost=1.3, known="third party", source="arXiv:2506.12542"),
+    "pld-labels": Method(loss=pld_labels, needs=TEACHER, cost=1.3, source="arXiv:2506.12542, applied to labels"),
+    "tsd": Method(loss=tsd, needs=TEACHER, cost=1.6, known="code", source="Kim and Baek (2026), arXiv:2603.13260"),
+    "first": Method(
+        examples=answer_first, mode="first", whole_traces=False, source="arXiv:2404.09170v2", known="third party"
+    ),
+    "cwt": Method(
+        examples=chunk_examples, whole_traces=False, source="Skip-Thinking, arXiv:2505.18642", known="third party"
+    ),
+    "stt": Method(
+        examples=shortened,
+        before=(Stage(examples=chunk_examples),),
+        cost=1.2,
+        whole_traces=False,
+        source="Skip-Thinking, arXiv:2505.18642",
+        known="third party",
+    ),
+    "efsft": Method(
+        examples=plans, before=(Stage(),), source="Explore-Execute Chain, arXiv:2509.23946", known="third party"
+    ),
+    "warmup": Method(
+        before=(Stage(examples=toy_examples),), source="Warm Up Before You Train, arXiv:2505.13718", known="abstract"
+    ),
     "mechanistic": Method(
         loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"
     ),

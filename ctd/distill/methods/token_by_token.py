@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from ctd.distill.examples import IGNORED, Batch
 from ctd.distill.stateful import Stateful
 from ctd.distill.teacher_states import States
-from ctd.distill.token_loss import last_hidden, next_token_loss, token_loss
+from ctd.distill.token_loss import LOGITS_AT_ONCE, last_hidden, next_token_loss, token_loss
 
 
 class Seen(NamedTuple):
@@ -51,6 +53,25 @@ def entropy(log_p: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:
     return -(log_p.exp() * log_p).sum(-1)
 
 
+def each_target(
+    model: Any, hidden: Float[Tensor, "n e"], function: Callable[[Float[Tensor, "m v"], slice], Float[Tensor, " m"]]
+) -> Float[Tensor, " n"]:
+    """A value of each target, computed by pieces, whose logits are computed again on the way back.
+
+    hidden: the student's last hidden states.
+    function: the values of some targets from their log-probabilities.
+    """
+    weight = model.get_output_embeddings().weight
+    exact = torch.promote_types(weight.dtype, torch.float32)
+
+    def piece(part: Tensor, weight: Tensor, places: slice) -> Tensor:
+        return function(linear(part, weight).to(exact).log_softmax(-1), places)
+
+    places = [slice(start, start + LOGITS_AT_ONCE) for start in range(0, len(hidden), LOGITS_AT_ONCE)]
+    parts = [checkpoint(piece, hidden[part], weight, part, use_reentrant=False) for part in places]
+    return torch.cat(parts) if parts else hidden.sum(-1)
+
+
 class TokenByToken(nn.Module):
     """The sum of a loss over a batch's targets, in training mode; otherwise the token loss.
 
@@ -70,15 +91,25 @@ class TokenByToken(nn.Module):
             return token_loss(model, batch)
         learned = batch.targets != IGNORED
         hidden = last_hidden(model, batch, learned)
-        total = self.summed(model, hidden, batch, self.states(batch))
+        total = self.summed(model, hidden, batch, self.states(batch), self.tokens)
         if isinstance(self.tokens, Stateful):
             self.tokens.note(total, len(hidden))
         return total
 
     def summed(
-        self, model: Any, hidden: Float[Tensor, "n e"], batch: Batch, states: Float[Tensor, "n d"]
+        self,
+        model: Any,
+        hidden: Float[Tensor, "n e"],
+        batch: Batch,
+        states: Float[Tensor, "n d"],
+        tokens: Callable[[Seen], Float[Tensor, " m"]],
     ) -> Float[Tensor, ""]:
-        """The sum over all targets from the student's and the teacher's last hidden states."""
+        """The sum over all targets.
+
+        hidden: the student's last hidden states.
+        states: the teacher's.
+        tokens: the loss of each target.
+        """
         learned = batch.targets != IGNORED
         target = batch.targets[learned]
         weights = None if batch.weights is None else batch.weights[learned]
@@ -87,7 +118,7 @@ class TokenByToken(nn.Module):
             teacher = self.teacher_log_p(states[rows], log_p.dtype)
             with torch.enable_grad():
                 leaf = log_p.detach().requires_grad_()
-                values = self.tokens(Seen(leaf, teacher, target[rows], rows, batch.done))
+                values = tokens(Seen(leaf, teacher, target[rows], rows, batch.done))
                 value = (values if weights is None else values * weights[rows]).sum()
                 (gradient,) = torch.autograd.grad(value, leaf)
             by_logits = gradient - leaf.detach().exp() * gradient.sum(-1, keepdim=True)

@@ -1,0 +1,38 @@
+"""Warm-up: the student learns to reason in a toy domain before it learns from the teacher."""
+
+from __future__ import annotations
+
+from ctd.data import readers
+from ctd.distill import examples
+from ctd.distill.examples import Example
+from ctd.distill.experiment import Experiment
+from ctd.reasoning import architecture, prompts, rationales, teachers, traces
+
+
+def toy_examples(experiment: Experiment, domain: str = "setmm-slice", n_toy: int = 256) -> list[Example]:
+    """Constructed traces of another domain.
+
+    Texts that are longer than the teacher's context are left out.
+
+    domain: a task whose label space has a tree.
+    n_toy: documents of it at most.
+    Raises ValueError where none is left, and what `rationales.for_task` raises.
+
+    Source: Warm Up Before You Train, arXiv:2505.13718, whose toy domain is a puzzle; this one is ours.
+    """
+    task, index = teachers.with_topics(readers.load(domain), experiment.index.encoder, 0)
+    tokenizer, longest = experiment.language_model.tokenizer, architecture.context(experiment.language_model.model)
+    settings = rationales.Settings(shortlist_size=8, n_near=3, shortlist_order="document")
+    written = rationales.for_task(task, "train", index, int(n_toy), 0, settings)
+    whole = [
+        examples.example(
+            prompts.plain(trace.document) + traces.OPEN, traces.format(trace)[len(traces.OPEN) :], tokenizer
+        )
+        for trace in written
+    ]
+    short = [example for example in whole if not longest or len(example.ids) <= longest]
+    if not short:
+        raise ValueError(
+            f"none of the {len(whole)} texts of domain {domain} fits into the teacher's context: use another"
+        )
+    return short

@@ -1,0 +1,49 @@
+"""A teacher, another model and traces of random tokens, which the tests of all methods share."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from ctd.distill import teacher_states
+from ctd.distill.examples import Example, collate
+from ctd.distill.methods import Course
+from ctd.reasoning.token_spans import Span
+from tests.distill.test_losses import stranger
+from tests.mechanism.test_attention import made
+from tests.mechanism.test_heads import PASSAGES as UNLISTED
+
+LINES = (Span(19, 21), Span(21, 22), Span(22, 25))
+PASSAGES = [replace(one, shortlist=LINES) for one in UNLISTED]
+ANSWERS = [((5, 6, 7), (6,)), ((5, 7, 6), ())] * 2
+WRITTEN = [SimpleNamespace(shortlisted=shortlisted, answered=answered) for shortlisted, answered in ANSWERS]
+EXAMPLES = [Example(one.ids, one.cot.start + 1, trace=number) for number, one in enumerate(PASSAGES)]
+BATCH = collate(EXAMPLES, range(len(EXAMPLES)))
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """The output layer in several pieces, the last one smaller."""
+    for module in ("token_loss", "methods.token_by_token"):
+        monkeypatch.setattr(f"ctd.distill.{module}.LOGITS_AT_ONCE", 7)
+
+
+@pytest.fixture
+def teacher():
+    return made("llama").double()
+
+
+@pytest.fixture
+def student():
+    return stranger().double().train()
+
+
+@pytest.fixture
+def course(teacher, student):
+    experiment = SimpleNamespace(
+        language_model=SimpleNamespace(model=teacher),
+        annotated_traces=PASSAGES,
+        traces=WRITTEN,
+        teacher_states=lambda examples: teacher_states.Live(teacher),
+    )
+    return Course(experiment, EXAMPLES, student)

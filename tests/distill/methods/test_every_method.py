@@ -1,0 +1,161 @@
+"""What every method of the registry must be: its gradient, its blindness, its sum over passes, its limits."""
+
+import itertools
+
+import pytest
+import torch
+
+from ctd.distill.examples import IGNORED, collate
+from ctd.distill.methods import METHODS, token_by_token
+from ctd.distill.token_loss import token_loss
+from tests.distill.methods.conftest import BATCH, EXAMPLES
+from tests.distill.test_losses import gradient
+
+LOSSES = [name for name, method in METHODS.items() if not method.reads_heads]  # the others: test_losses.py
+DIVERGENCES = {"fkl", "rkl", "jsd", "skew"}
+
+
+def made_loss(name, course, **settings):
+    return METHODS[name].make(course, settings)
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """What is taken as given stays as it was at first: finite differences then see what the gradient sees."""
+    kept, calls = [], itertools.count()
+
+    def fixed(value):
+        number = next(calls)
+        if number == len(kept):
+            kept.append(value.detach().clone())
+        return kept[number]
+
+    def again():
+        nonlocal calls
+        calls = itertools.count()
+
+    for module in ("token_by_token", "taid", "tsd"):
+        monkeypatch.setattr(f"ctd.distill.methods.{module}.fixed", fixed)
+    return again
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_is_that_of_finite_differences(name, course, student, pieces, replayed):
+    """By the output layer's weights: models compute their norms in single precision, whatever their weights are."""
+    loss, weight, step = made_loss(name, course), student.lm_head.weight, 1e-5
+    gradient(loss, student, BATCH)
+    slope, start = weight.grad.clone(), weight.detach().clone()
+    direction = slope / slope.norm() + torch.randn(
+        slope.shape, generator=torch.Generator().manual_seed(1), dtype=slope.dtype
+    ) / len(slope)
+    values = []
+    for sign in (1, -1):
+        replayed()
+        weight.data = start + sign * step * direction
+        values.append(loss(student, BATCH).item())
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx((slope * direction).sum().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_padding_and_what_is_not_learned_do_not_count(name, course, student, pieces):
+    loss = made_loss(name, course)
+    padding = torch.zeros(len(BATCH.ids), 5, dtype=torch.int64)
+    longer = BATCH._replace(
+        ids=torch.cat([BATCH.ids, padding + 3], 1), targets=torch.cat([BATCH.targets, padding + IGNORED], 1)
+    )
+    (short, value), (long, same) = (gradient(loss, student, batch) for batch in (BATCH, longer))
+    assert same == pytest.approx(value, rel=1e-9)
+    torch.testing.assert_close(short, long, rtol=1e-7, atol=1e-9)
+    idle = BATCH._replace(targets=torch.full_like(BATCH.targets, IGNORED))
+    assert loss(student, idle).item() == 0
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_step_in_several_passes_is_the_step_in_one(name, course, student):
+    loss = made_loss(name, course)
+    whole, value = gradient(loss, student, BATCH)
+    parts = [gradient(loss, student, collate(EXAMPLES, rows)) for rows in ([2, 0], [3, 1])]
+    assert sum(part for _, part in parts) == pytest.approx(value, rel=1e-6)
+    torch.testing.assert_close(sum(part for part, _ in parts), whole, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_outside_training_it_is_the_token_loss(name, course, student):
+    student.eval()
+    assert made_loss(name, course)(student, BATCH).item() == pytest.approx(token_loss(student, BATCH).item())
+
+
+@pytest.mark.parametrize("name", sorted(DIVERGENCES))
+def test_a_divergence_is_zero_for_a_student_that_is_its_teacher(name, course, teacher):
+    slope, value = gradient(made_loss(name, course), teacher.train(), BATCH)
+    assert value == pytest.approx(0, abs=1e-9)
+    assert slope.abs().max().item() < 1e-9
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_another_student_pays_and_learns(name, course, student):
+    slope, value = gradient(made_loss(name, course), student, BATCH)
+    assert value > 0.1
+    assert slope.norm() > 1e-3
+
+
+class TestLimits:
+    def slope(self, name, course, student, **settings):
+        return gradient(made_loss(name, course, **settings), student, BATCH)[0]
+
+    def test_taid_at_its_end_is_the_forward_kl_and_at_its_beginning_nothing(self, course, student):
+        torch.testing.assert_close(
+            self.slope("taid", course, student, start=1.0), self.slope("fkl", course, student), rtol=1e-9, atol=1e-10
+        )
+        assert self.slope("taid", course, student, start=0.0).abs().max().item() < 1e-12
+
+    def test_skew_without_a_mixture_is_the_forward_kl(self, course, student):
+        torch.testing.assert_close(
+            self.slope("skew", course, student, alpha=1e-12), self.slope("fkl", course, student), rtol=1e-6, atol=1e-7
+        )
+
+    def test_jsd_beside_its_ends_is_one_of_the_two_kl(self, course, student):
+        for beta, name in ((1e-8, "fkl"), (1 - 1e-8, "rkl")):
+            share = beta if name == "fkl" else 1 - beta
+            got = self.slope("jsd", course, student, beta=beta) / share
+            torch.testing.assert_close(got, self.slope(name, course, student), rtol=1e-4, atol=1e-5)
+
+    def test_a_ranking_of_labels_that_does_not_count_is_the_token_loss(self, course, student):
+        weightless = gradient(made_loss("pld-labels", course, weight=0.0), student, BATCH)[0]
+        torch.testing.assert_close(weightless, gradient(token_loss, student, BATCH)[0], rtol=1e-8, atol=1e-9)
+        assert (self.slope("pld-labels", course, student) - weightless).norm() > 1e-2
+
+    def test_tsd_without_what_it_selects_is_jsd(self, course, student, monkeypatch):
+        monkeypatch.setattr(torch, "sigmoid", torch.ones_like)
+        got = self.slope("tsd", course, student, beta=0.3, ranking=0.0, confidence=0.0)
+        torch.testing.assert_close(got, self.slope("jsd", course, student, beta=0.3), rtol=1e-9, atol=1e-10)
+
+    def test_pld_of_the_true_token_alone_is_cross_entropy_weighted_by_the_teacher(self, course, student, teacher):
+        learned = BATCH.targets != IGNORED
+        with torch.no_grad():
+            log_p, teacher_log_p = (
+                model(input_ids=BATCH.ids).logits[learned].log_softmax(-1).gather(1, BATCH.targets[learned][:, None])
+                for model in (student, teacher)
+            )
+        value = made_loss("pld", course, items=0)(student, BATCH).item()
+        assert value == pytest.approx(-(teacher_log_p.exp() * log_p).sum().item())
+
+
+def test_values_of_targets_and_their_gradient_are_those_of_the_logits(student, pieces):
+    learned = BATCH.targets != IGNORED
+    hidden = student.get_decoder()(input_ids=BATCH.ids).last_hidden_state[learned]
+    target = BATCH.targets[learned]
+    slopes = []
+    for way in range(2):
+        student.zero_grad()
+        hidden = student.get_decoder()(input_ids=BATCH.ids).last_hidden_state[learned]
+        if way:
+            values = student.lm_head(hidden).log_softmax(-1).gather(1, target[:, None])[:, 0]
+        else:
+            values = token_by_token.each_target(
+                student, hidden, lambda log_p, places: log_p.gather(1, target[places][:, None])[:, 0]
+            )
+        (values**2).sum().backward()
+        slopes.append(torch.cat([weight.grad.flatten() for weight in student.parameters()]))
+    torch.testing.assert_close(*slopes, rtol=1e-8, atol=1e-9)
+    assert slopes[0].norm() > 1

@@ -1,0 +1,138 @@
+"""Losses of tokens against numbers that were stepped by hand, and the state of one across a killed run."""
+
+import math
+from itertools import permutations
+
+import pytest
+import torch
+
+from ctd.distill import train
+from ctd.distill.examples import Example, batches
+from ctd.distill.methods import METHODS, Seen
+from ctd.distill.methods.pld import plackett_luce, pld, ranking
+from ctd.distill.methods.taid import Taid
+from ctd.distill.methods.tsd import mean_over, most, opening, selective
+from ctd.distill.settings import Settings
+from tests.distill.methods.conftest import EXAMPLES
+from tests.distill.test_losses import Dying, stranger
+
+
+def seen(student, teacher, target=0):
+    student, teacher = (torch.tensor([logits], dtype=torch.float64).log_softmax(-1) for logits in (student, teacher))
+    return Seen(student, teacher, torch.tensor([target]))
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "expected"),
+    [
+        (10, [0.40, 0.40, 0.46, 0.52, 0.58, 0.64]),
+        (1_000_000, [0.4, 0.4, 0.4001500750, 0.4003001534, 0.4004501710, 0.4006002144]),
+    ],
+)
+def test_taids_target_moves_as_by_hand(n_steps, expected):
+    loss, used = Taid(), []
+    for step, mean in enumerate((2.0, 1.8, 1.7, 1.75, 1.6)):
+        used.append(loss.state["t"])
+        loss.update(mean, step / n_steps)
+    assert [*used, loss.state["t"]] == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "target", "expected"),
+    [((2, 1, 0), 0, 0.4408012511), ((2, 1, 0), 2, 0.4282195016), ((50, 0, 0), 0, 0.5142950728)],
+)
+def test_pld_of_three_tokens_is_that_by_hand(teacher, target, expected):
+    assert pld(seen((1, 0.2, -0.5), teacher, target)).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_orders_of_three_items_have_a_probability_of_one_together():
+    scores = torch.tensor([1.0, 0.2, -0.5], dtype=torch.float64)
+    orders = torch.stack([scores[list(order)] for order in permutations(range(3))])
+    assert torch.exp(-plackett_luce(orders).sum(-1)).sum().item() == pytest.approx(1)
+
+
+def test_a_ranking_of_labels_puts_first_what_the_teacher_answers():
+    log_p, teacher = (torch.log(torch.tensor(p, dtype=torch.float64)) for p in ([0.5, 0.4, 0.3], [0.2, 0.9, 0.1]))
+    lines = [torch.tensor([0]), torch.tensor([1]), torch.tensor([2])]
+    worth, s = torch.tensor([0.2, 0.9, 0.1]) / 1.2, [0.5, 0.4, 0.3]
+
+    def by_hand(*order):
+        left = [sum(s[j] for j in order[k:]) for k in range(3)]
+        return sum(worth[k] * math.log(left[place] / s[k]) for place, k in enumerate(order))
+
+    assert ranking(log_p, teacher, lines, [False, False, False]).item() == pytest.approx(by_hand(1, 0, 2).item())
+    assert ranking(log_p, teacher, lines, [False, False, True]).item() == pytest.approx(by_hand(2, 1, 0).item())
+
+
+def test_unranked_tokens_are_drawn_last():
+    full, some = (pld(seen((1, 0.2, -0.5, 0.3), (2, 1, 0, -1)), items=items).item() for items in (3, 1))
+    log_p = torch.tensor([1, 0.2, -0.5, 0.3], dtype=torch.float64).log_softmax(-1)
+    p = torch.tensor([2.0, 1, 0, -1], dtype=torch.float64).softmax(-1)
+    by_hand = -p[0] * log_p[0] - p[1] * (log_p[1] - torch.log1p(-log_p[0].exp()))
+    assert some == pytest.approx(by_hand.item())
+    assert full > some
+
+
+def test_tsd_rewards_the_teachers_order_and_not_its_reverse():
+    """The released code has it the other way round."""
+
+    def ranking(student, teacher):
+        zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        case = seen(student, teacher)
+        return (selective(case, one, zero, candidates=4) - selective(case, zero, zero, candidates=4)).item()
+
+    agrees, opposes = ranking((3, 2, 1, 0), (3, 2, 1, 0)), ranking((0, 1, 2, 3), (3, 2, 1, 0))
+    assert (agrees, opposes) == pytest.approx((1.16, 7.16), abs=0.01)
+
+
+def test_tsd_selects_within_each_text():
+    entropies = torch.tensor([0.2, 0.1, 3.0, 0.7, 1.0, 0.0, 9.0, 0.0])
+    text = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1])
+    assert opening(entropies, text, 0.1).tolist() == [1, 1, 1, 0, 0, 1, 1, 0]
+    assert opening(entropies, text, 0.05).tolist() == [1, 1, 0, 0, 0, 1, 1, 0]
+    assert most(entropies, text, 0.3).tolist() == [0, 0, 1, 0, 1, 0, 1, 0]
+    assert mean_over(most(entropies, text, 0.3), text).tolist() == [0, 0, 2.5, 0, 2.5, 0, 3, 0]
+
+
+STATEFUL = [name for name, method in METHODS.items() if isinstance(method.tokens, type)]
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("pass_tokens", [0, 50])
+def test_a_killed_run_goes_on_with_the_state_of_its_loss(name, course, tmp_path, pass_tokens):
+    settings = Settings(batch_tokens=100, pass_tokens=pass_tokens, epochs=4, warmup_steps=2, save_every=3)
+    n_passes = len(batches(EXAMPLES, settings)) * (2 if pass_tokens else 1)
+    weights, states = [], []
+    for killed in (False, True):
+        folder, student = tmp_path / str(killed), stranger()
+        loss = METHODS[name].make(course, {})
+        loss.head = [stranger().get_output_embeddings()]
+        width = loss.head[0].in_features
+        loss.states = lambda batch, width=width: torch.ones(batch.n_targets, width)
+        if killed:
+            with pytest.raises(KeyboardInterrupt):
+                train.train(student, EXAMPLES, settings, folder, loss=Dying(loss, n_passes // 2 + 1))
+            student, loss.tokens = stranger(), METHODS[name].tokens()
+            begun = dict(loss.tokens.state)
+            loss = Dying(loss, 10**9)
+        else:
+            loss = Dying(loss, 10**9)
+        train.train(student, EXAMPLES, settings, folder, loss=loss)
+        weights.append(torch.cat([weight.detach().flatten() for weight in student.parameters()]))
+        states.append(loss.loss.tokens.state)
+    assert torch.equal(*weights)
+    assert states[0] == states[1] != begun
+
+
+def test_the_state_changes_once_a_step_however_many_passes_it_takes(course, tmp_path, monkeypatch):
+    updates, original = [], Taid.update
+    monkeypatch.setattr(Taid, "update", lambda self, *step: updates.append(step) or original(self, *step))
+    for pass_tokens in (0, 50):
+        loss = METHODS["taid"].make(course, {})
+        settings = Settings(batch_tokens=100, pass_tokens=pass_tokens, epochs=1, warmup_steps=2)
+        examples = [Example(one.ids, one.n_prompt) for one in EXAMPLES]
+        train.train(stranger().double(), examples, settings, tmp_path / str(pass_tokens), loss=loss)
+    assert len(updates) % 2 == 0
+    first, second = updates[: len(updates) // 2], updates[len(updates) // 2 :]
+    for one, other in zip(first, second, strict=True):
+        assert one == pytest.approx(other, rel=1e-6)
