@@ -170,7 +170,7 @@ def test_a_beginning_that_speaks_of_an_answer_has_none(asked, index):
 
 
 def test_bad_input_is_one_line(index):
-    with pytest.raises(ValueError, match="mode must be one of trace, candidates, answer, got 'guess'"):
+    with pytest.raises(ValueError, match="mode must be one of trace, candidates, answer, first, got 'guess'"):
         predict.Request("guess")
     with pytest.raises(ValueError, match="candidates= goes with mode 'candidates'"):
         predict.Request("candidates")

@@ -63,7 +63,7 @@ def lines(trace: Trace) -> list[Span]:
 
 
 def skippable(trace: Trace, block: float) -> list[Span]:
-    """Characters of a trace's text that can be left out, one chunk each, so that it stays in the format."""
+    """Characters of a trace's text that can be left out, one chunk each; all but one block of the shortlist."""
     text, topics = trace.text, re.compile(r"(?<=Topics:) .+").search(trace.text, *trace.cot_span)
     items, step = lines(trace), int(block)
     chunks = [Span(*topics.span())] if topics else []
@@ -95,9 +95,13 @@ def shortened(experiment: Experiment, student: Any, block: int = 4) -> list[Exam
     chunks = [skippable(trace, block) if trace.free_form is None else [] for trace in written]
     left_out: list[list[Span]] = [[] for _ in written]
     for number in range(max(map(len, chunks), default=0)):
-        tried = [row for row, spans in enumerate(chunks) if number < len(spans)]
-        texts = [without(written[row].text, [*left_out[row], chunks[row][number]]) for row in tried]
-        asked = [answer_of(written[row], text, tokenizer) for row, text in zip(tried, texts, strict=True)]
+        texts = {
+            row: without(written[row].text, [*left_out[row], spans[number]])
+            for row, spans in enumerate(chunks)
+            if number < len(spans)
+        }
+        tried = [row for row, text in texts.items() if "Shortlist:\n- " in text]  # else it would be out of the format
+        asked = [answer_of(written[row], texts[row], tokenizer) for row in tried]
         for row, skips in zip(tried, comes_out(student, asked), strict=True):
             if skips:
                 left_out[row].append(chunks[row][number])
