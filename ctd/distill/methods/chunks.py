@@ -12,6 +12,7 @@ import torch
 from ctd.distill import examples
 from ctd.distill.examples import IGNORED, Example, batches, collate
 from ctd.distill.experiment import Experiment
+from ctd.distill.methods.texts import trace_examples
 from ctd.distill.methods.token_by_token import each_target
 from ctd.distill.settings import Settings
 from ctd.distill.token_loss import last_hidden
@@ -105,12 +106,11 @@ def shortened(experiment: Experiment, student: Any, block: int = 4) -> list[Exam
         for row, skips in zip(tried, comes_out(student, asked), strict=True):
             if skips:
                 left_out[row].append(chunks[row][number])
-    short = [without(trace.text, spans) for trace, spans in zip(written, left_out, strict=True)]
     return [
-        examples.example(trace.prompt + traces.OPEN, text[len(traces.OPEN) :], tokenizer)
-        if trace.free_form is None
-        else examples.example(trace.prompt, text, tokenizer)
-        for trace, text in zip(written, short, strict=True)
+        examples.example(trace.prompt + traces.OPEN, without(trace.text, spans)[len(traces.OPEN) :], tokenizer)
+        if spans
+        else whole
+        for trace, spans, whole in zip(written, left_out, trace_examples(experiment), strict=True)
     ]
 
 
