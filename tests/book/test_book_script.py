@@ -1,0 +1,53 @@
+"""The book's own script: rows are filtered, an address opens its claim, and paper is white."""
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from ctd.cache import ROOT
+from tests import site_check
+
+pytestmark = pytest.mark.skipif(site_check.browser() is None, reason="no browser installed")
+PAGE = """<!doctype html><html data-theme="dark"><body>
+<table data-filters="0"><thead><tr><th>run</th><th>value</th></tr></thead>
+<tbody><tr><td>a</td><td>1</td></tr><tr><td>b</td><td>2</td></tr><tr><td>a</td><td>3</td></tr></tbody></table>
+<details id="claim-las"><summary>LAS</summary>numbers</details>
+<div class="ctd-scroll" style="width: 50px; overflow-x: auto"><div style="width: 500px">wide</div></div>
+<script src="book.js"></script></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "index.html").write_text(PAGE)
+    (folder / "book.js").write_text((ROOT / "book" / "_static" / "book.js").read_text())
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=site_check.browser(), args=site_check.CHROMIUM_ARGS)
+        shown = chromium.new_page()
+        shown.goto(f"{(folder / 'index.html').as_uri()}#claim-las", timeout=120_000)
+        yield shown
+        chromium.close()
+
+
+def test_a_choice_leaves_the_rows_that_have_it(page):
+    page.select_option("select", "a")
+    assert page.eval_on_selector_all("tbody tr", "rows => rows.map(row => row.hidden)") == [False, True, False]
+    assert page.inner_text("output") == "2 of 3 rows"
+    page.select_option("select", "")
+    assert page.inner_text("output") == "3 of 3 rows"
+    assert page.eval_on_selector("select", "list => list.labels[0].textContent").startswith("run")
+
+
+def test_an_address_unfolds_its_claim(page):
+    assert page.eval_on_selector("#claim-las", "claim => claim.open")
+
+
+def test_what_scrolls_can_be_reached_and_has_a_name(page):
+    box = page.locator(".ctd-scroll")
+    assert box.get_attribute("tabindex") == "0"
+    assert box.get_attribute("aria-label")
+
+
+def test_a_dark_page_is_printed_light(page):
+    theme = "document.documentElement.dataset.theme"
+    assert page.evaluate(f"() => {{ dispatchEvent(new Event('beforeprint')); return {theme} }}") == "light"
+    assert page.evaluate(f"() => {{ dispatchEvent(new Event('afterprint')); return {theme} }}") == "dark"
