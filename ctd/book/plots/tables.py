@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -77,13 +79,14 @@ def dots(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
                 value, low, high = part.loc[name, [y, "low", "high"]]
                 axes.hlines(place, low, high, color=drawn[name].colour, linewidth=2)
                 axes.plot(value, place, markersize=7, linestyle="none", **drawn[name].line)
-        axes.set(title=f"{xlabel} {group}".replace("_", " ").strip(), ylim=(len(names) - 0.5, -0.5))
+        axes.set(title=textwrap.fill(str(group).replace("_", " "), 30), ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), names)
         axes.axvline(0, color="#8a8a94", linewidth=0.8)
         axes.grid(axis="y", visible=False)
     for spare in grid.flat[len(groups) :]:
         spare.remove()
-    figure.supxlabel(ylabel, fontsize="medium")
+    words = f"{ylabel}, by {xlabel}" if xlabel else ylabel
+    figure.supxlabel(textwrap.fill(words, 34 * columns), fontsize="medium")
     return figure
 
 
