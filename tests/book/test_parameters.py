@@ -17,7 +17,7 @@ def parameters():
 def test_a_model_lists_its_groups_in_order_and_the_seed_last():
     names = list(parameters_of_model(chapters.CoarseHeads))
     assert names[:5] == ["dataset", "source", "text_column", "label_column", "encoder"]
-    assert names[-3:] == ["direction", "n_top", "seed"]
+    assert names[-4:] == ["direction", "n_top", "n_effects", "seed"]
     assert set(names) == set(chapters.CoarseHeads.model_fields)
 
 
