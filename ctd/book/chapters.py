@@ -143,9 +143,7 @@ class ActivationPatching(HeadSettings):
     ] = 8
     n_written: Annotated[
         int,
-        Field(
-            ge=0, le=MANY, description="documents that are written anew under each intervention; the ledger asks for 30"
-        ),
+        Field(ge=0, le=MANY, description="documents written anew under each intervention; the ledger asks for 30"),
     ] = 2
     text_corruption: Annotated[
         Literal["anchors", "sentences", "document", "shortlist"],
