@@ -6,7 +6,9 @@ the book, cost nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +18,24 @@ import numpy as np
 from ctd import hardware, workers
 from ctd.book import run_folder
 from ctd.book.runs import Plan
+from ctd.cache import cache_dir
 from ctd.reasoning import costs, models
 from ctd.reasoning.costs import Spread
 
 UNMEASURED = 3.0  # how far an estimate from matrix products may be off, either way
+OVERHEAD = 8.0  # writing took so many times as long as its matrix products: 340,000 tokens in 45 minutes on 2 cores
 BACKWARD = 3  # a training step takes so many times as long as reading
 BYTES_A_TOKEN = 40  # of a text in the cache
 STATE = 12  # bytes a weight of a checkpoint: weight and optimizer in float32
 BATCH = 49_152  # tokens of a batch whose keys and values are in memory
-LABELS_IN_ALL = 0.05  # of a text: an answer without reasoning is about so long
+ANSWER_ALONE = 0.4  # of a text: what chapter 02 writes in the mode "answer", and chapter 03 after each shortlist
+REFINED = 1 + 5 * ANSWER_ALONE  # texts of a document in chapters 03 and 08: the trace, and five refinements
 
 Parameters = Mapping[str, Any]
 
 
 def _modes(parameters: Parameters) -> float:
-    return 1 + sum(LABELS_IN_ALL if mode == "answer" else 1 for mode in parameters["modes"])
+    return 1 + sum(ANSWER_ALONE if mode == "answer" else 1 for mode in parameters["modes"])
 
 
 def _documents(times: float | Callable[[Parameters], float] = 1) -> Callable[[Parameters], float]:
@@ -58,8 +63,8 @@ ARMS: dict[str, Callable[[Parameters], int]] = {  # how many arms of students a 
     "13": lambda parameters: 2 + len(parameters["terms"]),
 }
 TEXTS: dict[str, Callable[[Parameters], float]] = {  # how many texts a chapter's models write
-    "02": _documents(_modes), "03": _documents(5), "04": _documents(), "05": _documents(), "06": _documents(),
-    "07": _documents(), "08": _documents(5), **{chapter: _students(arms) for chapter, arms in ARMS.items()},
+    "02": _documents(_modes), "03": _documents(REFINED), "04": _documents(), "05": _documents(), "06": _documents(),
+    "07": _documents(), "08": _documents(REFINED), **{chapter: _students(arms) for chapter, arms in ARMS.items()},
 }  # fmt: skip
 
 
@@ -122,7 +127,7 @@ def _writing(texts: float, max_tokens: int, size: int, recordings: list[costs.Co
     tokens = round(texts * min(max_tokens, length.middle if length else max_tokens))
     spread = costs.seconds_a_token(recordings, size)
     if spread is None:
-        seconds = 2 * size / 1e9 / _gflops("writing") / workers.available()
+        seconds = OVERHEAD * 2 * size / 1e9 / _gflops("writing") / workers.available()
         spread = Spread(seconds / UNMEASURED, seconds, seconds * UNMEASURED, 0)
     said = f"{spread.n} recordings of writing here" if spread.n else "matrix products timed here (ctd machine)"
     said += "" if length else "; each text counted as max_tokens long"
@@ -131,10 +136,26 @@ def _writing(texts: float, max_tokens: int, size: int, recordings: list[costs.Co
 
 def _training(arms: int, parameters: Parameters, size: int) -> Part:
     tokens = arms * parameters["n_seeds"] * parameters["n_steps"] * parameters["batch_tokens"]
-    seconds = BACKWARD * 2 * size / 1e9 / _gflops("reading") / workers.available()
-    spread = Spread(seconds / UNMEASURED, seconds, seconds, 0)
-    said = "matrix products timed here; students are smaller than the teacher, which is counted"
+    taught = _seconds_a_token_taught(parameters["layers"])
+    if taught:
+        low, middle, high = (float(value) for value in np.percentile(taught, [10, 50, 90]) / workers.available())
+        spread, said = Spread(low, middle, high, len(taught)), f"{len(taught)} students of as many layers taught here"
+    else:
+        seconds = OVERHEAD * BACKWARD * 2 * size / 1e9 / _gflops("reading") / workers.available()
+        spread = Spread(seconds / UNMEASURED, seconds, seconds * UNMEASURED, 0)
+        said = "matrix products timed here; students are smaller than the teacher, which is counted"
     return Part(f"{arms} arms of {parameters['n_seeds']} students taught", tokens, _minutes(tokens, spread), said)
+
+
+def _seconds_a_token_taught(layers: int) -> list[float]:
+    """What each student of so many layers took that was taught on this machine and is in the cache."""
+    seconds = []
+    for file in cache_dir("students").glob("*/outcome.json"):
+        with suppress(ValueError, KeyError, TypeError, OSError, ZeroDivisionError):
+            outcome = json.loads(file.read_text(encoding="utf-8"))
+            if outcome["plan"]["layers"] == layers:
+                seconds.append(outcome["seconds"] / outcome["tokens"])
+    return seconds
 
 
 def _minutes(tokens: float, spread: Spread) -> tuple[float, float, float]:

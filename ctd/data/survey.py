@@ -161,12 +161,12 @@ def _label_column(file: Path, rows: Sequence[Mapping[str, Any]], columns: Mappin
 
 
 def _separator(cells: Sequence[Any]) -> str:
-    """What divides the labels of a cell: it stands in many of them, and the parts repeat more than the cells do."""
+    """What stands in many cells; a comma, which may be part of a label, only where parts repeat more than cells do."""
     texts = [cell for cell in cells if isinstance(cell, str) and cell.strip() and not cell.strip().startswith("[")]
     for separator in SEPARATORS:
         n_split = sum(separator in text for text in texts)
         parts = {part.strip() for text in texts for part in text.split(separator)}
-        if n_split and n_split >= SPLIT_FROM * len(texts) and len(parts) < len(set(texts)):
+        if n_split and n_split >= SPLIT_FROM * len(texts) and (separator != "," or len(parts) < len(set(texts))):
             return separator
     return ""
 

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from ctd import workers
 from ctd.book import chapters, estimates, notebook_files, runs
+from ctd.cache import cache_dir
 from ctd.cli import app
 from ctd.reasoning import costs
 from ctd.reasoning.models import LanguageModel
@@ -55,8 +57,14 @@ def test_minutes_follow_documents_and_recordings(plan_of):
     (more,) = estimates.estimate(plan_of("04", n_documents=400)).parts
     assert more.tokens == 2 * part.tokens
     _, training = estimates.estimate(plan_of("10")).parts
-    assert "taught" in training.what
-    assert training.tokens > 0
+    assert "matrix products" in training.source
+    for number, seconds in enumerate((1.0, 2.0, 3.0)):
+        folder = cache_dir("students") / str(number)
+        folder.mkdir()
+        (folder / "outcome.json").write_text(json.dumps({"plan": {"layers": 3}, "tokens": 1000, "seconds": seconds}))
+    _, training = estimates.estimate(plan_of("10")).parts
+    assert "3 students of as many layers taught here" in training.source
+    assert training.minutes[1] == pytest.approx(training.tokens * 0.002 / 60 / workers.available())
     assert estimates.estimate(plan_of("01")).parts == []
 
 

@@ -64,6 +64,11 @@ def test_a_comma_within_labels_is_no_separator(tmp_path):
     assert survey(tmp_path / "t.csv").separator == ""
 
 
+def test_a_semicolon_divides_labels_also_where_they_never_recur_apart(tmp_path):
+    (tmp_path / "t.csv").write_text("note,codes\n" + "one long note,I50;E83\nanother note,K76\n" * 3)
+    assert survey(tmp_path / "t.csv").labels == {"I50": 3, "E83": 3, "K76": 3}
+
+
 def test_the_folder_is_a_task_and_its_parameters_fit_every_chapter(table):
     shown = init("my.csv")
     assert "ctd run 01 -f my/parameters.yml --out runs/my-01" in shown
