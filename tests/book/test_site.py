@@ -312,10 +312,14 @@ def test_a_book_is_built_once_and_a_warning_leaves_it_as_it_was(runs, pages, tmp
     monkeypatch.setattr(site, "repository", lambda: None)
     out = tmp_path / "out"
     add_answer(runs)
-    assert site.build("smoke", runs, out, pages) == (out / "html" / "index.html", False)
+    explorer = tmp_path / "made" / "index.html"
+    explorer.parent.mkdir()
+    explorer.write_text("<title>Explorer</title>")
+    assert site.build("smoke", runs, out, pages, explorer.parent) == (out / "html" / "index.html", False)
+    assert (out / "html" / "explorer" / "index.html").read_text() == explorer.read_text()
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "run", lambda *words, **options: pytest.fail("the same pages are built again"))
-        assert site.build("smoke", runs, out, pages) == (out / "html" / "index.html", True)
+        assert site.build("smoke", runs, out, pages, explorer.parent) == (out / "html" / "index.html", True)
     made = (out / "html" / "notebooks" / "00_a.html").read_text()
     assert made.index("The answer") < made.index('alt="Ages of all. It is 41') < made.index("The question")
     assert "Show the code" in made

@@ -13,7 +13,7 @@ explorer.heads = (() => {
     parts.message = h("div", { class: "note" });
     parts.grid = h("div", { class: "grid", role: "group", "aria-label": "Heads", onkeydown: walk });
     parts.say = h("p", { class: "say", "aria-live": "polite" });
-    parts.text = h("div", { class: "attended text", onpointerover: over, onpointerleave: () => pin(null), onclick: tap });
+    parts.text = h("div", { class: "attended text", tabindex: "0", role: "region", "aria-label": "Prompt and trace, shaded by attention", onpointerover: over, onpointerleave: () => pin(null), onclick: tap });
     parts.silence = h("div", { class: "silence" });
     parts.table = tableBox("Words", () => picture());
     parts.game = explorer.game.mount();

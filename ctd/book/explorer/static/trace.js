@@ -10,7 +10,7 @@ explorer.trace = (() => {
 
   const mount = (section) => {
     root = section;
-    parts.document = h("div", { class: "document text" });
+    parts.document = h("div", { class: "document text", tabindex: "0", role: "region", "aria-label": "Document" });
     parts.swaps = h("fieldset", { class: "choices" }, h("legend", {}, "Trace"),
       ...explorer.SWAPS.map((name) => h("label", {}, h("input", {
         type: "radio", name: "swap", value: name, onchange: () => explorer.set({ trace: name }) }), ` ${SWAPS[name]}`)));
