@@ -27,10 +27,10 @@ MAKER = Maker("explorers", __name__, ("collections", "models", "static", "torch"
 LARGEST = 5_000_000  # bytes of a folder that loads well from a slow disk or line
 
 ORGANISM = Collection()
-MESH = Collection(teacher="smollm2-mesh", dataset="mesh", encoder="minilm", n_drawn=200, n_with_heads=0, max_tokens=512)
+MESH = Collection(teacher="smollm2-mesh", dataset="mesh", n_drawn=200, n_with_heads=0, max_tokens=512)
 BOOK = {
     "smoke": (
-        Collection(n_with_heads=4, n_silenced=2),
+        Collection(n_with_heads=4, n_silenced=1),
         Collection(teacher="", dataset="mesh", n_with_heads=0),
     ),
     "default": (ORGANISM, MESH),
