@@ -157,5 +157,5 @@ def write_page(folder: Path, collections: Sequence[tuple[str, str]], home: str =
         f'<option value="{html.escape(name)}">{html.escape(title)}</option>' for name, title in collections
     )
     link = f'<a href="{html.escape(home)}">the book</a>' if home else ""
-    page = (STATIC / PAGE).read_text().replace("<!-- collections -->", options).replace("<!-- home -->", link)
-    (folder / PAGE).write_text(page)
+    page = (STATIC / PAGE).read_text("utf-8").replace("<!-- collections -->", options).replace("<!-- home -->", link)
+    (folder / PAGE).write_text(page, "utf-8")

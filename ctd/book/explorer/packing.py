@@ -57,4 +57,4 @@ def write_script(path: Path, name: str, value: Any, arrays: Mapping[str, bytes] 
     parts = {"json": json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), **(arrays or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = {part: deflated(raw) for part, raw in parts.items()}
-    path.write_text(f"explorer.receive({json.dumps(name)},{json.dumps(packed)});\n")
+    path.write_text(f"explorer.receive({json.dumps(name)},{json.dumps(packed)});\n", "ascii")
