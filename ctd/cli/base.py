@@ -17,7 +17,6 @@ from ctd.book.command_errors import OneLineErrors
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Run the notebooks of the book, look at their runs, and check them.",
     epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once, CTD_CACHE_GB "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from ctd.data.task import Task
 from ctd.reasoning import models
@@ -71,13 +72,17 @@ def _manifest(file: Path) -> dict[str, Any]:
 def with_topics(task: Task, encoder: Encoder, n_clusters: int, seed: int = 0) -> tuple[Task, LabelIndex]:
     """The task under a new top level of label clusters, its coarse topics, and the index over its labels.
 
-    n_clusters: how many; 0 leaves the label space as it is.
+    n_clusters: how many; 0 leaves the label space as it is. Where there are fewer labels to group, one for every two,
+        which is said.
     seed: of the clustering.
     Raises what `LabelSpace.with_clusters` raises.
     """
     space = task.space
     if n_clusters:
         roots = np.arange(len(space.ids)) if space.parents is None else np.flatnonzero(space.parents < 0)
+        if n_clusters > len(roots):
+            tqdm.write(f"{len(roots)} labels of {space.name} cannot fill {n_clusters} topics: {(len(roots) + 1) // 2}")
+            n_clusters = (len(roots) + 1) // 2
         vectors = np.asarray(encoders.encode(encoder, [space.texts[root] for root in roots], "embedding roots"))
         task = replace(task, space=space.with_clusters(vectors, n_clusters, seed))
     return task, LabelIndex.build(task.space, encoder)

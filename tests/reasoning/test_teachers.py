@@ -33,3 +33,11 @@ def test_topics_are_clusters_of_the_roots_and_none_leaves_the_space_as_it_is(kin
     assert len(topped.space.ids) == len(given.ids) + 2
     assert set(topped.space.parents[roots]) <= clusters
     assert index.space is topped.space
+
+
+def test_more_topics_than_labels_become_one_for_every_two(space, encoder, own_cache, capsys):
+    task = Task(splits_of({}), space, Card("t", "l", "s", "m"))
+    topped, _ = teachers.with_topics(task, encoder, 256)
+    n_roots = int((space.parents < 0).sum())
+    assert len(topped.space.ids) == len(space.ids) + (n_roots + 1) // 2
+    assert f"{n_roots} labels of tiny cannot fill 256 topics" in capsys.readouterr().out
