@@ -25,6 +25,7 @@ class Child:
     """
 
     def __init__(self, maker, cache, before=None):
+        makers.prepare(Path(f"{cache}-work"))
         self.began = time.monotonic()
         self.out, give = os.pipe()
         self.pid = os.fork()

@@ -50,11 +50,16 @@ def grammar(folder):
     return lists.lines.tobytes()
 
 
-def task(folder):
-    source = folder.parent / f"{folder.name}.jsonl"
+def prepare(folder):
+    """Write the data that `task` reads."""
+    source = folder.with_suffix(".jsonl")
     if not source.exists():
+        source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text("".join(json.dumps({"text": text, "labels": [text.split()[-1]]}) + "\n" for text in TEXTS))
-    loaded = readers.load("records", source=str(source))
+
+
+def task(folder):
+    loaded = readers.load("records", source=str(folder.with_suffix(".jsonl")))
     return json.dumps([list(part) for part in loaded.documents.values()]).encode()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ctd.cache import IN_USE, LOCKS
 from tests.children import Child
-from tests.makers import MAKERS
+from tests.makers import MAKERS, prepare
 
 CHEAP = ["vectors", "grammar"]
 EACH = [pytest.param(name, marks=[] if name in CHEAP else pytest.mark.slow) for name in MAKERS]
@@ -117,6 +117,7 @@ def test_a_disk_of_a_megabyte_that_is_full(small_disk, wanted):
 def test_a_cache_that_cannot_be_written_is_read_and_says_what_is_missing(name, small_disk, wanted):
     result, cache = wanted(name)
     shutil.copytree(cache, small_disk / "cache")
+    prepare(small_disk / "cache-work")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert Child(MAKERS[name], small_disk / "cache").result() == result
     kind, said = Child(MAKERS["grammar"], small_disk / "cache").result()

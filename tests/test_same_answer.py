@@ -14,9 +14,10 @@ from tests.makers import MAKERS
 SCRIPT = """
 import hashlib, sys
 from pathlib import Path
-from tests.makers import MAKERS, make_small
+from tests.makers import MAKERS, make_small, prepare
 
 make_small()
+prepare(Path.cwd() / "work")
 for name in sys.argv[1:]:
     print("digest", name, hashlib.sha256(MAKERS[name](Path.cwd() / "work")).hexdigest())
 """

@@ -64,6 +64,7 @@ def test_foreign_text_is_read_or_refused_in_one_line(kind, tmp_path_factory):
         ("json-lines", b'{"labels": "[' + b"-" * 100_000 + b'1]"}'),  # MemoryError
         ("json-lines", b'{"labels": "[{[]: 1}]"}'),  # TypeError
         ("json-lines", b'{"labels": "[' + b"9" * 5000 + b']"}'),
+        ("mimic", b'not_id,sube_id,subject_,"b\nc"\n'),  # a complaint of two lines
         ("xc", b"9" * 5000 + b" 1"),  # more digits than Python turns into a number
     ],
 )

@@ -159,6 +159,7 @@ def _check_header(file: Path, columns: tuple[str, ...]) -> None:
         header = pd.read_csv(stream, nrows=1, header=None, dtype=str, encoding="utf-8-sig").iloc[0].tolist()
     for column in columns:
         if column not in header:
-            raise ValueError(f"{file} has no column {column!r}; found {', '.join(map(str, header))}")
+            names = [" ".join(str(name).split())[:40] for name in header[:30]]
+            raise ValueError(f"{file} has no column {column!r}; found {', '.join(names)}")
         if header.count(column) > 1:
             raise ValueError(f"{file} has the column {column!r} {header.count(column)} times; keep one")
