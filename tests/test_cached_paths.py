@@ -28,6 +28,7 @@ from ctd.data.task import Card, Task
 from ctd.distill import teacher_states, trace_signals
 from ctd.distill.examples import Example
 from ctd.keys import Maker
+from ctd.mechanism import self_check
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import models
@@ -112,6 +113,12 @@ def make_unpacked(folder, patch, weights, transformers):
     patch.setattr(models, "packaged_file", lambda source: path)
     patch.setattr("ctd.reasoning.weights.transformers.__version__", transformers)
     models.load(models.SMOLLM2)
+
+
+def make_self_check(folder, patch, key, versions):
+    for library, version in versions.items():
+        patch.setattr(f"ctd.mechanism.self_check.{library}.__version__", version)
+    self_check.check(SimpleNamespace(key=key))
 
 
 def make_signals(folder, patch, key, traces, heads, processor, newer="", uniform=False):
@@ -220,6 +227,16 @@ CASES = {
         make_unpacked,
         {"weights": "GGUF", "transformers": "5.0"},
         {"weights_sha256": each(weights="other"), "transformers": each(transformers="5.1")},
+    ),
+    "self-checks": Case(
+        "ctd.mechanism.self_check.once",
+        make_self_check,
+        {"key": "weights", "versions": {"torch": "2.0", "transformers": "5.0"}},
+        {
+            "model": each(key="other"),
+            "torch": each(versions={"torch": "2.1", "transformers": "5.0"}),
+            "transformers": each(versions={"torch": "2.0", "transformers": "5.1"}),
+        },
     ),
     "signals": Case(
         "ctd.distill.trace_signals.once",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ctd.book.markdown import captioned, commit, duration, hardware, memory, started, table
+from ctd.book.markdown import captioned, code, commit, duration, hardware, memory, started, table
 from ctd.book.run_folder import RunFolder
+from ctd.cache import DATA
 
 ARMS = {
     "full": "full loss",
@@ -86,3 +89,20 @@ def las_table(published: Mapping[str, Any]) -> str:
     rows = [[title, f"{mimic[arm]:.2f}", f"{wiki[arm]:.2f}"] for arm, title in ARMS.items()]
     caption = f"Published ({published['source']}), not ours: leakage-adjusted simulatability."
     return captioned("published-las", caption, ["student", "MIMIC-IV", "LF-WikiSeeAlso-320K"], rows)
+
+
+def models_table(path: Path = DATA / "models.csv") -> str:
+    """What the book can do with each family of models, as a sentence and a captioned Markdown table."""
+    with open(path, newline="", encoding="utf-8") as file:
+        families = list(csv.DictReader(file))
+    version, heads = families[0]["transformers"], [row for row in families if row["heads"] == "exact"]
+    writes = [row for row in families if row["writes"] == "exact" and row["heads"] != "exact"]
+    n_refused = len(families) - len(heads) - len(writes)
+    said = (
+        f"The library transformers {version} has {len(families)} decoder-only families. The heads of {len(heads)} can "
+        f"be read and patched exactly; {len(writes)} more can write texts; {n_refused} are refused."
+    )
+    shown = ("family", "writes", "heads")
+    rows = [[*(row[name] for name in shown), code(row["reason"]) if row["reason"] else ""] for row in families]
+    caption = f"Families of models, checked on tiny random ones (transformers {version})."
+    return f"{said}\n\n{captioned('families', caption, [*shown, 'why not'], rows)}"

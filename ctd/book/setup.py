@@ -45,16 +45,19 @@ class Chapter:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The model that reasons.
+        """The model that reasons, checked on itself (`ctd.mechanism.self_check`).
 
-        Raises ValueError for one whose heads cannot be read exactly, in a chapter about heads.
+        Raises ValueError for one that does not write rightly and, in a chapter about heads, for one whose heads cannot
+        be read exactly.
         """
-        from ctd.reasoning import architecture, teachers
+        from ctd.mechanism import self_check
+        from ctd.reasoning import teachers
 
         with self.run.loading():
             teacher = teachers.load(self.settings.teacher, self.settings.document_tokens)
-        if isinstance(self.settings, HeadSettings | Complementarity | MechanismSettings):
-            architecture.shape(teacher.language_model.model)
+            heads = isinstance(self.settings, HeadSettings | Complementarity | MechanismSettings)
+            language_model: Any = teacher.language_model  # read here, so no server
+            self_check.require(language_model, heads)
         return teacher
 
     @cached_property

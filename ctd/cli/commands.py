@@ -311,19 +311,28 @@ def check_model(
     name: Annotated[str, typer.Argument(help="smollm2-mesh, organism, a model's folder or its id on the hub.")],
     as_json: Json = False,
 ) -> None:
-    """Load a model and say what the book can do with it: write, score and patch its heads, teach and imitate."""
+    """Load a model, check it on itself, and say what the book can do with it: write, score and patch its heads.
+
+    What cannot be measured is said with the reason. Exit code 1 for a model that cannot even write.
+    """
+    from ctd.mechanism import self_check
     from ctd.reasoning import architecture, teachers
 
-    model: Any = teachers.load(name).language_model.model
-    rows = [("class", type(model).__name__), ("dtype", str(model.dtype).removeprefix("torch."))]
-    rows += [("tokens that fit", f"{architecture.context(model) or 'not said'}"), ("writes", "yes")]
-    try:
+    language_model: Any = teachers.load(name).language_model
+    model = language_model.model
+    problems = {found.part: found for found in reversed(self_check.check(language_model)) if found.problem}
+    answers = {part: f"no: {self_check.refusal(name, found)}" for part, found in problems.items()}
+    if "writes" in problems:
+        answers["heads"] = "not checked"
+    elif "heads" not in problems:
         sizes = architecture.shape(model)
-        heads = f"yes: {sizes.layers} layers of {sizes.heads} heads of {sizes.head_size} dimensions"
-    except ValueError as error:
-        heads = f"no: {error}"
-    rows += [("heads are read and patched", heads)]
+        answers["heads"] = f"yes: {sizes.layers} layers of {sizes.heads} heads of {sizes.head_size} dimensions"
+    rows = [("class", type(model).__name__), ("dtype", str(model.dtype).removeprefix("torch."))]
+    rows.append(("tokens that fit", f"{architecture.context(model) or 'not said'}"))
+    rows += [(title, answers.get(part, "yes")) for part, title in self_check.PARTS.items()]
     print_json(dict(rows)) if as_json else show_table(("model", name), rows)
+    if "writes" in problems:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example:  ctd keep runs/mine mechanistic-organism")

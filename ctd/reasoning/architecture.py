@@ -55,13 +55,13 @@ def layers_with_attention(model: Any) -> list[Any]:
     """
     names = family(model)
     if names.refused:
-        raise _unfit(model, names.refused)
+        raise Unfit(model, names.refused)
     decoder = model.get_decoder()
     layers = [at for at in getattr(decoder, names.layers, ()) if getattr(at, names.attention, None) is not None]
     if not layers or not all(hasattr(getattr(layer, names.attention), names.output) for layer in layers):
-        raise _unfit(model, f"it has no {names.attention}.{names.output} in its layers")
+        raise Unfit(model, f"it has no {names.attention}.{names.output} in its layers")
     if not isinstance(getattr(decoder, names.final_norm, None), nn.Module):
-        raise _unfit(model, f"it has no {names.final_norm} behind its layers")
+        raise Unfit(model, f"it has no {names.final_norm} behind its layers")
     return layers
 
 
@@ -70,10 +70,19 @@ def attention_modules(model: Any) -> list[Any]:
     return [getattr(layer, family(model).attention) for layer in layers_with_attention(model)]
 
 
-def _unfit(model: Any, reason: str) -> ValueError:
-    return ValueError(
-        f"the heads of {type(model).__name__} cannot be read and patched exactly: {reason}. It can write texts, but no "
-        "head of it can be scored, patched or imitated: take another teacher for that"
+class Unfit(ValueError):
+    """Raised for a model whose heads cannot be read and patched exactly."""
+
+    def __init__(self, model: Any, reason: str) -> None:
+        super().__init__(unfit(type(model).__name__, reason))
+        self.reason = reason
+
+
+def unfit(name: str, reason: str) -> str:
+    """One line that says why the heads of a model cannot be read, and what can be done with it."""
+    return (
+        f"the heads of {name} cannot be read and patched exactly: {reason}. It can write texts, but no head of it can "
+        "be scored, patched or imitated: take another teacher for that"
     )
 
 
@@ -118,7 +127,7 @@ def write_scale(model: Any, layer: int, outputs: Float[Tensor, "n h c"]) -> Floa
     return along / (unscaled**2).sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
 
 
-def _added(model: Any, layer: int, projected: Float[Tensor, "b q d"]) -> Float[Tensor, "b q d"]:
+def added(model: Any, layer: int, projected: Float[Tensor, "b q d"]) -> Float[Tensor, "b q d"]:
     """What a layer's attention adds to the residual stream, by the entry of its family."""
     names, at = family(model), layers_with_attention(model)[layer]
     added = getattr(at, names.post_norm)(projected) if names.post_norm else projected
@@ -140,7 +149,7 @@ def shape(model: Any) -> Shape:
         attention_modules(model),
         output_projections(model),
         final_norm(model),
-        partial(_added, model),
+        partial(added, model),
     )
     ids = tuple(map(id, parts.attentions))
     if _shapes.get(model, ((), None))[0] != ids:
@@ -156,8 +165,17 @@ def shape(model: Any) -> Shape:
         _shapes[model] = ids, found
     shape = _shapes[model][1]
     if isinstance(shape, str):
-        raise _unfit(model, shape)
+        raise Unfit(model, shape)
     return shape
+
+
+def problem(model: Any) -> str:
+    """Why a model's heads cannot be read and patched exactly, "" where they can."""
+    try:
+        shape(model)
+    except Unfit as error:
+        return error.reason
+    return ""
 
 
 _shapes: WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], Shape | str]] = WeakKeyDictionary()

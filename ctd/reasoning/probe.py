@@ -86,7 +86,7 @@ _calls: dict[int, list[_Call]] = {}  # by attention module, while a model is pro
 @torch.no_grad()
 def logits(model: Any) -> Float[Tensor, "b q vocabulary"]:
     """What a model gives for a few tokens that are always the same, in float32."""
-    with _at_rest(model):
+    with at_rest(model):
         return model(input_ids=_tokens(model), use_cache=False).logits.float()
 
 
@@ -98,10 +98,10 @@ def head_sizes(model: Any, parts: Parts) -> HeadSizes:
     """
     read: dict[int, Tensor] = {}
     norms: list[int] = []  # how many layers were read before each call of the last norm
-    batch = _padded_batch(model)
+    batch = padded_batch(model)
     told = batch["attention_mask"].bool()
-    with _at_rest(model), short_windows(model), ExitStack() as hooks:
-        with residual.measuring(*parts[:3], parts.added, NEARLY.get(model.dtype, NEARLY_IN_OTHERS)) as problems:
+    with at_rest(model), short_windows(model), ExitStack() as hooks:
+        with residual.measuring(*parts[:3], parts.added, nearly(model.dtype)) as problems:
             plain = model(**batch, use_cache=False).logits.float()
         for number, projection in enumerate(parts.projections):
             hooks.callback(projection.register_forward_pre_hook(_noting(read, number)).remove)
@@ -180,7 +180,7 @@ def _tokens(model: Any) -> Int[Tensor, "b q"]:
     return ((torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) * 37 + 11) % len(embedding)).to(embedding.device)
 
 
-def _padded_batch(model: Any) -> dict[str, Int[Tensor, "b q"]]:
+def padded_batch(model: Any) -> dict[str, Int[Tensor, "b q"]]:
     """The same tokens, the first of the last row hidden as padding."""
     ids = _tokens(model)
     mask = torch.ones_like(ids)
@@ -208,7 +208,7 @@ def short_windows(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _at_rest(model: Any) -> Iterator[None]:
+def at_rest(model: Any) -> Iterator[None]:
     """The model without dropout."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -271,10 +271,15 @@ def _attend(
     return output, None
 
 
+def nearly(dtype: torch.dtype) -> float:
+    """How far two ways of computing the same may be apart, relative to their size."""
+    return NEARLY.get(dtype, NEARLY_IN_OTHERS)
+
+
 def near(first: Tensor, second: Tensor, dtype: torch.dtype | None = None) -> bool:
     """Whether two ways of computing the same came out the same, up to rounding; dtype: of a whole model."""
     apart, size = (first.float() - second.float()).abs(), second.float().abs()
-    allowed = NEARLY.get(dtype or second.dtype, NEARLY_IN_OTHERS)
+    allowed = nearly(dtype or second.dtype)
     if dtype:  # of many layers' sums: one expert of a mixture that is chosen differently does not count
         return bool(apart.mean() <= allowed * size.mean())
     return bool(apart.max() <= allowed * size.max().clamp(min=1e-6))

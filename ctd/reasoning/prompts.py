@@ -91,6 +91,18 @@ def instruction(
     prompt = plain(document, candidates)
     text = INSTRUCTION.format(space=space, examples="; ".join(examples), prompt=prompt)
     if tokenizer is None or not tokenizer.chat_template:
-        return text
+        return beginning(tokenizer) + text
     messages = [{"role": "user", "content": text}]
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """The special token with which a tokenizer begins every text, as text; "" where there is none.
+
+    Prompts are tokenised as they stand: a chat template writes it, and it is written before a prompt without one.
+    """
+    if tokenizer is None:
+        return ""
+    with_it, without = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    first = tokenizer.bos_token_id
+    return str(tokenizer.bos_token) if first is not None and with_it[:1] == [first] != without[:1] else ""

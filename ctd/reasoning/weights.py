@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 
 from ctd.cache import atomic, cache_dir, once
 from ctd.keys import Maker
@@ -35,6 +36,7 @@ def read_folder(source: Path, options: dict[str, Any], trusted: bool = False) ->
         )
     model, report = read
     _check_tensors(source, type(model).__name__, report)
+    _check_tied(source, model)
     with in_one_line(f"{source} has no readable tokenizer"):
         return model, transformers.AutoTokenizer.from_pretrained(source, **place)
 
@@ -47,6 +49,23 @@ def _check_tensors(source: Path, model: str, report: dict[str, Any]) -> None:
                 f"the weights of {source} {do} {len(tensors)} tensors {of} {model}, {tensors[0]} first: they are of "
                 "another model than config.json says"
             )
+
+
+def _check_tied(source: Path, model: Any) -> None:
+    """Refuse an output layer of the file's own where the model ties it to the embedding, and so leaves it out."""
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    if output is None or output.weight is not embedding.weight:
+        return
+    names = {module: f"{name}.weight" for name, module in model.named_modules() if module in (embedding, output)}
+    tensors: dict[str, Any] = {}
+    for file in weight_files(source):
+        with safe_open(file, "pt") as stream:
+            tensors |= {name: stream.get_tensor(name) for name in set(names.values()) & set(stream.keys())}
+    if len(tensors) > 1 and not torch.equal(*tensors.values()):
+        raise ValueError(
+            f"the weights of {source} have an output layer of their own ({names[output]}), and config.json ties it to "
+            "the embedding: set tie_word_embeddings to false there, or leave the tensor out"
+        )
 
 
 def _check_causal(source: Path, config: dict[str, Any], trusted: bool) -> None:

@@ -49,6 +49,19 @@ def write(
     return [batch.completion(row) for row in range(len(prompts))]
 
 
+def greedily(model: Any, n_tokens: int, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]) -> Any:
+    """What the library writes, the likeliest token each time: its `sequences`, and the `logits` of each step."""
+    config = GenerationConfig(
+        max_new_tokens=n_tokens,
+        do_sample=False,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
+        disable_compile=True,
+    )
+    return _by_these_settings(model, config, input_ids=input_ids, attention_mask=attention_mask)
+
+
 class _Batch:
     """A batch while it is written: the rows that go on, and what every row has written so far."""
 
@@ -68,7 +81,7 @@ class _Batch:
         ids, mask = _padded(prompts, tokenizer.pad_token_id, self.n_shared)
         self.ids, self.mask, self.n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
         self.grammar = [OnlyLabels(lists)] if lists else []
-        self.end_tokens = _end_tokens(model, tokenizer)
+        self.end_tokens = end_tokens(model, tokenizer)
         self.tokens: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
         self.ended: set[int] = set()  # rows that wrote an end token
@@ -164,7 +177,7 @@ def _padded(prompts: Sequence[list[int]], pad: int, n_shared: int) -> tuple[Int[
     return torch.cat([shared, ids], 1), torch.cat([torch.ones_like(shared), mask], 1)
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
     """The tokens that end a text, by the model's own settings and by its tokenizer."""
     ends = model.generation_config.eos_token_id if model.generation_config is not None else None
     return {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
