@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ctd.data import readers
 from ctd.distill import examples
 from ctd.distill.examples import Example
@@ -9,10 +11,10 @@ from ctd.distill.experiment import Experiment
 from ctd.reasoning import architecture, prompts, rationales, teachers, traces
 
 
-def toy_examples(experiment: Experiment, domain: str = "setmm-slice", n_toy: int = 256) -> list[Example]:
+def toy_examples(experiment: Experiment, domain: str = "heart-failure", n_toy: int = 256) -> list[Example]:
     """Constructed traces of another domain.
 
-    Texts that are longer than the teacher's context are left out.
+    Documents are cut as the teacher's are, and texts that are longer than its context left out.
 
     domain: a task whose label space has a tree.
     n_toy: documents of it at most.
@@ -23,7 +25,8 @@ def toy_examples(experiment: Experiment, domain: str = "setmm-slice", n_toy: int
     task, index = teachers.with_topics(readers.load(domain), experiment.index.encoder, 0)
     tokenizer, longest = experiment.language_model.tokenizer, architecture.context(experiment.language_model.model)
     settings = rationales.Settings(shortlist_size=8, n_near=3, shortlist_order="document")
-    written = rationales.for_task(task, "train", index, int(n_toy), 0, settings)
+    cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=experiment.teacher.document_tokens)
+    written = rationales.for_task(task, "train", index, int(n_toy), 0, settings, cut)
     whole = [
         examples.example(
             prompts.plain(trace.document) + traces.OPEN, traces.format(trace)[len(traces.OPEN) :], tokenizer

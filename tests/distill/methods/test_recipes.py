@@ -10,6 +10,7 @@ from ctd.distill.examples import check
 from ctd.distill.methods import METHODS, Arm, answer_examples, base_losses, trace_examples
 from ctd.distill.methods.chunks import chunk_examples, comes_out, lines, shortened, skippable, starts, without
 from ctd.distill.methods.texts import answer_first, plans, right_traces
+from ctd.distill.methods.warmup import toy_examples
 from ctd.reasoning import predict, trace_parser
 
 
@@ -145,3 +146,15 @@ def test_a_method_of_two_stages_shares_its_steps(experiment, tmp_path):
     assert len((home / "stage_1" / "log.csv").read_text().splitlines()) == 1 + 2
     assert not list(home.rglob("checkpoint.pt"))
     assert teach.key(two, Arm("efsft", "efsft"), 0) != teach.key(two, Arm("cot", "cot"), 0)
+
+
+def test_a_toy_domain_gives_traces_in_the_format_that_fit(experiment):
+    tokenizer = experiment.language_model.tokenizer
+    toys = toy_examples(experiment, n_toy=12)
+    check(toys)
+    assert 0 < len(toys) <= 12
+    for example in toys:
+        assert tokenizer.decode(example.ids[: example.n_prompt]).endswith("<think>\n")
+        assert tokenizer.decode(example.ids[example.n_prompt :]).startswith("Topics:")
+    with pytest.raises(ValueError, match="domain must have texts that fit into the teacher's context"):
+        toy_examples(experiment, domain="setmm-slice", n_toy=2)
