@@ -35,7 +35,5 @@ def toy_examples(experiment: Experiment, domain: str = "heart-failure", n_toy: i
     ]
     short = [example for example in whole if not longest or len(example.ids) <= longest]
     if not short:
-        raise ValueError(
-            f"none of the {len(whole)} texts of domain {domain} fits into the teacher's context: use another"
-        )
+        raise ValueError(f"domain must have texts that fit into the teacher's context, got {domain!r}: use another")
     return short
