@@ -65,6 +65,7 @@ def test_foreign_text_is_read_or_refused_in_one_line(kind, tmp_path_factory):
         ("json-lines", b'{"labels": "[{[]: 1}]"}'),  # TypeError
         ("json-lines", b'{"labels": "[' + b"9" * 5000 + b']"}'),
         ("mimic", b'not_id,sube_id,subject_,"b\nc"\n'),  # a complaint of two lines
+        ("mimic", b"note_id,subject_id,hadm_id,text\nn1,1,11,a,more\n"),  # columns were shifted by one
         ("xc", b"9" * 5000 + b" 1"),  # more digits than Python turns into a number
     ],
 )

@@ -137,6 +137,8 @@ def _chunks(file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str |
             ) as chunks,
         ):
             for chunk in tqdm(chunks, desc=f"reading {file.name}", unit=" chunks"):
+                if not isinstance(chunk.index, pd.RangeIndex):  # pandas took the first column for an index
+                    raise ValueError(f"{file}, row {read + 1}: more fields than the header has; mend the file")
                 chunk.index += 1
                 for column in columns:
                     empty = chunk[column].isna() | (chunk[column].str.strip() == "")
