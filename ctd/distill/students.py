@@ -33,8 +33,9 @@ def shallower(teacher: Any, layers: int) -> Any:
     config = copy.deepcopy(teacher.config)
     copied = sources(teacher, layers)
     config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[layer] for layer in copied]
+    for name, value in vars(teacher.config).items():  # kinds of layers, layers without rotation, ...
+        if isinstance(value, list) and len(value) == n and name != "architectures":
+            setattr(config, name, [value[layer] for layer in copied])
     student = type(teacher)(config).float()
     own, original = student.get_decoder(), teacher.get_decoder()
     with torch.no_grad():

@@ -11,6 +11,7 @@ from ctd.mechanism import attention
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture, models
+from ctd.recipes import tiny_models
 from tests.mechanism.test_attention import made
 
 
@@ -39,6 +40,17 @@ def test_a_shallow_student_takes_layers_evenly_with_both_ends():
     with torch.no_grad():
         student.model.embed_tokens.weight.zero_()
     assert teacher.model.embed_tokens.weight.any(), "nothing is shared with the teacher"
+
+
+@torch.no_grad()
+def test_a_shallow_student_keeps_what_is_set_layer_by_layer():
+    teacher = tiny_models.build("smollm3", no_rope_layers=[1, 0, 1, 0])
+    student = students.shallower(teacher, 3)
+    assert (student.config.no_rope_layers, student.config.layer_types) == ([1, 1, 0], ["full_attention"] * 3)
+    assert [layer.self_attn.use_rope for layer in student.model.layers] == [1, 1, 0]
+    ids = torch.arange(1, 12)[None]
+    whole = students.shallower(teacher, 4)
+    torch.testing.assert_close(whole(input_ids=ids).logits, teacher(input_ids=ids).logits)
 
 
 def test_a_narrow_student_has_heads_of_the_same_size():
