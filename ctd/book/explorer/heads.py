@@ -106,7 +106,7 @@ def chosen(
     """The heads that are shown: all of a small model, else the planted ones and the scores' highest in turn."""
     if len(everything) <= most:
         return list(everything)
-    rankings = [scored.ranking(name) for name in scores.SCORES if scored.n_documents(name)]
+    rankings = [scored.ranking(name) for phase in Phase for name in scored.names(phase)]
     in_turn = [head for place in zip_longest(*rankings) for head in place if head is not None]
     wanted = [*(head for heads in planted.values() for head in heads), *in_turn]
     return sorted(list(dict.fromkeys(wanted))[:most])
@@ -115,9 +115,8 @@ def chosen(
 def guesses(scored: HeadScores, shown: Sequence[Head], planted: Mapping[Phase, Sequence[Head]]) -> list[dict[str, Any]]:
     """Each score with its mean for every head that is shown, and the heads that it would name."""
     rows = []
-    for name, score in scores.SCORES.items():
-        if not scored.n_documents(name):
-            continue
+    for name in [name for phase in Phase for name in scored.names(phase)]:
+        score = scores.SCORES[name]
         n_guesses = len(planted.get(score.phase, ())) or GUESSES
         layers, numbers = np.array(shown).T
         means = np.nanmean(scored.raw(name)[:, 0], axis=0)[layers, numbers]
