@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from nbformat import NotebookNode
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 BEFORE = r"(?<![\w.~/-])"  # what is no part of another path
 
@@ -31,6 +31,8 @@ def rewrite_json(file: Path, change: Callable[[str], str] = without_home) -> Non
 
 def rewrite_notebook(file: Path, change: Callable[[str], str] = without_home) -> None:
     """Change all text of a notebook, and nothing of its pictures."""
+    import nbformat  # dear to load, and most commands need none
+
     nbformat.write(_changed(nbformat.read(file, as_version=4), change), file)
 
 

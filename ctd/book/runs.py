@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ctd import cache_room
-from ctd.book import chapters, home_folder, kernel, looks
+from ctd.book import chapters, home_folder, kernel
 from ctd.book.kernel import RunFailed
 from ctd.book.notebook_files import profile_values, read_notebook
 from ctd.book.parameter_cells import read_parameters
@@ -140,6 +140,8 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
         took = {"start": started.isoformat(timespec="seconds"), "duration_s": round(time.perf_counter() - clock, 2)}
         manifest = _manifest(todo, copy, {**code, **took})
         (scratch / MANIFEST).write_text(home_folder.without_home(json.dumps(manifest, indent=1)) + "\n")
+        from ctd.book import looks  # pandas takes long to load
+
         seen = looks.of_run(RunFolder(scratch), f"{todo.notebook.stem}/{todo.folder.name}")
         looks.append(seen, scratch / looks.FILE, before=todo.folder / looks.FILE)
     shutil.rmtree(failed, ignore_errors=True)

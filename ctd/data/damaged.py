@@ -15,5 +15,5 @@ def named_if_damaged(file: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0][:120]
         raise ValueError(f"{file} is damaged ({reason}): delete it, and have it made anew") from error

@@ -72,7 +72,7 @@ def _measure(
             problems.append(f"layer {number}: it keeps its residual stream in another form than its attention writes")
             return
         wanted = added(number, projected[0]).float()
-        allowed = nearly * wanted.abs().max() + ROUNDING * torch.finfo(whole.dtype).eps * whole.float().abs()
+        allowed = nearly * wanted.abs().max() + ROUNDING * _precision(whole.dtype) * whole.float().abs()
         if not ((gain - wanted).abs() <= allowed).all():
             problems.append(
                 f"layer {number}: what its attention writes is not what the residual stream gains (a norm, a gate or a "
@@ -89,6 +89,11 @@ def _hooked(module: nn.Module, hook: Any) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _precision(dtype: torch.dtype) -> float:
+    """Of single precision at best: norms compute in it whatever the weights are."""
+    return max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
 
 
 def _silent(_: nn.Module, __: Any, output: Any) -> Any:

@@ -27,7 +27,7 @@ def plan():
 def test_the_command_line_has_the_defaults_of_a_plan_and_of_an_arm():
     given, arm = command(), Arm("", "mechanistic")
     named = {name: given[OPTIONS.get(name, name)] for name in plan() if OPTIONS.get(name, name) in given}
-    assert len(named) == 11
+    assert len(named) == 13
     assert named == {name: plan()[name] for name in named}
     assert tuple(given["weights"]) == astuple(Weights()) == astuple(arm.weights)
     assert (given["base_loss"], given["anneal_fraction"]) == (arm.base_loss, arm.anneal_fraction)

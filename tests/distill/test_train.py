@@ -183,7 +183,7 @@ def test_a_tiny_set_is_learned_by_heart(tmp_path):
     # Two sums of float32 losses: their order, which the threads choose, moves them by 1e-7 nats.
     assert log[-1]["validation"] == pytest.approx(train.evaluate(model, examples), abs=1e-6)
     assert not model.training
-    for ids, n_prompt, _ in examples:
+    for ids, n_prompt, *_ in examples:
         written = model.generate(torch.tensor([ids[:n_prompt]]), max_new_tokens=len(ids) - n_prompt, do_sample=False)
         assert written[0].tolist() == ids
 
@@ -443,7 +443,7 @@ def test_evaluation_is_a_mean_over_tokens_and_leaves_the_model_alone(training):
     assert all(p.grad is None and torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     model.eval()
     batch = collate(examples, range(30))
-    exact = plain_loss(model, batch).item() / sum(len(ids) - n_prompt for ids, n_prompt, _ in examples)
+    exact = plain_loss(model, batch).item() / sum(len(ids) - n_prompt for ids, n_prompt, *_ in examples)
     assert means == pytest.approx([exact] * 3, rel=1e-5)
 
 

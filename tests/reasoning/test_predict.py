@@ -19,6 +19,7 @@ class Whitespace:
 
     chat_template = None
     is_fast = True
+    bos_token_id = None
 
     def __call__(self, text, return_offsets_mapping=False, **_):
         ends = np.cumsum([len(word) + 1 for word in text.split()]) - 1
