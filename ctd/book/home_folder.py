@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
+from typing import Any
 
 BEFORE = r"(?<![\w.~/-])"  # what is no part of another path
 
@@ -33,12 +30,12 @@ def rewrite_notebook(file: Path, change: Callable[[str], str] = without_home) ->
     """Change all text of a notebook, and nothing of its pictures."""
     import nbformat  # dear to load, and most commands need none
 
-    nbformat.write(_changed(nbformat.read(file, as_version=4), change), file)
+    nbformat.write(nbformat.from_dict(_changed(nbformat.read(file, as_version=4), change)), file)
 
 
 def _changed(value: Any, change: Callable[[str], str], kind: str = "") -> Any:
     if isinstance(value, dict):
-        return NotebookNode({name: _changed(part, change, name) for name, part in value.items()})
+        return {name: _changed(part, change, name) for name, part in value.items()}
     if isinstance(value, list):
         return [_changed(part, change, kind) for part in value]
     return change(value) if isinstance(value, str) and not kind.startswith("image/") else value
