@@ -26,7 +26,9 @@ def llama():
 
 @pytest.mark.parametrize("family", ["llama", "gemma2, capped and sliding"])
 def test_attribution_is_the_slope_by_a_head_s_output(family):
-    model = made(family).double()
+    model = made(family)
+    if family == "llama":
+        model = model.double()  # not Gemma 2: transformers masks a padded row twice, which overflows float64
     found = validation.attribution(model, PASSAGES[:2])
     step = 1e-2  # a tenth of it drowns in rounding: some of a model computes in float32 whatever its weights are
     for row, one in enumerate(PASSAGES[:2]):
