@@ -190,7 +190,9 @@ def test_a_full_disk_leaves_nothing_that_could_be_read(encoder, own_cache, monke
         patched.setattr(np, "save", no_space)
         with pytest.raises(OSError, match="No space left on device.*set CTD_CACHE"):
             encoders.encode(encoder, TEXTS)
-    assert [path for path in own_cache.rglob("*") if path.is_file() and path.parent.name not in ("in-use", "locks")] == []
+    assert [
+        path for path in own_cache.rglob("*") if path.is_file() and path.parent.name not in ("in-use", "locks")
+    ] == []
     assert encoders.encode(encoder, TEXTS).shape == (len(TEXTS), encoder.dim)
 
 
