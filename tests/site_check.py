@@ -11,7 +11,7 @@ from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from bs4 import BeautifulSoup
 from playwright.sync_api import Page, sync_playwright
@@ -99,9 +99,17 @@ def broken_links(site: Path) -> list[str]:
                 found.append(f"{name}: {target} leads out of the site")
             elif not file.is_file():
                 found.append(f"{name}: {target} is missing")
-            elif address.fragment and file.suffix == ".html" and unquote(address.fragment) not in anchors(file):
+            elif file.suffix == ".html" and not leads_somewhere(file, unquote(address.fragment)):
                 found.append(f"{name}: {target} has no such anchor")
     return found
+
+
+def leads_somewhere(file: Path, fragment: str) -> bool:
+    """Whether a page has an anchor; the explorer has states instead, `view=map&k=50`, of a collection beside it."""
+    if file.parent.name != "explorer" or not fragment:
+        return not fragment or fragment in anchors(file)
+    state = dict(parse_qsl(fragment, strict_parsing=True))
+    return (file.parent / state.get("collection", ".")).is_dir()
 
 
 def remote_resources(site: Path) -> list[str]:

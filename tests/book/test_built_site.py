@@ -73,6 +73,17 @@ def test_a_broken_link_is_found(folder, body, complaint):
     assert complaint in found
 
 
+def test_a_link_into_the_explorer_names_a_collection_that_is_there(folder):
+    write(folder, "explorer/index.html", "")
+    (folder / "explorer" / "mesh").mkdir()
+    write(
+        folder, "links.html", '<a href="explorer/index.html#t=0.5&collection=mesh"><a href="explorer/index.html#t=1">'
+    )
+    assert site_check.broken_links(folder) == []
+    write(folder, "links.html", '<a href="explorer/index.html#t=0.5&collection=gone">')
+    assert len(site_check.broken_links(folder)) == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [
