@@ -89,7 +89,6 @@ def centred(written: PrefixVectors, goals: Targets) -> Trajectories:
     Texts are centred at the mean of all windows of all documents, targets at the mean of their kind.
     Raises ValueError for another number of documents.
     """
-    check_lengths(traces=len(written.vectors), targets=len(goals.gold))
     texts = _centred(written.vectors)
 
     def cosine(target: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n g"]:
@@ -98,14 +97,7 @@ def centred(written: PrefixVectors, goals: Targets) -> Trajectories:
         others = (np.nansum(units, axis=0) - units) / (n - 1) if n > 1 else np.full_like(units, np.nan)
         return np.einsum("ngd,nd->ng", texts, units - others, dtype=np.float64)
 
-    return Trajectories(
-        written.grid,
-        written.boundary,
-        focus=cosine(goals.anchor),
-        focus_document=cosine(goals.document),
-        confusion=cosine(goals.near_miss),
-        gold=cosine(goals.gold),
-    )
+    return written.measured(goals, cosine)
 
 
 def _centred(vectors: Float[np.ndarray, "*n d"]) -> Float[np.ndarray, "*n d"]:

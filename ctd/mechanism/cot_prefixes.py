@@ -6,7 +6,7 @@ Notes: n documents, g grid points, d dimensions.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,11 +54,20 @@ class PrefixVectors:
 
     def towards(self, goals: Targets) -> Trajectories:
         """The cosines to the targets of the documents. Raises ValueError for another number of documents."""
-        check_lengths(traces=len(self.vectors), targets=len(goals.gold))
 
         def cosine(target: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n g"]:
             return np.einsum("ngd,nd->ng", self.vectors, target, dtype=np.float64)
 
+        return self.measured(goals, cosine)
+
+    def measured(
+        self, goals: Targets, cosine: Callable[[Float[np.ndarray, "n d"]], Float[np.ndarray, "n g"]]
+    ) -> Trajectories:
+        """The trajectories under a measure of closeness to a target. Raises ValueError for another number of documents.
+
+        cosine: given the target of each document, how close each document is to its own at each t.
+        """
+        check_lengths(traces=len(self.vectors), targets=len(goals.gold))
         return Trajectories(
             self.grid,
             self.boundary,
