@@ -88,15 +88,14 @@ CLUSTERED = {"n_clusters": 8, "topic_depth": 0}
 A = {"dataset": "records", "source": "a.jsonl"}
 C = {"dataset": "records", "source": "c.jsonl", **CLUSTERED}
 SHORT_A = {**A, "max_tokens": 60, "cutoff": 1}
-TITLES, TOPICS = {"text_column": "title"}, {"label_column": "topics"}
+TITLES = {"columns": ["title", "labels"]}
 
 
 def columns(base, other, **row):
-    """The effects of the three parameters that say where one's own data are."""
+    """The effects of the two parameters that say where one's own data are."""
     return {
         "source": moves({"source": other}, base, **row),
-        "text_column": moves(TITLES, base, **row),
-        "label_column": moves(TOPICS, base, **row),
+        "columns": moves(TITLES, base, **row),
     }
 
 
@@ -150,7 +149,6 @@ def mechanism(**row):
         "n_clusters": moves(CLUSTERED, **row),
         "topic_depth": moves({"topic_depth": 0}, **row),
         "n_heads": moves({"n_heads": 2}, **row),
-        "ranked_by": moves({"ranked_by": "mass"}, **row),
         "matching": moves({"matching": "score"}, **row),
         "loss_forms": moves({"loss_forms": "mended"}, **row),
         "weights": moves({"weights": [0.3, 0.1, 0.1, 1.0, 0.1, 0.1]}, **row),
@@ -291,10 +289,8 @@ EFFECTS: dict[str, dict[str, Effect]] = {
     },
     "10_mechanistic_distillation": {
         **mechanism(metric="final_loss", arm="mechanistic"),
-        "anneal_fraction": moves({"anneal_fraction": 0.5}, metric="final_loss", arm="mechanistic", quick=True),
-        "baselines": removes({"baselines": ["cot"]}, metric="final_loss", arm="answer"),
+        "baselines": removes({"baselines": ["cot"]}, metric="final_loss", arm="answer", quick=True),
         "base_losses": adds({"base_losses": ["rkl"]}, metric="ndcg", arm="rkl + mechanistic"),
-        "controls": adds({"controls": ["uniform"]}, metric="ndcg", arm="control uniform"),
         "time_factors": moves({"time_factors": [2.0]}, metric="final_loss", arm="cot", budget="equal_time"),
     },
     "11_learning_curve": {

@@ -27,8 +27,7 @@ def test_a_notebook_is_thin_clean_and_ends_with_its_answer(stem):
     cells = notebook_files.read_notebook(NOTEBOOKS[stem]).cells
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    steps = [cell for cell in code if TAG not in tags_of(cell)]  # parameters have a line each, however many
-    lines = [len(cell.source.split("\n")) - cell.source.count("\n\n") for cell in steps]
+    lines = [len(cell.source.split("\n")) - cell.source.count("\n\n") for cell in code]
     assert max(lines) <= 25
     headings = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     assert cells[0].source.startswith("# ")

@@ -12,7 +12,6 @@ from pydantic import Field
 from ctd.book.settings import (
     MANY,
     BaseLoss,
-    Control,
     Corruption,
     Cutoff,
     Decides,
@@ -224,17 +223,11 @@ class MechanisticDistillation(MechanismSettings):
     """Chapter 10."""
 
     n_traces: TraceCount = 256
-    anneal_fraction: Annotated[
-        float, Field(ge=0, le=1, description="share of the steps over which the terms fall to 0, 0 for never")
-    ] = 0.0
     baselines: Annotated[list[MethodName], Field(description="compared with, beside cot")] = [
         "answer", "fkl", "rkl",
     ]  # fmt: skip
     base_losses: Annotated[list[BaseLoss], Field(description="methods that the terms are added to, one arm each")] = [
         "cot"
-    ]
-    controls: Annotated[list[Control], Field(description="taught in place of the chosen heads, one arm each")] = [
-        "none"
     ]
     time_factors: Annotated[
         list[Annotated[float, Field(ge=0.01, le=100)]],

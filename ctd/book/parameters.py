@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-RENAMED = {"words": "base_losses", "fade": "anneal_fraction"}  # old names, for one version
+RENAMED = {"words": "base_losses"}  # old names, for one version
 TYPES = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
 PATHS = ("path", "path or name")
 SEED_LIMIT = 2**32 - 1  # the largest that numpy and PYTHONHASHSEED both take

@@ -21,8 +21,7 @@ def tasks(notebooks: Sequence[Mapping[str, Any]]) -> dict[str, readers.Task]:
     loaded: dict[str, readers.Task] = {}
     for parameters in notebooks:
         if (name := parameters.get("dataset")) is not None:
-            source, text, labels = (parameters[column] for column in ("source", "text_column", "label_column"))
-            loaded[name] = readers.load_as_asked(name, source, text, labels)
+            loaded[name] = readers.load_as_asked(name, parameters["source"], *parameters["columns"])
         for name in [*parameters.get("tasks", []), parameters.get("second_dataset", "none")]:
             if name != "none" and name not in loaded:
                 loaded[name] = readers.load(name)

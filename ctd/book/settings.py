@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, computed_field
 
 MANY = 1_000_000
 
@@ -40,14 +40,6 @@ def _base_loss(name: str) -> str:
     return name
 
 
-def _control(name: str) -> str:
-    if name != "none":
-        from ctd.distill.controls import check
-
-        check(name)
-    return name
-
-
 def _text(form: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": form})
 
@@ -60,8 +52,6 @@ MethodName = Annotated[str, AfterValidator(_method), _text("named by ctd methods
 """A way to teach a student, as `ctd methods` lists them."""
 BaseLoss = Annotated[str, AfterValidator(_base_loss), _text("named by ctd methods")]
 """One that the mechanistic terms can be added to."""
-Control = Annotated[str, AfterValidator(_control), _text("named by ctd methods")]
-"""What a control arm is taught, as `ctd methods` lists it."""
 
 DatasetName = Literal[
     "mesh", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic", "xmc", "records"
@@ -69,6 +59,9 @@ DatasetName = Literal[
 Dataset = Annotated[DatasetName, Field(description="the task")]
 Source = Annotated[
     PathOrName, Field(description="your own data (mimic, xmc, records), PubMed files (mesh) or a set.mm file (setmm)")
+]
+Columns = Annotated[
+    list[str], Field(min_length=2, max_length=2, description="columns with the text and with the labels (records)")
 ]
 TeacherName = Annotated[
     PathOrName, Field(description="smollm2-mesh, organism, organism-planted, or the folder or id of a model")
@@ -124,8 +117,7 @@ class TaskSettings(Settings):
 
     dataset: Dataset = "mesh"
     source: Source = ""
-    text_column: Annotated[str, Field(description="column with the text (records)")] = "text"
-    label_column: Annotated[str, Field(description="column with the labels (records)")] = "labels"
+    columns: Columns = ["text", "labels"]
 
 
 class SearchSettings(Settings):
@@ -186,9 +178,6 @@ class MechanismSettings(StudentSettings, TopicSettings):
     n_heads: Annotated[
         int, Field(ge=0, le=1000, description="heads of the teacher to imitate in each phase, 0 for the planted ones")
     ] = 4
-    ranked_by: Annotated[
-        Literal["paper", "mass"], Field(description="which heads: by the paper's scores, or by attention mass")
-    ] = "paper"
     matching: Annotated[
         Literal["depth", "apart", "score"], Field(description="how the student's heads are matched to them")
     ] = "depth"
@@ -197,5 +186,11 @@ class MechanismSettings(StudentSettings, TopicSettings):
         Field(description="of attention, write, interaction: Phase 1, 2"),
     ] = [1.0, 0.1, 0.1, 1.0, 0.1, 0.1]
     loss_forms: Annotated[
-        Literal["original", "mended"], Field(description="of the terms: the published runs', or without their faults")
+        Literal["original", "mended"], Field(description="the published runs' terms and heads, or mended ones")
     ] = "original"
+
+    @computed_field
+    @property
+    def ranked_by(self) -> Literal["paper", "mass"]:
+        """Which heads are taught: those highest by the paper's scores, or by attention mass."""
+        return "mass" if self.loss_forms == "mended" else "paper"

@@ -79,7 +79,7 @@ class Chapter:
             from ctd.book import report
             from ctd.data import readers
 
-            task = readers.load_as_asked(settings.dataset, settings.source, settings.text_column, settings.label_column)
+            task = readers.load_as_asked(settings.dataset, settings.source, *settings.columns)
         if said := readers.left_out(task):
             report.say(said)
         if not len(task.documents["test"]):

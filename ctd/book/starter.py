@@ -48,8 +48,7 @@ def parameters(survey: Survey) -> dict[str, object]:
     return {
         "dataset": "records",
         "source": DOCUMENTS,
-        "text_column": "text",
-        "label_column": "labels",
+        "columns": ["text", "labels"],
         "second_dataset": "none",
         "n_clusters": clusters,
         "topic_depth": 0,

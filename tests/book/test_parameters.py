@@ -16,7 +16,7 @@ def parameters():
 
 def test_a_model_lists_its_groups_in_order_and_the_seed_last():
     names = list(parameters_of_model(chapters.CoarseHeads))
-    assert names[:5] == ["dataset", "source", "text_column", "label_column", "encoder"]
+    assert names[:5] == ["dataset", "source", "columns", "encoder", "teacher"]
     assert names[-4:] == ["direction", "n_top", "n_effects", "seed"]
     assert set(names) == set(chapters.CoarseHeads.model_fields)
 
@@ -104,13 +104,9 @@ def test_a_dataset_is_a_reader():
 
 def test_a_parameter_by_its_old_name_is_taken_with_a_warning(capsys):
     parameters = notebook_files.parameters_of(notebook_files.find_notebook("10"))
-    assert parse_assignments(parameters, ["words=[fkl]", "fade=0.5"]) == {
-        "base_losses": ["fkl"],
-        "anneal_fraction": 0.5,
-    }
+    assert parse_assignments(parameters, ["words=[fkl]"]) == {"base_losses": ["fkl"]}
     assert capsys.readouterr().err.splitlines() == [
         "warning: -p words is now -p base_losses; the old name goes with the next version",
-        "warning: -p fade is now -p anneal_fraction; the old name goes with the next version",
     ]
-    with pytest.raises(ValueError, match="-p anneal_fraction is given twice"):
-        parse_assignments(parameters, ["fade=0.5", "anneal_fraction=0.5"])
+    with pytest.raises(ValueError, match="-p base_losses is given twice"):
+        parse_assignments(parameters, ["words=[fkl]", "base_losses=[rkl]"])

@@ -41,9 +41,9 @@ def test_a_bad_parameter_is_one_line():
 
 
 def test_a_plan_is_filled_with_every_parameter_that_it_has():
-    chapter = start(chapters.Ablations, {"n_steps": 7, "split": "validation", "n_heads": 2})
+    chapter = start(chapters.Ablations, {"n_steps": 7, "split": "validation", "loss_forms": "mended"})
     plan = dataclasses.asdict(chapter.fill(Plan, n_topics=7))
-    assert (plan["n_steps"], plan["split"], plan["n_heads"], plan["n_topics"]) == (7, "validation", 2, 7)
+    assert (plan["n_steps"], plan["split"], plan["ranked_by"], plan["n_topics"]) == (7, "validation", "mass", 7)
     shared = {field.name for field in dataclasses.fields(Plan)} & chapters.Ablations.model_fields.keys()
     assert {name: plan[name] for name in shared} == {name: getattr(chapter.settings, name) for name in shared}
     assert {"layers", "n_traces", "batch_tokens", "learning_rate", "matching", "topic_depth", "n_test"} <= shared

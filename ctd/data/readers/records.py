@@ -96,7 +96,7 @@ def load(
     documents.finish()
     if not known:
         raise ValueError(
-            f"{source}: no document has a label in {labels!r}; name the column that has them (label_column, or labels= "
+            f"{source}: no document has a label in {labels!r}; name the column that has them (columns, or labels= "
             "in Python)"
         )
     if not batches["train"]:
