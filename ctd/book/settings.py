@@ -189,7 +189,7 @@ class MechanismSettings(StudentSettings, TopicSettings):
         Literal["original", "mended"], Field(description="the published runs' terms and heads, or mended ones")
     ] = "original"
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def ranked_by(self) -> Literal["paper", "mass"]:
         """Which heads are taught: those highest by the paper's scores, or by attention mass."""
