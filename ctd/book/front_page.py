@@ -60,8 +60,8 @@ class Number:
 def deciding(rows: Iterable[LedgerRow]) -> LedgerRow:
     """The row of a claim that counts: the most precise run that tests it, whether the book's own or a published one.
 
-    Precision says nothing about the direction, so it cannot choose the verdict. Where no run tests the claim, the book's
-    own run counts, or else a published one.
+    Precision says nothing about the direction, so it cannot choose the verdict. Where no run tests the claim, the
+    book's own run counts, or else a published one.
     """
     own, *published = sorted(rows, key=lambda row: bool(row.published_run))
     tested = [row for row in (own, *published) if row.verdict in TESTED]
@@ -110,7 +110,8 @@ def front_page(rows: Sequence[LedgerRow], explorer: str) -> str:
             f'<p class="ctd-buttons">{links}</p>',
             '<p class="ctd-small">A dot is a number and its bar the 95 % interval; filled, where that leaves out the '
             "dashed line, which is what the number is held against. Of a claim's numbers a card shows those that speak "
-            "least for it. A claim counts by the most precise run that tests it, this book's own or a published one.</p>",
+            "least for it. A claim counts by the most precise run that tests it, this book's own or a published "
+            "one.</p>",
         ]
     )
 
