@@ -83,7 +83,7 @@ class RetrievalShortlists(TaskSettings, SearchSettings):
         int, Field(ge=10, le=10_000_000, description="labels at most: the gold ones, and others drawn by seed")
     ] = 3_000_000
     index_kind: Annotated[
-        Literal["flat", "hnsw", "ivfpq"], Field(description="exact search (flat), or approximate search")
+        Literal["flat", "hnsw", "ivfpq", "fastscan"], Field(description="exact search (flat), or approximate search")
     ] = "flat"
     ks: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(description="shortlist sizes")] = [
         10, 30, 100, 300, 1000, 3000, 10000,

@@ -6,8 +6,8 @@ Notes: vectors have unit norm, so scores are cosines. q queries, k places, d dim
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +18,18 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
-from ctd.cache import atomic, cache_dir, once
+from ctd.cache import atomic, cache_dir, digest, once
 from ctd.data.damaged import named_if_damaged
 from ctd.data.label_space import LabelSpace
-from ctd.keys import Maker
-from ctd.retrieval import encoders, shards
+from ctd.keys import LENGTH, Maker, fingerprint
+from ctd.retrieval import encoders, fast_scan, shards
 from ctd.retrieval.exclusions import check_search, depth_needed, drop_excluded
+from ctd.retrieval.fast_scan import FastScan
 from ctd.text import normalise
 
 MAKER = Maker("label indexes", __name__, ("vectors", "kind", "seed", "faiss"))
-KINDS = ("flat", "hnsw", "ivfpq")
+KINDS = ("flat", "hnsw", "ivfpq", "fastscan")
+EXACT_TO = 1_000_000  # labels: more are searched by "fastscan" where the kind is "auto"
 QUERIES_AT_ONCE = 128
 CACHED_FROM = 256  # queries; fewer are embedded anew each time
 
@@ -80,7 +82,7 @@ class LabelIndex:
     space: the labels.
     encoder: what embedded them.
     kind: of index; see `build`.
-    index: FAISS's, or `Exact`, over the vectors of all labels, by label number.
+    index: FAISS's, `Exact` or `FastScan`, over the vectors of all labels, by label number.
     seed: that it was built with.
     saved_key: the key that a loaded index was saved with; "" for one that was built here.
     """
@@ -103,11 +105,14 @@ class LabelIndex:
 
         space: the labels.
         encoder: embeds them; or the name of one (see `encoders.load`).
-        kind: "flat" is exact; "hnsw" is a graph, fast for small k; "ivfpq" takes at most 48 bytes a label. The last two
-            are built once and then memory-mapped from the cache.
-        seed: of the k-means behind "ivfpq".
-        Raises ValueError for another kind, or fewer labels than "ivfpq" can train on (256).
+        kind: "flat" is exact; "hnsw" is a graph, fast for small k; "ivfpq" takes at most 48 bytes a label; "fastscan"
+            scans d / 4 bytes a label and rescores (see `FastScan`): for millions of labels. "auto" is "flat" up to a
+            million labels, else "fastscan". All but "flat" are built once and then read from the cache.
+        seed: of the k-means behind "ivfpq" and "fastscan".
+        Raises ValueError for another kind, or fewer labels than "ivfpq" and "fastscan" can train on (256).
         """
+        if kind == "auto":
+            kind = "flat" if len(space) <= EXACT_TO else "fastscan"
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         encoder = encoders.load(encoder) if isinstance(encoder, str) else encoder
@@ -117,10 +122,32 @@ class LabelIndex:
         path = cache_dir("indexes") / f"{_key(space, encoder, kind, seed)}.faiss"
         with once(path) as missing:
             if missing:
-                index = _hnsw(vectors) if kind == "hnsw" else _ivfpq(vectors, space.name, seed)
+                index = _hnsw(vectors) if kind == "hnsw" else BUILT_BY_SEED[kind](vectors, space.name, seed)
                 with atomic(path) as scratch:
                     faiss.write_index(index, str(scratch))
-        return cls(space, encoder, kind, _mapped(path), seed)
+        index = _mapped(path)
+        return cls(space, encoder, kind, FastScan.of(index, vectors) if kind == "fastscan" else index, seed)
+
+    def changed(self, ids: Sequence[str] = (), texts: Sequence[str] = (), removed: Sequence[int] = ()) -> LabelIndex:
+        """The index with more labels and without others, in the time that it takes to embed the new ones.
+
+        A label keeps its number: new ones are numbered behind the others, and a removed one is never found again.
+
+        ids: of the labels to add.
+        texts: theirs.
+        removed: numbers of labels to remove.
+        Raises ValueError for an index that is not "fastscan", a label space with a tree, or a number or id that does
+        not fit.
+        """
+        if self.kind != "fastscan" or self.space.parents is not None:
+            what = f"kind '{self.kind}'" if self.kind != "fastscan" else "a tree"
+            raise ValueError(f"only a 'fastscan' index without a tree takes changes, got {what}: build the index anew")
+        gone = self.space.check(removed)
+        added_texts = [*self.space.texts, *texts]
+        space = LabelSpace(self.space.name, [*self.space.ids, *ids], added_texts, len(added_texts))
+        vectors = self.embed(texts) if texts else np.empty((0, self.encoder.dim), np.float32)
+        key = digest([self.key, fingerprint([*ids]), fingerprint([*texts]), fingerprint(gone)])[:LENGTH]
+        return replace(self, space=space, index=self.index.changed(vectors, gone), saved_key=key)
 
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """The texts in the index's own vector space."""
@@ -194,11 +221,17 @@ class LabelIndex:
 
     @cached_property
     def _by_text(self) -> dict[str, int]:
-        return {self.space.texts[label]: label for label in reversed(range(len(self.space)))}
+        return {self.space.texts[label]: label for label in self._reversed}
 
     @cached_property
     def _by_normal_text(self) -> dict[str, int]:
-        return {normalise(self.space.texts[label]): label for label in reversed(range(len(self.space)))}
+        return {normalise(self.space.texts[label]): label for label in self._reversed}
+
+    @property
+    def _reversed(self) -> Iterator[int]:
+        """All labels but removed ones, last first."""
+        gone = set(self.index.removed.tolist()) if isinstance(self.index, FastScan) else set()
+        return (label for label in reversed(range(len(self.space))) if label not in gone)
 
     def save(self, folder: Path) -> None:
         """Write the index, the label space and the identity of the encoder to a folder, whole or not at all."""
@@ -207,6 +240,9 @@ class LabelIndex:
             index = self.index
             if isinstance(index, Exact):
                 index = _filled(faiss.IndexFlatIP(index.vectors.shape[1]), index.vectors)
+            elif isinstance(index, FastScan):
+                index.save_vectors(scratch)
+                index = index.codes
             faiss.write_index(index, str(scratch / "index.faiss"))
             self.space.save(scratch / "labels.parquet")
             identity = {
@@ -240,7 +276,9 @@ class LabelIndex:
                 f"'{encoder.name}' ({encoder.key[:8]}): weights or dtype differ; build the index anew"
             )
         space = LabelSpace.load(folder / "labels.parquet")
-        index = _mapped(folder / "index.faiss")
+        index: Any = _mapped(folder / "index.faiss")
+        if identity["kind"] == "fastscan":
+            index = FastScan.load(index, folder)
         return cls(space, encoder, identity["kind"], index, identity["seed"], identity["key"])
 
 
@@ -276,6 +314,9 @@ def _ivfpq(vectors: Float[np.ndarray, "n d"], name: str, seed: int) -> faiss.Ind
     _filled(index, vectors, "quantising (ivfpq)")
     index.make_direct_map()
     return index
+
+
+BUILT_BY_SEED = {"ivfpq": _ivfpq, "fastscan": fast_scan.coded}
 
 
 def _mapped(path: Path) -> faiss.Index:

@@ -89,7 +89,7 @@ CASES = [
     parameter("a day that there is not", "-p n_documents=2026-13-45", "-p n_documents: not YAML .month must be"),
     parameter("no YAML", "-p 'ks=[1,'", "-p ks, line 1: not YAML"),
     parameter("a key twice in YAML", "-p 'ks={a: 1, a: 2}'", "-p ks.*the key 'a' stands twice; keep one"),
-    parameter("no choice", "-p index_kind=fast", "index_kind must be one of: flat, hnsw, ivfpq, got 'fast'"),
+    parameter("no choice", "-p index_kind=fast", "index_kind must be one of: flat, hnsw, ivfpq, fastscan, got 'fast'"),
     parameter("no dataset", "-p dataset=pubmed", "dataset must be one of: mesh, setmm", "got 'pubmed'"),
     parameter("no dataset in a list", "-p tasks=pubmed", "tasks must be a list such as", "pubmed", notebook="00"),
     parameter("a path that is not there", "-p source=./nowhere", "source must be an existing path or name", "nowhere"),

@@ -135,10 +135,58 @@ def test_k_is_bounded_by_the_label_space(space, encoder, own_cache):
 
 
 def test_an_unknown_kind_and_too_few_labels_are_refused(space, encoder, own_cache):
-    with pytest.raises(ValueError, match="kind must be one of flat, hnsw, ivfpq, got 'annoy'"):
+    with pytest.raises(ValueError, match="kind must be one of flat, hnsw, ivfpq, fastscan, got 'annoy'"):
         LabelIndex.build(space, encoder, "annoy")
     with pytest.raises(ValueError, match="trains on at least 256 labels; 'tiny' has 7"):
         LabelIndex.build(space, encoder, "ivfpq")
+    with pytest.raises(ValueError, match="'fastscan' trains on at least 256 labels; 'tiny' has 7: use 'flat'"):
+        LabelIndex.build(space, encoder, "fastscan")
+
+
+def test_a_scan_of_codes_finds_what_an_exact_search_finds(labels, encoder, own_cache):
+    exact, scan = (LabelIndex.build(labels, encoder, kind) for kind in ("flat", "fastscan"))
+    assert isinstance(scan.index.vectors, np.memmap)
+    queries = [f"{text} of the left heart" for text in labels.texts[::20]]
+    (wanted_scores, wanted), (scores, found) = exact.search(queries, 20), scan.search(queries, 20)
+    assert np.mean([len(set(a) & set(b)) / 20 for a, b in zip(found, wanted, strict=True)]) > 0.95
+    assert np.allclose(scores[:, 0], wanted_scores[:, 0], atol=1e-5)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_labels_come_and_go_without_a_new_index(labels, encoder, own_cache, tmp_path, monkeypatch):
+    scan = LabelIndex.build(labels, encoder, "fastscan")
+    n, first = len(labels), labels.texts[0]
+    nearest = scan.search([first], 5)[1][0].tolist()
+    monkeypatch.setattr("ctd.retrieval.fast_scan.coded", None)
+    changed = scan.changed(["new"], ["bone marrow 5"], nearest[:3])
+    assert changed.search(["bone marrow 5"], 1)[1].tolist() == [[n]]
+    assert changed.search([first], 2)[1][0].tolist() == nearest[3:5]
+    assert not set(nearest[:3]) & set(changed.search([first], n + 1)[1][0].tolist())
+    assert changed.ground(["Bone-marrow 5"]) == [Grounding(n, 1.0, "normalised")]
+    assert changed.ground([first])[0].label == nearest[3]
+    assert np.allclose(changed.vectors([n, 2]), encoder.vectors(["bone marrow 5", labels.texts[2]]))
+    assert len({scan.key, changed.key, scan.changed(removed=nearest[:3]).key, scan.changed(removed=[1]).key}) == 4
+    changed.save(tmp_path / "index")
+    loaded = LabelIndex.load(tmp_path / "index", encoder)
+    assert loaded.search([first], 5)[1].tolist() == changed.search([first], 5)[1].tolist()
+    assert (loaded.key, len(loaded.space)) == (changed.key, n + 1)
+    assert scan.search([first], 5)[1][0].tolist() == nearest
+
+
+def test_changes_that_an_index_cannot_take_are_refused(labels, encoder, own_cache):
+    with pytest.raises(ValueError, match="only a 'fastscan' index without a tree takes changes, got kind 'flat'"):
+        LabelIndex.build(labels, encoder).changed(removed=[0])
+    scan = LabelIndex.build(labels, encoder, "fastscan")
+    with pytest.raises(ValueError, match="labels of 'made' run from 0 to"):
+        scan.changed(removed=[len(labels)])
+    with pytest.raises(ValueError, match="has the id 'L0' more than once"):
+        scan.changed(["L0"], ["again"])
+
+
+def test_size_chooses_the_kind_where_it_is_left_open(labels, encoder, own_cache, monkeypatch):
+    assert LabelIndex.build(labels, encoder, "auto").kind == "flat"
+    monkeypatch.setattr("ctd.retrieval.index.EXACT_TO", 300)
+    assert LabelIndex.build(labels, encoder, "auto").kind == "fastscan"
 
 
 def test_text_is_grounded_exactly_then_normalised_then_nearest(space, encoder, own_cache):
