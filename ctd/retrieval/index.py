@@ -178,7 +178,7 @@ class LabelIndex:
         scores = np.empty((len(vectors), depth), np.float32)
         labels = np.empty((len(vectors), depth), np.int64)
         starts = range(0, len(vectors), QUERIES_AT_ONCE)
-        for start in tqdm(starts, desc="searching", unit=" batches", disable=len(vectors) < 512):
+        for start in tqdm(starts, desc="searching", unit=" batches", delay=2):
             rows = slice(start, start + QUERIES_AT_ONCE)
             scores[rows], labels[rows] = self._nearest(vectors[rows], depth)
         scores[labels < 0] = -np.inf
