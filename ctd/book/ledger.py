@@ -172,7 +172,11 @@ def judge_run(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder 
         if failed := _failed(claim, run, instruments):
             return replace(judged, verdict=Verdict.NOT_TESTABLE, why=failed)
         judgement = verdicts.judge([_evidence(claim.parts[name], estimates) for name, estimates in numbers.items()])
-        why = _could_have_seen(claim, numbers) if judgement.verdict is Verdict.INCONCLUSIVE else ""
+        why = (
+            _could_have_seen(claim, numbers)
+            if judgement.verdict is Verdict.INCONCLUSIVE
+            else _refuted_by(claim, numbers, judgement.verdict)
+        )
         return replace(judged, verdict=judgement.verdict, p=judgement.p, why=why)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{run.path} is not a whole run ({error!r}); run the notebook again with --force") from None
@@ -225,6 +229,16 @@ def _could_have_seen(claim: Claim, numbers: Mapping[str, Sequence[Estimate]]) ->
             least = max(map(verdicts.smallest_seen, numbers[name]))
             seen.append(f"{name.format(largest='*')}: an effect of {least:.2g} could have been seen")
     return "; ".join(seen)
+
+
+def _refuted_by(claim: Claim, numbers: Mapping[str, Sequence[Estimate]], verdict: Verdict) -> str:
+    """Which of several numbers refute the claim; "" for a claim with one, or one that is not refuted."""
+    field = {Verdict.CONTRADICTED: "opposite", Verdict.EQUIVALENT: "nothing"}.get(verdict)
+    if field is None or len(numbers) < 2:
+        return ""
+    shown = {name: getattr(_evidence(claim.parts[name], estimates), field) for name, estimates in numbers.items()}
+    refuting = [name.format(largest="*") for name, p in shown.items() if p * len(numbers) <= verdicts.SIDE]
+    return f"by the {'number' if len(refuting) == 1 else 'numbers'}: {'; '.join(refuting)}"
 
 
 def _say(name: str, part: Part, parameters: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
