@@ -15,6 +15,7 @@ from tests.book import ledger_runs
 from tests.book.ledger_runs import STEMS, around, key, keys, need_key, overs, write
 
 PARTS = [pytest.param(claim, name, id=f"{claim.id}: {name}") for claim in CLAIMS for name in claim.parts]
+HELD = ledger_runs.runs()
 NEEDS = [pytest.param(claim, name, id=f"{claim.id}: {name}") for claim in CLAIMS for name in claim.needs]
 
 
@@ -25,14 +26,23 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def judged(folder, claim, changed=(), without=()):
-    """A claim by runs in which every claim holds, but for some rows, by stem and key."""
-    for stem, rows in ledger_runs.runs().items():
-        rows = rows | {row: value for (place, row), value in dict(changed).items() if place == stem}
-        write(
-            folder, stem, {row: rows[row] for row in rows if (stem, row) not in without}, dataset="some", teacher="who"
-        )
-    return next(row for row in ledger.judge_claims("smoke", folder) if row.claim.id == claim.id)
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Judges a claim by runs in which every claim holds, but for some rows, by stem and key."""
+    folder, written = tmp_path_factory.mktemp("held") / "runs", {}
+
+    def judge(claim, changed=(), without=()):
+        for stem, rows in HELD.items():
+            wanted = rows | {row: value for (place, row), value in dict(changed).items() if place == stem}
+            wanted = {row: value for row, value in wanted.items() if (stem, row) not in without}
+            if written.get(stem) != wanted:
+                write(folder, stem, wanted, dataset="some", teacher="who")
+                written[stem] = wanted
+        return next(row for row in ledger.judge_claims("smoke", folder) if row.claim.id == claim.id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published_runs, "FOLDER", folder / "none")
+        yield judge
 
 
 def moved(claim, name, bounds, half=0.25):
@@ -41,49 +51,49 @@ def moved(claim, name, bounds, half=0.25):
     changed = {}
     for over in overs(part):
         first, *less = keys(part, over)
-        shift = part.share * ledger_runs.runs()[stem][less[0]][0] if less else 0.0
+        shift = part.share * HELD[stem][less[0]][0] if less else 0.0
         changed[stem, first] = tuple(end + shift for end in around(part, bounds, half))
     return changed
 
 
 @pytest.mark.parametrize(("claim", "name"), PARTS)
-def test_each_number_decides_its_claim(folder, claim, name):
+def test_each_number_decides_its_claim(judged, claim, name):
     side = {"above": 1, "below": -1, "at": 0}[claim.parts[name].claimed]
-    assert judged(folder, claim).verdict == Verdict.REPRODUCED
-    assert judged(folder, claim, moved(claim, name, -4 * side or 4)).verdict == Verdict.CONTRADICTED
-    wide = judged(folder, claim, moved(claim, name, side, half=10))
+    assert judged(claim).verdict == Verdict.REPRODUCED
+    assert judged(claim, moved(claim, name, -4 * side or 4)).verdict == Verdict.CONTRADICTED
+    wide = judged(claim, moved(claim, name, side, half=10))
     assert wide.verdict == Verdict.INCONCLUSIVE
     assert "could have been seen" in wide.why
     if side:
-        nothing = judged(folder, claim, moved(claim, name, 0))
+        nothing = judged(claim, moved(claim, name, 0))
         assert nothing.verdict == Verdict.EQUIVALENT
         refuting = nothing.why.partition(": ")[2].split("; ")
         assert (name.format(largest="*") in refuting) == (len(claim.parts) > 1)
 
 
 @pytest.mark.parametrize(("claim", "name"), PARTS)
-def test_without_one_of_its_numbers_a_claim_is_not_run(folder, claim, name):
+def test_without_one_of_its_numbers_a_claim_is_not_run(judged, claim, name):
     missing = {
         (STEMS[claim.chapter], row) for over in overs(claim.parts[name]) for row in keys(claim.parts[name], over)
     }
-    row = judged(folder, claim, without=missing)
+    row = judged(claim, without=missing)
     assert row.verdict == Verdict.NOT_RUN
     assert any(number.endswith(": none") for number in row.ours)
 
 
 @pytest.mark.parametrize(("claim", "name"), NEEDS)
-def test_a_precondition_that_fails_makes_its_claim_not_testable(folder, claim, name):
+def test_a_precondition_that_fails_makes_its_claim_not_testable(judged, claim, name):
     need = claim.needs[name]
     stem, row = STEMS[need.chapter or claim.chapter], need_key(need)
     if need.n:  # of a part of the claim
         assert row in {row for part in claim.parts.values() for row in keys(part)}
         return
     bad = ledger_runs.limit(need)[1]
-    failed = judged(folder, claim, {(stem, row): bad})
+    failed = judged(claim, {(stem, row): bad})
     assert failed.verdict == Verdict.NOT_TESTABLE
     assert f"is not {need.words} ({bad if need.says else f'{bad[0]:.4g} ['}" in failed.why
     if row not in {row for part in claim.parts.values() for row in keys(part)}:
-        absent = judged(folder, claim, without={(stem, row)})
+        absent = judged(claim, without={(stem, row)})
         assert absent.verdict == Verdict.NOT_TESTABLE
         assert absent.why.endswith(f"is not {need.words} (not recorded)")
 
