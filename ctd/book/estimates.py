@@ -193,7 +193,7 @@ def n_parameters(name: str) -> int:
     packaged = models.PACKAGED.get(name)
     if packaged and packaged.base:
         return n_parameters(packaged.base)
-    source = models.packaged_file(packaged.source) if packaged and packaged.source else models.folder(name)
+    source = models.source_of(name) if packaged else models.folder(name)
     gguf = source if source.suffix == ".gguf" else next(iter(sorted(source.glob("*.gguf"))), None)
     if gguf is not None and gguf.is_file():
         import gguf as library

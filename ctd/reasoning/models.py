@@ -13,7 +13,7 @@ import transformers
 
 from ctd import hardware
 from ctd.cache import DATA, digest, file_digest, packaged_file
-from ctd.reasoning import adapters
+from ctd.reasoning import adapters, weight_parts
 from ctd.reasoning.weights import INDEX, WEIGHTS, gguf_file, read_folder, read_gguf, unpacked, weight_files
 
 SMOLLM2 = "smollm2"
@@ -31,6 +31,7 @@ class Packaged:
 
     folder: under data/, of its weights, or of its adapter where it has a base.
     source: the key of data/sources.json whose package carries its weights, for a model without a folder.
+    parts: the name in data/sources-reasoner.json of weights that optional packages carry in parts.
     base: the packaged model that its adapter is merged into; "" for weights of its own.
     dtype: what "auto" means for it.
     mend: the command that builds its folder where that is missing.
@@ -38,6 +39,7 @@ class Packaged:
 
     folder: str = ""
     source: str = ""
+    parts: str = ""
     base: str = ""
     dtype: str = "auto"
     mend: str = ""
@@ -48,6 +50,8 @@ PACKAGED = {
     TEACHER: Packaged(TEACHER, base=SMOLLM2, mend="make teacher"),  # see ctd.recipes.teacher
     "organism": Packaged("organism", dtype="float32", mend="make organism"),  # see ctd.recipes.organism
     "organism-planted": Packaged("organism-planted", dtype="float32", mend="make organism"),
+    "qwen-1.5b": Packaged(parts="qwen_1.5b_weights", mend=weight_parts.MEND),  # Qwen2.5-Coder-1.5B-Instruct
+    "qwen-0.5b": Packaged(parts="qwen_0.5b_weights", mend=weight_parts.MEND),  # Qwen2.5-Coder-0.5B-Instruct
 }
 
 
@@ -98,7 +102,7 @@ def load(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if device and device_map:
         raise ValueError(f"give device or device_map, not both, got device={device!r}")
-    packaged, source = PACKAGED.get(name), _source(name)
+    packaged, source = PACKAGED.get(name), source_of(name)
     if revision and (packaged or source.exists()):
         raise ValueError(f"revision is for Hugging Face ids, and {name} lies on this machine: leave it out")
     if packaged and dtype == "auto":
@@ -137,11 +141,17 @@ def folder(name: str) -> Path:
     return DATA / packaged.folder if packaged and packaged.folder else Path(name).expanduser()
 
 
-def _source(name: str) -> Path:
-    """The file or folder of a model's weights or adapter; for a Hugging Face id a path at which nothing lies."""
+def source_of(name: str) -> Path:
+    """The file or folder of a model's weights or adapter; for a Hugging Face id a path at which nothing lies.
+
+    name: as in `load`. Weights in parts are unpacked first.
+    Raises FileNotFoundError for a packaged model that is not here.
+    """
     packaged, path = PACKAGED.get(name), folder(name)
     if packaged and packaged.source:
         return packaged_file(packaged.source)
+    if packaged and packaged.parts:
+        return weight_parts.unpacked(packaged.parts)
     if packaged and not path.is_dir():
         raise FileNotFoundError(f"the model {name!r} is not in {DATA}: `{packaged.mend}` builds it")
     return path
@@ -156,6 +166,8 @@ def _read(
         if name in PACKAGED:
             return *read_folder(unpacked(gguf, identity[0]), options), identity
         return *read_gguf(gguf, options), identity
+    if (packaged := PACKAGED.get(name)) and packaged.parts:
+        return *read_folder(source, options), [weight_parts.named(packaged.parts).sha256]
     path = source if source.is_dir() else _fetched(name, revision)
     files = weight_files(path) + sorted({file for glob in SETTINGS for file in path.glob(glob)})
     model, tokenizer = read_folder(path, options, trusted=trusted)
