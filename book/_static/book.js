@@ -26,8 +26,27 @@ document.addEventListener("DOMContentLoaded", () => {
     bar.addEventListener("submit", (event) => event.preventDefault())
     table.before(bar)
     choose()
+    heads.forEach((name, column) => sortBy(table, rows, name, column))
   }
 })
+
+// A button in a column's head sorts the rows by it, numbers as numbers; once more turns them round.
+const sortBy = (table, rows, name, column) => {
+  const head = table.tHead.rows[0].cells[column]
+  const button = document.createElement("button")
+  button.type = "button"
+  button.className = "ctd-sort"
+  button.textContent = name
+  head.replaceChildren(button)
+  button.addEventListener("click", () => {
+    const turn = head.getAttribute("aria-sort") === "ascending" ? -1 : 1
+    const text = (row) => row.cells[column].textContent.trim()
+    const order = (a, b) => turn * text(a).localeCompare(text(b), undefined, { numeric: true })
+    table.tBodies[0].append(...[...rows].sort(order))
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort")
+    head.setAttribute("aria-sort", turn === 1 ? "ascending" : "descending")
+  })
+}
 
 // An address that names a folded claim opens it.
 const unfold = () => {

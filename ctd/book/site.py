@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from ctd.book import api_page, front_page, ledger
+from ctd.book import api_page, front_page, ledger, related_work
 from ctd.book.finish import finish
 from ctd.book.generated import las_table, models_table, patching_table, status_page
 from ctd.book.page import page
@@ -99,6 +99,7 @@ def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
     for name, markup in {
         "findings": front_page.front_page(judged, f"{explorer}.html"),
         "verdicts": front_page.verdict_grid(judged),
+        "related_work": related_work.page_table(),
     }.items():
         (generated / f"{name}.md").write_text(f"```{{raw}} html\n{markup}\n```\n", "utf-8")
     published = json.loads((DATA / "published.json").read_text("utf-8"))

@@ -37,6 +37,20 @@ def test_a_choice_leaves_the_rows_that_have_it(page):
     assert page.eval_on_selector("select", "list => list.labels[0].textContent").startswith("run")
 
 
+def test_a_column_sorts_the_rows_and_turns_them_round(page):
+    def column(number):
+        return page.eval_on_selector_all(
+            f"tbody td:nth-child({number})", "cells => cells.map(cell => cell.textContent)"
+        )
+
+    page.get_by_role("button", name="value").click()
+    page.get_by_role("button", name="value").click()
+    assert column(2) == ["3", "2", "1"]
+    page.get_by_role("button", name="run").click()
+    assert column(1) == ["a", "a", "b"]
+    assert page.locator("th[aria-sort]").count() == 1
+
+
 def test_an_address_unfolds_its_claim(page):
     assert page.eval_on_selector("#claim-las", "claim => claim.open")
 

@@ -1,35 +1,37 @@
-"""A method of your own: one function, and one line in `METHODS`."""
+"""A method of your own: one function, and one line in `METHODS`. It is the code that `book/add_an_arm.md` shows."""
 
-import math
+import re
 from dataclasses import replace
 
 import pytest
-import torch
 
 from ctd import workers
-from ctd.distill import measures, methods, pool, tables, teach
-from ctd.distill.methods import METHODS, Arm, Method, Seen
+from ctd.cache import ROOT
+from ctd.distill import measures, methods, pool, teach
+from ctd.distill.methods import METHODS, Arm, Method
 from ctd.distill.methods.token_by_token import TokenByToken
 
 
-def skewed(seen: Seen, share: float = 0.1) -> torch.Tensor:
-    """KL of the teacher's distribution from a mixture of both."""
-    mixture = torch.logaddexp(seen.teacher_log_p + math.log(share), seen.log_p + math.log1p(-share))
-    return (seen.teacher_log_p.exp() * (seen.teacher_log_p - mixture)).sum(-1)
-
-
 @pytest.fixture
-def registered(monkeypatch):
-    monkeypatch.setitem(METHODS, "skewed", Method(tokens=skewed, needs=frozenset({"distribution"})))
+def registered(my_arm, monkeypatch):
+    monkeypatch.setitem(METHODS, "skewed", my_arm.MINE)
 
 
-def test_a_new_method_is_taught_measured_and_compared_like_the_others(registered, experiment, tmp_path):
-    arms = [Arm("cot", "cot"), Arm("skewed", "skewed")]
-    outcomes = pool.run(experiment, arms, [0], tmp_path, n_workers=1)
-    table = tables.table(outcomes).set_index(["arm", "measure"])
-    assert set(table.index) == {(arm.name, measure) for arm in arms for measure in measures.MEASURES}
-    assert outcomes[0].loss != outcomes[1].loss
-    assert list(tables.gains(outcomes, "cot", "token_probability")["name"]) == ["skewed"]
+def test_the_page_shows_the_code_that_is_tested(my_arm):
+    page = (ROOT / "book" / "add_an_arm.md").read_text()
+    assert set(re.findall(r"literalinclude\} (\S+)", page)) == {"_static/my_arm.py"}
+    assert all(hasattr(my_arm, name) for name in re.findall(r":pyobject: (\S+)", page))
+    source = (ROOT / "book" / "_static" / "my_arm.py").read_text()
+    assert all(start in source for start in re.findall(r":(?:start|end)-at: (.+)", page))
+
+
+def test_a_new_method_is_taught_measured_and_compared_like_the_others(registered, my_arm, experiment, tmp_path):
+    table, gains = my_arm.compare(experiment, [0], tmp_path, n_workers=1)
+    rows = table.set_index(["arm", "measure"])
+    assert set(rows.index) == {(arm, measure) for arm in ("cot", "mine", "mine, 0.3") for measure in measures.MEASURES}
+    values = table[table["measure"] == "token_probability"]["value"]
+    assert values.nunique() == 3
+    assert list(gains["name"]) == ["mine", "mine, 0.3"]
 
 
 def test_the_mechanistic_terms_can_be_added_to_it(registered, experiment):
@@ -53,12 +55,12 @@ def test_its_code_is_in_the_key_of_its_students(registered, experiment, monkeypa
     assert teach.key(experiment, arm, 0) != before
 
 
-def test_so_are_its_way_of_asking_and_the_code_of_a_base_loss(registered, experiment, monkeypatch):
+def test_so_are_its_way_of_asking_and_the_code_of_a_base_loss(registered, my_arm, experiment, monkeypatch):
     alone, added = Arm("skewed", "skewed"), Arm("both", "mechanistic", base_loss="skewed")
     before = [teach.key(experiment, arm, 0) for arm in (alone, added)]
-    monkeypatch.setitem(METHODS, "skewed", Method(tokens=skewed, mode="answer"))
+    monkeypatch.setitem(METHODS, "skewed", Method(tokens=my_arm.skewed, mode="answer"))
     assert teach.key(experiment, alone, 0) != before[0]
-    monkeypatch.setitem(METHODS, "skewed", Method(tokens=lambda *parts: skewed(*parts)))
+    monkeypatch.setitem(METHODS, "skewed", Method(tokens=lambda *parts: my_arm.skewed(*parts)))
     assert teach.key(experiment, added, 0) != before[1]
 
 
