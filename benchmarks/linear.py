@@ -41,7 +41,7 @@ def main() -> None:
             tree.fit(train, [row.indices.tolist() for row in task.gold("train")])
             show(f"label tree, {penalty:g}", np.array(tree.predict(test, top_k=5)), time.perf_counter() - began)
         began = time.perf_counter()
-        merged = linear.WithoutLanguageModel.fit(task, index, penalty)
+        merged = linear.WithoutLanguageModel.fit(task, index, [penalty])
         seconds = time.perf_counter() - began
         show(f"linear, {penalty:g}", shortlists.retrieve(merged.linear, task, "test", 5), seconds)
         name = f"merged, {penalty:g}, cosine {merged.cosine_weight:g}"

@@ -23,7 +23,8 @@ from ctd.retrieval import metrics
 from ctd.retrieval.exclusions import check_search, depth_needed, drop_excluded
 from ctd.retrieval.index import LabelIndex
 
-COSINE_WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  # tried on validation documents
+COSINE_WEIGHTS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)  # tried on validation documents, as are these:
+INVERSE_PENALTIES = (1.0, 10.0, 100.0)
 SMALLEST = 0.01  # weights nearer to zero are dropped: Babbar and Schölkopf (2017), arXiv:1609.02521
 QUERIES_AT_ONCE = 256
 
@@ -43,9 +44,7 @@ class LinearRanker:
     Raises ValueError where no training document has a label.
     """
 
-    def __init__(
-        self, texts: Sequence[str], gold: csr_matrix, space: LabelSpace, inverse_penalty: float = 100.0
-    ) -> None:
+    def __init__(self, texts: Sequence[str], gold: csr_matrix, space: LabelSpace, inverse_penalty: float = 1.0) -> None:
         self.space, columns = space, gold.tocsc()
         self.seen = np.flatnonzero(np.diff(columns.indptr))
         if not len(self.seen):
@@ -107,21 +106,25 @@ class WithoutLanguageModel:
     cosine_weight: float = 0.2
 
     @classmethod
-    def fit(cls, task: Task, index: LabelIndex, inverse_penalty: float = 100.0) -> WithoutLanguageModel:
-        """Fit the classifiers on the training documents, and choose the cosine's weight on validation documents.
+    def fit(
+        cls, task: Task, index: LabelIndex, inverse_penalties: Sequence[float] = INVERSE_PENALTIES
+    ) -> WithoutLanguageModel:
+        """Fit the classifiers on the training documents; choose penalty and cosine's weight on validation documents.
 
-        The weight with the highest nDCG@5 is taken, the smallest of equals; the default without such documents.
+        Those with the highest nDCG@5 are taken, the smallest of equals; without such documents the first penalty and
+        the default weight.
 
         task: documents and labels.
         index: over the labels of the task.
-        inverse_penalty: as in `LinearRanker`.
+        inverse_penalties: to try, as in `LinearRanker`.
         """
-        train = task.documents["train"]
-        linear = LinearRanker(list(train["text"]), task.gold("train"), task.space, inverse_penalty)
+        train, gold = list(task.documents["train"]["text"]), task.gold("train")
         texts, places = list(task.documents["validation"]["text"]), min(5, len(task.space))
+        penalties = inverse_penalties if texts else inverse_penalties[:1]
+        fitted = [LinearRanker(train, gold, task.space, penalty) for penalty in penalties]
         if not texts:
-            return cls(linear, index)
-        tried = [cls(linear, index, weight) for weight in COSINE_WEIGHTS]
+            return cls(fitted[0], index)
+        tried = [cls(linear, index, weight) for linear in fitted for weight in COSINE_WEIGHTS]
         exclude, gold = task.filtered.get("validation"), task.gold("validation")
         reached = [metrics.ndcg_at_k(one.search(texts, places, exclude)[1], gold, places) for one in tried]
         return tried[int(np.argmax(reached))]

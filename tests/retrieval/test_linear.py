@@ -36,7 +36,9 @@ def task():
 
 @pytest.fixture(scope="module")
 def ranker(task):
-    return LinearRanker(list(task.documents["train"]["text"]), task.gold("train"), task.space)
+    return LinearRanker(
+        list(task.documents["train"]["text"]), task.gold("train"), task.space, 10.0
+    )  # as liblinear in PLT
 
 
 def test_it_is_at_least_as_good_as_a_label_tree_on_the_same_features(task, ranker, tmp_path):
