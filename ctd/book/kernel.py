@@ -24,6 +24,10 @@ class RunFailed(RuntimeError):
     """A notebook did not run to its end; one line says which cell, why, and where to look."""
 
 
+class KernelDied(RunFailed):
+    """The kernel's process ended in the middle of a cell."""
+
+
 def kernel_environment(folder: Path, seed: int) -> dict[str, str]:
     """What a notebook's kernel finds in its environment besides the caller's."""
     return {
@@ -76,7 +80,7 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
         if kernel_manager.was_ended:
             raise KeyboardInterrupt from None
         if isinstance(error, DeadKernelError):
-            raise RunFailed(f"the kernel died in cell [{_last_started(copy)}] (often: out of memory)") from None
+            raise KernelDied(f"the kernel died in cell [{_last_started(copy)}] (often: out of memory)") from None
         raise RunFailed(f"the kernel did not start ({error})") from None
     finally:
         _managers.remove(kernel_manager)

@@ -16,24 +16,31 @@ from ctd.book.side_by_side import Outcome
 COLUMNS = ("notebook", "import", "load", "work", "total", "peak memory", "")
 
 
-def shown(plans: Sequence[Plan], force: bool = False, jobs: int = 0) -> Iterator[Outcome]:
-    """What `side_by_side.execute` yields, with a line about each notebook. Errors go to stderr at once."""
+def shown(
+    plans: Sequence[Plan], force: bool = False, jobs: int = 0, retries: int = 0, quiet: bool = False
+) -> Iterator[Outcome]:
+    """What `side_by_side.execute` yields, with a line about each notebook. Errors go to stderr at once.
+
+    quiet: write every line to stderr.
+    """
     console, several = Console(stderr=True), len(plans) > 1 and (jobs or side_by_side.default_jobs()) > 1
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True,
         disable=not (console.is_terminal and several),
     ) as live:  # fmt: skip
         running = {}
+        total = live.add_task(f"0 of {len(plans)} done")
 
         def begin(stem: str) -> None:
             running[stem] = live.add_task(stem)
             if live.disable and len(plans) > 1:
                 typer.echo(f"== {stem}", err=True)
 
-        for outcome in side_by_side.execute(plans, force, jobs, begin):
+        for n_done, outcome in enumerate(side_by_side.execute(plans, force, jobs, begin, retries), start=1):
             if outcome.stem in running:
                 live.remove_task(running.pop(outcome.stem))
-            typer.echo(line(outcome), err=bool(outcome.error))
+            live.update(total, description=f"{n_done} of {len(plans)} done")
+            typer.echo(line(outcome), err=quiet or bool(outcome.error))
             yield outcome
 
 

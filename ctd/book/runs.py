@@ -133,7 +133,7 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
         except RunFailed as failure:
             shutil.rmtree(failed, ignore_errors=True)
             shutil.move(scratch, failed)
-            raise RunFailed(f"{todo.notebook.stem}: {failure}; see {failed / copy.name}") from None
+            raise type(failure)(f"{todo.notebook.stem}: {failure}; see {failed / copy.name}") from None
         (scratch / kernel.KERNEL_LOG).unlink(missing_ok=True)
         home_folder.rewrite_notebook(copy)
         home_folder.rewrite_json(scratch / RESULTS)

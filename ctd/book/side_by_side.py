@@ -7,7 +7,8 @@ before what, and which begins first.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ctd import hardware, workers
 from ctd.book import chapters, kernel, preloaded, room, runs
-from ctd.book.kernel import RunFailed
+from ctd.book.kernel import KernelDied, RunFailed
 from ctd.book.preloaded import ONE_THREAD
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import Plan
@@ -27,7 +28,7 @@ POLL = 0.5  # seconds
 class Outcome:
     """What became of a notebook.
 
-    stem: its name.
+    stem: its name; of one that runs with several settings, the name of the run's folder.
     run: executed or kept; None where it failed or was not begun.
     error: one line that says why there is no run.
     """
@@ -38,7 +39,11 @@ class Outcome:
 
 
 def execute(
-    plans: Sequence[Plan], force: bool = False, jobs: int = 0, on_begin: Callable[[str], None] = lambda stem: None
+    plans: Sequence[Plan],
+    force: bool = False,
+    jobs: int = 0,
+    on_begin: Callable[[str], None] = lambda stem: None,
+    retries: int = 0,
 ) -> Iterator[Outcome]:
     """Execute plans, and yield each outcome when it is known: first of what is unchanged, which is kept.
 
@@ -47,27 +52,35 @@ def execute(
     force: execute what is unchanged, too.
     jobs: how many notebooks at a time; 0 for `default_jobs()`. Fewer run where memory is short.
     on_begin: called with the name of each notebook that begins.
+    retries: how often a notebook whose kernel died begins again.
     Raises what `room.require` and `runs.execute` raise but for RunFailed, and KeyboardInterrupt, once every kernel has
     ended.
     """
-    unchanged = {} if force else {plan.notebook.stem: run for plan in plans if (run := runs.unchanged_run(plan))}
-    waiting = {plan.notebook.stem: plan for plan in plans if plan.notebook.stem not in unchanged}
+    named = _named(plans)
+    unchanged = {} if force else {name: run for name, plan in named.items() if (run := runs.unchanged_run(plan))}
+    waiting = {name: plan for name, plan in named.items() if name not in unchanged}
     if waiting.keys() - {chapters.LEDGER}:  # what it reads will change
-        waiting |= {plan.notebook.stem: plan for plan in plans if plan.notebook.stem == chapters.LEDGER}
+        waiting |= {name: plan for name, plan in named.items() if name == chapters.LEDGER}
         unchanged.pop(chapters.LEDGER, None)
     room.require(list(waiting.values()))
     yield from (Outcome(stem, run) for stem, run in unchanged.items())
     preload(list(waiting.values()))
     jobs = min(jobs or default_jobs(), len(waiting))
     if jobs > 1:
-        yield from _side_by_side(waiting, force, jobs, on_begin)
+        yield from _side_by_side(waiting, force, jobs, on_begin, retries)
         return
     failed: list[str] = []
     for stem, plan in waiting.items():
         on_begin(stem)
-        outcome = _execute(plan, force, failed)
+        outcome = _execute(stem, plan, force, failed, retries)
         failed += [stem] if outcome.error else []
         yield outcome
+
+
+def _named(plans: Sequence[Plan]) -> dict[str, Plan]:
+    """Plans by the name of their notebook, or of their folder where a notebook has several."""
+    several = {stem for stem, n in Counter(plan.notebook.stem for plan in plans).items() if n > 1}
+    return {plan.folder.name if plan.notebook.stem in several else plan.notebook.stem: plan for plan in plans}
 
 
 def preload(plans: Sequence[Plan]) -> None:
@@ -88,11 +101,11 @@ def order(stems: Sequence[str]) -> list[str]:
 
 
 def _side_by_side(
-    waiting: dict[str, Plan], force: bool, jobs: int, on_begin: Callable[[str], None]
+    waiting: dict[str, Plan], force: bool, jobs: int, on_begin: Callable[[str], None], retries: int
 ) -> Iterator[Outcome]:
     running: dict[Future[Outcome], str] = {}
     failed: list[str] = []
-    memory = _Memory(waiting.values())
+    memory = _Memory(waiting)
     with workers.shared_out() as share, _one_thread(), ThreadPoolExecutor(jobs) as threads:
         try:
             while waiting or running:
@@ -101,7 +114,7 @@ def _side_by_side(
                     ready = not unfinished & set(chapters.NEEDS.get(stem, ()))
                     if ready and len(running) < jobs and memory.suffices(stem, running.values()):
                         on_begin(stem)
-                        running[threads.submit(_execute, waiting.pop(stem), force, failed)] = stem
+                        running[threads.submit(_execute, stem, waiting.pop(stem), force, failed, retries)] = stem
                         share(len(running))
                 done, _ = wait(running, POLL, FIRST_COMPLETED)
                 for future in done:
@@ -116,15 +129,18 @@ def _side_by_side(
             raise
 
 
-def _execute(plan: Plan, force: bool, failed: Sequence[str]) -> Outcome:
+def _execute(stem: str, plan: Plan, force: bool, failed: Sequence[str], retries: int) -> Outcome:
     """Execute a plan; what fails is an outcome, too."""
-    stem = plan.notebook.stem
     if stem == chapters.LEDGER:
         if failed:
             return Outcome(stem, error=f"{stem}: not begun, for it reads the results of {', '.join(failed)}")
         plan = runs.plan(plan.notebook, plan.profile, plan.overrides, plan.folder)
     try:
         return Outcome(stem, runs.execute(plan, force))
+    except KernelDied as error:
+        if not retries:
+            return Outcome(stem, error=str(error))
+        return _execute(stem, plan, force, failed, retries - 1)
     except RunFailed as error:
         return Outcome(stem, error=str(error))
 
@@ -146,8 +162,8 @@ def _one_thread() -> Iterator[None]:
 class _Memory:
     """Whether there is memory for another notebook, by what each took in its last run."""
 
-    def __init__(self, plans: Iterable[Plan]) -> None:
-        self.expected = {plan.notebook.stem: room.expected_mib(plan) for plan in plans}
+    def __init__(self, plans: Mapping[str, Plan]) -> None:
+        self.expected = {name: room.expected_mib(plan) for name, plan in plans.items()}
         self.available = hardware.memory()[1] / 2**20
 
     def suffices(self, stem: str, running: Collection[str]) -> bool:

@@ -1,0 +1,56 @@
+"""`ctd sweep`: one notebook with every combination of some values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctd.book import notebook_files
+from ctd.book.run_folder import RUNS, RunFolder
+from ctd.cli.base import Jobs, Json, Profile, app, print_json
+
+RETRIES = 2  # of a cell whose kernel died
+
+
+@app.command(
+    epilog="Example:  ctd sweep 01 grid.yml --profile smoke, where grid.yml holds  grid: {n_documents: [40, 80], seed: "
+    "[0, 1, 2]}  and, if wanted,  exclude: [{n_documents: 80, seed: 2}]  and  include: [{n_documents: 200}]"
+)
+def sweep(
+    notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")],
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML: lists of values by parameter.")],
+    profile: Profile = "default",
+    out: Annotated[Path | None, typer.Option(help="Folder of the cells and the table, instead of runs/STEM.")] = None,
+    jobs: Jobs = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a notebook with every combination of some values, and put what they found into one table.
+
+    All cells are checked before one runs. Each is a run of its own; a finished one never runs again, and one whose
+    kernel dies is tried again. Ctrl-C leaves what is finished. Where a cell fails, the others go on.
+    """
+    from ctd.book import progress
+    from ctd.book import sweep as sweeps
+
+    path = notebook_files.find_notebook(notebook)
+    cells = sweeps.read_grid(grid)
+    plans = sweeps.plans(path, cells, profile, out)
+    done: dict[str, RunFolder | None] = {}
+    try:
+        for outcome in progress.shown(plans, jobs=jobs, retries=RETRIES, quiet=as_json):
+            done[outcome.stem] = outcome.run
+    except KeyboardInterrupt:
+        n_done = sum(run is not None for run in done.values())
+        typer.echo(f"{n_done} of {len(plans)} cells are finished: the same command goes on with the others", err=True)
+        raise
+    names = [path.stem] if len(plans) == 1 else [plan.folder.name for plan in plans]
+    rows = sweeps.table(cells, [done[name] for name in names])
+    files = sweeps.write(rows, (out or RUNS / path.stem) / f"{profile}-{grid.stem}")
+    if as_json:
+        print_json(sweeps.records(rows))
+    else:
+        typer.echo(f"{len(rows):,} results of {len(plans)} cells: {' and '.join(map(str, files))}")
+    if not all(done.values()):
+        raise typer.Exit(1)
