@@ -56,11 +56,11 @@ def execute(
     Raises what `room.require` and `runs.execute` raise but for RunFailed, and KeyboardInterrupt, once every kernel has
     ended.
     """
-    named = _named(plans)
-    unchanged = {} if force else {name: run for name, plan in named.items() if (run := runs.unchanged_run(plan))}
-    waiting = {name: plan for name, plan in named.items() if name not in unchanged}
+    by_name = named(plans)
+    unchanged = {} if force else {name: run for name, plan in by_name.items() if (run := runs.unchanged_run(plan))}
+    waiting = {name: plan for name, plan in by_name.items() if name not in unchanged}
     if waiting.keys() - {chapters.LEDGER}:  # what it reads will change
-        waiting |= {name: plan for name, plan in named.items() if name == chapters.LEDGER}
+        waiting |= {name: plan for name, plan in by_name.items() if name == chapters.LEDGER}
         unchanged.pop(chapters.LEDGER, None)
     room.require(list(waiting.values()))
     yield from (Outcome(stem, run) for stem, run in unchanged.items())
@@ -77,8 +77,8 @@ def execute(
         yield outcome
 
 
-def _named(plans: Sequence[Plan]) -> dict[str, Plan]:
-    """Plans by the name of their notebook, or of their folder where a notebook has several."""
+def named(plans: Sequence[Plan]) -> dict[str, Plan]:
+    """Plans by the name of their notebook; where a notebook has several, by the name of their folder."""
     several = {stem for stem, n in Counter(plan.notebook.stem for plan in plans).items() if n > 1}
     return {plan.folder.name if plan.notebook.stem in several else plan.notebook.stem: plan for plan in plans}
 

@@ -75,19 +75,24 @@ def _combinations(content: Mapping[str, Any], key: str, file: Path) -> list[Cell
 
 
 def plans(notebook: Path, cells: Sequence[Cell], profile: str = "default", out: Path | None = None) -> list[Plan]:
-    """Plan every cell, or refuse. Nothing runs.
+    """Check every cell, and decide its folder. Nothing runs.
 
     cells: as `read_grid` gives them.
     out: holds the folders of the cells; `runs/STEM` by default.
-    Raises ValueError, in one line, for what the notebook refuses, or for two cells that are the same.
+    Raises ValueError, in one line, for a value that the notebook refuses, and for two cells that are the same or would
+    share a folder.
     """
     home = out or RUNS / notebook.stem
     planned: dict[str, Plan] = {}
+    folders: set[Path] = set()
     for cell in cells:
         todo = runs.plan(notebook, profile, cell, home / f"{profile}-{cell_name(cell)}")
         key = json.dumps(todo.parameters, sort_keys=True)
         if key in planned:
             raise ValueError(f"the grid has a cell twice: {cell_name(cell)} is {planned[key].folder.name}")
+        if todo.folder in folders:
+            raise ValueError(f"two cells would share the folder {todo.folder.name}: put one into another grid file")
+        folders.add(todo.folder)
         planned[key] = todo
     return list(planned.values())
 
@@ -100,7 +105,7 @@ def cell_name(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^\w.+-]", "_", text)
+    return re.sub(r"[^\w.+-]", "_", text, flags=re.ASCII)
 
 
 def _text(value: Any) -> str:

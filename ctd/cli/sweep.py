@@ -31,7 +31,7 @@ def sweep(
     All cells are checked before one runs. Each is a run of its own; a finished one never runs again, and one whose
     kernel dies is tried again. Ctrl-C leaves what is finished. Where a cell fails, the others go on.
     """
-    from ctd.book import progress
+    from ctd.book import progress, side_by_side
     from ctd.book import sweep as sweeps
 
     path = notebook_files.find_notebook(notebook)
@@ -45,8 +45,7 @@ def sweep(
         n_done = sum(run is not None for run in done.values())
         typer.echo(f"{n_done} of {len(plans)} cells are finished: the same command goes on with the others", err=True)
         raise
-    names = [path.stem] if len(plans) == 1 else [plan.folder.name for plan in plans]
-    rows = sweeps.table(cells, [done[name] for name in names])
+    rows = sweeps.table(cells, [done[name] for name in side_by_side.named(plans)])
     files = sweeps.write(rows, (out or RUNS / path.stem) / f"{profile}-{grid.stem}")
     if as_json:
         print_json(sweeps.records(rows))

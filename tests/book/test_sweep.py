@@ -89,6 +89,7 @@ def test_an_interrupt_leaves_what_is_finished_and_says_how_to_go_on(call, monkey
         ("grid: {n: [1]}\nexclude: [{n: 2}]", "is no part of the grid"),
         ("grid: {n: [1]}\nexclude: [{n: 1}]", "has no cell"),
         ("grid: {n: [1, 1]}", "has a cell twice"),
+        ("grid: {note: [nul]}\ninclude: [{note: [nul]}]", "note must be"),
         ("grid: {n: [1]}\ninclude: [3]", "include must be a list"),
         ("grid: [", "not YAML"),
         ("grid: {3: [1]}", "must be text"),
@@ -102,6 +103,6 @@ def test_a_wrong_grid_is_refused_in_one_line_before_anything_runs(call, no_kerne
 
 
 def test_names_of_cells_are_names_of_folders():
-    names = [sweep.cell_name({"teacher": text}) for text in ("a/b", "a_b", "../x", "y" * 300, "a,b=c")]
-    assert len(set(names)) == 5
-    assert all("/" not in name and len(name) < 150 for name in names)
+    names = [sweep.cell_name({"teacher": text}) for text in ("a/b", "a_b", "../x", "y" * 300, "a,b=c", "é" * 110)]
+    assert len(set(names)) == 6
+    assert all("/" not in name and len(name.encode()) < 150 for name in names)
