@@ -79,20 +79,15 @@ def plans(notebook: Path, cells: Sequence[Cell], profile: str = "default", out: 
 
     cells: as `read_grid` gives them.
     out: holds the folders of the cells; `runs/STEM` by default.
-    Raises ValueError, in one line, for a value that the notebook refuses, and for two cells that are the same or would
-    share a folder.
+    Raises ValueError, in one line, for a value that the notebook refuses, and for two cells that are the same.
     """
     home = out or RUNS / notebook.stem
     planned: dict[str, Plan] = {}
-    folders: set[Path] = set()
     for cell in cells:
         todo = runs.plan(notebook, profile, cell, home / f"{profile}-{cell_name(cell)}")
         key = json.dumps(todo.parameters, sort_keys=True)
         if key in planned:
             raise ValueError(f"the grid has a cell twice: {cell_name(cell)} is {planned[key].folder.name}")
-        if todo.folder in folders:
-            raise ValueError(f"two cells would share the folder {todo.folder.name}: put one into another grid file")
-        folders.add(todo.folder)
         planned[key] = todo
     return list(planned.values())
 
