@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-all lint clean clean-cache reasoner teacher texts organism audit sbom fuzz kills
+.PHONY: help setup book test test-all lint clean clean-cache reasoner teacher texts organism audit sbom fuzz kills bench
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
@@ -87,6 +87,12 @@ fuzz: $(STAMP) $(TOOLS)/bin/pip-audit ## Run a fuzzer over the parsers of foreig
 	@$(TOOLS)/bin/pip install --quiet atheris==3.0.0
 	@for kind in json-lines xc pubmed set.mm mimic trace; do \
 		PYTHONPATH=.:$(PACKAGES) $(TOOLS)/bin/python -m tests.fuzz.atheris_run $$kind $(RUNS) || exit 1; done
+
+# What others offer is on the path of .venv already (FAISS, napkinxc, sentence-transformers, generate).
+bench: $(STAMP) ## Time each step beside what others offer, into data/benchmarks (20 minutes)
+	@for question in "metrics --out data/benchmarks --rows 10000" "generation --out data/benchmarks --model organism \
+		--runs 5 --words 30 --tokens 32" "embedding" "search"; do \
+		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$question || exit 1; done
 
 KILLS ?= 100
 

@@ -11,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
@@ -19,6 +21,7 @@ import typer
 from transformers import DynamicCache
 
 from ctd import hardware
+from ctd.book import benchmarks
 from ctd.reasoning import generate, models, roomy_cache, write_batch
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
@@ -79,6 +82,26 @@ def busy_core() -> Iterator[None]:
         process.kill()
 
 
+def keep(model: LanguageModel, words: int, tokens: int, runs: int, out: Path) -> None:
+    """Time both ways on one thread, over more and more rows, and keep what was measured."""
+    language_model: Any = model.model
+    parameters = sum(weight.numel() for weight in language_model.parameters())
+    rows = []
+    with mock.patch.dict(os.environ, CTD_WORKERS="1"), mock.patch.object(hardware, "cores", return_value=1):
+        torch.set_num_threads(1)
+        for n in ROWS:
+            texts = prompts(n, words)
+
+            def write(context: Callable[[], Any], texts: list[str] = texts) -> None:
+                with context():
+                    tokens_a_second(model, texts, tokens)
+
+            work = benchmarks.Work("generation", "tokens", n * tokens, 2.0 * parameters * n * tokens)
+            ways = {"generate": partial(write, old_way), "ctd": partial(write, nullcontext)}
+            rows += benchmarks.compare(work, ways, "generate", runs)
+    benchmarks.keep("generation", rows, out)
+
+
 def main(
     model: Annotated[str, typer.Option(help="a model's name, folder or id")] = models.TEACHER,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or auto")] = "auto",
@@ -86,10 +109,14 @@ def main(
     tokens: Annotated[int, typer.Option(help="tokens to write")] = 96,
     runs: Annotated[int, typer.Option(help="timed runs of each way; medians are compared")] = 1,
     busy: Annotated[bool, typer.Option(help="compute on one core meanwhile")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder for generation.json: processor time of one thread")] = None,
 ) -> None:
     """Write in both ways in turn, and print tokens a second and the ratio."""
     loaded = models.load(model, dtype=dtype)
     loaded.model.generation_config.eos_token_id = None
+    if out is not None:
+        keep(loaded, words, tokens, runs, out)
+        return
     ways: dict[str, Callable[[], Any]] = {"old": old_way, "new": nullcontext}
     state = "beside one busy core" if busy else "with nothing beside it, if the machine is quiet"
     print(f"tokens a second, {model}, {loaded.model.dtype}, {state}", flush=True)

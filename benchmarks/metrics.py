@@ -1,4 +1,7 @@
-"""How long the metrics take, and how much memory they need, on a made-up task of a given size."""
+"""How long the metrics take, and how much memory they need, on a made-up task of a given size.
+
+With --out also: how many times as fast as napkinxc's they are, over more and more documents.
+"""
 
 import resource
 import statistics
@@ -6,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_matrix
 
+from ctd.book import benchmarks
 from ctd.retrieval import metrics
 
 MIB = 2**20
@@ -45,6 +50,28 @@ def measure(work: Callable[[], object], runs: int) -> tuple[float, float]:
     return statistics.median(seconds), peak / MIB
 
 
+def beside(rows: int, labels: int, k: int, gold: int, runs: int) -> list[benchmarks.Row]:
+    """P, R, nDCG and PSP at k, by napkinxc and by ctd, each given the form that it takes."""
+    from napkinxc import metrics as napkinxc
+
+    pred, true = made_up(rows, labels, k, gold, 0)
+    weights = metrics.inverse_propensity(true)
+    lists, ranked = [row.indices.tolist() for row in true], pred.tolist()
+
+    def theirs() -> list[float]:
+        plain = (napkinxc.precision_at_k, napkinxc.recall_at_k, napkinxc.ndcg_at_k)
+        values = [measure(lists, ranked, k=k)[-1] for measure in plain]
+        return [*values, napkinxc.psprecision_at_k(lists, ranked, weights, k=k)[-1]]
+
+    def ours() -> list[float]:
+        plain = (metrics.precision_at_k, metrics.recall_at_k, metrics.ndcg_at_k)
+        return [*(measure(pred, true, k) for measure in plain), metrics.psp_at_k(pred, true, k, weights)]
+
+    np.testing.assert_allclose(ours(), theirs(), atol=1e-6)
+    work = benchmarks.Work("metrics", "documents", rows)
+    return benchmarks.compare(work, {"napkinxc": theirs, "ctd": ours}, "napkinxc", runs)
+
+
 def main(
     rows: Annotated[int, typer.Option(min=3, help="documents")] = 100_000,
     labels: Annotated[int, typer.Option(min=2, help="size of the label space")] = 1_000_000,
@@ -52,10 +79,15 @@ def main(
     gold: Annotated[int, typer.Option(min=1, help="gold labels a document")] = 13,
     runs: Annotated[int, typer.Option(min=1, help="timed runs of each metric; the median is printed")] = 5,
     seed: Annotated[int, typer.Option(help="of the made-up task")] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder for metrics.json: compare with napkinxc")] = None,
 ) -> None:
     """Time every metric of ctd.retrieval.metrics on random rankings and print one line each."""
     if k > labels:
         raise typer.BadParameter(f"k must be between 1 and {labels} (labels), got {k}")
+    if out is not None:
+        compared = [row for n in (100, 1_000, 10_000) if n <= rows for row in beside(n, labels, k, gold, runs)]
+        benchmarks.keep("metrics", compared, out)
+        return
     pred, true = made_up(rows, labels, k, gold, seed)
     weights = metrics.inverse_propensity(true)
     jobs = {
