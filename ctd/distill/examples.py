@@ -7,7 +7,7 @@ b examples of a batch, s tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class Example(NamedTuple):
     only_read: spans of the target (first token, one past the last) that are read and not learned either.
     weights: spans of the target and what their tokens count in the loss; others count 1.
     trace: the number of the experiment's annotated trace that it is whole; -1 for any other text.
+    rejected: a worse text about the same document, where a loss compares the two.
     """
 
     ids: Sequence[int]
@@ -37,6 +38,7 @@ class Example(NamedTuple):
     only_read: tuple[tuple[int, int], ...] = ()
     weights: tuple[tuple[int, int, float], ...] = ()
     trace: int = -1
+    rejected: Any = None
 
 
 class Batch(NamedTuple):
@@ -91,7 +93,7 @@ def check(examples: Sequence[Example]) -> None:
     """Raises ValueError without examples, for one that leaves nothing to learn, and for a span outside its target."""
     if not examples:
         raise ValueError("there is nothing to learn from: no example was given")
-    for number, (ids, n_prompt, only_read, weights, _) in enumerate(examples):
+    for number, (ids, n_prompt, only_read, weights, *_) in enumerate(examples):
         if (n_given := max(n_prompt, 1)) >= len(ids):
             raise ValueError(
                 f"example {number} leaves nothing to learn: the first {n_given} of {len(ids)} tokens are given"
@@ -135,7 +137,7 @@ def collate(examples: Sequence[Example], rows: Sequence[int], device: torch.devi
     targets = np.full((len(rows), longest), IGNORED, np.int64)
     weights = np.ones((len(rows), longest), np.float32)
     for place, row in enumerate(rows):
-        tokens, n_prompt, only_read, spans, _ = examples[row]
+        tokens, n_prompt, only_read, spans, *_ = examples[row]
         ids[place, : len(tokens)] = tokens
         first = max(n_prompt, 1)
         targets[place, first - 1 : len(tokens) - 1] = tokens[first:]

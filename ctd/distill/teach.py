@@ -96,7 +96,7 @@ def _methods_fingerprint(arm: Arm) -> str:
     """What an arm's method, base loss and control are: fields and code, since the registry's own does not count."""
     control = _source_outside(CONTROLS[arm.control]) if METHODS[arm.method].reads_heads else ""
     parts = [
-        (name, method.mode, sorted(method.needs), [stage.share for stage in method.before], _code(method))
+        (name, method.mode, sorted(method.needs), [(stage.share, stage.rate) for stage in method.stages], _code(method))
         for name, method in ((name, METHODS[name]) for name in arm.method_names)
     ]
     return fingerprint([*parts, control])
@@ -138,7 +138,11 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
         log += train.train(
             student,
             examples,
-            settings if last else replace(settings, patience=0),
+            replace(
+                settings,
+                learning_rate=settings.learning_rate * stage.rate,
+                patience=settings.patience if last else 0,
+            ),
             home if last else home / f"stage_{number}",
             validation=_validation_examples(experiment, arm, stage, student),
             loss=replace(arm, draw=seed).loss(experiment, student, stage, examples),

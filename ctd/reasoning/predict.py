@@ -51,12 +51,14 @@ class Request:
     mode: "trace", "candidates", "answer" or "first".
     candidates: retrieved labels of each document, best first, for the mode of that name.
     beginnings: the beginning of each document's text (see `with_shortlist`), in place of the mode's own.
+    temperature: at which tokens are drawn; 0 takes the likeliest.
     Raises ValueError for an unknown mode, or candidates without it.
     """
 
     mode: Mode = "trace"
     candidates: Sequence[Sequence[int]] | None = None
     beginnings: Sequence[str] | None = None
+    temperature: float = 0.0
 
     def __post_init__(self) -> None:
         if self.mode not in BEGINNING:
@@ -105,7 +107,7 @@ def reason(
     completions = generate(
         teacher.language_model,
         [question + beginning for question, beginning in zip(questions, beginnings, strict=True)],
-        Sampling(max_tokens, seed=seed, stop=STOP.get(request.mode, ())),
+        Sampling(max_tokens, request.temperature, seed=seed, stop=STOP.get(request.mode, ())),
         Limits(BATCH_TOKENS, _wide_batch_tokens(teacher.language_model)),
         _label_lists(index.space, tokenizer) if teacher.tuned else None,
         desc,

@@ -157,6 +157,8 @@ def read_teacher(experiment: Experiment, arms: Iterable[Arm]) -> None:
             CONTROLS[arm.control](experiment, partial(_student_heads, experiment, arm), arm.draw)
         if "distribution" in arm.needs and not arm.base.reads_student:
             experiment.teacher_states(arm.texts(experiment))
+        if "samples" in arm.needs:
+            arm.texts(experiment)
 
 
 def _student_heads(experiment: Experiment, arm: Arm) -> ChosenHeads:

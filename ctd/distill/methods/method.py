@@ -19,7 +19,7 @@ from ctd.distill.methods.token_by_token import Seen, TokenByToken
 from ctd.distill.token_loss import Loss, token_loss
 from ctd.reasoning import predict
 
-Need = Literal["distribution", "heads", "model", "gold"]
+Need = Literal["distribution", "heads", "model", "gold", "samples"]
 Known = Literal["code", "paper", "third party", "abstract", "ours"]
 Setting = float | str
 Recipe = Callable[..., list[Example]]
@@ -67,12 +67,14 @@ class Stage:
     loss: makes the loss of one student from its `Course`.
     examples: the recipe of what is learned from.
     share: of the steps, where a stage comes before the last one, which takes the rest.
+    rate: of learning, times the plan's.
     """
 
     tokens: Callable[..., Tensor] | type[nn.Module] | None = None
     loss: Callable[..., Loss] = cross_entropy
     examples: Recipe = trace_examples
     share: float = 0.5
+    rate: float = 1.0
 
     @property
     def parts(self) -> tuple[Callable[..., Any], ...]:
@@ -129,9 +131,9 @@ class Method(Stage):
         the "abstract" alone; "ours" where there is none.
     before: the stages before.
     mode: how the student is asked about the test documents (see `ctd.reasoning.predict`).
-    needs: what it needs beside the teacher's traces: the teacher's "distribution" over the next token or what its
-        "heads" compute, both computed once for all students (`read_teacher`); its "model", which runs in every step; or
-        the "gold" labels of training documents.
+    needs: what it needs beside the teacher's traces: the teacher's "distribution" over the next token, what its "heads"
+        compute, or its "samples", all computed once for all students (`read_teacher`); its "model", which runs in every
+        step; or the "gold" labels of training documents.
     cost: seconds of training at equal steps, times those of cot: measured for the first five, else estimated.
     whole_traces: whether the last stage learns from whole traces, so that the mechanistic terms can be added.
     """

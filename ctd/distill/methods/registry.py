@@ -6,6 +6,7 @@ from ctd.distill.methods.chunks import chunk_examples, shortened
 from ctd.distill.methods.divergences import forward_kl, jensen_shannon, reverse_kl, skew
 from ctd.distill.methods.mechanistic import mechanistic
 from ctd.distill.methods.method import Method, Need, Stage
+from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
 from ctd.distill.methods.pld import pld, pld_labels
 from ctd.distill.methods.taid import Taid
 from ctd.distill.methods.texts import answer_examples, answer_first, plans, right_traces
@@ -50,6 +51,25 @@ METHODS = {
     ),
     "warmup": Method(
         before=(Stage(examples=toy_examples),), source="Warm Up Before You Train, arXiv:2505.13718", known="abstract"
+    ),
+    "redi": Method(
+        loss=redi,
+        examples=sampled_pairs,
+        before=(Stage(examples=right_traces, share=0.67),),
+        rate=0.02,
+        needs=frozenset({"gold", "samples"}),
+        cost=1.5,
+        source="REDI, arXiv:2505.24850",
+        known="paper",
+    ),
+    "orpo": Method(loss=orpo, examples=flawed_pairs, cost=2.0, source="R2Vul, arXiv:2504.04699", known="code"),
+    "kto": Method(
+        loss=kto,
+        examples=flawed_pairs,
+        before=(Stage(),),
+        cost=1.8,
+        source="Deliberation on Priors, arXiv:2505.15210",
+        known="code",
     ),
     "mechanistic": Method(
         loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"

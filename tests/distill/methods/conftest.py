@@ -17,7 +17,9 @@ LINES = (Span(19, 21), Span(21, 22), Span(22, 25))
 PASSAGES = [replace(one, shortlist=LINES) for one in UNLISTED]
 ANSWERS = [((5, 6, 7), (6,)), ((5, 7, 6), ())] * 2
 WRITTEN = [SimpleNamespace(shortlisted=shortlisted, answered=answered) for shortlisted, answered in ANSWERS]
-EXAMPLES = [Example(one.ids, one.cot.start + 1, trace=number) for number, one in enumerate(PASSAGES)]
+WHOLE = [Example(one.ids, one.cot.start + 1, trace=number) for number, one in enumerate(PASSAGES)]
+WORSE = [Example([*one.ids[:-3], 9, 4], one.n_prompt) for one in WHOLE]
+EXAMPLES = [one._replace(rejected=worse) for one, worse in zip(WHOLE, WORSE, strict=True)]
 BATCH = collate(EXAMPLES, range(len(EXAMPLES)))
 
 

@@ -1,6 +1,7 @@
 """What every method of the registry must be: its gradient, its blindness, its sum over passes, its limits."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from ctd.distill.examples import IGNORED, collate
 from ctd.distill.methods import METHODS, token_by_token
 from ctd.distill.token_loss import token_loss
-from tests.distill.methods.conftest import BATCH, EXAMPLES
+from tests.distill.methods.conftest import BATCH, EXAMPLES, WORSE
 from tests.distill.test_losses import gradient
 
 LOSSES = [name for name, method in METHODS.items() if not method.reads_heads]  # the others: test_losses.py
@@ -34,7 +35,7 @@ def replayed(monkeypatch):
         nonlocal calls
         calls = itertools.count()
 
-    for module in ("token_by_token", "taid", "tsd"):
+    for module in ("token_by_token", "taid", "tsd", "pairs"):
         monkeypatch.setattr(f"ctd.distill.methods.{module}.fixed", fixed)
     return again
 
@@ -70,7 +71,7 @@ def test_padding_and_what_is_not_learned_do_not_count(name, course, student, pie
     assert loss(student, idle).item() == 0
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "kto"])  # it compares the pairs of a pass
 def test_a_step_in_several_passes_is_the_step_in_one(name, course, student):
     loss = made_loss(name, course)
     whole, value = gradient(loss, student, BATCH)
@@ -108,6 +109,32 @@ class TestLimits:
             self.slope("taid", course, student, start=1.0), self.slope("fkl", course, student), rtol=1e-9, atol=1e-10
         )
         assert self.slope("taid", course, student, start=0.0).abs().max().item() < 1e-12
+
+    def test_redi_that_unlearns_nothing_learns_texts_alike_however_long_they_are(self, course, student):
+        learned = BATCH.targets != IGNORED
+        lengths = learned.sum(1, keepdim=True)
+        by_text = BATCH._replace(weights=(lengths.double().mean() / lengths).expand_as(learned))
+        expected, value = gradient(token_loss, student, by_text)
+        got, same = gradient(made_loss("redi", course, alpha=0.0), student, BATCH)
+        assert same == pytest.approx(value)
+        torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(self.slope("orpo", course, student, weight=0.0), expected, rtol=1e-7, atol=1e-9)
+
+    def test_pairs_of_equal_texts_teach_nothing_where_both_count_alike(self, course, student):
+        same = [one._replace(rejected=one) for one in EXAMPLES]
+        loss = METHODS["redi"].make(replace(course, examples=same), {"alpha": 1.0})
+        slope, value = gradient(loss, student, BATCH)
+        assert value == pytest.approx(0, abs=1e-9)
+        assert slope.abs().max().item() < 1e-9
+
+    def test_kto_begins_at_its_reference(self, course, student):
+        """Nothing is gained yet, so each text pays half, and its slope is a quarter of beta."""
+        slope, value = gradient(made_loss("kto", course), student, BATCH)
+        targets = (BATCH.targets != IGNORED).sum().item() / len(EXAMPLES)
+        assert value == pytest.approx(targets * len(EXAMPLES))
+        better, worse = (gradient(token_loss, student, collate(texts, range(4)))[0] for texts in (EXAMPLES, WORSE))
+        expected = targets * 0.1 / 4 * (better - worse)
+        assert (slope - expected).norm() < 1e-5 * expected.norm()
 
     def test_skew_without_a_mixture_is_the_forward_kl(self, course, student):
         torch.testing.assert_close(

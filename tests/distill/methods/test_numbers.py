@@ -9,6 +9,7 @@ import torch
 from ctd.distill import train
 from ctd.distill.examples import Example, batches
 from ctd.distill.methods import METHODS, Seen
+from ctd.distill.methods.pairs import asymmetric, log_odds, odds_ratio, prospect
 from ctd.distill.methods.pld import plackett_luce, pld, ranking
 from ctd.distill.methods.taid import Taid
 from ctd.distill.methods.tsd import mean_over, most, opening, selective
@@ -71,6 +72,29 @@ def test_unranked_tokens_are_drawn_last():
     by_hand = -p[0] * log_p[0] - p[1] * (log_p[1] - torch.log1p(-log_p[0].exp()))
     assert some == pytest.approx(by_hand.item())
     assert full > some
+
+
+def test_the_odds_ratio_is_that_by_hand():
+    better, worse = torch.tensor([-0.5, -1.0], dtype=torch.float64)
+    assert (log_odds(better) - log_odds(worse)).item() == pytest.approx(0.9740769842, abs=1e-9)
+    assert odds_ratio(better, worse, 1.0).item() - 0.5 == pytest.approx(0.3202997852, abs=1e-9)
+
+
+def test_ktos_values_are_those_by_hand():
+    gain, point, far = (torch.tensor(value, dtype=torch.float64) for value in (1.0, 0.2, 1e9))
+    assert prospect(gain, -far, point).item() == pytest.approx(0.4800106598, abs=1e-9)
+    assert prospect(far, gain, point).item() == pytest.approx(0.5199893402, abs=1e-9)
+
+
+@pytest.mark.parametrize(("beta", "share"), [(1.0, 0.7232), (0.1, 0.9734), (0.01, 0.9974)])
+def test_redi_is_the_limit_of_simpo(beta, share):
+    """Proposition B.3 of its source: the slope of SimPO over beta sigmoid(gamma) tends to that of alpha = 1."""
+    better, worse = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (-0.5, -1.2))
+    simpo = -torch.nn.functional.logsigmoid(beta * (better - worse) - 0.5)
+    (slope,) = torch.autograd.grad(simpo, better)
+    (own,) = torch.autograd.grad(asymmetric(better, worse, 1.0), better)
+    by_scale = slope / (beta * torch.sigmoid(torch.tensor(0.5, dtype=torch.float64)))
+    assert (by_scale / own).item() == pytest.approx(share, abs=1e-3)
 
 
 def test_tsd_rewards_the_teachers_order_and_not_its_reverse():

@@ -4,14 +4,19 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
+import torch
 
 from ctd.distill import pool, teach
 from ctd.distill.examples import check
 from ctd.distill.methods import METHODS, Arm, answer_examples, base_losses, trace_examples
 from ctd.distill.methods.chunks import chunk_examples, comes_out, lines, shortened, skippable, starts, without
-from ctd.distill.methods.texts import answer_first, plans, right_traces
+from ctd.distill.methods.pairs import Pairs, flawed, flawed_pairs, sampled_pairs
+from ctd.distill.methods.teacher_samples import teacher_samples
+from ctd.distill.methods.texts import answer_first, gold_labels, plans, right_traces
 from ctd.distill.methods.warmup import toy_examples
 from ctd.reasoning import predict, trace_parser
+
+ALL = {"at_least": 0.0, "gap": -1.0}  # no text is too bad
 
 
 def learned(example):
@@ -25,9 +30,9 @@ def test_every_recipe_gives_texts_that_can_be_learned(experiment):
     for name, method in METHODS.items():
         for stage in method.stages:
             if stage.examples.__name__ != "toy_examples":
-                check(stage.texts(experiment, student, {"at_least": 0.0}))
+                check(stage.texts(experiment, student, ALL))
         if method.whole_traces:
-            traces = [example.trace for example in method.texts(experiment, student, {"at_least": 0.0})]
+            traces = [example.trace for example in method.texts(experiment, student, ALL)]
             assert traces == sorted(set(traces)), name
 
 
@@ -115,6 +120,73 @@ def test_a_student_that_answers_first_stops_before_its_reasoning(experiment, mon
     assert (sampling.stop, plain.stop) == (("<think>\n",), ())
 
 
+def test_samples_of_the_teacher_are_drawn_once_and_graded(experiment, monkeypatch):
+    drawn, gold = teacher_samples(experiment, n_samples=2), gold_labels(experiment)
+    for samples, trace in zip(drawn, experiment.traces, strict=True):
+        for sample in samples:
+            answered, wanted = set(sample.trace.answered), gold[trace.uid]
+            assert sample.trace.prompt == trace.prompt
+            assert sample.f1 == pytest.approx(2 * len(answered & wanted) / (len(answered) + len(wanted)))
+    texts = [[sample.trace.text for sample in samples] for samples in drawn]
+    assert any(first != second for first, second in (pair for pair in texts if len(pair) == 2))
+    monkeypatch.setattr(type(experiment.language_model.model), "forward", lambda *_: pytest.fail("they are kept"))
+    assert [[sample.trace.text for sample in samples] for samples in teacher_samples(experiment, n_samples=2)] == texts
+    for wrong in ({"n_samples": 0}, {"temperature": 0.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            teacher_samples(experiment, **wrong)
+
+
+def test_a_pair_is_a_trace_and_the_worst_sample(experiment):
+    whole, drawn = trace_examples(experiment), teacher_samples(experiment, n_samples=2)
+    for pair in sampled_pairs(experiment, gap=-1.0, n_samples=2):
+        worst = min(drawn[pair.trace], key=lambda sample: sample.f1).trace
+        assert pair._replace(rejected=None) == whole[pair.trace]
+        assert experiment.language_model.tokenizer.decode(pair.rejected.ids).startswith(worst.prompt + worst.text)
+    with pytest.raises(ValueError, match="gap must be lower than 2: no document has an answer that is worse"):
+        sampled_pairs(experiment, gap=2.0, n_samples=2)
+
+
+def test_a_flawed_trace_answers_what_it_decided_against(experiment):
+    space, n_flawed = experiment.task.space, 0
+    for trace in experiment.traces:
+        if (text := flawed(trace, space.texts)) is None:
+            continue
+        wrong, n_flawed = trace_parser.parse(text, space, document=trace.document), n_flawed + 1
+        assert wrong.shortlisted == trace.shortlisted
+        assert len(set(trace.answered) - set(wrong.answered)) == 1
+        assert flawed(wrong, space.texts) == trace.text
+    assert n_flawed > 0
+    assert len(flawed_pairs(experiment)) == n_flawed
+
+
+@pytest.mark.parametrize("name", ["redi", "orpo", "kto"])
+def test_a_killed_training_of_pairs_ends_with_the_same_weights(name, experiment, tmp_path, monkeypatch):
+    """The last stage begins again, and with it the reference, which is the student of the stage before."""
+    plan = replace(experiment.plan, n_steps=2)
+    settings = tuple((key, value) for key, value in ALL.items() if key in METHODS[name].settings)
+    short, arm = replace(experiment, plan=plan), Arm(name, name, settings=settings)
+    weights, calls, of_pairs = [], [], Pairs.forward
+
+    def dying(self, model, batch):
+        calls.append(batch)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return of_pairs(self, model, batch)
+
+    for killed in (False, True):
+        if killed:
+            monkeypatch.setattr(Pairs, "forward", dying)
+            with pytest.raises(KeyboardInterrupt):
+                teach.train_student(short, arm, 0, tmp_path / str(killed))
+        student, log = teach.train_student(short, arm, 0, tmp_path / str(killed))
+        weights.append(torch.cat([weight.detach().flatten() for weight in student.parameters()]))
+        assert len(log) == 2
+    assert torch.equal(*weights)
+    if arm.base.before:  # then each stage takes one step, the first of its rates
+        assert log[1]["rate"] == pytest.approx(log[0]["rate"] * arm.base.rate)
+    assert teach.key(short, arm, 0) != teach.key(short, Arm("cot", "cot"), 0)
+
+
 def test_plans_teach_phase_1_alone(experiment):
     tokenizer = experiment.language_model.tokenizer
     for example, trace, whole in zip(plans(experiment), experiment.traces, trace_examples(experiment), strict=True):
@@ -130,7 +202,9 @@ def test_the_mechanistic_terms_can_be_added_to_every_method_of_whole_traces(expe
     student = experiment.initial_student(0)
     assert {"filtered", "taid", "tsd", "pld-labels", "efsft", "warmup"} <= set(base_losses())
     for name in base_losses():
-        arm = Arm("both", "mechanistic", base_loss=name)
+        known = METHODS[name].settings
+        settings = tuple((setting, value) for setting, value in ALL.items() if setting in known)
+        arm = Arm("both", "mechanistic", base_loss=name, settings=settings)
         examples = arm.texts(experiment, None, student)
         loss = arm.loss(experiment, student, None, examples)
         traces = [experiment.annotated_traces[example.trace] for example in examples]
