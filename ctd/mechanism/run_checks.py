@@ -50,8 +50,9 @@ def padding(language_model: LanguageModel) -> str:
     """Does a row with padding before it go on as it does alone?"""
     model: Any = language_model.model
     batch = probe.padded_batch(model)
-    together, _ = _write(model, batch)
-    alone, _ = _write(model, {name: rows[-1:, probe.PADDED :] for name, rows in batch.items()})
+    together, written = _write(model, batch)
+    unpadded = {name: rows[-1:, probe.PADDED :] for name, rows in batch.items()}
+    alone, _ = _write(model, unpadded, forced=written[-1:, probe.PADDED :])
     if near(together[0][-1:], alone[0], model.dtype):
         return ""
     return "a text with padding before it is read otherwise than alone: texts of several lengths cannot share a batch"
@@ -127,10 +128,10 @@ def patched_with_itself(language_model: LanguageModel) -> str:
     batch = probe.padded_batch(model)
     rows, sizes = len(batch["input_ids"]), architecture.shape(model)
     every = torch.ones(rows, sizes.layers, sizes.heads, dtype=torch.bool)
-    plain, _ = _write(model, batch)
+    plain, written = _write(model, batch)
     for what in ("pattern", "output"):
         with attention_patches.patch(model, every, range(rows), what):
-            patched, _ = _write(model, batch)
+            patched, _ = _write(model, batch, forced=written)
         if not all(near(mine, own, model.dtype) for mine, own in zip(patched, plain, strict=True)):
             return f"a run patched with its own head {what}s goes on otherwise"
     return ""
@@ -202,10 +203,14 @@ class _Projections:
 
 
 def _write(
-    model: Any, batch: dict[str, Int[Tensor, "b n"]], n_tokens: int = N_WRITTEN
+    model: Any, batch: dict[str, Int[Tensor, "b n"]], n_tokens: int = N_WRITTEN, forced: Tensor | None = None
 ) -> tuple[list[Float[Tensor, "b vocabulary"]], Int[Tensor, "b m"]]:
-    """The logits of each token that is written, greedily, and the whole rows."""
-    written = write_batch.greedily(model, n_tokens, **batch)
+    """The logits of each token that is written, and the whole rows.
+
+    forced: rows to be written. Without them the likeliest token is; two that are about as likely may then change places
+        by rounding, and all that follows is another text.
+    """
+    written = write_batch.greedily(model, n_tokens, **batch, forced=forced)
     return [logits.float() for logits in written.logits], written.sequences
 
 

@@ -49,8 +49,17 @@ def write(
     return [batch.completion(row) for row in range(len(prompts))]
 
 
-def greedily(model: Any, n_tokens: int, input_ids: Int[Tensor, "b n"], attention_mask: Int[Tensor, "b n"]) -> Any:
-    """What the library writes, the likeliest token each time: its `sequences`, and the `logits` of each step."""
+def greedily(
+    model: Any,
+    n_tokens: int,
+    input_ids: Int[Tensor, "b n"],
+    attention_mask: Int[Tensor, "b n"],
+    forced: Int[Tensor, "b m"] | None = None,
+) -> Any:
+    """What the library writes, the likeliest token each time: its `sequences`, and the `logits` of each step.
+
+    forced: rows, with their prompts, that are written instead; the logits are those of the model all the same.
+    """
     config = GenerationConfig(
         max_new_tokens=n_tokens,
         do_sample=False,
@@ -59,7 +68,10 @@ def greedily(model: Any, n_tokens: int, input_ids: Int[Tensor, "b n"], attention
         return_dict_in_generate=True,
         disable_compile=True,
     )
-    return _by_these_settings(model, config, input_ids=input_ids, attention_mask=attention_mask)
+    processors = [] if forced is None else [_Forced(forced)]
+    return _by_these_settings(
+        model, config, input_ids=input_ids, attention_mask=attention_mask, logits_processor=processors
+    )
 
 
 class _Batch:
@@ -191,6 +203,17 @@ def _by_these_settings(model: Any, config: GenerationConfig, **inputs: Any) -> I
         return model.generate(generation_config=config, **inputs)
     finally:
         model.generation_config = models_own
+
+
+class _Forced(LogitsProcessor):
+    """Leaves the next token of given rows as the only choice."""
+
+    def __init__(self, rows: Int[Tensor, "b m"]) -> None:
+        self.rows = rows
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        tokens = self.rows[:, input_ids.shape[1], None].to(scores.device)
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens, 0.0)
 
 
 class _Certainty(LogitsProcessor):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ctd.cli import app
 from ctd.mechanism import attention, self_check
-from ctd.reasoning import models, teachers
+from ctd.reasoning import models, teachers, write_batch
 from ctd.reasoning.families import COMMON, FAMILIES
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.teachers import Teacher
@@ -35,6 +35,17 @@ def test_a_whole_model_has_no_fault(monkeypatch):
     assert "writes yes lists are kept to labels yes heads are read and patched yes: 4 layers of 4 heads of 8" in said
     assert code == 0
     self_check.require(language_model("gemma2"), heads=True)
+
+
+def test_forced_rows_are_written_with_the_models_own_logits():
+    model = language_model().model
+    rows = torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(0))
+    prompts = {"input_ids": rows[:, :5], "attention_mask": torch.ones(2, 5, dtype=torch.long)}
+    written = write_batch.greedily(model, 4, **prompts, forced=rows)
+    assert written.sequences.tolist() == rows.tolist()
+    with torch.no_grad():
+        whole = model(rows).logits[:, 4:-1]
+    assert torch.allclose(torch.stack(written.logits, 1), whole, atol=1e-4)
 
 
 def wrapped(module, change):
