@@ -50,8 +50,11 @@ def test_a_log_is_appended_to_and_a_look_is_counted_once(tmp_path):
     assert looks.every(tmp_path / "none.csv", tmp_path).empty
 
 
-def test_every_published_run_that_read_test_documents_is_in_the_log():
+def test_every_published_run_that_read_test_documents_is_in_the_log_once_and_a_run_that_was_replaced_stays_there():
     log = looks.read(DATA / looks.FILE)
+    assert not log.duplicated().any()
+    newest = log.groupby("run")["date"].transform("max")
+    log = log[log["date"] == newest]
     found = pd.concat([looks.of_run(run, run.path.name) for run in published_runs.of()])
     key = ["dataset", "teacher", "chapter", "run", "documents", "seed", "date"]
     assert set(found[key].itertuples(index=False, name=None)) == set(log[key].itertuples(index=False, name=None))
