@@ -145,7 +145,8 @@ def _manifest(
 def _lesson(lesson: Lesson, experiment: Experiment, arm: Arm) -> dict[str, Any]:
     """What the student was taught about, and how it is to be asked."""
     space = experiment.task.space
-    return {**asdict(lesson), "space": space.name, "n_labels": len(space), "mode": arm.base.mode}
+    asked = {"mode": arm.base.mode, "after_prompt": arm.after_prompt}
+    return {**asdict(lesson), "space": space.name, "n_labels": len(space), **asked}
 
 
 def _measured(

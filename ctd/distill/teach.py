@@ -61,7 +61,7 @@ def key(experiment: Experiment, arm: Arm, seed: int) -> str:
     return STUDENTS.key(
         **experiment.fingerprints,
         examples=_examples_fingerprint(experiment, arm),
-        annotated_traces=experiment.annotated_fingerprint if method.reads_heads else None,
+        annotated_traces=experiment.annotated_fingerprint if arm.needs & {"heads", "hidden"} else None,
         planted_heads=experiment.teacher_heads if method.reads_heads and not experiment.plan.n_heads else None,
         plan=asdict(experiment.plan) | ({} if method.reads_heads else NO_HEADS),
         arm=settings,
@@ -234,7 +234,7 @@ def answers_of(experiment: Experiment, arm: Arm, student: Any, desc: str, name: 
         replace(experiment.teacher, language_model=model),
         experiment.test_documents,
         experiment.index,
-        predict.Request(arm.base.mode),
+        predict.Request(arm.base.mode, after_prompt=arm.after_prompt),
         max_tokens=experiment.plan.max_tokens,
         desc=desc,
     )

@@ -52,6 +52,7 @@ class Request:
     candidates: retrieved labels of each document, best first, for the mode of that name.
     beginnings: the beginning of each document's text (see `with_shortlist`), in place of the mode's own.
     temperature: at which tokens are drawn; 0 takes the likeliest.
+    after_prompt: what stands between every prompt and the text, and counts as prompt, such as pauses.
     Raises ValueError for an unknown mode, or candidates without it.
     """
 
@@ -59,6 +60,7 @@ class Request:
     candidates: Sequence[Sequence[int]] | None = None
     beginnings: Sequence[str] | None = None
     temperature: float = 0.0
+    after_prompt: str = ""
 
     def __post_init__(self) -> None:
         if self.mode not in BEGINNING:
@@ -100,7 +102,7 @@ def reason(
         seen = [prompts.cut(document, tokenizer, teacher.document_tokens) for document in documents]
     prompt, texts = _prompt(teacher, index.space), index.space.texts
     questions = [
-        prompt(document, candidates=[texts[label] for label in listed])
+        prompt(document, candidates=[texts[label] for label in listed]) + request.after_prompt
         for document, listed in zip(seen, candidates or [()] * len(documents), strict=True)
     ]
     beginnings = beginnings or [BEGINNING[request.mode] if teacher.tuned else ""] * len(documents)

@@ -116,11 +116,18 @@ class Predictor:
         """The mode that the model is asked in."""
         return self.mode or lesson(self.teacher).get("mode", "trace")
 
+    @property
+    def request(self) -> Request:
+        """What the model is asked for; a student in its own mode, as it was taught to be asked."""
+        taught = lesson(self.teacher)
+        return Request(self.asked, after_prompt=taught.get("after_prompt", "") if not self.mode else "")
+
     @cached_property
     def key(self) -> str:
         """Digest of all that predictions depend on besides the document."""
         model = "" if self.teacher is None else f"{self.teacher.language_model.key} {self.teacher.document_tokens}"
         settings = [str(value) for value in (self.n_labels, self.n_shortlist, self.asked, self.max_tokens)]
+        settings += [self.request.after_prompt] if self.request.after_prompt else []
         return digest(["predictor 1", model, self.index.key, *settings])
 
     def label(self, documents: Sequence[str], desc: str = "labelling") -> list[Labelling]:
@@ -139,7 +146,7 @@ class Predictor:
         if self.teacher is None:
             return self._by_retrieval(documents)
         predictions = predict.reason(
-            self.teacher, documents, self.index, Request(self.asked), max_tokens=self.max_tokens, desc=desc
+            self.teacher, documents, self.index, self.request, max_tokens=self.max_tokens, desc=desc
         )
         return [self._of_model(prediction) for prediction in predictions]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +16,7 @@ from ctd.distill.loss_forms import ORIGINAL, Forms
 from ctd.distill.losses import Weights
 from ctd.distill.methods.method import Course, Method, Need, Setting, Stage
 from ctd.distill.methods.registry import METHODS
+from ctd.distill.methods.texts import trace_examples
 from ctd.distill.token_loss import Loss
 from ctd.distill.trace_signals import ChosenHeads
 
@@ -93,6 +95,14 @@ class Arm:
         """The stages of its training, in their order."""
         return self.base.stages
 
+    @property
+    def after_prompt(self) -> str:
+        """What stands between a document's prompt and the student's text."""
+        function, settings = self.base.after_prompt, dict(self.settings)
+        if function is None:
+            return ""
+        return function(**{name: settings[name] for name in inspect.signature(function).parameters if name in settings})
+
     def texts(self, experiment: Experiment, stage: Stage | None = None, student: Any = None) -> list[Example]:
         """What is learned from in one of its stages.
 
@@ -159,6 +169,8 @@ def read_teacher(experiment: Experiment, arms: Iterable[Arm]) -> None:
             experiment.teacher_states(arm.texts(experiment))
         if "samples" in arm.needs:
             arm.texts(experiment)
+        if "hidden" in arm.needs:
+            experiment.teacher_states(trace_examples(experiment))
 
 
 def _student_heads(experiment: Experiment, arm: Arm) -> ChosenHeads:

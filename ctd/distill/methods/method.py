@@ -19,7 +19,7 @@ from ctd.distill.methods.token_by_token import Seen, TokenByToken
 from ctd.distill.token_loss import Loss, token_loss
 from ctd.reasoning import predict
 
-Need = Literal["distribution", "heads", "model", "gold", "samples"]
+Need = Literal["distribution", "heads", "hidden", "model", "gold", "samples"]
 Known = Literal["code", "paper", "third party", "abstract", "ours"]
 Setting = float | str
 Recipe = Callable[..., list[Example]]
@@ -131,9 +131,11 @@ class Method(Stage):
         the "abstract" alone; "ours" where there is none.
     before: the stages before.
     mode: how the student is asked about the test documents (see `ctd.reasoning.predict`).
+    after_prompt: what stands between prompt and text when it is asked, such as pauses: a function of settings; None for
+        nothing.
     needs: what it needs beside the teacher's traces: the teacher's "distribution" over the next token, what its "heads"
-        compute, or its "samples", all computed once for all students (`read_teacher`); its "model", which runs in every
-        step; or the "gold" labels of training documents.
+        compute, its last "hidden" states along its traces, or its "samples", all computed once for all students
+        (`read_teacher`); its "model", which runs in every step; or the "gold" labels of training documents.
     cost: seconds of training at equal steps, times those of cot: measured for the first five, else estimated.
     whole_traces: whether the last stage learns from whole traces, so that the mechanistic terms can be added.
     """
@@ -142,6 +144,7 @@ class Method(Stage):
     known: Known = "ours"
     before: tuple[Stage, ...] = ()
     mode: predict.Mode = "trace"
+    after_prompt: Callable[..., str] | None = None
     needs: frozenset[Need] = frozenset()
     cost: float = 1.0
     whole_traces: bool = True
@@ -165,8 +168,9 @@ class Method(Stage):
 
     @property
     def all_parts(self) -> list[Callable[..., Any]]:
-        """The functions that its stages are made of."""
-        return [part for stage in self.stages for part in stage.parts]
+        """The functions that it is made of."""
+        asked = [self.after_prompt] if self.after_prompt else []
+        return [part for stage in self.stages for part in stage.parts] + asked
 
     @property
     def reads_heads(self) -> bool:

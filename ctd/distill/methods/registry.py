@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from ctd.distill.methods.chunks import chunk_examples, shortened
 from ctd.distill.methods.divergences import forward_kl, jensen_shannon, reverse_kl, skew
+from ctd.distill.methods.lelp import lelp
 from ctd.distill.methods.mechanistic import mechanistic
 from ctd.distill.methods.method import Method, Need, Stage
 from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
 from ctd.distill.methods.pld import pld, pld_labels
+from ctd.distill.methods.pst import answers_before_reasoning, pst
+from ctd.distill.methods.semcot import paused_answers, pauses, semcot
 from ctd.distill.methods.taid import Taid
 from ctd.distill.methods.texts import answer_examples, answer_first, plans, right_traces
+from ctd.distill.methods.trg import trg
 from ctd.distill.methods.tsd import tsd
 from ctd.distill.methods.warmup import toy_examples
 
 TEACHER = frozenset[Need]({"distribution"})
+STATES = frozenset[Need]({"hidden"})
+GOLD = frozenset[Need]({"gold"})
 OPEN = "Frontier open-source LLMs, arXiv:2410.18588"
 
 METHODS = {
@@ -71,6 +77,31 @@ METHODS = {
         source="Deliberation on Priors, arXiv:2505.15210",
         known="code",
     ),
+    "pst": Method(
+        loss=pst,
+        examples=answers_before_reasoning,
+        mode="answer",
+        needs=STATES,
+        cost=1.1,
+        whole_traces=False,
+        source="Chen et al. (2024), arXiv:2404.09170",
+        known="third party",
+    ),
+    "semcot": Method(
+        loss=semcot,
+        examples=paused_answers,
+        mode="answer",
+        after_prompt=pauses,
+        needs=STATES,
+        cost=0.8,
+        whole_traces=False,
+        source="SemCoT, arXiv:2510.24940",
+        known="code",
+    ),
+    "trg": Method(
+        loss=trg, needs=STATES | GOLD, cost=1.1, source="Token-level relationships, arXiv:2306.12442", known="abstract"
+    ),
+    "lelp": Method(loss=lelp, needs=STATES | GOLD, cost=1.1, source="LELP, arXiv:2409.20449", known="third party"),
     "mechanistic": Method(
         loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"
     ),

@@ -8,7 +8,7 @@ import pytest
 from ctd.distill import teacher_states
 from ctd.distill.examples import Example, collate
 from ctd.distill.methods import Course
-from ctd.reasoning.token_spans import Span
+from ctd.reasoning.token_spans import Span, TokenizedText
 from tests.distill.test_losses import stranger
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES as UNLISTED
@@ -16,11 +16,35 @@ from tests.mechanism.test_heads import PASSAGES as UNLISTED
 LINES = (Span(19, 21), Span(21, 22), Span(22, 25))
 PASSAGES = [replace(one, shortlist=LINES) for one in UNLISTED]
 ANSWERS = [((5, 6, 7), (6,)), ((5, 7, 6), ())] * 2
-WRITTEN = [SimpleNamespace(shortlisted=shortlisted, answered=answered) for shortlisted, answered in ANSWERS]
+TEXT = "d" * 16 + "topics\nfirst\nsecond\n"  # a character a token: the prompt and the lines of the CoT
+
+
+def written(trace, shortlisted, answered):
+    text = TEXT + "a" * (len(trace.ids) - len(TEXT))
+    tokens = TokenizedText(text, trace.ids, tuple((place, place + 1) for place in range(len(text))))
+    known = {"prompt": text[:16], "text": text[16:], "cot_span": Span(0, len(TEXT) - 16), "tokens": tokens}
+    return SimpleNamespace(shortlisted=shortlisted, answered=answered, **known)
+
+
+WRITTEN = [written(trace, *answer) for trace, answer in zip(PASSAGES, ANSWERS, strict=True)]
 WHOLE = [Example(one.ids, one.cot.start + 1, trace=number) for number, one in enumerate(PASSAGES)]
 WORSE = [Example([*one.ids[:-3], 9, 4], one.n_prompt) for one in WHOLE]
 EXAMPLES = [one._replace(rejected=worse) for one, worse in zip(WHOLE, WORSE, strict=True)]
+PAUSED = [Example(one.ids, 12, ((12, 14), (14, 16))) for one in WHOLE]
+ANSWERED = [
+    Example([*trace.ids[:16], 7, 6, 1, *trace.ids[15 : trace.cot.end + 1]], 16, ((19, 19 + trace.cot.end - 14),))
+    for trace in PASSAGES
+]
 BATCH = collate(EXAMPLES, range(len(EXAMPLES)))
+
+
+def texts(name):
+    """What a method learns from."""
+    return {"semcot": PAUSED, "pst": ANSWERED}.get(name, EXAMPLES)
+
+
+def batch_of(name):
+    return collate(texts(name), range(len(EXAMPLES)))
 
 
 @pytest.fixture
@@ -43,7 +67,8 @@ def student():
 @pytest.fixture
 def course(teacher, student):
     experiment = SimpleNamespace(
-        language_model=SimpleNamespace(model=teacher),
+        language_model=SimpleNamespace(model=teacher, tokenizer=SimpleNamespace(eos_token_id=1)),
+        shares_basis=True,
         annotated_traces=PASSAGES,
         traces=WRITTEN,
         teacher_states=lambda examples: teacher_states.Live(teacher),

@@ -9,7 +9,7 @@ import torch
 from ctd.distill.examples import IGNORED, collate
 from ctd.distill.methods import METHODS, token_by_token
 from ctd.distill.token_loss import token_loss
-from tests.distill.methods.conftest import BATCH, EXAMPLES, WORSE
+from tests.distill.methods.conftest import BATCH, EXAMPLES, WORSE, batch_of, texts
 from tests.distill.test_losses import gradient
 
 LOSSES = [name for name, method in METHODS.items() if not method.reads_heads]  # the others: test_losses.py
@@ -17,7 +17,7 @@ DIVERGENCES = {"fkl", "rkl", "jsd", "skew"}
 
 
 def made_loss(name, course, **settings):
-    return METHODS[name].make(course, settings)
+    return METHODS[name].make(replace(course, examples=texts(name)), settings)
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def replayed(monkeypatch):
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradient_is_that_of_finite_differences(name, course, student, pieces, replayed):
     """By the output layer's weights: models compute their norms in single precision, whatever their weights are."""
-    loss, weight, step = made_loss(name, course), student.lm_head.weight, 1e-5
-    gradient(loss, student, BATCH)
+    loss, weight, step, batch = made_loss(name, course), student.lm_head.weight, 1e-5, batch_of(name)
+    gradient(loss, student, batch)
     slope, start = weight.grad.clone(), weight.detach().clone()
     direction = slope / slope.norm() + torch.randn(
         slope.shape, generator=torch.Generator().manual_seed(1), dtype=slope.dtype
@@ -53,29 +53,29 @@ def test_the_gradient_is_that_of_finite_differences(name, course, student, piece
     for sign in (1, -1):
         replayed()
         weight.data = start + sign * step * direction
-        values.append(loss(student, BATCH).item())
+        values.append(loss(student, batch).item())
     assert (values[0] - values[1]) / (2 * step) == pytest.approx((slope * direction).sum().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_padding_and_what_is_not_learned_do_not_count(name, course, student, pieces):
-    loss = made_loss(name, course)
-    padding = torch.zeros(len(BATCH.ids), 5, dtype=torch.int64)
-    longer = BATCH._replace(
-        ids=torch.cat([BATCH.ids, padding + 3], 1), targets=torch.cat([BATCH.targets, padding + IGNORED], 1)
+    loss, batch = made_loss(name, course), batch_of(name)
+    padding = torch.zeros(len(batch.ids), 5, dtype=torch.int64)
+    longer = batch._replace(
+        ids=torch.cat([batch.ids, padding + 3], 1), targets=torch.cat([batch.targets, padding + IGNORED], 1)
     )
-    (short, value), (long, same) = (gradient(loss, student, batch) for batch in (BATCH, longer))
+    (short, value), (long, same) = (gradient(loss, student, case) for case in (batch, longer))
     assert same == pytest.approx(value, rel=1e-9)
     torch.testing.assert_close(short, long, rtol=1e-7, atol=1e-9)
-    idle = BATCH._replace(targets=torch.full_like(BATCH.targets, IGNORED))
+    idle = batch._replace(targets=torch.full_like(batch.targets, IGNORED))
     assert loss(student, idle).item() == 0
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "kto"])  # it compares the pairs of a pass
 def test_a_step_in_several_passes_is_the_step_in_one(name, course, student):
     loss = made_loss(name, course)
-    whole, value = gradient(loss, student, BATCH)
-    parts = [gradient(loss, student, collate(EXAMPLES, rows)) for rows in ([2, 0], [3, 1])]
+    whole, value = gradient(loss, student, batch_of(name))
+    parts = [gradient(loss, student, collate(texts(name), rows)) for rows in ([2, 0], [3, 1])]
     assert sum(part for _, part in parts) == pytest.approx(value, rel=1e-6)
     torch.testing.assert_close(sum(part for part, _ in parts), whole, rtol=1e-6, atol=1e-7)
 
@@ -83,7 +83,8 @@ def test_a_step_in_several_passes_is_the_step_in_one(name, course, student):
 @pytest.mark.parametrize("name", LOSSES)
 def test_outside_training_it_is_the_token_loss(name, course, student):
     student.eval()
-    assert made_loss(name, course)(student, BATCH).item() == pytest.approx(token_loss(student, BATCH).item())
+    batch = batch_of(name)
+    assert made_loss(name, course)(student, batch).item() == pytest.approx(token_loss(student, batch).item())
 
 
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))
@@ -95,7 +96,7 @@ def test_a_divergence_is_zero_for_a_student_that_is_its_teacher(name, course, te
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_another_student_pays_and_learns(name, course, student):
-    slope, value = gradient(made_loss(name, course), student, BATCH)
+    slope, value = gradient(made_loss(name, course), student, batch_of(name))
     assert value > 0.1
     assert slope.norm() > 1e-3
 
