@@ -8,7 +8,6 @@ changes; ratios are of runs that took turns.
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +16,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ctd import hardware
+from ctd.book.provenance import git_state
 from ctd.book.results import lines, read_json
-from ctd.cache import DATA, ROOT, atomic
+from ctd.cache import DATA, atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,12 +114,11 @@ def keep(question: str, rows: Sequence[Row], folder: Path = FOLDER) -> Path:
     rows: what was measured.
     folder: for the file.
     """
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     limits = {"gflops": peak_gflops(), "gigabytes_a_second": hardware.bandwidth()}
     head = {
         "schema": SCHEMA,
         "question": question,
-        "commit": commit or "unknown",
+        "commit": git_state()["commit"],
         "made": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": {**hardware.machine(), **limits},
     }

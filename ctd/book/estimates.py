@@ -55,7 +55,7 @@ def _students(arms: Callable[[Parameters], int]) -> Callable[[Parameters], float
 MECHANISTIC = ("baselines", "base_losses")  # parameters that name arms of chapter 10
 ARMS: dict[str, Callable[[Parameters], int]] = {  # how many arms of students a chapter trains
     "09": lambda parameters: 4,
-    "10": lambda parameters: 1 + sum(len(parameters.get(name, ())) for name in ("baselines", "base_losses")),
+    "10": lambda parameters: 1 + sum(len(parameters.get(name, ())) for name in MECHANISTIC),
     "11": lambda parameters: 2 * len(parameters["n_traces"]),
     "12": lambda parameters: 1 + len(parameters["tried"]),
     "13": lambda parameters: 2 + len(parameters["terms"]),
