@@ -54,7 +54,7 @@ def table_rows(shown):
 
 
 def claim_worked_through(shown):
-    """The claim that chapter 14 works through."""
+    """The claim that the ledger works through."""
     return re.findall(r"\*\*(.+)\.\*\* Reproduced, if", "\n".join(shown))
 
 
@@ -79,7 +79,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "11_learning_curve": {**STUDENTS, "n_traces": [8]},
     "12_ablations": {**STUDENTS, "tried": ["without 1"]},
     "13_simulatability": STUDENTS,
-    "14_claims": {},
+    "17_claims": {},
 }  # fmt: skip
 """The small setting of each notebook, on top of its smoke profile."""
 
@@ -312,7 +312,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "n_retrieved": moves({"n_retrieved": 8}, metric="items", quick=True),
         "which": moves({"which": "first"}, metric="items"),
     },
-    "14_claims": {
+    "17_claims": {
         "profile": moves({"profile": "full"}, metric="verdict", quick=True),
         "seed": shows({"seed": 5}, claim_worked_through, quick=True),
     },

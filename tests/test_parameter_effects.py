@@ -81,7 +81,7 @@ def outcome(tmp_path_factory):
         key = json.dumps([stem, values], sort_keys=True)
         if key not in outcomes:
             place = folder / str(len(outcomes)) / stem / "smoke"
-            shutil.copytree(  # chapter 14 reads the runs beside its own
+            shutil.copytree(  # the ledger reads the runs beside its own
                 DATA / "results" / "mechanistic-organism-organism",
                 place.parents[1] / "10_mechanistic_distillation" / "full",
             )

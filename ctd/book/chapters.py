@@ -38,7 +38,7 @@ from ctd.book.settings import (
 
 OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
 Profile = Literal["smoke", "default", "full"]
-LEDGER = "14_claims"  # the notebook that reads the results of all others
+LEDGER = "17_claims"  # the notebook that reads the results of all others
 NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes texts and teaches students that others use
     "02_reasoning_trajectories": (),
     "09_standard_distillation": (),
@@ -268,7 +268,7 @@ class Simulatability(MechanismSettings):
 
 
 class Claims(Settings):
-    """Chapter 14."""
+    """Chapter 17."""
 
     profile: Annotated[Profile, Field(description="whose runs are read: runs/NOTEBOOK/PROFILE")] = "default"
     seed: Annotated[int, Field(ge=0, le=MANY, description="draws the row that is worked through")] = 0

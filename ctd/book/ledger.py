@@ -279,5 +279,5 @@ def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:
 
 
 def runs_beside(folder: Path) -> Path:
-    """The runs among which a run of the ledger lies, `<runs>/14_claims/<profile>`; elsewhere, the repository's."""
+    """The runs among which a run of the ledger lies, `<runs>/17_claims/<profile>`; elsewhere, the repository's."""
     return folder.parent.parent if folder.parent.name == STEM else ROOT / run_folder.RUNS

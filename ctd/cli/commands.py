@@ -345,8 +345,8 @@ def keep(
 
     typer.echo(f"kept as {published_runs.keep(run_folder.find_run(run), name).path}")
     typer.echo(
-        "Chapter 14 judges it too. Before you commit: make book PROFILE=smoke, look at its verdicts, then "
-        "ctd validate --write-golden 14_claims/smoke"
+        "The ledger of claims judges it too. Before you commit: make book PROFILE=smoke, look at its verdicts, then "
+        "ctd validate --write-golden 17_claims/smoke"
     )
 
 
@@ -355,7 +355,7 @@ def claims(
     profile: Profile = "default",
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare with what the run of 14_claims shows; exit code 1 where one differs."),
+        typer.Option("--check", help="Compare with what the run of 17_claims shows; exit code 1 where one differs."),
     ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="Say each claim's rule as well.")] = False,
     as_json: Json = False,

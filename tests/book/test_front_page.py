@@ -52,7 +52,7 @@ def test_every_card_has_its_claims_with_verdict_numbers_model_and_link(folder):
     for card, question in zip(cards, front_page.QUESTIONS, strict=True):
         assert set(question.claims) <= known
         assert [link["href"] for link in card.select(".ctd-answers a")] == [
-            f"notebooks/14_claims.html#claim-{name}" for name in question.claims
+            f"notebooks/17_claims.html#claim-{name}" for name in question.claims
         ]
         assert len(card.select(".ctd-answers .ctd-verdict")) == len(question.claims)
         assert "reproduced" in card.get_text()

@@ -159,11 +159,11 @@ def test_check_passes_where_all_follows_and_names_what_does_not(folder):
     assert ledger_check.check("smoke", folder) == []
     write(folder, "13_chapter", HELD["13_chapter"] | dict.fromkeys(LAS, REFUTED), dataset="some", teacher="who")
     (problem,) = ledger_check.check("smoke", folder)
-    assert problem.startswith("verdict on las is 'reproduced' in 14_claims/smoke, and 'contradicted' by the stored")
+    assert problem.startswith("verdict on las is 'reproduced' in 17_claims/smoke, and 'contradicted' by the stored")
     near = {row: tuple(end + 0.001 for end in HELD["13_chapter"][row]) for row in LAS}
     write(folder, "13_chapter", HELD["13_chapter"] | near, dataset="some", teacher="who")
     (problem,) = ledger_check.check("smoke", folder)
-    assert problem.startswith("verdict on las: the page of 14_claims/smoke shows other numbers than the stored")
+    assert problem.startswith("verdict on las: the page of 17_claims/smoke shows other numbers than the stored")
 
 
 def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
@@ -233,7 +233,7 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
     assert f"{len(CLAIMS)} not run" in call().stdout
     table = json.loads(call("--profile", "smoke", "--json").stdout)
     assert [row["claim"] for row in table[: len(CLAIMS)]] == [claim.statement for claim in CLAIMS]
-    assert "no run runs/14_claims/smoke" in call("--profile", "smoke", "--check").stderr
+    assert "no run runs/17_claims/smoke" in call("--profile", "smoke", "--check").stderr
     assert "no profile smok (did you mean smoke?)" in call("--profile", "smok").stderr
     keep_ledger(folder)
     assert "all verdicts follow" in call("--profile", "smoke", "--check").stdout
@@ -241,7 +241,7 @@ def test_the_command_prints_the_ledger_and_checks_it(folder):
     failed = call("--profile", "smoke", "--check")
     assert failed.exit_code == 1
     assert failed.stderr.startswith(
-        "verdict on each-phase-matters is 'reproduced' in 14_claims/smoke, and 'not run' by the stored results"
+        "verdict on each-phase-matters is 'reproduced' in 17_claims/smoke, and 'not run' by the stored results"
     )
     assert failed.stderr.count("\n") == 1
 

@@ -29,7 +29,7 @@ def test_a_run_says_whose_test_documents_it_read():
 def test_what_reads_no_test_documents_is_no_look():
     validation = MANIFEST | {"parameters": MANIFEST["parameters"] | {"split": "validation"}}
     assert looks.of_rows(validation, ROWS, "big").empty
-    assert looks.of_rows(MANIFEST | {"notebook": "notebooks/14_claims.ipynb"}, ROWS, "big").empty
+    assert looks.of_rows(MANIFEST | {"notebook": "notebooks/17_claims.ipynb"}, ROWS, "big").empty
     assert looks.of_rows(MANIFEST, ROWS[2:], "big").empty
 
 

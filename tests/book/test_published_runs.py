@@ -111,7 +111,7 @@ def test_the_command_keeps_and_says_where(run):
     assert said.exit_code == 0
     where, then = said.stdout.splitlines()
     assert where == f"kept as {published_runs.FOLDER / 'one'}"
-    assert then.endswith("ctd validate --write-golden 14_claims/smoke"), "or the golden results lack its verdicts"
+    assert then.endswith("ctd validate --write-golden 17_claims/smoke"), "or the golden results lack its verdicts"
     refused = CliRunner().invoke(app, ["keep", str(run.path), "a/b"])
     assert refused.exit_code == 2
     assert refused.stderr.startswith("error: the name is that of a folder")
