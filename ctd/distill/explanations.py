@@ -19,7 +19,9 @@ from ctd.distill.simulator import Simulator, Which, features
 from ctd.reasoning.label_search import mentions
 from ctd.retrieval.encoders import Encoder
 
-OWN, ANOTHERS = "own explanation", "another explanation"
+STATED, OWN, SHUFFLED, ANOTHERS = KNOWN = (
+    "answer stated", "own explanation", "own words shuffled", "another explanation",
+)  # fmt: skip  # from the most that an explanation can tell to nothing
 MASK = "[label]"
 
 
@@ -106,14 +108,18 @@ def of_known_explanations(
     which: Which = "labels",
     seed: int = 0,
 ) -> dict[str, Simulatability]:
-    """LAS of one model's answers with its own explanations, and with those of the next document (our definition).
+    """LAS of one model's answers with explanations of known quality, from the best to the worst (our definition).
 
-    LAS that does not tell these apart cannot tell students apart.
+    They are the labels of the answer themselves, the model's own explanations, their words in random order, and the
+    explanations of the next document. LAS that does not order these cannot order students.
     answers, cots: of each document; the other arguments are those of `of_students`.
+    seed: draws the order of words too.
     Raises what `of_students` raises.
     """
-    shown = {OWN: list(cots), ANOTHERS: [*cots[1:], *cots[:1]]}
+    rng = np.random.default_rng(seed)
+    stated = ["; ".join(space.texts[label] for label in labels if label >= 0) for labels in answers]
+    shuffled = [" ".join(rng.permutation(cot.split())) for cot in cots]
     return {
-        name: of_students([answers], [explanations], documents, candidates, space, encoder, which, seed)
-        for name, explanations in shown.items()
+        quality: of_students([answers], [shown], documents, candidates, space, encoder, which, seed)
+        for quality, shown in zip(KNOWN, (stated, list(cots), shuffled, [*cots[1:], *cots[:1]]), strict=True)
     }

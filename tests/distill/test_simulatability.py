@@ -463,13 +463,27 @@ class TestStudents:
         rng = np.random.default_rng(2)
         labels = [int(label) for label in rng.integers(len(space), size=8)]
         cots = [space.texts[label] for label in labels]
+        cots = [f"{cot}, on the other hand, in any case" for cot in cots]
         found = explanations.of_known_explanations(
             [[label] for label in labels], cots, ["words"] * 8, [list(range(len(space)))] * 8, space, encoder
         )
-        assert (
-            found[explanations.OWN].accuracies["e"].scalar[0] > found[explanations.ANOTHERS].accuracies["e"].scalar[0]
-        )
-        assert found[explanations.OWN].n_leaking + found[explanations.OWN].n_other == 8 * len(space)
+        assert tuple(found) == explanations.KNOWN
+        alone = {quality: result.accuracies["e"].scalar[0] for quality, result in found.items()}
+        assert alone[explanations.STATED] >= alone[explanations.OWN] > alone[explanations.ANOTHERS]
+        assert alone[explanations.SHUFFLED] > alone[explanations.ANOTHERS]
+        for result in found.values():
+            assert result.n_leaking + result.n_other == 8 * len(space)
+
+    def test_shuffled_words_are_the_same_words(self, space, encoder, own_cache, monkeypatch):
+        shown = []
+        monkeypatch.setattr(explanations, "of_students", lambda _, cots, *others: shown.append(cots[0]))
+        cots = ["a liver and a heart", "", "left heart", "right"]
+        explanations.of_known_explanations([[0, -1], [], [1], [2]], cots, [""] * 4, [[0]] * 4, space, encoder)
+        stated, own, shuffled, others = shown
+        assert stated == [space.texts[0], "", space.texts[1], space.texts[2]]
+        assert own == cots
+        assert [sorted(text.split()) for text in shuffled] == [sorted(text.split()) for text in cots]
+        assert others == ["", "left heart", "right", "a liver and a heart"]
 
     def test_too_few_documents(self, space, encoder):
         with pytest.raises(ValueError, match="at least 4, got 3"):
