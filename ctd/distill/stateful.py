@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,33 +13,31 @@ from torch import Tensor, nn
 class Stateful(nn.Module, ABC):
     """A part of a loss with a state: numbers that change once a step, however many passes and processes a step takes.
 
-    Every pass notes its share of the step's loss; after the step, `update` is given the mean.
+    Every pass notes its share of some sums, such as the step's loss; after the step, `update` is given the whole ones.
+
+    n_sums: how many there are.
+    state: the numbers.
     """
 
-    def __init__(self, **state: Any) -> None:
+    def __init__(self, n_sums: int = 2, **state: Any) -> None:
         super().__init__()
         self.state = state
-        self._total, self._n_targets = 0.0, 0
+        self._sums = torch.zeros(n_sums, dtype=torch.float64)
 
-    def note(self, total: Tensor, n_targets: int) -> None:
-        """Note what a pass of the model adds to the step's loss.
-
-        total: summed over its targets.
-        """
-        self._total += total.item()
-        self._n_targets += n_targets
+    def note(self, *sums: Tensor | float) -> None:
+        """Note what a pass of the model adds to the step's sums, as numbers or as tensors of them."""
+        self._sums += torch.cat([torch.as_tensor(part).detach().double().flatten().cpu() for part in sums])
 
     def noted(self) -> Tensor:
-        """What was noted since it was last asked for: the summed loss, and of how many targets."""
-        noted = torch.tensor([self._total, self._n_targets], dtype=torch.float64)
-        self._total, self._n_targets = 0.0, 0
-        return noted
+        """The sums since they were last asked for."""
+        sums, self._sums = self._sums, torch.zeros_like(self._sums)
+        return sums
 
     @abstractmethod
-    def update(self, mean: float, done: float) -> None:
+    def update(self, sums: Sequence[float], done: float) -> None:
         """Take a step.
 
-        mean: the step's loss, a token.
+        sums: what all passes and processes noted; by default the step's loss and its number of targets.
         done: the fraction of the training's steps that were taken before it.
         """
 

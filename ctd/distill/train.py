@@ -177,8 +177,7 @@ class Trainer:
         self._merge()
         for part in self.stateful:
             noted = part.noted().to(self.device, torch.float32) if self.accelerator.num_processes > 1 else part.noted()
-            total, n_targets = self.accelerator.reduce(noted, "sum").tolist()
-            part.update(total / n_targets, number / n_steps)
+            part.update(self.accelerator.reduce(noted, "sum").tolist(), number / n_steps)
         tokens = sum(batch.ids.numel() for batch in passes if batch.n_targets)
         row = {"step": number, "tokens": tokens, "loss": mean.item(), "rate": rate, "norm": norm.item()}
         return row | {"seconds": time.perf_counter() - began}

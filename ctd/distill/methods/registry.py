@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ctd.distill.methods.chunks import chunk_examples, shortened
+from ctd.distill.methods.dac import dac
+from ctd.distill.methods.ddk import ddk
 from ctd.distill.methods.divergences import forward_kl, jensen_shannon, reverse_kl, skew
 from ctd.distill.methods.lelp import lelp
 from ctd.distill.methods.mechanistic import mechanistic
@@ -102,6 +104,14 @@ METHODS = {
         loss=trg, needs=STATES | GOLD, cost=1.1, source="Token-level relationships, arXiv:2306.12442", known="abstract"
     ),
     "lelp": Method(loss=lelp, needs=STATES | GOLD, cost=1.1, source="LELP, arXiv:2409.20449", known="third party"),
+    "dac": Method(
+        loss=dac,
+        needs=TEACHER,
+        cost=1.7,
+        source="Multi-Granularity Semantic Revision, arXiv:2407.10068",
+        known="third party",
+    ),
+    "ddk": Method(loss=ddk, needs=TEACHER, cost=1.2, source="Liu et al. (2024), arXiv:2407.16154", known="paper"),
     "mechanistic": Method(
         loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp
 
 import torch
@@ -36,8 +37,9 @@ class Taid(Stateful):
         mixed = torch.lerp(fixed(seen.log_p), seen.teacher_log_p, self.state["t"]).log_softmax(-1)
         return -(mixed.exp() * seen.log_p).sum(-1)
 
-    def update(self, mean: float, done: float) -> None:
+    def update(self, sums: Sequence[float], done: float) -> None:
         """Move the target."""
+        mean = sums[0] / sums[1]
         t, before = self.state["t"], self.state["loss"]
         self.state["loss"] = mean
         if before is None:

@@ -69,6 +69,7 @@ def course(teacher, student):
     experiment = SimpleNamespace(
         language_model=SimpleNamespace(model=teacher, tokenizer=SimpleNamespace(eos_token_id=1)),
         shares_basis=True,
+        task=SimpleNamespace(space=SimpleNamespace(parents=True, ancestor=lambda labels, depth: labels % 2)),
         annotated_traces=PASSAGES,
         traces=WRITTEN,
         teacher_states=lambda examples: teacher_states.Live(teacher),

@@ -35,7 +35,7 @@ def replayed(monkeypatch):
         nonlocal calls
         calls = itertools.count()
 
-    for module in ("token_by_token", "taid", "tsd", "pairs"):
+    for module in ("token_by_token", "taid", "tsd", "pairs", "dac"):
         monkeypatch.setattr(f"ctd.distill.methods.{module}.fixed", fixed)
     return again
 
@@ -136,6 +136,18 @@ class TestLimits:
         better, worse = (gradient(token_loss, student, collate(texts, range(4)))[0] for texts in (EXAMPLES, WORSE))
         expected = targets * 0.1 / 4 * (better - worse)
         assert (slope - expected).norm() < 1e-5 * expected.norm()
+
+    def test_dac_with_open_bounds_is_the_forward_kl_beside_the_text(self, course, student):
+        for text in (0.0, 1.0):
+            loss = made_loss("dac", course, text=text, spans=0.0)
+            loss.bounds.last.bias.data = torch.tensor([-90.0, 90.0], dtype=torch.float64)
+            expected = self.slope("fkl", course, student) + text * gradient(token_loss, student, BATCH)[0]
+            got = gradient(loss, student, BATCH)[0]
+            assert (got - expected).norm() < 1e-6 * expected.norm()
+
+    def test_ddk_of_topics_that_count_alike_is_cross_entropy_and_a_kl(self, course, student):
+        expected = gradient(token_loss, student, BATCH)[0] + 0.2 * self.slope("fkl", course, student)
+        assert (self.slope("ddk", course, student) - expected).norm() < 1e-6 * expected.norm()
 
     def test_skew_without_a_mixture_is_the_forward_kl(self, course, student):
         torch.testing.assert_close(

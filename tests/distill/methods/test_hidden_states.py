@@ -18,14 +18,11 @@ from ctd.distill.settings import Settings
 from ctd.distill.token_loss import token_loss
 from ctd.reasoning import predict
 from tests.distill.methods.conftest import EXAMPLES, PASSAGES, batch_of, texts
+from tests.distill.methods.test_every_method import LOSSES, made_loss
 from tests.distill.test_losses import WIDTH, Dying, gradient, normal, stranger
 
 OF_STATES = [name for name, method in METHODS.items() if "hidden" in method.needs]
-LEARNED = ["pst", "semcot", "lelp"]
-
-
-def made_loss(name, course, **settings):
-    return METHODS[name].make(replace(course, examples=texts(name)), settings)
+LEARNED = ["pst", "semcot", "lelp", "dac"]  # methods whose loss has parameters of its own
 
 
 def text(name, number, student, teacher):
@@ -86,6 +83,12 @@ def test_without_its_weight_it_is_the_token_loss_bit_for_bit(name, course, stude
     assert torch.equal(got, expected)
 
 
+def test_no_method_that_trains_more_than_its_student_is_forgotten(course):
+    losses = {name: made_loss(name, course) for name in LOSSES}
+    trained = [name for name, loss in losses.items() if list(getattr(loss, "parameters", list)())]
+    assert sorted(trained) == sorted(LEARNED)
+
+
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_killed_run_goes_on_with_the_map_of_its_loss(name, course, tmp_path):
     settings, learned = Settings(batch_tokens=100, epochs=4, warmup_steps=2, save_every=3), texts(name)
@@ -95,6 +98,8 @@ def test_a_killed_run_goes_on_with_the_map_of_its_loss(name, course, tmp_path):
             student = stranger()
             loss = made_loss(name, course).float()
             loss.teacher = lambda numbers, device: [normal(32, WIDTH, seed=number).float() for number in numbers]
+            loss.states = lambda batch: torch.ones(batch.n_targets, WIDTH)
+            loss.head = [stranger().get_output_embeddings()]
             begun = torch.cat([weight.detach().flatten().clone() for weight in loss.parameters()])
             try:
                 train.train(student, learned, settings, tmp_path / str(killed), loss=Dying(loss, left))

@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from ctd.distill import train
-from ctd.distill.examples import Example, batches
+from ctd.distill.examples import Example, batches, collate
 from ctd.distill.methods import METHODS, Seen
+from ctd.distill.methods.dac import clipped
 from ctd.distill.methods.pairs import asymmetric, log_odds, odds_ratio, prospect
 from ctd.distill.methods.pld import plackett_luce, pld, ranking
 from ctd.distill.methods.taid import Taid
 from ctd.distill.methods.tsd import mean_over, most, opening, selective
 from ctd.distill.settings import Settings
-from tests.distill.methods.conftest import EXAMPLES
+from ctd.distill.stateful import parts_of
+from tests.distill.methods.conftest import BATCH, EXAMPLES
+from tests.distill.methods.test_every_method import LOSSES, made_loss
 from tests.distill.test_losses import Dying, stranger
 
 
@@ -34,7 +37,7 @@ def test_taids_target_moves_as_by_hand(n_steps, expected):
     loss, used = Taid(), []
     for step, mean in enumerate((2.0, 1.8, 1.7, 1.75, 1.6)):
         used.append(loss.state["t"])
-        loss.update(mean, step / n_steps)
+        loss.update((3 * mean, 3), step / n_steps)
     assert [*used, loss.state["t"]] == pytest.approx(expected, abs=1e-10)
 
 
@@ -118,7 +121,11 @@ def test_tsd_selects_within_each_text():
     assert mean_over(most(entropies, text, 0.3), text).tolist() == [0, 0, 2.5, 0, 2.5, 0, 3, 0]
 
 
-STATEFUL = [name for name, method in METHODS.items() if isinstance(method.tokens, type)]
+STATEFUL = ["taid", "ddk"]
+
+
+def test_no_method_with_a_state_is_forgotten(course):
+    assert [name for name in LOSSES if parts_of(made_loss(name, course))] == STATEFUL
 
 
 @pytest.mark.parametrize("name", STATEFUL)
@@ -128,29 +135,28 @@ def test_a_killed_run_goes_on_with_the_state_of_its_loss(name, course, tmp_path,
     n_passes = len(batches(EXAMPLES, settings)) * (2 if pass_tokens else 1)
     weights, states = [], []
     for killed in (False, True):
-        folder, student = tmp_path / str(killed), stranger()
-        loss = METHODS[name].make(course, {})
-        loss.head = [stranger().get_output_embeddings()]
-        width = loss.head[0].in_features
-        loss.states = lambda batch, width=width: torch.ones(batch.n_targets, width)
-        if killed:
-            with pytest.raises(KeyboardInterrupt):
-                train.train(student, EXAMPLES, settings, folder, loss=Dying(loss, n_passes // 2 + 1))
-            student, loss.tokens = stranger(), METHODS[name].tokens()
-            begun = dict(loss.tokens.state)
-            loss = Dying(loss, 10**9)
-        else:
-            loss = Dying(loss, 10**9)
-        train.train(student, EXAMPLES, settings, folder, loss=loss)
+        for left in (n_passes // 2 + 1, 10**9) if killed else (10**9,):
+            student, loss = stranger(), METHODS[name].make(course, {})
+            loss.head = [stranger().get_output_embeddings()]
+            width = loss.head[0].in_features
+            loss.states = lambda batch, width=width: torch.ones(batch.n_targets, width)
+            (part,) = parts_of(loss)
+            begun = dict(part.state)
+            try:
+                train.train(student, EXAMPLES, settings, tmp_path / str(killed), loss=Dying(loss, left))
+            except KeyboardInterrupt:
+                continue
         weights.append(torch.cat([weight.detach().flatten() for weight in student.parameters()]))
-        states.append(loss.loss.tokens.state)
+        states.append(part.state)
     assert torch.equal(*weights)
     assert states[0] == states[1] != begun
 
 
 def test_the_state_changes_once_a_step_however_many_passes_it_takes(course, tmp_path, monkeypatch):
     updates, original = [], Taid.update
-    monkeypatch.setattr(Taid, "update", lambda self, *step: updates.append(step) or original(self, *step))
+    monkeypatch.setattr(
+        Taid, "update", lambda self, sums, done: updates.append([*sums, done]) or original(self, sums, done)
+    )
     for pass_tokens in (0, 50):
         loss = METHODS["taid"].make(course, {})
         settings = Settings(batch_tokens=100, pass_tokens=pass_tokens, epochs=1, warmup_steps=2)
@@ -160,3 +166,42 @@ def test_the_state_changes_once_a_step_however_many_passes_it_takes(course, tmp_
     first, second = updates[: len(updates) // 2], updates[len(updates) // 2 :]
     for one, other in zip(first, second, strict=True):
         assert one == pytest.approx(other, rel=1e-6)
+
+
+def test_a_clipped_distribution_is_that_by_hand():
+    teacher, student = (torch.tensor([p], dtype=torch.float64).log() for p in ([0.7, 0.2, 0.1], [0.5, 0.3, 0.2]))
+    low, high = math.log(0.15), math.log(0.5)
+    masks = [1 / ((1 + 0.15 / p) * (1 + p / 0.5)) for p in (0.7, 0.2, 0.1)]
+    kept = [p * mask for p, mask in zip((0.7, 0.2, 0.1), masks, strict=True)]
+    part = [value / sum(kept) for value in kept]
+    by_hand = sum(p * math.log(p / q) for p, q in zip(part, (0.5, 0.3, 0.2), strict=True))
+    bounds = torch.tensor([[low, high]], dtype=torch.float64)
+    assert clipped(teacher, student, bounds).item() == pytest.approx(by_hand)
+    assert torch.autograd.gradcheck(lambda bounds: clipped(teacher, student, bounds), bounds.requires_grad_())
+
+
+def test_the_bounds_learn_from_the_loss(course, student):
+    loss = METHODS["dac"].make(course, {})
+    loss.bounds.last.weight.data.normal_(generator=torch.Generator().manual_seed(2))
+    weight, step = loss.bounds.first.weight, 1e-5
+    loss(student, BATCH).backward()
+    slope, start = weight.grad.clone(), weight.detach().clone()
+    values = []
+    for sign in (1, -1):
+        weight.data = start + sign * step * slope / slope.norm()
+        values.append(loss(student, BATCH).item())
+    assert slope.norm() > 1e-4
+    assert (values[0] - values[1]) / (2 * step) == pytest.approx(slope.norm().item(), rel=1e-5)
+
+
+def test_products_of_neighbours_are_those_of_whole_distributions(course, student, teacher):
+    """Two lines of two and three tokens give three pairs; each counts as a third of the text's targets."""
+    with_spans, without = (METHODS["dac"].make(course, {"spans": spans, "likeliest": 5}) for spans in (0.1, 0.0))
+    batch = collate(EXAMPLES, [0])
+    p, q = (model(input_ids=batch.ids).logits[0].softmax(-1) for model in (teacher, student))
+    total = 0.0
+    for token in (19, 22, 23):  # the first of each pair; the query before a token predicts it
+        products = (p[token - 1] * p[token]).topk(5)
+        total += ((products.values - (q[token - 1] * q[token])[products.indices]) ** 2).sum().item()
+    expected = 0.1 * batch.n_targets * total / 3
+    assert (with_spans(student, batch) - without(student, batch)).item() == pytest.approx(expected, rel=1e-4)
