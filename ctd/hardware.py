@@ -32,6 +32,9 @@ WIDTH, INNER = 576, 1536  # of SmolLM2-135M
 REPETITIONS, SECONDS = 12, 0.1  # of each product: the best counts, so a busy core spoils none; then we stop
 MARGIN = 1.1  # how much faster bfloat16 must be than float32, which is exact
 CGROUP, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+# Files of a cgroup: the bound of memory and what is taken; and what of that the kernel would give back, in memory.stat.
+VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 VECTORS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")  # vector instructions, best first: sums depend on them
 
 
@@ -205,26 +208,35 @@ def memory() -> tuple[int, int]:
 
     machine = psutil.virtual_memory()
     most, free = machine.total, machine.available
-    for folder in _cgroups():
+    for folder, (name_of_limit, name_of_usage, reclaimable) in _cgroups():
         try:
-            limit = int((folder / "memory.max").read_text())
-            taken = int((folder / "memory.current").read_text())
-            reclaimable = re.search(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+            limit = int((folder / name_of_limit).read_text())
+            taken = int((folder / name_of_usage).read_text())
+            file_pages = re.search(rf"^{reclaimable} (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
         except (OSError, ValueError):  # no such file, or "max"
             continue
         most = min(most, limit)
-        free = min(free, max(0, limit - taken + (int(reclaimable[1]) if reclaimable else 0)))
+        free = min(free, max(0, limit - taken + (int(file_pages[1]) if file_pages else 0)))
     return most, free
 
 
-def _cgroups() -> list[Path]:
-    """The folders of this process's cgroup (version 2) and of those above it; none on another system."""
+def _cgroups() -> list[tuple[Path, tuple[str, str, str]]]:
+    """The folders of this process's cgroup of memory and of those above it, each with the names of its files.
+
+    There are none on another system than Linux.
+    """
     try:
-        name = next(line for line in CGROUP.read_text().splitlines() if line.startswith("0::"))[len("0::") :]
-    except (OSError, StopIteration):
+        lines = [line.split(":", 2) for line in CGROUP.read_text().splitlines()]
+    except OSError:
         return []
-    place = CGROUPS / name.lstrip("/")
-    return [folder for folder in (place, *place.parents) if folder.is_relative_to(CGROUPS)]
+    found = []
+    for _, controllers, name in lines:
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base, files = (CGROUPS / "memory", VERSION_1) if controllers else (CGROUPS, VERSION_2)
+        place = base / name.lstrip("/")
+        found += [(folder, files) for folder in (place, *place.parents) if folder.is_relative_to(base)]
+    return found
 
 
 def machine() -> dict[str, Any]:

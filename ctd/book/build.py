@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from ctd.book import notebook_files, progress, runs, side_by_side
+from ctd.book import notebook_files, progress, room, runs, side_by_side
 from ctd.book.chapters import LEDGER
 from ctd.book.markdown import duration
 from ctd.book.side_by_side import Outcome
@@ -58,6 +58,7 @@ def make_book(profile: str, out: Path, jobs: int = 0) -> tuple[Path | None, Stag
     plans = [runs.plan(notebook, profile) for notebook in notebook_files.notebooks()]
     changed = [plan for plan in plans if not runs.unchanged_run(plan) and plan.notebook.stem != LEDGER]
     if changed:
+        room.require(changed)
         side_by_side.preload(changed)
         from ctd.book import prepare  # it takes seconds to import
 

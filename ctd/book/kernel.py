@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ctd.book import peak_memory
 from ctd.book.notebook_files import read_notebook
 from ctd.book.results import RESULTS
 
@@ -42,13 +43,14 @@ def kernel_environment(folder: Path, seed: int) -> dict[str, str]:
     }
 
 
-def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], seed: int) -> None:
+def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], seed: int) -> float:
     """Execute a notebook into a copy, saved after every cell.
 
     notebook: the author's.
     copy: where the executed copy goes; its folder is the kernel's working directory, and gets its log.
     parameters: those that differ from the defaults of the notebook.
     seed: of Python's hashes.
+    Returns the most memory, in MiB, that the kernel and its workers were seen to hold; 0 where that cannot be seen.
     Raises RunFailed.
     """
     import papermill
@@ -61,16 +63,18 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
     for logger in ("papermill", "asyncio"):  # they repeat what we say in one line
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
-        papermill.execute_notebook(
-            _no_template(notebook),
-            _no_template(copy),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            language="python",
-            execution_timeout=CELL_TIMEOUT,
-            progress_bar=in_main_thread and {"desc": notebook.stem, "leave": False, "disable": None},
-            kernel_manager_class=kernel_manager,
-        )
+        with peak_memory.watched(lambda: getattr(kernel_manager.process, "pid", None)) as peak:
+            papermill.execute_notebook(
+                _no_template(notebook),
+                _no_template(copy),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                language="python",
+                execution_timeout=CELL_TIMEOUT,
+                progress_bar=in_main_thread and {"desc": notebook.stem, "leave": False, "disable": None},
+                kernel_manager_class=kernel_manager,
+            )
+        return peak.mib
     except PapermillExecutionError as error:
         message = f"{error.ename}: {str(error.evalue).strip() or 'no message'}".splitlines()[0]
         raise RunFailed(f"cell [{error.exec_count}] raised {message[:300]}") from None

@@ -128,7 +128,7 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
         copy = scratch / f"{todo.notebook.stem}.ipynb"
         changed = {name: value for name, value in todo.parameters.items() if value != todo.defaults[name]}
         try:
-            kernel.execute_notebook(todo.notebook, copy, changed, todo.parameters["seed"])
+            held_mib = kernel.execute_notebook(todo.notebook, copy, changed, todo.parameters["seed"])
             kernel.require_whole(copy)
         except RunFailed as failure:
             shutil.rmtree(failed, ignore_errors=True)
@@ -138,7 +138,7 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
         home_folder.rewrite_notebook(copy)
         home_folder.rewrite_json(scratch / RESULTS)
         took = {"start": started.isoformat(timespec="seconds"), "duration_s": round(time.perf_counter() - clock, 2)}
-        manifest = _manifest(todo, copy, {**code, **took})
+        manifest = _manifest(todo, copy, {**code, **took}, held_mib)
         (scratch / MANIFEST).write_text(home_folder.without_home(json.dumps(manifest, indent=1)) + "\n")
         from ctd.book import looks  # pandas takes long to load
 
@@ -155,8 +155,13 @@ def unchanged_run(todo: Plan) -> RunFolder | None:
     return RunFolder(todo.folder, kept=True) if previous and previous.manifest["key"] == todo.key else None
 
 
-def _manifest(todo: Plan, copy: Path, made: Mapping[str, Any]) -> dict[str, Any]:
-    """How a run was made. copy: the executed notebook. made: its commit, its start and its duration."""
+def _manifest(todo: Plan, copy: Path, made: Mapping[str, Any], held_mib: float) -> dict[str, Any]:
+    """How a run was made.
+
+    copy: the executed notebook.
+    made: its commit, its start and its duration.
+    held_mib: the most memory that the kernel and its workers were seen to hold.
+    """
     recorded = read_json(copy.parent / RESULTS)
     return {
         "notebook": str(todo.notebook.relative_to(ROOT) if todo.notebook.is_relative_to(ROOT) else todo.notebook),
@@ -168,7 +173,7 @@ def _manifest(todo: Plan, copy: Path, made: Mapping[str, Any]) -> dict[str, Any]
         "key": todo.key,
         "versions": versions(),
         "hardware": machine() | {"gpu": recorded["gpu"]},
-        "peak_memory_mib": recorded["peak_memory_mib"],
+        "peak_memory_mib": round(max(recorded["peak_memory_mib"], held_mib), 1),
         "timings": recorded["timings"],
         "code_cells": sum(cell.cell_type == "code" for cell in read_notebook(copy).cells),
     }

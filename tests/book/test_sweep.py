@@ -56,7 +56,7 @@ def test_a_cell_whose_kernel_dies_is_tried_again_and_one_that_fails_is_not(call,
             raise kernel.KernelDied("the kernel died")
         if n == 2:
             raise kernel.RunFailed("cell [1] raised")
-        execute(notebook, copy, parameters, seed)
+        return execute(notebook, copy, parameters, seed)
 
     monkeypatch.setattr(kernel, "execute_notebook", fails_at_first)
     assert "cell [1] raised" in call("grid: {n: [1, 2, 3]}", code=1).stderr
@@ -69,7 +69,7 @@ def test_an_interrupt_leaves_what_is_finished_and_says_how_to_go_on(call, monkey
     def interrupted(notebook, copy, parameters, seed):
         if parameters["n"] == 3:
             raise KeyboardInterrupt
-        execute(notebook, copy, parameters, seed)
+        return execute(notebook, copy, parameters, seed)
 
     monkeypatch.setattr(kernel, "execute_notebook", interrupted)
     said = call("grid: {n: [1, 2, 3]}", "--jobs", "1", code=130).stderr

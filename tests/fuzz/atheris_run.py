@@ -8,6 +8,7 @@ packages of .venv. A finding is left in the current directory, and becomes a lin
 
 import os
 import shutil
+import signal
 import sys
 
 os.environ["TQDM_DISABLE"] = "1"
@@ -22,10 +23,11 @@ if __name__ == "__main__":
     parse, folder, corpus = foreign.PARSERS[kind], foreign.fresh_folder(), foreign.fresh_folder()
     for number, seed in enumerate(foreign.SEEDS[kind]):
         (corpus / str(number)).write_bytes(seed)
-    bounds = [f"-atheris_runs={runs}", "-timeout=5", "-rss_limit_mb=2048", "-max_len=4096", f"-artifact_prefix={kind}-"]
+    bounds = [f"-atheris_runs={runs}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=4096", f"-artifact_prefix={kind}-"]
     try:
         atheris.Setup([sys.argv[0], *bounds, *sys.argv[3:], str(corpus)], lambda content: parse(content, folder))
         atheris.Fuzz()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # libFuzzer's alarm would end Python while it shuts down
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(corpus, ignore_errors=True)
