@@ -7,5 +7,6 @@ from ctd.cli import explorer as explorer
 from ctd.cli import own_data as own_data
 from ctd.cli import plan as plan
 from ctd.cli import predict as predict
+from ctd.cli import serve as serve
 from ctd.cli import sweep as sweep
 from ctd.cli.base import app as app

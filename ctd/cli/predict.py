@@ -9,30 +9,37 @@ import typer
 
 from ctd.cli.base import app
 
+ModelName = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A student's folder, a teacher's name, a model's folder or id, or retrieval."),
+]
+Labels = Annotated[str, typer.Option(help="File of labels, or a dataset's name; a student brings its own labels.")]
+Top = Annotated[int, typer.Option(help="Labels of a document at most.")]
+Shortlist = Annotated[int, typer.Option(help="Places of the shortlist (retrieval).")]
+ModeOption = Annotated[
+    Literal["trace", "answer"] | None,
+    typer.Option(help="Reason first, or answer at once; by default as it was taught."),
+]
+MaxTokens = Annotated[int, typer.Option(help="That a model writes about a document at most.")]
+Encoder = Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")]
+
 
 @app.command(
     epilog="Examples:  ctd predict my-student notes.jsonl --out labels.jsonl  |  ctd predict retrieval notes.csv "
     "--labels mesh --top 20  |  cat notes.txt | ctd predict organism - --labels organism"
 )
 def predict(
-    model: Annotated[
-        str, typer.Argument(help="A student's folder, a teacher's name, a model's folder or id, or retrieval.")
-    ],
+    model: ModelName,
     source: Annotated[
         str, typer.Argument(help="JSON Lines, CSV, TSV or Parquet, a text file with a document a line, or - for stdin.")
     ] = "-",
-    labels: Annotated[
-        str, typer.Option(help="File of labels, or a dataset's name; a student brings its own labels.")
-    ] = "",
+    labels: Labels = "",
     out: Annotated[Path | None, typer.Option(help="File to write, and to go on with after a kill.")] = None,
-    top: Annotated[int, typer.Option(help="Labels of a document at most.")] = 10,
-    shortlist: Annotated[int, typer.Option(help="Places of the shortlist (retrieval).")] = 50,
-    mode: Annotated[
-        Literal["trace", "answer"] | None,
-        typer.Option(help="Reason first, or answer at once; by default as it was taught."),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(help="That a model writes about a document at most.")] = 512,
-    encoder: Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = "",
+    top: Top = 10,
+    shortlist: Shortlist = 50,
+    mode: ModeOption = None,
+    max_tokens: MaxTokens = 512,
+    encoder: Encoder = "",
     text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
     uid_column: Annotated[str, typer.Option(help="Column of the documents' names; uid or id, if none is named.")] = "",
 ) -> None:
