@@ -92,13 +92,13 @@ def test_the_lock_pins_the_two_versions_that_everything_hangs_on():
 
 def test_pyproject_names_versions_of_the_lock():
     locked = lock("requirements.txt")
-    declared = pyproject("crosscheck", "fuzz")
+    declared = pyproject("cluster", "crosscheck", "fuzz")
     assert declared == {name: locked.get(name) for name in declared}
 
 
 def test_conda_environment_names_the_direct_requirements_at_the_same_versions():
     entries, through_pip = environment()
-    assert through_pip == pyproject("crosscheck", "fuzz")
+    assert through_pip == pyproject("cluster", "crosscheck", "fuzz")
     assert "python=3.11" in entries
 
 

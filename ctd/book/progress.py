@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ctd.book import side_by_side
+from ctd.book import cluster, side_by_side
 from ctd.book.markdown import duration, memory
 from ctd.book.runs import Plan
 from ctd.book.side_by_side import Outcome
@@ -17,26 +17,42 @@ COLUMNS = ("notebook", "import", "load", "work", "total", "peak memory", "")
 
 
 def shown(
-    plans: Sequence[Plan], force: bool = False, jobs: int = 0, retries: int = 0, quiet: bool = False
+    plans: Sequence[Plan],
+    force: bool = False,
+    jobs: int = 0,
+    retries: int = 0,
+    quiet: bool = False,
+    on: str = "",
+    gpus: float = 0,
 ) -> Iterator[Outcome]:
     """What `side_by_side.execute` yields, with a line about each notebook. Errors go to stderr at once.
 
     quiet: write every line to stderr.
+    on: the address of a cluster, on which `cluster.execute` works instead.
+    gpus: of the cluster for each notebook.
     """
-    console, several = Console(stderr=True), len(plans) > 1 and (jobs or side_by_side.default_jobs()) > 1
+    console = Console(stderr=True)
+    several = len(plans) > 1 and (bool(on) or (jobs or side_by_side.default_jobs()) > 1)
     with Progress(
         SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True,
         disable=not (console.is_terminal and several),
     ) as live:  # fmt: skip
-        running = {}
+        running: dict[str, TaskID] = {}
         total = live.add_task(f"0 of {len(plans)} done")
 
         def begin(stem: str) -> None:
-            running[stem] = live.add_task(stem)
+            if stem in running:  # again, where its machine died
+                live.reset(running[stem])
+            else:
+                running[stem] = live.add_task(stem)
             if live.disable and len(plans) > 1:
                 typer.echo(f"== {stem}", err=True)
 
-        for n_done, outcome in enumerate(side_by_side.execute(plans, force, jobs, begin, retries), start=1):
+        if on:
+            outcomes = cluster.execute(plans, on, jobs, gpus, begin, retries)
+        else:
+            outcomes = side_by_side.execute(plans, force, jobs, begin, retries)
+        for n_done, outcome in enumerate(outcomes, start=1):
             if outcome.stem in running:
                 live.remove_task(running.pop(outcome.stem))
             live.update(total, description=f"{n_done} of {len(plans)} done")

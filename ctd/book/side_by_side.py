@@ -72,7 +72,7 @@ def execute(
     failed: list[str] = []
     for stem, plan in waiting.items():
         on_begin(stem)
-        outcome = _execute(stem, plan, force, failed, retries)
+        outcome = execute_one(stem, plan, force, failed, retries)
         failed += [stem] if outcome.error else []
         yield outcome
 
@@ -106,7 +106,7 @@ def _side_by_side(
     running: dict[Future[Outcome], str] = {}
     failed: list[str] = []
     memory = _Memory(waiting)
-    with workers.shared_out() as share, _one_thread(), ThreadPoolExecutor(jobs) as threads:
+    with workers.shared_out() as share, one_thread(), ThreadPoolExecutor(jobs) as threads:
         try:
             while waiting or running:
                 unfinished = {*waiting, *running.values()}
@@ -114,7 +114,7 @@ def _side_by_side(
                     ready = not unfinished & set(chapters.NEEDS.get(stem, ()))
                     if ready and len(running) < jobs and memory.suffices(stem, running.values()):
                         on_begin(stem)
-                        running[threads.submit(_execute, stem, waiting.pop(stem), force, failed, retries)] = stem
+                        running[threads.submit(execute_one, stem, waiting.pop(stem), force, failed, retries)] = stem
                         share(len(running))
                 done, _ = wait(running, POLL, FIRST_COMPLETED)
                 for future in done:
@@ -129,8 +129,14 @@ def _side_by_side(
             raise
 
 
-def _execute(stem: str, plan: Plan, force: bool, failed: Sequence[str], retries: int) -> Outcome:
-    """Execute a plan; what fails is an outcome, too."""
+def execute_one(stem: str, plan: Plan, force: bool = False, failed: Sequence[str] = (), retries: int = 0) -> Outcome:
+    """Execute a plan; what fails is an outcome, too.
+
+    stem: its name.
+    force: execute it where it is unchanged, too.
+    failed: those that failed before it, whose results the ledger cannot read.
+    retries: how often it begins again where its kernel died.
+    """
     if stem == chapters.LEDGER:
         if failed:
             return Outcome(stem, error=f"{stem}: not begun, for it reads the results of {', '.join(failed)}")
@@ -140,13 +146,13 @@ def _execute(stem: str, plan: Plan, force: bool, failed: Sequence[str], retries:
     except KernelDied as error:
         if not retries:
             return Outcome(stem, error=str(error))
-        return _execute(stem, plan, force, failed, retries - 1)
+        return execute_one(stem, plan, force, failed, retries - 1)
     except RunFailed as error:
         return Outcome(stem, error=str(error))
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """One thread for each kernel that is started meanwhile."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)

@@ -16,7 +16,8 @@ RETRIES = 2  # of a cell whose kernel died
 
 @app.command(
     epilog="Example:  ctd sweep 01 grid.yml --profile smoke, where grid.yml holds  grid: {n_documents: [40, 80], seed: "
-    "[0, 1, 2]}  and, if wanted,  exclude: [{n_documents: 80, seed: 2}]  and  include: [{n_documents: 200}]"
+    "[0, 1, 2]}  and, if wanted,  exclude: [{n_documents: 80, seed: 2}]  and  include: [{n_documents: 200}]. On a "
+    "cluster:  ctd sweep 10 grid.yml --on auto  (how to begin one: the page Many machines)"
 )
 def sweep(
     notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")],
@@ -24,22 +25,29 @@ def sweep(
     profile: Profile = "default",
     out: Annotated[Path | None, typer.Option(help="Folder of the cells and the table, instead of runs/STEM.")] = None,
     jobs: Jobs = 0,
+    on: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Run the cells on this Ray cluster: auto, or ray://HOST:PORT.")
+    ] = "",
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of the cluster for each cell, with --on.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Run a notebook with every combination of some values, and put what they found into one table.
 
     All cells are checked before one runs. Each is a run of its own; a finished one never runs again, and one whose
-    kernel dies is tried again. Ctrl-C leaves what is finished. Where a cell fails, the others go on.
+    kernel dies is tried again. Ctrl-C leaves what is finished. Where a cell fails, the others go on. With --on, Ray
+    places the cells on its nodes, and begins those anew whose machine dies; what comes out is the same.
     """
     from ctd.book import progress, side_by_side
     from ctd.book import sweep as sweeps
 
+    if gpus and not on:
+        raise ValueError(f"--gpus says what a cell takes of a cluster, got {gpus:g} without --on")
     path = notebook_files.find_notebook(notebook)
     cells = sweeps.read_grid(grid)
     plans = sweeps.plans(path, cells, profile, out)
     done: dict[str, RunFolder | None] = {}
     try:
-        for outcome in progress.shown(plans, jobs=jobs, retries=RETRIES, quiet=as_json):
+        for outcome in progress.shown(plans, jobs=jobs, retries=RETRIES, quiet=as_json, on=on, gpus=gpus):
             done[outcome.stem] = outcome.run
     except KeyboardInterrupt:
         n_done = sum(run is not None for run in done.values())
