@@ -58,6 +58,11 @@ def claim_worked_through(shown):
     return re.findall(r"\*\*(.+)\.\*\* Reproduced, if", "\n".join(shown))
 
 
+def profile_timed(shown):
+    """Whose runs chapter 16 times."""
+    return re.findall(r"under the profile `(\w+)`", "\n".join(shown))
+
+
 ORGANISM = {"dataset": "organism", "teacher": "organism", "encoder": "wordllama", "n_documents": 12, "max_tokens": 320}
 HEADS = {**ORGANISM, "n_clusters": 0, "topic_depth": 2}
 STUDENTS = {"layers": 5, "n_traces": 8, "n_steps": 2, "n_test": 10, "n_seeds": 1}
@@ -79,6 +84,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "11_learning_curve": {**STUDENTS, "n_traces": [8]},
     "12_ablations": {**STUDENTS, "tried": ["without 1"]},
     "13_simulatability": STUDENTS,
+    "16_performance": {},
     "17_claims": {},
 }  # fmt: skip
 """The small setting of each notebook, on top of its smoke profile."""
@@ -311,6 +317,13 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "terms": adds({"terms": ["loop2"]}, metric="las", arm="without loop2"),
         "n_retrieved": moves({"n_retrieved": 8}, metric="items", quick=True),
         "which": moves({"which": "first"}, metric="items"),
+    },
+    "16_performance": {
+        "sizes": adds({"sizes": [300, 3001]}, metric="recall", item="3001 labels"),
+        "n_queries": moves({"n_queries": 9}, metric="queries", quick=True),
+        "k": adds({"k": 11}, metric="recall", k=11),
+        "profile": shows({"profile": "full"}, profile_timed),
+        "seed": moves({"seed": 1}, metric="cosine"),
     },
     "17_claims": {
         "profile": moves({"profile": "full"}, metric="verdict", quick=True),

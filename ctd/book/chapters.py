@@ -54,6 +54,7 @@ NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes te
     "04_coarse_heads": ("02_reasoning_trajectories",),
     "01_retrieval_shortlists": (),
     "00_label_spaces": (),
+    "16_performance": (),  # last, for it shows what the others took
 }
 """What each notebook needs, in the order in which they begin: those that others wait for, then the longest, first."""
 NEEDS[LEDGER] = tuple(NEEDS)
@@ -265,6 +266,18 @@ class Simulatability(MechanismSettings):
         int, Field(ge=1, le=1000, description="retrieved labels among the candidates of a document")
     ] = 5
     which: Annotated[Literal["labels", "first"], Field(description="what the simulator predicts")] = "labels"
+
+
+class Performance(Settings):
+    """Chapter 16."""
+
+    sizes: Annotated[
+        list[Annotated[int, Field(ge=256, le=10_000_000)]], Field(description="made-up labels to search here")
+    ] = [1_000, 10_000, 100_000]
+    n_queries: Annotated[int, Field(ge=1, le=10_000, description="queries that are searched together")] = 32
+    k: Annotated[int, Field(ge=1, le=200, description="neighbours of each query")] = 100
+    profile: Annotated[Profile, Field(description="whose runs are timed: runs/NOTEBOOK/PROFILE")] = "default"
+    seed: Annotated[int, Field(ge=0, le=MANY, description="draws the made-up labels")] = 0
 
 
 class Claims(Settings):

@@ -16,6 +16,7 @@ from typing import Any
 
 from ctd.book import notebook_files, published_runs, run_folder, verdicts
 from ctd.book.chapters import LEDGER as STEM
+from ctd.book.chapters import NEEDS
 from ctd.book.claim_rules import Claim, Part
 from ctd.book.claims import CLAIMS, NONE
 from ctd.book.compare import say
@@ -279,5 +280,5 @@ def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:
 
 
 def runs_beside(folder: Path) -> Path:
-    """The runs among which a run of the ledger lies, `<runs>/17_claims/<profile>`; elsewhere, the repository's."""
-    return folder.parent.parent if folder.parent.name == STEM else ROOT / run_folder.RUNS
+    """The runs among which the run of a chapter lies, `<runs>/<chapter>/<profile>`; elsewhere, the repository's."""
+    return folder.parent.parent if folder.parent.name in (STEM, *NEEDS[STEM]) else ROOT / run_folder.RUNS

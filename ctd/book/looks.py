@@ -17,7 +17,7 @@ from ctd.book.run_folder import RunFolder
 
 FILE = "looks.csv"
 COLUMNS = ["dataset", "teacher", "chapter", "run", "documents", "seed", "date", "commit"]
-READS_NONE = ("00", "17")  # chapters that show documents or results, and measure nothing on test documents
+READS_NONE = ("00", "16", "17")  # chapters that show documents, costs or results, and measure nothing on test documents
 CONSTRUCTED = "organism"  # whose test documents are read where a notebook has no dataset to choose
 
 
