@@ -124,9 +124,10 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(sweep, ray, monkeypatch,
     execute = kernel.execute_notebook
 
     def fails(notebook, copy, parameters, seed):
-        execute(notebook, copy, parameters, seed)
+        memory = execute(notebook, copy, parameters, seed)
         if parameters.get("n") == 2:
             raise kernel.RunFailed("cell [1] raised")
+        return memory
 
     monkeypatch.setattr(kernel, "execute_notebook", fails)
     error = sweep("grid: {n: [1, 2, 3]}", code=1).stderr
