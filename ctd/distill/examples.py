@@ -30,7 +30,8 @@ class Example(NamedTuple):
     only_read: spans of the target (first token, one past the last) that are read and not learned either.
     weights: spans of the target and what their tokens count in the loss; others count 1.
     trace: the number of the experiment's annotated trace that it is whole; -1 for any other text.
-    rejected: a worse text about the same document, where a loss compares the two.
+    paired: another text about the same document, where a loss reads both: a worse one, or one that tells more.
+    value: what the text is worth to a loss of samples: its advantage over others.
     """
 
     ids: Sequence[int]
@@ -38,7 +39,8 @@ class Example(NamedTuple):
     only_read: tuple[tuple[int, int], ...] = ()
     weights: tuple[tuple[int, int, float], ...] = ()
     trace: int = -1
-    rejected: Any = None
+    paired: Any = None
+    value: float = 0.0
 
 
 class Batch(NamedTuple):

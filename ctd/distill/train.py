@@ -325,7 +325,10 @@ def _identity(examples: Sequence[Example], settings: Settings, trained: Sequence
     shapes = [list(weight.shape) for weight in trained]
     texts = (
         part
-        for ids, n_prompt, only_read, weights, *_ in (*examples, *(e.rejected for e in examples if e.rejected))
-        for part in (f"{n_prompt}{only_read or ''}{weights or ''}", np.array(ids, np.int64).tobytes())
+        for e in (*examples, *(e.paired for e in examples if e.paired))
+        for part in (
+            f"{e.n_prompt}{e.only_read or ''}{e.weights or ''}{e.value or ''}",
+            np.array(e.ids, np.int64).tobytes(),
+        )
     )
     return digest([json.dumps([asdict(settings), shapes]), *texts])

@@ -168,7 +168,9 @@ def read_teacher(experiment: Experiment, arms: Iterable[Arm]) -> None:
         if "distribution" in arm.needs and not arm.base.reads_student:
             experiment.teacher_states(arm.texts(experiment))
         if "samples" in arm.needs:
-            arm.texts(experiment)
+            for stage in arm.stages:
+                if not stage.reads_student:
+                    arm.texts(experiment, stage)
         if "hidden" in arm.needs:
             experiment.teacher_states(trace_examples(experiment))
 

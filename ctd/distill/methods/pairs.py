@@ -17,18 +17,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from ctd.distill.examples import IGNORED, Batch, Example, batches, collate
+from ctd.distill.examples import IGNORED, Batch, Example, collate
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods.method import Course
+from ctd.distill.methods.scoring import batch_log_p, target_log_p
 from ctd.distill.methods.teacher_samples import sample_example, teacher_samples
 from ctd.distill.methods.texts import f1, gold_labels, trace_examples
-from ctd.distill.methods.token_by_token import each_target, fixed
-from ctd.distill.settings import Settings
-from ctd.distill.token_loss import Loss, last_hidden, token_loss
+from ctd.distill.methods.token_by_token import fixed
+from ctd.distill.token_loss import Loss, token_loss
 from ctd.reasoning import trace_parser, traces
 from ctd.reasoning.traces import Trace
 
-AT_ONCE = 4096  # tokens that go through the reference at once
 Value = Callable[[Float[Tensor, " b"], Float[Tensor, " b"]], Float[Tensor, " b"]]
 """The loss of pairs from the mean log-probability of a token of the better and of the worse text."""
 
@@ -50,7 +49,7 @@ def sampled_pairs(
     ):
         worst = min(samples, key=lambda sample: sample.f1, default=None)
         if worst is not None and f1(set(trace.answered), gold[trace.uid]) - worst.f1 >= gap:
-            pairs.append(example._replace(rejected=sample_example(worst.trace, tokenizer)))
+            pairs.append(example._replace(paired=sample_example(worst.trace, tokenizer)))
     if not pairs:
         raise ValueError(f"gap must be lower than {gap:g}: no document has an answer that is worse by so much F1")
     return pairs
@@ -67,7 +66,7 @@ def flawed_pairs(experiment: Experiment) -> list[Example]:
     for example, trace in zip(trace_examples(experiment), experiment.traces, strict=True):
         if (text := flawed(trace, texts)) is not None:
             wrong = trace_parser.parse(text, experiment.task.space, trace.uid, trace.document)
-            pairs.append(example._replace(rejected=sample_example(replace(wrong, prompt=trace.prompt), tokenizer)))
+            pairs.append(example._replace(paired=sample_example(replace(wrong, prompt=trace.prompt), tokenizer)))
     if not pairs:
         raise ValueError("pairs need traces that compare an answered label with another one, and there is none")
     return pairs
@@ -139,12 +138,12 @@ class Pairs(nn.Module):
     """The sum of a loss over the pairs of a batch, in training mode; otherwise the token loss of the better texts.
 
     value: the loss of some pairs.
-    examples: the better texts; each has a worse one, its `rejected`.
+    examples: the better texts; each has a worse one, its `paired`.
     """
 
     def __init__(self, value: Value, examples: Sequence[Example]) -> None:
         super().__init__()
-        self.value, self.worse = value, [example.rejected for example in examples]
+        self.value, self.worse = value, [example.paired for example in examples]
         self.targets = sum(len(example.ids) - max(example.n_prompt, 1) for example in examples) / len(examples)
 
     def forward(self, model: Any, batch: Batch) -> Float[Tensor, ""]:
@@ -176,7 +175,10 @@ class Kto(Pairs):
             Example([*text.ids[: text.n_prompt], *other.ids[other.n_prompt :]], text.n_prompt)
             for text, other in zip(texts, [*texts[1:], texts[0]], strict=True)
         ]
-        self.reference = [reference(course.student, part) for part in (texts, self.worse, self.strange)]
+        self.reference = [
+            torch.stack([log_p.sum() for log_p in target_log_p(course.student, part)])
+            for part in (texts, self.worse, self.strange)
+        ]
 
     def of_pairs(self, model: Any, better: Batch, worse: Batch) -> Float[Tensor, " b"]:
         rows = list(better.rows)
@@ -205,13 +207,7 @@ def prospect(
 
 def text_log_p(model: Any, batch: Batch) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """The summed log-probability of each text's targets, and how many these are."""
-    learned = batch.targets != IGNORED
-    target = batch.targets[learned][:, None]
-    values = each_target(
-        model,
-        last_hidden(model, batch, learned),
-        lambda log_p, places: log_p.gather(1, target[places])[:, 0],
-    )
+    learned, values = batch.targets != IGNORED, batch_log_p(model, batch)
     total = values.new_zeros(len(batch.ids)).index_add(0, learned.nonzero()[:, 0], values)
     return total, learned.sum(1).to(total)
 
@@ -225,13 +221,3 @@ def mean_log_p(model: Any, batch: Batch) -> Float[Tensor, " b"]:
     """The mean log-probability of a target of each text."""
     total, counts = text_log_p(model, batch)
     return total / counts
-
-
-@torch.no_grad()
-def reference(model: Any, texts: Sequence[Example]) -> Float[Tensor, " all"]:
-    """The log-probability of each text's targets under a model as it stands."""
-    found: dict[int, Tensor] = {}
-    for rows in batches(texts, Settings(batch_tokens=AT_ONCE)):
-        batch = collate(texts, rows, next(model.parameters()).device)
-        found |= dict(zip(rows, summed_log_p(model, batch), strict=True))
-    return torch.stack([found[row] for row in range(len(texts))])

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from ctd.distill.methods.choosing import accepted, best_by_steps, hard_but_solved, in_between
 from ctd.distill.methods.chunks import chunk_examples, shortened
 from ctd.distill.methods.dac import dac
+from ctd.distill.methods.dasd import cool_samples, divergent_samples, mixed_policy
 from ctd.distill.methods.ddk import ddk
 from ctd.distill.methods.divergences import forward_kl, jensen_shannon, reverse_kl, skew
+from ctd.distill.methods.genssd import chosen_by_student
+from ctd.distill.methods.hard import disturbed_examples
 from ctd.distill.methods.lelp import lelp
 from ctd.distill.methods.mechanistic import mechanistic
 from ctd.distill.methods.method import Method, Need, Stage
 from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
+from ctd.distill.methods.pgkd import where_it_fails
 from ctd.distill.methods.pld import pld, pld_labels
 from ctd.distill.methods.pst import answers_before_reasoning, pst
 from ctd.distill.methods.semcot import paused_answers, pauses, semcot
+from ctd.distill.methods.shortening import by_difficulty, retraced
 from ctd.distill.methods.taid import Taid
 from ctd.distill.methods.texts import answer_examples, answer_first, plans, right_traces
 from ctd.distill.methods.trg import trg
 from ctd.distill.methods.tsd import tsd
 from ctd.distill.methods.warmup import toy_examples
+from ctd.distill.methods.writers import by_writer, few_traces
 
 TEACHER = frozenset[Need]({"distribution"})
 STATES = frozenset[Need]({"hidden"})
 GOLD = frozenset[Need]({"gold"})
+SAMPLES = frozenset[Need]({"samples"})
 OPEN = "Frontier open-source LLMs, arXiv:2410.18588"
 
 METHODS = {
@@ -65,7 +73,7 @@ METHODS = {
         examples=sampled_pairs,
         before=(Stage(examples=right_traces, share=0.67),),
         rate=0.02,
-        needs=frozenset({"gold", "samples"}),
+        needs=GOLD | SAMPLES,
         cost=1.5,
         source="REDI, arXiv:2505.24850",
         known="paper",
@@ -112,6 +120,93 @@ METHODS = {
         known="third party",
     ),
     "ddk": Method(loss=ddk, needs=TEACHER, cost=1.2, source="Liu et al. (2024), arXiv:2407.16154", known="paper"),
+    "dasd": Method(
+        examples=mixed_policy,
+        before=(Stage(examples=cool_samples, share=0.4), Stage(examples=divergent_samples, share=0.4)),
+        needs=GOLD | SAMPLES,
+        cost=1.4,
+        whole_traces=False,
+        source="DASD, arXiv:2601.09088",
+        known="paper",
+    ),
+    "genssd": Method(
+        examples=chosen_by_student,
+        before=(Stage(),),
+        needs=SAMPLES,
+        cost=1.3,
+        whole_traces=False,
+        source="Gen-SSD, arXiv:2604.02819",
+        known="third party",
+    ),
+    "dap": Method(
+        examples=by_difficulty,
+        needs=GOLD | SAMPLES,
+        cost=0.9,
+        whole_traces=False,
+        source="LiteCoT, arXiv:2505.19716",
+        known="abstract",
+    ),
+    "ded": Method(
+        examples=hard_but_solved,
+        needs=GOLD | SAMPLES,
+        whole_traces=False,
+        source="Beyond Scaling Law, arXiv:2508.09883",
+        known="abstract",
+    ),
+    "retro": Method(
+        examples=retraced,
+        needs=GOLD | SAMPLES,
+        cost=0.9,
+        whole_traces=False,
+        source="Retro-Search, arXiv:2504.04383",
+        known="abstract",
+    ),
+    "graded": Method(
+        examples=in_between, needs=GOLD | SAMPLES, source="DeepDistill, arXiv:2504.17565", known="abstract"
+    ),
+    "prm": Method(
+        examples=best_by_steps,
+        needs=GOLD | SAMPLES,
+        whole_traces=False,
+        source="ReasonFlux-PRM, arXiv:2506.18896",
+        known="abstract",
+    ),
+    "critic": Method(
+        examples=accepted,
+        needs=GOLD | SAMPLES,
+        source="Symbolic Knowledge Distillation, arXiv:2110.07178",
+        known="abstract",
+    ),
+    "hard": Method(
+        examples=disturbed_examples,
+        before=(Stage(),),
+        needs=SAMPLES,
+        whole_traces=False,
+        source="HARD, arXiv:2305.14890",
+        known="abstract",
+    ),
+    "pgkd": Method(
+        examples=where_it_fails,
+        before=(Stage(share=0.34), Stage(examples=where_it_fails, share=0.33)),
+        needs=GOLD,
+        cost=1.5,
+        whole_traces=False,
+        source="PGKD, arXiv:2411.05045",
+        known="abstract",
+    ),
+    "few": Method(
+        examples=few_traces,
+        whole_traces=False,
+        source="Is Human-Written Data Enough, arXiv:2507.09850",
+        known="abstract",
+    ),
+    "sources": Method(
+        examples=by_writer,
+        needs=GOLD,
+        whole_traces=False,
+        source="Not All Correct Answers Are Equal, arXiv:2505.14464",
+        known="abstract",
+    ),
     "mechanistic": Method(
         loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"
     ),

@@ -5,6 +5,7 @@ Notes: texts are kept by `ctd.reasoning.generate`, under the teacher, the prompt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ctd.distill import examples
@@ -12,6 +13,7 @@ from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods.texts import f1, gold_labels
 from ctd.reasoning import predict, traces
+from ctd.reasoning.teachers import Teacher
 from ctd.reasoning.traces import Trace
 
 
@@ -37,23 +39,39 @@ def teacher_samples(experiment: Experiment, n_samples: int = 4, temperature: flo
         raise ValueError(f"n_samples must be at least 1, got {n_samples}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}: at 0 all samples are the same")
-    gold, documents = gold_labels(experiment), [trace.document for trace in experiment.traces]
-    drawn: list[list[Sample]] = [[] for _ in documents]
+    drawn: list[list[Sample]] = [[] for _ in experiment.traces]
     for number in range(int(n_samples)):
-        answers = predict.reason(
-            experiment.teacher,
-            documents,
-            experiment.index,
-            predict.Request(temperature=temperature),
-            uids=[trace.uid for trace in experiment.traces],
-            max_tokens=experiment.plan.max_tokens,
-            seed=number,
-            desc=f"the teacher's samples, {number + 1} of {int(n_samples)}",
-        )
-        for samples, answer in zip(drawn, answers, strict=True):
-            if not answer.trace.error:
-                samples.append(Sample(answer.trace, f1(set(answer.trace.answered), gold[answer.trace.uid])))
+        desc = f"the teacher's samples, {number + 1} of {int(n_samples)}"
+        texts = written(experiment, experiment.teacher, desc, predict.Request(temperature=temperature), number)
+        for samples, text, value in zip(drawn, texts, f1_of(experiment, texts), strict=True):
+            if not text.error:
+                samples.append(Sample(text, value))
     return drawn
+
+
+def written(experiment: Experiment, writer: Teacher, desc: str, request: predict.Request, seed: int = 0) -> list[Trace]:
+    """What teacher or student writes about the document of every trace.
+
+    writer: teacher or student.
+    desc: what the progress bar says.
+    """
+    predictions = predict.reason(
+        writer,
+        [trace.document for trace in experiment.traces],
+        experiment.index,
+        request,
+        uids=[trace.uid for trace in experiment.traces],
+        max_tokens=experiment.plan.max_tokens,
+        seed=seed,
+        desc=desc,
+    )
+    return [prediction.trace for prediction in predictions]
+
+
+def f1_of(experiment: Experiment, texts: Sequence[Trace]) -> list[float]:
+    """F1 of each text's answer against the gold labels."""
+    gold = gold_labels(experiment)
+    return [f1(set(text.answered), gold[text.uid]) for text in texts]
 
 
 def sample_example(trace: Trace, tokenizer: predict.PreTrainedTokenizerBase) -> Example:

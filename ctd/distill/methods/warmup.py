@@ -10,6 +10,8 @@ from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
 from ctd.reasoning import architecture, prompts, rationales, teachers, traces
 
+BY_RULE = rationales.Settings(shortlist_size=8, n_near=3, shortlist_order="document")  # how constructed traces look
+
 
 def toy_examples(experiment: Experiment, domain: str = "heart-failure", n_toy: int = 256) -> list[Example]:
     """Constructed traces of another domain.
@@ -24,9 +26,8 @@ def toy_examples(experiment: Experiment, domain: str = "heart-failure", n_toy: i
     """
     task, index = teachers.with_topics(readers.load(domain), experiment.index.encoder, 0)
     tokenizer, longest = experiment.language_model.tokenizer, architecture.context(experiment.language_model.model)
-    settings = rationales.Settings(shortlist_size=8, n_near=3, shortlist_order="document")
     cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=experiment.teacher.document_tokens)
-    written = rationales.for_task(task, "train", index, int(n_toy), 0, settings, cut)
+    written = rationales.for_task(task, "train", index, int(n_toy), 0, BY_RULE, cut)
     whole = [
         examples.example(
             prompts.plain(trace.document) + traces.OPEN, traces.format(trace)[len(traces.OPEN) :], tokenizer

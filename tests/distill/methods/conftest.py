@@ -29,7 +29,7 @@ def written(trace, shortlisted, answered):
 WRITTEN = [written(trace, *answer) for trace, answer in zip(PASSAGES, ANSWERS, strict=True)]
 WHOLE = [Example(one.ids, one.cot.start + 1, trace=number) for number, one in enumerate(PASSAGES)]
 WORSE = [Example([*one.ids[:-3], 9, 4], one.n_prompt) for one in WHOLE]
-EXAMPLES = [one._replace(rejected=worse) for one, worse in zip(WHOLE, WORSE, strict=True)]
+EXAMPLES = [one._replace(paired=worse) for one, worse in zip(WHOLE, WORSE, strict=True)]
 PAUSED = [Example(one.ids, 12, ((12, 14), (14, 16))) for one in WHOLE]
 ANSWERED = [
     Example([*trace.ids[:16], 7, 6, 1, *trace.ids[15 : trace.cot.end + 1]], 16, ((19, 19 + trace.cot.end - 14),))

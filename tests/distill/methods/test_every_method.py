@@ -12,7 +12,8 @@ from ctd.distill.token_loss import token_loss
 from tests.distill.methods.conftest import BATCH, EXAMPLES, WORSE, batch_of, texts
 from tests.distill.test_losses import gradient
 
-LOSSES = [name for name, method in METHODS.items() if not method.reads_heads]  # the others: test_losses.py
+BY_LOSS = {method.tokens or method.loss: name for name, method in reversed(METHODS.items()) if not method.reads_heads}
+LOSSES = sorted(BY_LOSS.values())  # the first method of each loss; of those that read heads: test_losses.py
 DIVERGENCES = {"fkl", "rkl", "jsd", "skew"}
 
 
@@ -122,7 +123,7 @@ class TestLimits:
         torch.testing.assert_close(self.slope("orpo", course, student, weight=0.0), expected, rtol=1e-7, atol=1e-9)
 
     def test_pairs_of_equal_texts_teach_nothing_where_both_count_alike(self, course, student):
-        same = [one._replace(rejected=one) for one in EXAMPLES]
+        same = [one._replace(paired=one) for one in EXAMPLES]
         loss = METHODS["redi"].make(replace(course, examples=same), {"alpha": 1.0})
         slope, value = gradient(loss, student, BATCH)
         assert value == pytest.approx(0, abs=1e-9)

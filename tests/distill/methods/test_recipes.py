@@ -16,7 +16,16 @@ from ctd.distill.methods.texts import answer_first, gold_labels, plans, right_tr
 from ctd.distill.methods.warmup import toy_examples
 from ctd.reasoning import predict, trace_parser
 
-ALL = {"at_least": 0.0, "gap": -1.0}  # no text is too bad
+ALL = {
+    "at_least": 0.0,
+    "gap": -1.0,
+    "n_samples": 2,
+    "n_candidates": 2,
+    "max_lines": 9,
+    "keep": 1.0,
+    "n_disturbed": 2,
+    "threshold": 0.0,
+}  # no text is too bad, and few are drawn
 
 
 def learned(example):
@@ -140,8 +149,8 @@ def test_a_pair_is_a_trace_and_the_worst_sample(experiment):
     whole, drawn = trace_examples(experiment), teacher_samples(experiment, n_samples=2)
     for pair in sampled_pairs(experiment, gap=-1.0, n_samples=2):
         worst = min(drawn[pair.trace], key=lambda sample: sample.f1).trace
-        assert pair._replace(rejected=None) == whole[pair.trace]
-        assert experiment.language_model.tokenizer.decode(pair.rejected.ids).startswith(worst.prompt + worst.text)
+        assert pair._replace(paired=None) == whole[pair.trace]
+        assert experiment.language_model.tokenizer.decode(pair.paired.ids).startswith(worst.prompt + worst.text)
     with pytest.raises(ValueError, match="gap must be lower than 2: no document has an answer that is worse"):
         sampled_pairs(experiment, gap=2.0, n_samples=2)
 
