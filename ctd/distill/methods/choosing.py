@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
 from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment

@@ -47,8 +47,10 @@ def divergent_samples(
     drawn = [[sample.trace for sample in samples] for samples in teacher_samples(experiment, n_samples, temperature)]
     texts = [sample_example(trace, tokenizer) for traces in drawn for trace in traces]
     shares = [
-        teacher_share(*log_p, lines_of(trace, tokenizer), factor)
-        for *log_p, trace in zip(target_log_p(teacher, texts), target_log_p(student, texts), chain(*drawn), strict=True)
+        teacher_share(known, own, lines_of(trace, tokenizer), factor)
+        for known, own, trace in zip(
+            target_log_p(teacher, texts), target_log_p(student, texts), chain(*drawn), strict=True
+        )
     ]
     starts = np.cumsum([0, *map(len, drawn)])
     rows = [range(start, start + len(traces)) for start, traces in zip(starts, drawn, strict=False) if traces]

@@ -34,7 +34,8 @@ def batch_log_p(model: Any, batch: Batch) -> Float[Tensor, " all"]:
 @torch.no_grad()
 def target_log_p(model: Any, texts: Sequence[Example]) -> list[Float[Tensor, " n"]]:
     """The log-probability of each target of every text."""
-    device, values = next(model.parameters()).device, {}
+    device = next(model.parameters()).device
+    values: dict[int, Tensor] = {}
     for rows in batches(texts, Settings(batch_tokens=AT_ONCE)):
         batch = collate(texts, rows, device)
         counts = (batch.targets != IGNORED).sum(1).tolist()
