@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Packaged:
     base: the packaged model that its adapter is merged into; "" for weights of its own.
     dtype: what "auto" means for it.
     mend: the command that builds its folder where that is missing.
+    generation: how it is to draw tokens, by its publisher, where its file does not say so.
     """
 
     folder: str = ""
@@ -43,15 +45,21 @@ class Packaged:
     base: str = ""
     dtype: str = "auto"
     mend: str = ""
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
 
+QWEN = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.1}
 PACKAGED = {
     SMOLLM2: Packaged(source="smollm2_weights"),  # SmolLM2-135M-Instruct
     TEACHER: Packaged(TEACHER, base=SMOLLM2, mend="make teacher"),  # see ctd.recipes.teacher
     "organism": Packaged("organism", dtype="float32", mend="make organism"),  # see ctd.recipes.organism
     "organism-planted": Packaged("organism-planted", dtype="float32", mend="make organism"),
-    "qwen-1.5b": Packaged(parts="qwen_1.5b_weights", mend=weight_parts.MEND),  # Qwen2.5-Coder-1.5B-Instruct
-    "qwen-0.5b": Packaged(parts="qwen_0.5b_weights", mend=weight_parts.MEND),  # Qwen2.5-Coder-0.5B-Instruct
+    "qwen-1.5b": Packaged(  # Qwen2.5-Coder-1.5B-Instruct
+        parts="qwen_1.5b_weights", mend=weight_parts.MEND, generation=QWEN
+    ),
+    "qwen-0.5b": Packaged(  # Qwen2.5-Coder-0.5B-Instruct
+        parts="qwen_0.5b_weights", mend=weight_parts.MEND, generation=QWEN
+    ),
 }
 
 
@@ -167,7 +175,9 @@ def _read(
             return *read_folder(unpacked(gguf, identity[0]), options), identity
         return *read_gguf(gguf, options), identity
     if (packaged := PACKAGED.get(name)) and packaged.parts:
-        return *read_folder(source, options), [weight_parts.named(packaged.parts).sha256]
+        model, tokenizer = read_folder(source, options)
+        model.generation_config.update(**packaged.generation)
+        return model, tokenizer, [weight_parts.named(packaged.parts).sha256]
     path = source if source.is_dir() else _fetched(name, revision)
     files = weight_files(path) + sorted({file for glob in SETTINGS for file in path.glob(glob)})
     model, tokenizer = read_folder(path, options, trusted=trusted)

@@ -2,8 +2,8 @@
 
 Notes: a teacher tuned on the format of `ctd.reasoning.traces` gets the plain prompt and the first words of what it is
 to write, which decide the mode: "trace" (the whole trace), "candidates" (the same, with a retrieved list in the
-prompt), "answer" (no reasoning), "first" (the answer of a model that reasons after it). Any other model is told the
-format in its chat template.
+prompt), "answer" (no reasoning), "first" (the answer of a model that reasons after it). A model that reasons by itself
+is asked as `ctd.reasoning.natural` says. Any other model is told the format in its chat template.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ctd import hardware
 from ctd.data.label_space import LabelSpace
-from ctd.reasoning import architecture, models, prompts, rank_answers, traces
+from ctd.reasoning import architecture, models, natural, prompts, rank_answers, traces
 from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.models import LanguageModel
@@ -90,7 +90,7 @@ def reason(
     max_tokens: written about a document at most.
     seed: as in `generate`.
     desc: what the progress bar says.
-    Raises ValueError for lists of other lengths than `documents`.
+    Raises ValueError for lists of other lengths than `documents`, or what a model that reasons by itself is not asked.
     """
     candidates, beginnings = request.candidates, request.beginnings
     for name, values in (("candidates", candidates), ("beginnings", beginnings), ("uids", uids)):
@@ -100,6 +100,8 @@ def reason(
     seen = list(documents)
     if tokenizer is not None:
         seen = [prompts.cut(document, tokenizer, teacher.document_tokens) for document in documents]
+    if teacher.natural:
+        return _freely(teacher, seen, index, request, uids or [""] * len(documents), max_tokens, seed, desc)
     prompt, texts = _prompt(teacher, index.space), index.space.texts
     questions = [
         prompt(document, candidates=[texts[label] for label in listed]) + request.after_prompt
@@ -115,6 +117,33 @@ def reason(
         desc,
     )
     return rank_answers.rank(completions, questions, beginnings, seen, index, uids or [""] * len(documents), tokenizer)
+
+
+def _freely(
+    teacher: Teacher,
+    documents: Sequence[str],
+    index: LabelIndex,
+    request: Request,
+    uids: Sequence[str],
+    max_tokens: int,
+    seed: int,
+    desc: str,
+) -> list[Prediction]:
+    """Let a model that reasons by itself reason or answer at once, the labels in its prompt."""
+    if request.beginnings is not None or request.mode == "first":
+        raise ValueError("a model that reasons by itself writes its text alone: ask it for a trace or an answer")
+    labels, model = natural.shown(documents, index, request.candidates, seed), teacher.language_model
+    at_once = request.mode == "answer"
+    questions = [
+        natural.prompt(document, [index.space.texts[label] for label in listed], model.tokenizer, at_once)
+        for document, listed in zip(documents, labels, strict=True)
+    ]
+    ask = natural.answer if at_once else natural.think
+    texts = ask(model, questions, max_tokens, seed, desc)
+    return [
+        rank_answers.freely(*row, index, model.tokenizer)
+        for row in zip(texts, questions, documents, uids, labels, strict=True)
+    ]
 
 
 def _prompt(teacher: Teacher, space: LabelSpace) -> Callable[..., str]:

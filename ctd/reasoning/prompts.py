@@ -90,6 +90,11 @@ def instruction(
     """
     prompt = plain(document, candidates)
     text = INSTRUCTION.format(space=space, examples="; ".join(examples), prompt=prompt)
+    return in_chat(text, tokenizer)
+
+
+def in_chat(text: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """A text as what a user says, in the chat template of a tokenizer that has one."""
     if tokenizer is None or not tokenizer.chat_template:
         return beginning(tokenizer) + text
     messages = [{"role": "user", "content": text}]

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from ctd.reasoning import read_text, traces
+from ctd.reasoning import free_text, read_text, traces
 from ctd.reasoning.completions import Completion
+from ctd.reasoning.natural import Written
 from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
 from ctd.reasoning.traces import Trace
 from ctd.retrieval.index import Grounding, LabelIndex
@@ -34,6 +35,8 @@ class Prediction:
     n_items: lines of the answer.
     n_exact: those that are a label to the letter; the others were grounded.
     scores: for each label of the ranking that log-probability (nats); empty where a server gives none.
+    forced: whether the answer had to be forced; None for a model that is never forced. What such a model writes freely
+        is ranked as its answer lists it.
     """
 
     trace: Trace
@@ -44,6 +47,7 @@ class Prediction:
     n_items: int
     n_exact: int
     scores: tuple[float, ...] = ()
+    forced: bool | None = None
 
 
 def rank(
@@ -82,6 +86,40 @@ def rank(
         places = [Span(start - len(beginning), end - len(beginning)) for start, end in spans]
         predictions.append(_prediction(trace, answers, places, completion, len(beginning)))
     return predictions
+
+
+def freely(
+    written: Written,
+    prompt: str,
+    document: str,
+    uid: str,
+    labels: Sequence[int],
+    index: LabelIndex,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Prediction:
+    """What a model wrote that reasons by itself, as a trace with its phases and as a ranking in its answer's order.
+
+    written: its text.
+    prompt: what the model was given.
+    document: kept with the trace.
+    uid: of the document, kept with the trace.
+    labels: those that its prompt shows; what is listed and is none of them becomes the nearest.
+    index: over the label space.
+    tokenizer: as in `rank`.
+    """
+
+    def nearest(text: str) -> int:
+        return int(labels[int(np.argmax(index.vectors(np.asarray(labels)) @ index.embed([text])[0]))])
+
+    completion = written.completion
+    text = written.begun + completion.text
+    trace, answer = free_text.read(text, free_text.ShownLabels(index.space, labels, nearest), uid, document)
+    trace = replace(trace, prompt=prompt)
+    if tokenizer is not None:
+        trace = replace(trace, tokens=_tokens(trace, prompt, written.begun, completion, tokenizer))
+    ranking = answer.labels
+    counts = (written.n_tokens, completion.finished, answer.n_items, answer.n_exact)
+    return Prediction(trace, ranking, ranking, *counts, forced=written.forced)
 
 
 def _prediction(
@@ -152,12 +190,15 @@ def summary(predictions: Sequence[Prediction]) -> pd.DataFrame:
     """What was written, counted: one row a fact, columns fact, value and unit."""
     n = len(predictions)
     errors = [prediction.trace.error for prediction in predictions]
+    in_format = [
+        ("in the format to the letter", errors.count("") / n, "fraction"),
+        ("read with an error, kept", sum(map(bool, errors)), "documents"),
+    ]
     n_items, n_exact = (sum(getattr(p, name) for p in predictions) for name in ("n_items", "n_exact"))
     facts = [
         ("documents", n, "documents"),
-        ("ended by itself", sum(p.finished for p in predictions) / n, "fraction"),
-        ("in the format to the letter", errors.count("") / n, "fraction"),
-        ("read with an error, kept", sum(map(bool, errors)), "documents"),
+        ("ended by itself", sum(p.finished and not p.forced for p in predictions) / n, "fraction"),
+        *(_free_facts(predictions) if predictions[0].forced is not None else in_format),
         ("without an answer", sum(not p.ranking for p in predictions), "documents"),
         ("answer lines that are a label to the letter", n_exact / max(n_items, 1), "fraction"),
         ("tokens written, mean", sum(p.n_tokens for p in predictions) / n, "tokens"),
@@ -165,3 +206,13 @@ def summary(predictions: Sequence[Prediction]) -> pd.DataFrame:
         ("labels answered, mean", sum(len(p.ranking) for p in predictions) / n, "labels"),
     ]
     return pd.DataFrame(facts, columns=["fact", "value", "unit"])
+
+
+def _free_facts(predictions: Sequence[Prediction]) -> list[tuple[str, float, str]]:
+    """What free text shows, in place of its format."""
+    n, traces = len(predictions), [prediction.trace for prediction in predictions]
+    return [
+        ("answer forced when the tokens were spent", sum(bool(p.forced) for p in predictions) / n, "fraction"),
+        ("sentences that compare two labels, mean", sum(len(t.comparisons) for t in traces) / n, "sentences"),
+        ("sentences that judge one label, mean", sum(len(free_text.verdicts(t)) for t in traces) / n, "sentences"),
+    ]

@@ -81,6 +81,10 @@ class Server:
         that is no completion.
         """
         drawn: dict[str, Any] = {"top_p": sampling.top_p, "seed": seed} if sampling.temperature else {}
+        if (
+            sampling.top_k or sampling.repetition_penalty != 1
+        ):  # no setting of the OpenAI API; vLLM and llama.cpp have both
+            drawn["extra_body"] = _beyond_openai(sampling)
         if sampling.stop:
             drawn["stop"] = list(sampling.stop)
         try:
@@ -126,6 +130,13 @@ class Server:
         if status is None or status in (408, 409, 429) or status >= 500:
             raise ConnectionError(f"{self.base_url} fails ({tries}, {status}: {reason}): try again later") from None
         raise ValueError(f"{self.base_url} refuses what it is asked ({status}: {reason})") from None
+
+
+def _beyond_openai(sampling: Sampling) -> dict[str, float]:
+    """The settings that vLLM and llama.cpp take beside OpenAI's, by the names of both."""
+    penalty = sampling.repetition_penalty
+    settings = {"top_k": sampling.top_k, "repetition_penalty": penalty, "repeat_penalty": penalty}
+    return {name: value for name, value in settings.items() if value not in (0, 1)}
 
 
 def _with_path(base_url: str) -> str:

@@ -34,6 +34,7 @@ class Teacher:
     document_tokens: how much of a document it sees (all of it where a server comes without a tokenizer).
     manifest: how it was trained, for the teachers that come with the book; else empty.
     losses: the file of its loss curve, or None.
+    natural: it reasons by itself: its prompt names no format and no phase (see `ctd.reasoning.natural`).
     """
 
     language_model: LanguageModel | Server
@@ -41,6 +42,7 @@ class Teacher:
     document_tokens: int
     manifest: Mapping[str, Any]
     losses: Path | None
+    natural: bool = False
 
 
 def load(name: str, document_tokens: int = 0) -> Teacher:
@@ -55,7 +57,15 @@ def load(name: str, document_tokens: int = 0) -> Teacher:
     manifest = _manifest(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
     seen = document_tokens or manifest.get("recipe", {}).get("document_tokens", SEEN)
     losses = folder / "loss.csv"
-    return Teacher(models.load(name), bool(manifest), seen, manifest, losses if losses.is_file() else None)
+    language_model = models.load(name)
+    natural = not manifest and reasons_by_itself(language_model)
+    return Teacher(language_model, bool(manifest), seen, manifest, losses if losses.is_file() else None, natural)
+
+
+def reasons_by_itself(language_model: LanguageModel) -> bool:
+    """Whether a model is asked freely: it has a chat template, and draws its tokens by its own generation settings."""
+    config = language_model.model.generation_config
+    return bool(language_model.tokenizer.chat_template and config is not None and config.do_sample)
 
 
 def _manifest(file: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One batch of prompts, written by a model that is loaded here.
 
 Notes: texts that have ended leave their batch every few tokens. Only the end and padding tokens of a model's own
-generation settings are heeded: no repetition penalty, no top-k.
+generation settings are heeded here; `ctd.reasoning.natural` asks for the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
+from transformers import GenerationConfig, LogitsProcessor, RepetitionPenaltyLogitsProcessor, StoppingCriteria
 
 from ctd.reasoning import roomy_cache
 from ctd.reasoning.architecture import rows_may_leave
@@ -93,6 +93,8 @@ class _Batch:
         ids, mask = _padded(prompts, tokenizer.pad_token_id, self.n_shared)
         self.ids, self.mask, self.n_prompt = ids.to(model.device), mask.to(model.device), ids.shape[1]
         self.grammar = [OnlyLabels(lists)] if lists else []
+        penalty = sampling.repetition_penalty
+        self.penalty = [RepetitionPenaltyLogitsProcessor(penalty)] if penalty != 1 else []
         self.end_tokens = end_tokens(model, tokenizer)
         self.tokens: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
@@ -121,7 +123,7 @@ class _Batch:
             input_ids=self.ids,
             attention_mask=self.mask,
             **({} if self.cache is None else {"past_key_values": self.cache}),
-            logits_processor=[certainty, *self.grammar],
+            logits_processor=[certainty, *self.penalty, *self.grammar],
             stopping_criteria=[stops] if self.sampling.stop else None,
         )
         new = written[:, self.ids.shape[1] :]
@@ -141,7 +143,7 @@ class _Batch:
 
     def _config(self) -> GenerationConfig:
         sampling = self.sampling
-        drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        drawing = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
         return GenerationConfig(
             max_new_tokens=min(self.n_left, PIECE) if self.cache is not None else self.n_left,
             do_sample=bool(sampling.temperature),

@@ -199,6 +199,29 @@ def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperatur
     assert tokens != alone(language_model, PROMPTS[0], 12)
 
 
+def test_a_repetition_penalty_is_the_librarys_and_leaves_the_logprobs_the_models_own(language_model):
+    """One prompt at a time by the library alone, whose penalty counts prompt and text."""
+    texts = write(language_model, PROMPTS[:4], max_tokens=20, repetition_penalty=3.0)
+    for prompt, text in zip(PROMPTS, texts, strict=False):
+        ids = language_model.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        own = language_model.model.generate(ids, max_new_tokens=20, do_sample=False, repetition_penalty=3.0)
+        tokens = own[0, ids.shape[1] :].tolist()
+        assert list(text.ids) == tokens[: text.n_tokens]
+        assert tokens != alone(language_model, prompt, 20)
+        expected = teacher_forced(language_model, prompt, tokens[: text.n_tokens])
+        torch.testing.assert_close(torch.tensor(text.logprobs), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_are_drawn_from_the_top_k(language_model, batches):
+    batches.watch(language_model)
+    write(language_model, ["liver"] * 400, max_tokens=1, batch_tokens=10**6, temperature=5.0, top_k=3)
+    drawn = torch.cat([out[:, ids.shape[1]] for ids, _, out in batches])
+    ids = torch.tensor([language_model.tokenizer("liver", add_special_tokens=False)["input_ids"]])
+    with torch.inference_mode():
+        likeliest = language_model.model(ids).logits[0, -1].topk(3).indices
+    assert set(drawn.tolist()) == set(likeliest.tolist())
+
+
 def test_batches_are_bounded_hold_each_prompt_once_and_begin_with_the_longest(language_model, batches):
     batches.watch(language_model)
     write(language_model, PROMPTS, max_tokens=8, batch_tokens=80)
@@ -301,6 +324,7 @@ def test_whatever_the_text_depends_on_has_a_file_of_its_own(language_model, own_
         (language_model, PROMPTS[1::-1], drawn),
         *((language_model, PROMPTS[:2], drawn | more) for more in (
             {"max_tokens": 3}, {"temperature": 0.5}, {"temperature": 0}, {"top_p": 0.5}, {"seed": 1},
+            {"top_k": 3}, {"repetition_penalty": 1.1},
             {"stop": ["x"]}, {"batch_tokens": 1},
         )),
     ]  # fmt: skip
@@ -495,6 +519,8 @@ def test_no_prompts_need_no_model():
         (["a"], {"batch_tokens": 0}, "batch_tokens must be at least 1, got 0"),
         (["a"], {"max_tokens": 0}, "max_tokens must be at least 1, got 0"),
         (["a"], {"temperature": -0.5}, "temperature must be at least 0 .*, got -0.5"),
+        (["a"], {"top_k": -1}, "top_k must be at least 0 .*, got -1"),
+        (["a"], {"repetition_penalty": 0}, "repetition_penalty must be above 0 .*, got 0.0"),
         (["a"], {"temperature": float("nan")}, "temperature must be at least 0 .*, got nan"),
         (["a"], {"top_p": 0}, "top_p must be above 0 and at most 1, got 0"),
         (["a"], {"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),

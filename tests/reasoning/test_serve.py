@@ -104,6 +104,14 @@ def test_drawn_texts_get_a_seed_each_and_the_same_ones_again(backend):
     assert all(0 <= seed < 2**31 for seed in first.values())
 
 
+def test_settings_beyond_openais_are_sent_by_the_names_of_both_servers(backend):
+    generate(Server(backend.url, "m"), ["a"], Sampling(temperature=0.7, top_k=20, repetition_penalty=1.1))
+    generate(Server(backend.url, "m"), ["a"], Sampling())
+    (*_, asked), (*_, plain) = backend.asked
+    assert (asked["top_k"], asked["repetition_penalty"], asked["repeat_penalty"]) == (20, 1.1, 1.1)
+    assert not {"top_k", "repetition_penalty", "repeat_penalty"} & plain.keys()
+
+
 def test_a_killed_call_asks_only_for_what_is_missing_and_at_another_address_for_nothing(backend):
     prompts = [f"prompt {i}" for i in range(6)]
     backend.trouble += [(200, None)] * 3 + [(400, {"message": "no"})] * 3

@@ -1,0 +1,282 @@
+"""Free text that reasons about labels: its answer whatever the form, and the two phases as far as they show (ours).
+
+Notes: a model that was told of no format lists its answer with bullets, numbers or commas, as JSON, or a label a line.
+Only the labels that it was shown count: an item stands for those that it names, else for the nearest. Of the reasoning,
+Phase 1 ends where the last label is named that was not named before; a sentence that weighs names one label (a verdict)
+or two (a comparison).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ctd.data.label_space import LabelSpace
+from ctd.reasoning.label_search import WORD, mentions
+from ctd.reasoning.read_text import BULLET, HEADING
+from ctd.reasoning.sentences import sentences
+from ctd.reasoning.token_spans import Span
+from ctd.reasoning.traces import Comparison, FreeForm, Mention, Trace
+from ctd.text import normalise
+
+OPEN, CLOSE = "<think>", "</think>"
+FREE = "free text: no format was asked for"
+NO_ANSWER = "no answer found in free text"
+LINE = re.compile(r"\S(?:.*\S)?")  # without the white space around it
+IN_PARENTHESES = re.compile(r"\s*\([^()]*\)")
+JSON_ANSWER = re.compile(r"[\[{].*[\]}]", re.DOTALL)
+WEIGHS = re.compile(
+    r"\b(?:rather than|instead of|as opposed to|whereas|however|although|but not|and not|more (?:specific|likely)"
+    r"|less (?:specific|likely)|better|best|match(?:es|ed)?|fits?|appl(?:y|ies)|applicable|relevant|irrelevant"
+    r"|correspond(?:s|ed)?|consistent|mention(?:s|ed)?|support(?:s|ed)?|rul(?:e|es|ed|ing) out|exclud(?:e|es|ed)"
+    r"|eliminat(?:e|es|ed)|confirm(?:s|ed)?|indicat(?:e|es|ed)|no evidence|absent|unrelated)\b",
+    re.IGNORECASE,
+)  # words with which a sentence says that a label is right or wrong
+
+
+class Item(NamedTuple):
+    """A piece of an answer.
+
+    span: where it stands in the text.
+    listed: it is one item of a list; else prose, which stands for the labels named in it alone.
+    """
+
+    span: Span
+    listed: bool
+
+
+class Verdict(NamedTuple):
+    """A sentence that weighs one label.
+
+    start: the first character.
+    end: the character after the last.
+    label: its number.
+    """
+
+    start: int
+    end: int
+    label: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer as labels.
+
+    labels: in the order in which they are listed.
+    places: where each of them was first named.
+    n_items: pieces of the answer.
+    n_exact: those that are a label to the letter.
+    """
+
+    labels: tuple[int, ...]
+    places: tuple[Span, ...]
+    n_items: int
+    n_exact: int
+
+
+class ShownLabels:
+    """The labels that a model was shown, as a text may name them: also without what stands in parentheses.
+
+    space: the label space.
+    labels: the numbers of those that were shown.
+    nearest: the nearest of these labels to a text.
+    """
+
+    def __init__(self, space: LabelSpace, labels: Sequence[int], nearest: Callable[[str], int]) -> None:
+        self.space, self.labels, self.nearest = space, sorted(labels), nearest
+        texts = {space.texts[label]: label for label in reversed(self.labels)}
+        known = {normalise(text) for text in texts}
+        for text, label in list(texts.items()):
+            short = IN_PARENTHESES.sub("", text).strip()
+            if short and normalise(short) not in known:
+                texts.setdefault(short, label)
+        self._numbers = list(texts.values())
+        self._spellings = LabelSpace(f"{space.name}, shown", list(texts), list(texts), len(texts))
+
+    @property
+    def longest(self) -> int:
+        """Words of the longest of them."""
+        return max(len(WORD.findall(text)) for text in self._spellings.texts)
+
+    def named(self, text: str, start: int = 0) -> list[Mention]:
+        """Where a text names them.
+
+        start: of the text within another, by which places are moved.
+        """
+        found = mentions(text, self._spellings)
+        return [Mention(self._numbers[at.label], at.start + start, at.end + start) for at in found]
+
+
+def read(text: str, shown: ShownLabels, uid: str = "", document: str = "") -> tuple[Trace, Answered]:
+    """What a model wrote freely, as a trace with its phases marked, and its answer; no text makes it raise.
+
+    shown: the labels that it was shown.
+    uid: of the document, kept with the trace.
+    document: kept with the trace.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    cot, items = parts(text, shown.longest)
+    answer = answered(text, items, shown)
+    named = shown.named(text[slice(*cot)], cot.start)
+    whole = Span(items[0].span.start, items[-1].span.end) if items else Span(len(text), len(text))
+    comparisons, _ = weighed(text, cot, named)
+    marks = (*named, *(Mention(label, *place) for label, place in zip(answer.labels, answer.places, strict=True)))
+    trace = Trace(
+        uid,
+        document,
+        text[slice(*cot)],
+        tuple(shown.space.texts[label] for label in answer.labels),
+        phase_1(named),
+        tuple(comparisons),
+        marks,
+        FREE if answer.labels else NO_ANSWER,
+        FreeForm(text, cot, whole),
+    )
+    return trace, answer
+
+
+def parts(text: str, longest: int) -> tuple[Span, list[Item]]:
+    """Where a text reasons, and the pieces of its answer.
+
+    The answer stands behind a closed `<think>` block, else behind the last heading such as "Labels:", else it is the
+    last list. The reasoning is all before it, without the tags.
+
+    longest: words of the longest label: a line of no more may be one.
+    """
+    opened = text.find(OPEN) + len(OPEN) if OPEN in text else 0
+    closed = text.find(CLOSE, opened)
+    behind = closed + len(CLOSE) if closed >= 0 else opened
+    for heading in reversed(list(HEADING.finditer(text, behind))):
+        if heading[0].lstrip()[:1] in ('"', "{"):  # a key of JSON
+            continue
+        colon = heading[0].rfind(":")
+        if items := _pieces(text, heading.end() if colon < 0 else heading.start() + colon + 1, longest):
+            return _stripped(text, opened, closed if closed >= 0 else heading.start()), items
+    if closed >= 0 and (items := _pieces(text, behind, longest)):
+        return _stripped(text, opened, closed), items
+    bullets = [line for line in _lines(text, behind) if BULLET.match(text, *line)]
+    if not bullets:
+        return _stripped(text, opened, closed if closed >= 0 else len(text)), []
+    last = [bullets[-1]]
+    for line in reversed(bullets[:-1]):
+        if text[line.end : last[0].start].strip():
+            break
+        last.insert(0, line)
+    items = _pieces(text, last[0].start, longest)
+    return _stripped(text, opened, closed if closed >= 0 else last[0].start), items
+
+
+def _stripped(text: str, start: int, end: int) -> Span:
+    """The span without the white space at its ends."""
+    inside = text[start:end]
+    start += len(inside) - len(inside.lstrip())
+    return Span(start, start + len(inside.strip()))
+
+
+def _pieces(text: str, start: int, longest: int) -> list[Item]:
+    """The pieces of the answer that begins there: JSON, the first list, or the lines of the first paragraph."""
+    if strings := _of_json(text, start):
+        return [Item(span, True) for span in strings]
+    behind = _lines(text, start)
+    bullets = [(BULLET.match(text, *line), line) for line in behind]
+    first = next((row for row, (bullet, _) in enumerate(bullets) if bullet), None)
+    if first is not None:
+        run = []
+        for bullet, line in bullets[first:]:
+            if bullet is None:
+                break
+            run.append(Item(Span(bullet.end(), line.end), True))
+        return [item for item in run if _has_words(text, item.span)]
+    paragraph: list[Span] = []
+    for line in behind:
+        if paragraph and "\n\n" in text[paragraph[-1].end : line.start]:
+            break
+        if _has_words(text, line):
+            paragraph.append(line)
+    return [Item(line, _may_be_label(text[slice(*line)], longest)) for line in paragraph]
+
+
+def _lines(text: str, start: int) -> list[Span]:
+    return [Span(*line.span()) for line in LINE.finditer(text, start)]
+
+
+def _has_words(text: str, span: Span) -> bool:
+    return WORD.search(text, *span) is not None
+
+
+def _may_be_label(line: str, longest: int) -> bool:
+    return len(WORD.findall(line)) <= longest and line[-1] not in ".:"
+
+
+def _of_json(text: str, start: int) -> list[Span]:
+    """Where the strings of a JSON answer stand: those of a list, or of the lists of an object."""
+    if (block := JSON_ANSWER.search(text, start)) is None:
+        return []
+    try:
+        value = json.loads(block[0])
+    except ValueError:
+        return []
+    listed = [value] if isinstance(value, list) else [part for part in value.values() if isinstance(part, list)]
+    spans, at = [], block.start()
+    for string in (item for part in listed for item in part if isinstance(item, str) and item.strip()):
+        written = next((form for form in (json.dumps(string), f'"{string}"') if form in text[at:]), None)
+        if written is not None:
+            at = text.index(written, at)
+            spans.append(Span(at + 1, at + len(written) - 1))
+            at += len(written)
+    return spans
+
+
+def answered(text: str, items: Sequence[Item], shown: ShownLabels) -> Answered:
+    """The labels that the pieces of an answer stand for.
+
+    A piece that names labels stands for them; where they make up less than half of an item's words, the rest explains,
+    and it stands for the first. An item that names none stands for the nearest label.
+    """
+    places: dict[int, Span] = {}
+    n_exact = 0
+    for span, listed in items:
+        piece = text[slice(*span)]
+        named = shown.named(piece, span.start)
+        n_exact += piece.strip(" \t*_`'\".,;") in (shown.space.texts[mention.label] for mention in named)
+        covered = sum(len(WORD.findall(text[mention.start : mention.end])) for mention in named)
+        if named and listed and 2 * covered < len(WORD.findall(piece)):
+            named = named[:1]
+        if not named and listed:
+            named = [Mention(shown.nearest(piece), *span)]
+        for label, start, end in named:
+            places.setdefault(label, Span(start, end))
+    return Answered(tuple(places), tuple(places.values()), len(items), n_exact)
+
+
+def phase_1(named: Sequence[Mention]) -> Span | None:
+    """Where a text goes through labels for the first time: from the first one named to the last that is new."""
+    first = {mention.label: mention for mention in reversed(named)}
+    if not first:
+        return None
+    return Span(named[0].start, max(mention.end for mention in first.values()))
+
+
+def weighed(text: str, cot: Span, named: Sequence[Mention]) -> tuple[list[Comparison], list[Verdict]]:
+    """The sentences that say whether a label fits: comparisons name two, verdicts one.
+
+    named: where the reasoning names labels.
+    """
+    comparisons, verdicts = [], []
+    for start, end in sentences(text[slice(*cot)]):
+        span = _stripped(text, cot.start + start, cot.start + end)
+        labels = tuple(dict.fromkeys(at.label for at in named if span.start <= at.start and at.end <= span.end))
+        weighs = WEIGHS.search(text, *span) is not None
+        if weighs and len(labels) == 2:
+            comparisons.append(Comparison(*span, (labels[0], labels[1])))
+        elif weighs and len(labels) == 1:
+            verdicts.append(Verdict(*span, labels[0]))
+    return comparisons, verdicts
+
+
+def verdicts(trace: Trace) -> list[Verdict]:
+    """The sentences of a trace's reasoning that weigh one label."""
+    return weighed(trace.text, trace.cot_span, [at for at in trace.mentions if at.end <= trace.cot_span.end])[1]
