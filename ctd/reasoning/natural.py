@@ -62,11 +62,12 @@ def own_sampling(language_model: LanguageModel | Server, max_tokens: int, seed: 
     seed: of what is drawn.
     """
     config = language_model.model.generation_config if isinstance(language_model, LanguageModel) else None
-    named = {name: getattr(config, name, None) for name in LIBRARYS_OWN}
-    values = {name: LIBRARYS_OWN[name] if value is None else value for name, value in named.items()}
+    drawn = {name: getattr(config, name, None) for name in LIBRARYS_OWN}
+    values = {name: default if drawn[name] is None else drawn[name] for name, default in LIBRARYS_OWN.items()}
+    penalty = values["repetition_penalty"]
     if not getattr(config, "do_sample", None):
-        return Sampling(max_tokens, seed=seed, repetition_penalty=values["repetition_penalty"])
-    return Sampling(max_tokens, seed=seed, **values)
+        return Sampling(max_tokens, seed=seed, repetition_penalty=penalty)
+    return Sampling(max_tokens, values["temperature"], values["top_p"], seed, (), int(values["top_k"]), penalty)
 
 
 def shown(
