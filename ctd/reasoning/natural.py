@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -62,8 +62,10 @@ def own_sampling(language_model: LanguageModel | Server, max_tokens: int, seed: 
     seed: of what is drawn.
     """
     config = language_model.model.generation_config if isinstance(language_model, LanguageModel) else None
-    drawn = {name: getattr(config, name, None) for name in LIBRARYS_OWN}
-    values = {name: default if drawn[name] is None else drawn[name] for name, default in LIBRARYS_OWN.items()}
+    drawn: dict[str, Any] = {name: getattr(config, name, None) for name in LIBRARYS_OWN}
+    values: dict[str, Any] = {
+        name: default if drawn[name] is None else drawn[name] for name, default in LIBRARYS_OWN.items()
+    }
     penalty = values["repetition_penalty"]
     if not getattr(config, "do_sample", None):
         return Sampling(max_tokens, seed=seed, repetition_penalty=penalty)
