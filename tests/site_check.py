@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from playwright.sync_api import Page, sync_playwright
 
@@ -26,6 +27,8 @@ CHROMIUM_ARGS = [
     "--no-first-run",
 ]
 THEMES = ("light", "dark")
+WIDE, PHONE = 1440, 390  # pixels
+GRAVE = ("serious", "critical")  # of what axe-core finds
 
 # What a browser fetches by itself while it shows a page; a plain <a href> is followed only by a reader.
 FETCHED = {
@@ -227,10 +230,15 @@ def browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def open_pages(site: Path, screenshots: Path | None = None, served: bool = True) -> list[str]:
-    """Open every page in both themes: console errors, failed or off-machine requests, broken images, bad math.
+def open_pages(site: Path, screenshots: Path | None = None, served: bool = True, width: int = WIDE) -> list[str]:
+    """Open every page in both themes.
 
-    screenshots: a folder for one PNG a page and theme. served: through a web server on the loopback; else as files.
+    Complains about console errors, failed or off-machine requests, broken images, bad math, what axe-core finds grave,
+    and pages that scroll sideways.
+
+    screenshots: a folder for one PNG a page and theme.
+    served: through a web server on the loopback; else as files.
+    width: of the window in pixels.
     Raises RuntimeError when no Chromium is installed.
     """
     executable = browser()
@@ -240,7 +248,7 @@ def open_pages(site: Path, screenshots: Path | None = None, served: bool = True)
     with address_of(site, served) as home, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         for theme in THEMES:
-            context = chromium.new_context(color_scheme=theme, viewport={"width": 1280, "height": 900})
+            context = chromium.new_context(color_scheme=theme, viewport={"width": width, "height": 900})
             for file in html_pages(site):
                 if is_redirect(file):
                     continue
@@ -282,7 +290,18 @@ def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
         found.append(f"shows the {shown} theme")
     found += [f"broken image {source}" for source in page.evaluate(BROKEN_IMAGES)]
     found += [f"bad math: {text}" for text in page.evaluate(BAD_MATH)]
+    found += [f"scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
+    found += inaccessible(page)
     return found
+
+
+def inaccessible(page: Page) -> list[str]:
+    """What axe-core finds grave on an open page: the rule, and the first element that breaks it."""
+    return [
+        f"axe, {rule['impact']}: {rule['help']} ({len(rule['nodes'])} times, such as {rule['nodes'][0]['html'][:150]})"
+        for rule in Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+        if rule["impact"] in GRAVE
+    ]
 
 
 BROKEN_IMAGES = """async () => {
@@ -295,6 +314,14 @@ BAD_MATH = """() => {
   const wrong = [...document.querySelectorAll('[data-mml-node=merror]')].map(node => node.dataset.mjxError)
   const unset = [...document.querySelectorAll('.math')].filter(node => !node.querySelector('svg'))
   return [...wrong, ...unset.map(node => node.textContent)]
+}"""
+# The elements that make a page wider than the window, when it is.
+TOO_WIDE = """() => {
+  const root = document.documentElement
+  if (root.scrollWidth <= root.clientWidth) return []
+  const wide = [...document.body.querySelectorAll('*')].filter(
+    node => node.getBoundingClientRect().right > root.clientWidth + 1 && !node.firstElementChild)
+  return [`${root.scrollWidth} of ${root.clientWidth} pixels, ${wide[0]?.outerHTML.slice(0, 150)}`]
 }"""
 
 

@@ -66,8 +66,14 @@ def deciding(rows: Iterable[LedgerRow]) -> LedgerRow:
     own, *published = sorted(rows, key=lambda row: bool(row.published_run))
     tested = [row for row in (own, *published) if row.verdict in TESTED]
     if tested:
-        return min(tested, key=lambda row: row.estimates[0][2].high - row.estimates[0][2].low)
+        return min(tested, key=width)
     return next((row for row in published if row.stem), own) if own.verdict is Verdict.NOT_RUN else own
+
+
+def width(row: LedgerRow) -> float:
+    """Of the interval of a row's first number: the narrower, the more precise the test."""
+    estimate = row.estimates[0][2]
+    return estimate.high - estimate.low
 
 
 def decided(rows: Sequence[LedgerRow], source: str = "") -> list[LedgerRow]:
@@ -129,13 +135,37 @@ def card(question: Question, rows: Sequence[LedgerRow]) -> str:
     numbers += gains_over_traces() if question.curve else []
     claims = "".join(
         f'<li>{ledger_page.label(row.verdict)}: <a href="{LEDGER}#{ledger_page.anchor(row.claim)}">'
-        f"{escape(row.claim.statement)}</a></li>"
+        f"{escape(row.claim.statement)}</a>{disagreement(row, rows)}</li>"
         for row in shown
     )
     return (
         f'<section class="ctd-card"><h3>{escape(question.asks)}</h3><ul class="ctd-answers">{claims}</ul>'
         f"{forest(numbers)}{_source(shown)}</section>"
     )
+
+
+def disagreement(decided: LedgerRow, rows: Sequence[LedgerRow]) -> str:
+    """The verdicts that runs give where they differ, in one line of HTML; "" where all that test the claim agree.
+
+    decided: the row that counts, which is said first.
+    rows: the ledger. Of each other verdict the line names the most precise run.
+    """
+    tested = [row for row in rows if row.claim is decided.claim and row.verdict in TESTED]
+    by_verdict = {row.verdict: row for row in sorted(tested, key=width, reverse=True)}
+    by_verdict.pop(decided.verdict, None)
+    if not by_verdict:
+        return ""
+    said = [decided, *by_verdict.values()]
+    sizes = [row.traces for row in said]
+    by_size = None not in sizes and len(set(sizes)) == len(sizes)
+    each = [
+        f"{ledger_page.label(row.verdict)} {f'with {row.traces:,} traces' if by_size else _run(row)}" for row in said
+    ]
+    return f' <span class="ctd-disagreement">Runs disagree: {", ".join(each)}.</span>'
+
+
+def _run(row: LedgerRow) -> str:
+    return f"in {ledger_page.breakable(row.published_run)}" if row.published_run else f"in {ledger_page.OWN}"
 
 
 def weakest(row: LedgerRow, most: int) -> list[Number]:

@@ -42,6 +42,7 @@ class LedgerRow:
     published_run: the name of a run that is published with the book, "" for the reader's own.
     made: how a published run was made.
     estimates: the numbers, each with its name and its part of the claim; none where the run lacks one.
+    traces: how many traces its students learned from; None for a run without students.
     """
 
     claim: Claim
@@ -54,6 +55,7 @@ class LedgerRow:
     published_run: str = ""
     made: str = ""
     estimates: tuple[tuple[str, Part, Estimate], ...] = ()
+    traces: int | None = None
 
     @property
     def key(self) -> tuple[str, str | None]:
@@ -162,7 +164,8 @@ def judge_run(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder 
         data = ", ".join(parameters[name] for name in ("dataset", "teacher") if name in parameters)
         numbers = {name: _read(part, parameters, rows) for name, part in claim.parts.items()}
         ours = tuple(shown for name, part in claim.parts.items() for shown in _say(name, part, parameters, rows))
-        judged = LedgerRow(claim, Verdict.NOT_RUN, "", None, run.stem, data, ours)
+        traces = next((row.value for row in rows if row.label == "traces"), None)
+        judged = LedgerRow(claim, Verdict.NOT_RUN, "", None, run.stem, data, ours, traces=traces)
         if not all(numbers.values()):
             return judged
         named = [

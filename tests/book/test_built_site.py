@@ -29,7 +29,7 @@ def folder(tmp_path):
         tmp_path,
         "notebooks/00_a.html",
         '<link rel="stylesheet" href="../_static/a.css"><script src="../_static/a.js?v=1"></script>'
-        '<a href="#foot">down</a><img src="../a%20b.png">'
+        '<a href="#foot">down</a><img src="../a%20b.png" alt="a picture">'
         '<div id="foot" class="ctd-made">parameters commit ctd run</div>',
     )
     write(tmp_path, "_static/a.css", 'body { background: url("data:image/png;base64,AA") } /* https://example.org */')
@@ -41,7 +41,8 @@ def folder(tmp_path):
 def write(folder, name, body):
     path = folder / name
     path.parent.mkdir(exist_ok=True)
-    text = f"<!doctype html><html><head><title>t</title><link rel=icon href=data:,></head><body>{body}</body></html>"
+    head = "<!doctype html><html lang=en><head><title>t</title><link rel=icon href=data:,></head>"
+    text = f"{head}<body>{body}</body></html>"
     path.write_text(text if name.endswith(".html") else body)
 
 
@@ -171,7 +172,8 @@ def test_a_browser_finds_what_only_shows_when_a_page_is_opened(folder):
         "<script>console.error('planted')</script>"
         "<script>const host = 'cdn.example.org'; fetch('http://' + host).catch(() => 0)</script>"
         '<script>nowhere()</script><img src="gone.png"><span class="math">\\(x</span>'
-        "<script>document.documentElement.dataset.theme = 'light'</script>",
+        "<script>document.documentElement.dataset.theme = 'light'</script>"
+        '<p style="color: #777; background: #888">faint</p><div style="width: 2000px">wide</div>',
     )
     found = site_check.open_pages(folder)
     assert all(line.startswith("bad.html") for line in found)
@@ -182,6 +184,8 @@ def test_a_browser_finds_what_only_shows_when_a_page_is_opened(folder):
         "404: http://127.0.0.1",
         "broken image",
         "bad math",
+        "axe, serious: Elements must meet minimum color contrast ratio thresholds (1 times",
+        "scrolls sideways: 2008 of 1440 pixels",
     ):
         assert [line.split(" ")[1] for line in found if complaint in line].count("(light):") == 1, complaint
     assert "bad.html (dark): shows the light theme" in found
@@ -219,6 +223,10 @@ def test_every_notebook_is_in_the_built_book(site):
 
 @pytest.mark.book
 @needs_browser
-@pytest.mark.parametrize("served", [True, False], ids=["from a server", "from disk"])
-def test_every_page_of_the_built_book_opens_in_both_themes(site, served):
-    assert not (found := site_check.open_pages(site, served=served)), site_check.report(found)
+@pytest.mark.parametrize(
+    ("served", "width"),
+    [(True, site_check.WIDE), (False, site_check.PHONE)],
+    ids=["from a server", "from disk, on a phone"],
+)
+def test_every_page_of_the_built_book_opens_in_both_themes(site, served, width):
+    assert not (found := site_check.open_pages(site, served=served, width=width)), site_check.report(found)

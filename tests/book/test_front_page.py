@@ -1,5 +1,7 @@
 """The findings and the ledger as a reader sees them: counts, cards, a grid of verdicts, rows that unfold."""
 
+from dataclasses import replace
+
 import pytest
 from bs4 import BeautifulSoup
 
@@ -71,6 +73,30 @@ def test_a_card_shows_the_number_that_speaks_least_for_a_claim(folder):
     write(folder, "06_chapter", HELD["06_chapter"] | {ledger_runs.keys(part)[0]: WIDE}, dataset="some", teacher="who")
     row = row_of(rows_of(folder), "double-dissociation")
     assert [number.name for number in front_page.weakest(row, 1)] == [name]
+
+
+def seen(markup):
+    """What is read on the page, without the titles of icons."""
+    page = parsed(markup)
+    for icon in page.select("svg"):
+        icon.decompose()
+    return " ".join(page.get_text().split())
+
+
+def test_a_card_says_both_where_a_less_precise_run_finds_something_else(folder):
+    keep(folder, "big", "13_chapter", dict.fromkeys(LAS, REFUTED) | NEED)
+    rows = rows_of(folder)
+    own, published = sorted((row for row in rows if row.claim.id == "las"), key=lambda row: row.published_run)
+    assert (own.verdict, published.verdict) == (Verdict.REPRODUCED, Verdict.CONTRADICTED)
+    assert row_of(rows, "las") is own
+    both = seen(front_page.disagreement(own, rows))
+    assert both == "Runs disagree: reproduced in this book's run, contradicted in big."
+    sized = [replace(own, traces=8192), replace(published, traces=256)]
+    both = seen(front_page.disagreement(sized[0], sized))
+    assert both == "Runs disagree: reproduced with 8,192 traces, contradicted with 256 traces."
+    assert both in seen(front_page.card(front_page.Question("Are explanations faithful?", ("las",)), sized))
+    for agreeing in ([own], [own, replace(published, verdict=Verdict.NOT_TESTABLE)]):
+        assert front_page.disagreement(own, agreeing) == ""
 
 
 def test_a_dot_is_filled_where_the_interval_leaves_out_what_it_is_held_against():

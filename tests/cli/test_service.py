@@ -29,7 +29,10 @@ class Writing(Predictor):
     """A predictor with a trace and an error that a model could have written."""
 
     def label(self, documents, desc=""):
-        return [replace(labelling, trace=f"{SCRIPT}\n{IMAGE}", error=IMAGE) for labelling in super().label(documents)]
+        return [
+            replace(labelling, trace=f"{SCRIPT}\n{IMAGE}", error=IMAGE + "x" * 200)
+            for labelling in super().label(documents)
+        ]
 
 
 @pytest.fixture
@@ -129,7 +132,7 @@ def test_the_page_shows_labels_documents_and_traces_as_text(predictor, theme, wi
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda asked: None if asked.url.startswith((address, "data:")) else wrong.append(asked.url))
         page.goto(address)
-        expect(page.locator("#about")).to_have_text("small picks at most 3 labels out of 4 labels.")
+        expect(page.locator("#about")).to_have_text("small picks at most 3 of 4 labels.")
         page.keyboard.press("Tab")
         page.keyboard.type(f"{SCRIPT}{IMAGE} the left heart and the liver {'longword' * 30}")
         page.keyboard.press("Control+Enter")

@@ -5,9 +5,9 @@ const find = (id) => document.getElementById(id)
 const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`
 
 fetch("about").then((response) => response.json()).then((about) => {
-  const mode = { trace: ", which reasons first", answer: ", which answers at once" }[about.mode] ?? ""
+  const mode = { trace: ", which reasons first,", answer: ", which answers at once," }[about.mode] ?? ""
   find("about").textContent =
-    `${about.model}${mode} picks at most ${count(about.n_labels, "label")} out of ${count(about.n_label_space, "label")}.`
+    `${about.model}${mode} picks at most ${about.n_labels} of ${count(about.n_label_space, "label")}.`
   document.title = `Label a document: ${about.model}`
 })
 find("example").textContent =
