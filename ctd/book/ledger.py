@@ -164,7 +164,7 @@ def judge_run(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder 
         data = ", ".join(parameters[name] for name in ("dataset", "teacher") if name in parameters)
         numbers = {name: _read(part, parameters, rows) for name, part in claim.parts.items()}
         ours = tuple(shown for name, part in claim.parts.items() for shown in _say(name, part, parameters, rows))
-        traces = next((row.value for row in rows if row.label == "traces"), None)
+        traces = next((row.value for row in rows if row.label == "traces" and isinstance(row.value, int)), None)
         judged = LedgerRow(claim, Verdict.NOT_RUN, "", None, run.stem, data, ours, traces=traces)
         if not all(numbers.values()):
             return judged
