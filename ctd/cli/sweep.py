@@ -17,7 +17,7 @@ RETRIES = 2  # of a cell whose kernel died
 @app.command(
     epilog="Example:  ctd sweep 01 grid.yml --profile smoke, where grid.yml holds  grid: {n_documents: [40, 80], seed: "
     "[0, 1, 2]}  and, if wanted,  exclude: [{n_documents: 80, seed: 2}]  and  include: [{n_documents: 200}]. On a "
-    "cluster:  ctd sweep 10 grid.yml --on auto  (how to begin one: the page Many machines)"
+    "cluster:  ctd sweep 10 grid.yml --on auto  (how to begin one: book/many_machines.md)"
 )
 def sweep(
     notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")],
