@@ -84,6 +84,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "11_learning_curve": {**STUDENTS, "n_traces": [8]},
     "12_ablations": {**STUDENTS, "tried": ["without 1"]},
     "13_simulatability": STUDENTS,
+    "14_baselines": {**STUDENTS, "arms": ["mechanistic"]},
     "16_performance": {},
     "17_claims": {},
 }  # fmt: skip
@@ -317,6 +318,10 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "terms": adds({"terms": ["loop2"]}, metric="las", arm="without loop2"),
         "n_retrieved": moves({"n_retrieved": 8}, metric="items", quick=True),
         "which": moves({"which": "first"}, metric="items"),
+    },
+    "14_baselines": {
+        **mechanism(metric="final_loss", arm="mechanistic"),
+        "arms": adds({"arms": ["mechanistic", "retrieval"]}, metric="ndcg", arm="retrieval", quick=True),
     },
     "16_performance": {
         "sizes": adds({"sizes": [300, 3001]}, metric="recall", item="3001 labels"),

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ctd.book.settings import (
     MANY,
+    ArmName,
     BaseLoss,
     Corruption,
     Cutoff,
@@ -43,6 +44,7 @@ NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes te
     "02_reasoning_trajectories": (),
     "09_standard_distillation": (),
     "10_mechanistic_distillation": ("09_standard_distillation",),
+    "14_baselines": ("10_mechanistic_distillation",),
     "12_ablations": ("10_mechanistic_distillation",),
     "13_simulatability": ("12_ablations",),
     "11_learning_curve": ("10_mechanistic_distillation",),
@@ -266,6 +268,15 @@ class Simulatability(MechanismSettings):
         int, Field(ge=1, le=1000, description="retrieved labels among the candidates of a document")
     ] = 5
     which: Annotated[Literal["labels", "first"], Field(description="what the simulator predicts")] = "labels"
+
+
+class Baselines(MechanismSettings):
+    """Chapter 14."""
+
+    n_traces: TraceCount = 256
+    arms: Annotated[list[ArmName], Field(description="beside cot")] = [
+        "fkl", "taid", "pst", "redi", "mechanistic", "retrieval",
+    ]  # fmt: skip
 
 
 class Performance(Settings):

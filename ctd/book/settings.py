@@ -40,6 +40,14 @@ def _base_loss(name: str) -> str:
     return name
 
 
+def _arm(name: str) -> str:
+    if name not in ("answer", "cot", "fkl", "rkl", "mechanistic"):
+        from ctd.distill.comparison import check
+
+        check(name)
+    return name
+
+
 def _text(form: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "format": form})
 
@@ -52,6 +60,8 @@ MethodName = Annotated[str, AfterValidator(_method), _text("named by ctd methods
 """A way to teach a student, as `ctd methods` lists them."""
 BaseLoss = Annotated[str, AfterValidator(_base_loss), _text("named by ctd methods")]
 """One that the mechanistic terms can be added to."""
+ArmName = Annotated[str, AfterValidator(_arm), _text("named by ctd methods")]
+"""A method, one with the mechanistic terms ("fkl + mechanistic"), or retrieval without a language model."""
 
 DatasetName = Literal[
     "mesh", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic", "xmc", "records"

@@ -1,6 +1,7 @@
 """Pictures: each function draws one figure from a table; a white face keeps it legible in the dark theme."""
 
 from ctd.book.plots.costs import costs as costs
+from ctd.book.plots.fronts import fronts as fronts
 from ctd.book.plots.heads import courses as courses
 from ctd.book.plots.heads import found_heads as found_heads
 from ctd.book.plots.heads import head_maps as head_maps
