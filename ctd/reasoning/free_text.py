@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ctd.data.label_space import LabelSpace
 from ctd.reasoning.label_search import WORD, mentions
@@ -27,6 +27,7 @@ FREE = "free text: no format was asked for"
 NO_ANSWER = "no answer found in free text"
 LINE = re.compile(r"\S(?:.*\S)?")  # without the white space around it
 IN_PARENTHESES = re.compile(r"\s*\([^()]*\)")
+SEPARATOR = re.compile(r"[,;]")
 JSON_ANSWER = re.compile(r"[\[{].*[\]}]", re.DOTALL)
 WEIGHS = re.compile(
     r"\b(?:rather than|instead of|as opposed to|whereas|however|although|but not|and not|more (?:specific|likely)"
@@ -41,11 +42,12 @@ class Item(NamedTuple):
     """A piece of an answer.
 
     span: where it stands in the text.
-    listed: it is one item of a list; else prose, which stands for the labels named in it alone.
+    form: "item" of a list, "line" that may be a label or several with commas, or "prose", which stands for the labels
+        named in it alone.
     """
 
     span: Span
-    listed: bool
+    form: Literal["item", "line", "prose"]
 
 
 class Verdict(NamedTuple):
@@ -97,6 +99,11 @@ class ShownLabels:
         self._spellings = LabelSpace(f"{space.name}, shown", list(texts), list(texts), len(texts))
 
     @property
+    def texts(self) -> list[str]:
+        """Their texts."""
+        return [self.space.texts[label] for label in self.labels]
+
+    @property
     def longest(self) -> int:
         """Words of the longest of them."""
         return max(len(WORD.findall(text)) for text in self._spellings.texts)
@@ -118,7 +125,7 @@ def read(text: str, shown: ShownLabels, uid: str = "", document: str = "") -> tu
     document: kept with the trace.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
-    cot, items = parts(text, shown.longest)
+    cot, items = parts(text, shown)
     answer = answered(text, items, shown)
     named = shown.named(text[slice(*cot)], cot.start)
     whole = Span(items[0].span.start, items[-1].span.end) if items else Span(len(text), len(text))
@@ -138,35 +145,51 @@ def read(text: str, shown: ShownLabels, uid: str = "", document: str = "") -> tu
     return trace, answer
 
 
-def parts(text: str, longest: int) -> tuple[Span, list[Item]]:
+def parts(text: str, shown: ShownLabels) -> tuple[Span, list[Item]]:
     """Where a text reasons, and the pieces of its answer.
 
-    The answer stands behind a closed `<think>` block, else behind the last heading such as "Labels:", else it is the
-    last list. The reasoning is all before it, without the tags.
+    The answer stands behind a closed `<think>` block, else behind the last heading such as "Labels:". Without these it
+    is the last list, if each of its items names a label, else what follows that list. The reasoning is all before it,
+    without the tags.
 
-    longest: words of the longest label: a line of no more may be one.
+    shown: the labels that the model was shown.
     """
     opened = text.find(OPEN) + len(OPEN) if OPEN in text else 0
     closed = text.find(CLOSE, opened)
     behind = closed + len(CLOSE) if closed >= 0 else opened
+
+    def divided(start: int, items: list[Item]) -> tuple[Span, list[Item]]:
+        return _stripped(text, opened, closed if closed >= 0 else start), items
+
     for heading in reversed(list(HEADING.finditer(text, behind))):
         if heading[0].lstrip()[:1] in ('"', "{"):  # a key of JSON
             continue
         colon = heading[0].rfind(":")
-        if items := _pieces(text, heading.end() if colon < 0 else heading.start() + colon + 1, longest):
-            return _stripped(text, opened, closed if closed >= 0 else heading.start()), items
-    if closed >= 0 and (items := _pieces(text, behind, longest)):
-        return _stripped(text, opened, closed), items
-    bullets = [line for line in _lines(text, behind) if BULLET.match(text, *line)]
-    if not bullets:
-        return _stripped(text, opened, closed if closed >= 0 else len(text)), []
-    last = [bullets[-1]]
-    for line in reversed(bullets[:-1]):
-        if text[line.end : last[0].start].strip():
+        start = heading.end() if colon < 0 else heading.start() + colon + 1
+        if items := _pieces(text, start, shown.longest):
+            return divided(heading.start(), items)
+    if closed >= 0 and (items := _pieces(text, behind, shown.longest)):
+        return divided(behind, items)
+    last = _last_list(text, behind)
+    if not last:
+        return divided(len(text), [])
+    if all(shown.named(text[slice(*item.span)]) for item in last):
+        return divided(text.rfind("\n", 0, last[0].span.start) + 1, last)
+    rest = [Item(line, "prose") for line in _lines(text, last[-1].span.end)]
+    named = [item for item in rest if shown.named(text[slice(*item.span)])]
+    return divided(named[0].span.start if named else len(text), named)
+
+
+def _last_list(text: str, start: int) -> list[Item]:
+    """The items of the last list behind a character, which blank lines may stand between."""
+    items: list[Item] = []
+    for line in reversed(_lines(text, start)):
+        bullet = BULLET.match(text, *line)
+        if bullet is not None:
+            items.insert(0, Item(Span(bullet.end(), line.end), "item"))
+        elif items:
             break
-        last.insert(0, line)
-    items = _pieces(text, last[0].start, longest)
-    return _stripped(text, opened, closed if closed >= 0 else last[0].start), items
+    return [item for item in items if _has_words(text, item.span)]
 
 
 def _stripped(text: str, start: int, end: int) -> Span:
@@ -179,7 +202,7 @@ def _stripped(text: str, start: int, end: int) -> Span:
 def _pieces(text: str, start: int, longest: int) -> list[Item]:
     """The pieces of the answer that begins there: JSON, the first list, or the lines of the first paragraph."""
     if strings := _of_json(text, start):
-        return [Item(span, True) for span in strings]
+        return [Item(span, "item") for span in strings]
     behind = _lines(text, start)
     bullets = [(BULLET.match(text, *line), line) for line in behind]
     first = next((row for row, (bullet, _) in enumerate(bullets) if bullet), None)
@@ -188,7 +211,7 @@ def _pieces(text: str, start: int, longest: int) -> list[Item]:
         for bullet, line in bullets[first:]:
             if bullet is None:
                 break
-            run.append(Item(Span(bullet.end(), line.end), True))
+            run.append(Item(Span(bullet.end(), line.end), "item"))
         return [item for item in run if _has_words(text, item.span)]
     paragraph: list[Span] = []
     for line in behind:
@@ -196,7 +219,7 @@ def _pieces(text: str, start: int, longest: int) -> list[Item]:
             break
         if _has_words(text, line):
             paragraph.append(line)
-    return [Item(line, _may_be_label(text[slice(*line)], longest)) for line in paragraph]
+    return [Item(line, "line" if _may_be_labels(text[slice(*line)], longest) else "prose") for line in paragraph]
 
 
 def _lines(text: str, start: int) -> list[Span]:
@@ -207,8 +230,9 @@ def _has_words(text: str, span: Span) -> bool:
     return WORD.search(text, *span) is not None
 
 
-def _may_be_label(line: str, longest: int) -> bool:
-    return len(WORD.findall(line)) <= longest and line[-1] not in ".:"
+def _may_be_labels(line: str, longest: int) -> bool:
+    """Whether each part of a line between commas is no longer than a label, and it does not end as a sentence does."""
+    return max(len(WORD.findall(part)) for part in SEPARATOR.split(line)) <= longest and line[-1] not in ".:"
 
 
 def _of_json(text: str, start: int) -> list[Span]:
@@ -234,22 +258,37 @@ def answered(text: str, items: Sequence[Item], shown: ShownLabels) -> Answered:
     """The labels that the pieces of an answer stand for.
 
     A piece that names labels stands for them; where they make up less than half of an item's words, the rest explains,
-    and it stands for the first. An item that names none stands for the nearest label.
+    and it stands for the first. An item that names none stands for the nearest label, and so does each part of a line
+    between commas.
     """
     places: dict[int, Span] = {}
+    exact = set(shown.texts)
     n_exact = 0
-    for span, listed in items:
+    for span, form in items:
         piece = text[slice(*span)]
         named = shown.named(piece, span.start)
-        n_exact += piece.strip(" \t*_`'\".,;") in (shown.space.texts[mention.label] for mention in named)
+        n_exact += piece.strip(" \t*_`'\".,;") in exact
         covered = sum(len(WORD.findall(text[mention.start : mention.end])) for mention in named)
-        if named and listed and 2 * covered < len(WORD.findall(piece)):
+        if form == "line":
+            named += [Mention(shown.nearest(text[slice(*part)]), *part) for part in _between(text, span, named)]
+            named.sort(key=lambda mention: mention.start)
+        elif form == "item" and named and 2 * covered < len(WORD.findall(piece)):
             named = named[:1]
-        if not named and listed:
+        elif form == "item" and not named:
             named = [Mention(shown.nearest(piece), *span)]
         for label, start, end in named:
             places.setdefault(label, Span(start, end))
     return Answered(tuple(places), tuple(places.values()), len(items), n_exact)
+
+
+def _between(text: str, span: Span, named: Sequence[Mention]) -> list[Span]:
+    """The parts of a line between commas that have words and name no label."""
+    commas = [match.span() for match in SEPARATOR.finditer(text, *span)]
+    commas = [comma for comma in commas if not any(at.start <= comma[0] < at.end for at in named)]
+    starts, ends = [span.start, *(end for _, end in commas)], [*(start for start, _ in commas), span.end]
+    parts = [_stripped(text, start, end) for start, end in zip(starts, ends, strict=True)]
+    free = [part for part in parts if not any(part.start < at.end and at.start < part.end for at in named)]
+    return [part for part in free if _has_words(text, part)]
 
 
 def phase_1(named: Sequence[Mention]) -> Span | None:

@@ -193,7 +193,7 @@ def in_mode(
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     request = Request()
     if mode == "zero-shot":
-        teacher = replace(teacher, language_model=models.load(models.SMOLLM2), tuned=False)
+        teacher = replace(teacher, language_model=models.load(models.SMOLLM2), tuned=False, natural=False)
     elif mode == "answer":
         request = Request("answer")
     else:

@@ -35,6 +35,7 @@ def answer(text, labels=range(6)):
         "Labels:\n- {0}: it says so, and at length, in the document\n- {1} (as it says there)\n",
         "Labels:\n- {0}\n- {1}\n\n### Explanation:\n- {2} is not mentioned.\n- Nor is anything else.",
         "<think>\nLabels:\n- {2}\n</think>\n\n{0}\n{1}", "</think>\nLabels:\n- {0}\n- {1}",
+        "Key points:\n1. a heart\n2. a lung\n\nSo the labels are **{0}** and **{1}**", "Labels:\n{0}\n{1}\n\nNot {2}.",
         "Labels:\n- {2}\n\nNo, again.\n\nLabels:\n- {0}\n- {1}\n- {0}",
     ],
 )  # fmt: skip
@@ -67,6 +68,18 @@ def test_an_item_that_is_no_label_is_the_nearest_and_prose_is_none():
     assert answer("Labels:\n- water in the lung\n- Acute pulmonary edema").labels == (NEAREST, 3)
     assert answer("Labels:\nNone of these labels describes the document, as far as I can see from it.").labels == ()
     assert answer("Labels:\n- Acute systolic heart failure").labels == (1,)
+
+
+def test_the_parts_of_a_line_between_commas_are_labels():
+    text = "Labels: Acute pulmonary edema, water in the lung, Heart failure, unspecified, Hypertensive emergency"
+    found = answer(text)
+    assert found.labels == (3, NEAREST, 0, 4)
+    assert text[slice(*found.places[1])] == "water in the lung"
+
+
+def test_a_list_of_something_else_is_no_answer():
+    text = "Key points:\n1. a heart\n2. a lung\n\nSecond, write the labels that describe the document."
+    assert answer(text).labels == ()
 
 
 def test_only_labels_that_were_shown_count():
