@@ -75,7 +75,7 @@ def test_the_parameters_cell_says_what_its_model_says(stem):
     assert cell.source == formatted.rstrip("\n")
 
 
-@pytest.mark.parametrize("profile", ["smoke", "default", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "default", "full", "paper"])
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_every_profile_is_accepted(stem, profile):
     assert runs.plan(NOTEBOOKS[stem], profile).parameters["seed"] == 0

@@ -7,7 +7,7 @@ the book, cost nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,11 @@ from ctd.cache import cache_dir
 from ctd.reasoning import costs, models
 from ctd.reasoning.costs import Spread
 
+KNOWN = {  # parameters, layers, and parameters outside of layers, of models that need not be here
+    "meta-llama/Meta-Llama-3-70B-Instruct": (70_553_706_496, 80, 2_101_354_496),
+}
+GPU, GPU_SPEED = "H100", 989e12  # operations a second in bfloat16, by its data sheet
+LARGE = 100_000_000  # parameters of a model whose writing says something about one of billions
 UNMEASURED = 3.0  # how far an estimate from matrix products may be off, either way
 OVERHEAD = 8.0  # writing took so many times as long as its matrix products: 340,000 tokens in 45 minutes on 2 cores
 BACKWARD = 3  # a training step takes so many times as long as reading
@@ -75,12 +80,14 @@ class Part:
     tokens: that are written or learned from.
     minutes: low, middle and high.
     source: where the minutes come from.
+    gpu_hours: of one `GPU`: low, middle and high.
     """
 
     what: str
     tokens: int
     minutes: tuple[float, float, float]
     source: str
+    gpu_hours: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -89,21 +96,23 @@ class Estimate:
 
     parts: of its work.
     memory_mib: of the model, with a batch of texts, in each process.
-    disk_mib: of texts and checkpoints that stay in the cache.
+    disk_mib: of texts and checkpoints that stay in the cache, and of a model that has to be fetched.
     earlier: runs of the notebook on this machine: name, minutes, MiB.
+    gpu_hours: of one `GPU`: low, middle and high.
     """
 
     parts: list[Part]
     memory_mib: float
     disk_mib: float
     earlier: list[tuple[str, float, float]]
+    gpu_hours: tuple[float, float, float]
 
 
 def estimate(plan: Plan) -> Estimate:
     """Estimate a run.
 
     plan: of the run.
-    Raises FileNotFoundError for a teacher that is not on this machine.
+    Raises FileNotFoundError for a teacher whose size is not known.
     """
     parameters, chapter = plan.parameters, plan.notebook.stem[:2]
     size = n_parameters(parameters["teacher"]) if "teacher" in parameters else 0
@@ -112,13 +121,49 @@ def estimate(plan: Plan) -> Estimate:
     if size and chapter in TEXTS:
         parts.append(_writing(TEXTS[chapter](parameters), parameters.get("max_tokens", 512), size, recordings))
     if size and chapter in ARMS:
-        parts.append(_training(ARMS[chapter](parameters), parameters, size))
+        student = _student_size(parameters["teacher"], size, parameters["layers"])
+        parts.append(_training(ARMS[chapter](parameters), parameters, student))
     weight = 2 if hardware.dtype() == "bfloat16" else 4
     keys_and_values = 2 * BATCH * _width(size) * weight / 3 if size else 0.0  # grouped heads keep a third
     disk = parts[0].tokens * BYTES_A_TOKEN if parts else 0
     if chapter in ARMS:
-        disk += size * STATE * workers.available()
-    return Estimate(parts, (size * weight + keys_and_values) / 2**20, disk / 2**20, _earlier(plan))
+        disk += student * STATE * workers.available()
+    if parameters.get("teacher") in KNOWN:
+        disk += 2 * size
+    low, middle, high = (sum(part.gpu_hours[n] for part in parts) for n in range(3))
+    memory = (size * weight + keys_and_values) / 2**20
+    return Estimate(parts, memory, disk / 2**20, _earlier(plan), (low, middle, high))
+
+
+def _writing_overheads(recordings: Sequence[costs.Cost]) -> list[float]:
+    """How many times as long as its matrix products writing took here, by each model of `LARGE` parameters or more."""
+    speed = _gflops("writing") * 1e9 * workers.available()
+    large = [cost for cost in recordings if cost.parameters >= LARGE]
+    return [cost.seconds / cost.tokens * speed / (2 * cost.parameters) for cost in large]
+
+
+def _gpu_hours(operations: float, overheads: Sequence[float] = ()) -> tuple[float, float, float]:
+    """Hours of one GPU: low, middle and high.
+
+    That the GPU has the overhead of this machine is not measured, so the spread is at least `UNMEASURED` either way.
+
+    operations: of matrix products.
+    overheads: how many times as long as these it took here; `OVERHEAD` where nothing was recorded.
+    """
+    low, middle, high = np.percentile(overheads or [OVERHEAD], [10, 50, 90]).tolist()
+    hours = operations / GPU_SPEED / 3600
+    return hours * min(low, middle / UNMEASURED), hours * middle, hours * max(high, middle * UNMEASURED)
+
+
+def _student_size(teacher: str, size: int, layers: int) -> int:
+    """Parameters of a student of so many of its teacher's layers; those of the teacher where its layers are not known.
+
+    teacher: its name.
+    size: its parameters.
+    layers: of the student.
+    """
+    _, n_layers, outside = KNOWN.get(teacher, (size, 0, 0))
+    return outside + (size - outside) * layers // n_layers if n_layers else size
 
 
 def _writing(texts: float, max_tokens: int, size: int, recordings: list[costs.Cost]) -> Part:
@@ -130,10 +175,12 @@ def _writing(texts: float, max_tokens: int, size: int, recordings: list[costs.Co
         spread = Spread(seconds / UNMEASURED, seconds, seconds * UNMEASURED, 0)
     said = f"{spread.n} recordings of writing here" if spread.n else "matrix products timed here (ctd machine)"
     said += "" if length else "; each text counted as max_tokens long"
-    return Part(f"{texts:,.0f} texts written", tokens, _minutes(tokens, spread), said)
+    hours = _gpu_hours(2.0 * size * tokens, _writing_overheads(recordings))
+    return Part(f"{texts:,.0f} texts written", tokens, _minutes(tokens, spread), said, hours)
 
 
 def _training(arms: int, parameters: Parameters, size: int) -> Part:
+    """The students of a chapter. size: parameters of one."""
     tokens = arms * parameters["n_seeds"] * parameters["n_steps"] * parameters["batch_tokens"]
     taught = _seconds_a_token_taught(parameters["layers"])
     if taught:
@@ -142,8 +189,10 @@ def _training(arms: int, parameters: Parameters, size: int) -> Part:
     else:
         seconds = OVERHEAD * BACKWARD * 2 * size / 1e9 / _gflops("reading") / workers.available()
         spread = Spread(seconds / UNMEASURED, seconds, seconds * UNMEASURED, 0)
-        said = "matrix products timed here; students are smaller than the teacher, which is counted"
-    return Part(f"{arms} arms of {parameters['n_seeds']} students taught", tokens, _minutes(tokens, spread), said)
+        said = "matrix products timed here; a student counts as its teacher unless the teacher's layers are known"
+    hours = _gpu_hours(2.0 * BACKWARD * size * tokens)
+    what = f"{arms} arms of {parameters['n_seeds']} students taught"
+    return Part(what, tokens, _minutes(tokens, spread), said, hours)
 
 
 def _seconds_a_token_taught(layers: int) -> list[float]:
@@ -186,11 +235,13 @@ def _earlier(plan: Plan) -> list[tuple[str, float, float]]:
 
 
 def n_parameters(name: str) -> int:
-    """How many parameters a model on this machine has, from the headers of its files.
+    """How many parameters a model has, from the headers of its files on this machine, or as `KNOWN`.
 
     name: as `models.load` takes it.
-    Raises FileNotFoundError for one that is not here.
+    Raises FileNotFoundError for one that is neither here nor known.
     """
+    if name in KNOWN:
+        return KNOWN[name][0]
     packaged = models.PACKAGED.get(name)
     if packaged and packaged.base:
         return n_parameters(packaged.base)

@@ -23,7 +23,7 @@ app = typer.Typer(
     "bounds its size: see ctd cache. CTD_WORKERS is how many processes work side by side, CTD_DTYPE (float32 or "
     "bfloat16) what models compute in: see ctd machine. Past one machine: ctd sweep --on, and book/many_machines.md.",
 )
-Profile = Annotated[str, typer.Option(help="Settings by name, from notebooks/profiles.yml: smoke, default, full.")]
+Profile = Annotated[str, typer.Option(help="Settings by name, of notebooks/profiles.yml: smoke, default, full, paper.")]
 Jobs = Annotated[
     int, typer.Option(min=0, help="Notebooks at a time; 0 for as many as cores (or CTD_WORKERS), 1 on a GPU.")
 ]

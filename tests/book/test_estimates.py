@@ -98,3 +98,39 @@ def test_the_command_says_it_in_words_and_in_json(plan_of):
     found = json.loads(CliRunner().invoke(app, ["plan", "04", "--json"], catch_exceptions=False).stdout)
     assert found["parts"][0]["tokens"] == 20_000
     assert "no model writes" in CliRunner().invoke(app, ["plan", "01"], catch_exceptions=False).stdout
+
+
+def test_gpu_hours_are_operations_over_speed_times_what_writing_took_beyond_them_here(plan_of):
+    write(2_000_000, 1000, 10.0)
+    assert estimates.estimate(plan_of("04")).gpu_hours[1] == pytest.approx(
+        estimates.OVERHEAD * 2 * 2e6 * 200 * 100 / 989e12 / 3600
+    )
+    speed = estimates._gflops("writing") * 1e9 * workers.available()
+    write(200_000_000, 1000, 30 * 1000 * 2 * 2e8 / speed)
+    low, middle, high = estimates.estimate(plan_of("04")).gpu_hours
+    assert middle == pytest.approx(30 * 2 * 2e6 * 200 * 100 / 989e12 / 3600, rel=1e-3)
+    assert (low, high) == (pytest.approx(middle / 3), pytest.approx(3 * middle))
+
+
+def test_a_student_of_a_known_teacher_has_its_share_of_the_layers(plan_of, monkeypatch):
+    name, (size, layers, outside) = next(iter(estimates.KNOWN.items()))
+    assert size == 70_553_706_496
+    assert outside == 2 * 128_256 * 8192 + 8192
+    a_layer = 2 * 8192**2 + 2 * 8192 * 1024 + 3 * 8192 * 28_672 + 2 * 8192
+    assert estimates._student_size(name, size, 6) == outside + 6 * a_layer
+    assert size == outside + layers * a_layer
+    assert estimates._student_size("organism", 2_000_000, 3) == 2_000_000
+
+
+def test_the_whole_of_the_profile_paper_is_estimated_without_its_teacher(own_cache):
+    done = CliRunner().invoke(app, ["plan", "--profile", "paper"], catch_exceptions=False)
+    assert "an estimate for a GPU that was not measured" in done.stdout
+    found = json.loads(CliRunner().invoke(app, ["plan", "--profile", "paper", "--json"], catch_exceptions=False).stdout)
+    assert "01_retrieval_shortlists" not in found
+    taught = found["09_standard_distillation"]["parts"][1]
+    assert taught["tokens"] == 4 * 3 * 4000 * 8192
+    assert taught["gpu_hours"][1] == pytest.approx(8 * 6 * taught["tokens"] * 7.235e9 / 989e12 / 3600, rel=1e-3)
+    total = next(line for line in done.stdout.splitlines() if "together" in line)
+    tokens = sum(part["tokens"] for estimate in found.values() for part in estimate["parts"])
+    assert f"{tokens:,}" in total
+    assert "name it" in CliRunner().invoke(app, ["plan", "-p", "n_documents=5"]).stderr
