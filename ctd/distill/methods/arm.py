@@ -165,12 +165,11 @@ def read_teacher(experiment: Experiment, arms: Iterable[Arm]) -> None:
     for arm in arms:
         if "heads" in arm.needs:
             CONTROLS[arm.control](experiment, partial(_student_heads, experiment, arm), arm.draw)
-        if "distribution" in arm.needs and not arm.base.reads_student:
-            experiment.teacher_states(arm.texts(experiment))
-        if "samples" in arm.needs:
-            for stage in arm.stages:
-                if not stage.reads_student:
-                    arm.texts(experiment, stage)
+        for stage in arm.stages:
+            if not stage.reads_student and "distribution" in arm.needs and not stage.of_text:
+                experiment.teacher_states(arm.texts(experiment, stage))
+            elif not stage.reads_student and "samples" in arm.needs:
+                arm.texts(experiment, stage)
         if "hidden" in arm.needs:
             experiment.teacher_states(trace_examples(experiment))
 

@@ -82,6 +82,11 @@ class Stage:
         return (self.tokens or self.loss, self.examples)
 
     @property
+    def of_text(self) -> bool:
+        """Whether its loss is the cross-entropy of its texts."""
+        return self.tokens is None and self.loss is cross_entropy
+
+    @property
     def defaults(self) -> dict[str, Setting]:
         """Its settings: the arguments with a default of the functions that it is made of."""
         arguments = (argument for part in self.parts for argument in inspect.signature(part).parameters.values())
@@ -185,6 +190,5 @@ class Method(Stage):
     @property
     def summary(self) -> str:
         """What it does: the first sentence of its loss's docstring, or of its recipe's where that is cross-entropy."""
-        of_text = self.tokens is None and self.loss is cross_entropy
-        said = inspect.getdoc(self.examples if of_text else self.tokens or self.loss) or ""
+        said = inspect.getdoc(self.examples if self.of_text else self.tokens or self.loss) or ""
         return said.partition("\n")[0].rstrip(".")

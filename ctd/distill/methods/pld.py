@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,14 +51,23 @@ def pld_labels(course: Course, weight: float = 0.1) -> Loss:
 
     Source: arXiv:2506.12542, applied to labels.
     """
-    return _Labels(course, weight)
+    return Labels(course, weight, ranking)
 
 
-class _Labels(nn.Module):
-    """The loss of the shortlist's labels beside that of the text."""
+OfLabels = Callable[[Float[Tensor, " n"], Float[Tensor, " n"], list[Int[Tensor, " k"]], list[bool]], Float[Tensor, ""]]
+"""The loss of one shortlist, as `ranking` is."""
 
-    def __init__(self, course: Course, weight: float) -> None:
+
+class Labels(nn.Module):
+    """The loss of the shortlist's labels beside that of the text.
+
+    weight: of the labels.
+    value: the loss of one shortlist, which counts for each of its text's targets.
+    """
+
+    def __init__(self, course: Course, weight: float, value: OfLabels) -> None:
         super().__init__()
+        self.value = value
         self.course, self.weight = [course], weight  # in a list: neither teacher nor student is a part of the loss
         self.states = course.experiment.teacher_states(course.examples)
 
@@ -82,7 +92,7 @@ class _Labels(nn.Module):
             lines, first = self.lines(example.trace, row)
             if len(lines) > 1:
                 n_targets = (row >= 0).sum()
-                total = total + self.weight * n_targets * ranking(student, teacher.to(student.dtype), lines, first)
+                total = total + self.weight * n_targets * self.value(student, teacher.to(student.dtype), lines, first)
         return total
 
     def lines(self, number: int, row: Int[Tensor, " s"]) -> tuple[list[Int[Tensor, " k"]], list[bool]]:

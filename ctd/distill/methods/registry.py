@@ -7,6 +7,7 @@ from ctd.distill.methods.chunks import chunk_examples, shortened
 from ctd.distill.methods.dac import dac
 from ctd.distill.methods.dasd import cool_samples, divergent_samples, mixed_policy
 from ctd.distill.methods.ddk import ddk
+from ctd.distill.methods.dear import phase_2, pointwise
 from ctd.distill.methods.divergences import forward_kl, jensen_shannon, reverse_kl, skew
 from ctd.distill.methods.genssd import chosen_by_student
 from ctd.distill.methods.hard import disturbed_examples
@@ -16,11 +17,14 @@ from ctd.distill.methods.method import Method, Need, Stage
 from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
 from ctd.distill.methods.pgkd import where_it_fails
 from ctd.distill.methods.pld import pld, pld_labels
+from ctd.distill.methods.policy import kdrl, own_samples, rlvr, trrd
 from ctd.distill.methods.pst import answers_before_reasoning, pst
 from ctd.distill.methods.semcot import paused_answers, pauses, semcot
 from ctd.distill.methods.shortening import by_difficulty, retraced
 from ctd.distill.methods.taid import Taid
 from ctd.distill.methods.texts import answer_examples, answer_first, plans, right_traces
+from ctd.distill.methods.tgeo import all_but_held, tgeo
+from ctd.distill.methods.told import opsd, own_texts_told, told_traces
 from ctd.distill.methods.trg import trg
 from ctd.distill.methods.tsd import tsd
 from ctd.distill.methods.warmup import toy_examples
@@ -206,6 +210,76 @@ METHODS = {
         whole_traces=False,
         source="Not All Correct Answers Are Equal, arXiv:2505.14464",
         known="abstract",
+    ),
+    "tgeo": Method(
+        loss=tgeo,
+        examples=all_but_held,
+        needs=TEACHER,
+        cost=1.8,
+        source="Trilateral Geometry, arXiv:2312.15112",
+        known="third party",
+    ),
+    "pid": Method(
+        examples=told_traces,
+        needs=GOLD | SAMPLES,
+        whole_traces=False,
+        source="Privileged Information Distillation, arXiv:2602.04942",
+        known="third party",
+    ),
+    "opsd": Method(
+        loss=opsd,
+        examples=own_texts_told,
+        before=(Stage(share=0.4), *[Stage(loss=opsd, examples=own_texts_told, share=0.2, rate=0.1)] * 2),
+        rate=0.1,
+        needs=GOLD,
+        cost=3.0,
+        whole_traces=False,
+        source="Privileged Information Distillation, arXiv:2602.04942",
+        known="third party",
+    ),
+    "kdrl": Method(
+        loss=kdrl,
+        examples=own_samples,
+        before=(Stage(share=0.4), *[Stage(loss=kdrl, examples=own_samples, share=0.2, rate=0.1)] * 2),
+        rate=0.1,
+        needs=GOLD,
+        cost=3.0,
+        whole_traces=False,
+        source="KDRL, arXiv:2506.02208",
+        known="third party",
+    ),
+    "trrd": Method(
+        loss=trrd,
+        examples=own_samples,
+        before=(Stage(share=0.4), *[Stage(loss=trrd, examples=own_samples, share=0.2, rate=0.1)] * 2),
+        rate=0.1,
+        needs=GOLD,
+        cost=3.0,
+        whole_traces=False,
+        source="Reinforcement-aware Knowledge Distillation, arXiv:2602.22495",
+        known="third party",
+    ),
+    "rlvr": Method(
+        loss=rlvr,
+        examples=own_samples,
+        before=(
+            Stage(examples=few_traces, share=0.4),
+            *[Stage(loss=rlvr, examples=own_samples, share=0.2, rate=0.1)] * 2,
+        ),
+        rate=0.1,
+        needs=GOLD,
+        cost=3.0,
+        whole_traces=False,
+        source="AlphaMed, arXiv:2505.17952",
+        known="abstract",
+    ),
+    "dear": Method(
+        examples=phase_2,
+        before=(Stage(loss=pointwise),),
+        needs=TEACHER,
+        cost=1.2,
+        source="DeAR, arXiv:2508.16998",
+        known="code",
     ),
     "mechanistic": Method(
         loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"

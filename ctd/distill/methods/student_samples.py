@@ -7,14 +7,13 @@ stage finds them again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ctd.cache import digest
 from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
-from ctd.reasoning import predict, trace_parser, traces
+from ctd.reasoning import predict, read_text, traces
 from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.sampling import Sampling
@@ -34,15 +33,15 @@ class OwnText(NamedTuple):
     """A text of the student.
 
     example: its tokens as they were drawn.
-    trace: what they say; None for a text out of the format.
+    trace: what they say, as free text is read: few texts drawn so are in the format.
     """
 
     example: Example
-    trace: Trace | None
+    trace: Trace
 
 
 def own_texts(experiment: Experiment, student: Any, documents: Sequence[Trace], n_each: int = 1) -> list[OwnText]:
-    """Texts that the student draws at temperature 1 from its own distribution, those about a document in a row.
+    """Texts that the student draws from its own distribution, without a grammar, those about a document in a row.
 
     documents: traces of the documents that it writes about.
     n_each: texts about each.
@@ -61,9 +60,6 @@ def own_texts(experiment: Experiment, student: Any, documents: Sequence[Trace], 
     for prompt, completion, trace in zip(prompts, completions, asked, strict=True):
         read: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         end = [tokenizer.eos_token_id] if completion.finished else []
-        parsed = None
-        with suppress(ValueError):
-            parsed = trace_parser.parse(traces.OPEN + completion.text, space, trace.uid, trace.document)
-            parsed = replace(parsed, prompt=trace.prompt)
-        texts.append(OwnText(Example([*read, *completion.ids, *end], len(read)), parsed))
+        said = read_text.read(traces.OPEN + completion.text, space, uid=trace.uid, document=trace.document)
+        texts.append(OwnText(Example([*read, *completion.ids, *end], len(read)), said))
     return texts

@@ -29,7 +29,9 @@ def written(trace, shortlisted, answered):
 WRITTEN = [written(trace, *answer) for trace, answer in zip(PASSAGES, ANSWERS, strict=True)]
 WHOLE = [Example(one.ids, one.cot.start + 1, trace=number) for number, one in enumerate(PASSAGES)]
 WORSE = [Example([*one.ids[:-3], 9, 4], one.n_prompt) for one in WHOLE]
-EXAMPLES = [one._replace(paired=worse) for one, worse in zip(WHOLE, WORSE, strict=True)]
+WORTH = (-1.0, -0.5, 0.2, -0.1)
+EXAMPLES = [one._replace(paired=worse, value=value) for one, worse, value in zip(WHOLE, WORSE, WORTH, strict=True)]
+TOLD = [Example([*one.ids[:5], 8, 9, *one.ids[5:]], one.n_prompt + 2) for one in WHOLE]
 PAUSED = [Example(one.ids, 12, ((12, 14), (14, 16))) for one in WHOLE]
 ANSWERED = [
     Example([*trace.ids[:16], 7, 6, 1, *trace.ids[15 : trace.cot.end + 1]], 16, ((19, 19 + trace.cot.end - 14),))
@@ -40,7 +42,8 @@ BATCH = collate(EXAMPLES, range(len(EXAMPLES)))
 
 def texts(name):
     """What a method learns from."""
-    return {"semcot": PAUSED, "pst": ANSWERED}.get(name, EXAMPLES)
+    told = [one._replace(paired=other) for one, other in zip(WHOLE, TOLD, strict=True)]
+    return {"semcot": PAUSED, "pst": ANSWERED, "opsd": told}.get(name, EXAMPLES)
 
 
 def batch_of(name):

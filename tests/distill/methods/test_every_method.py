@@ -36,7 +36,7 @@ def replayed(monkeypatch):
         nonlocal calls
         calls = itertools.count()
 
-    for module in ("token_by_token", "taid", "tsd", "pairs", "dac"):
+    for module in ("token_by_token", "taid", "tsd", "pairs", "dac", "told", "tgeo"):
         monkeypatch.setattr(f"ctd.distill.methods.{module}.fixed", fixed)
     return again
 
@@ -149,6 +149,16 @@ class TestLimits:
     def test_ddk_of_topics_that_count_alike_is_cross_entropy_and_a_kl(self, course, student):
         expected = gradient(token_loss, student, BATCH)[0] + 0.2 * self.slope("fkl", course, student)
         assert (self.slope("ddk", course, student) - expected).norm() < 1e-6 * expected.norm()
+
+    def test_tgeo_is_the_forward_kl_or_cross_entropy_where_one_alone_counts(self, course, student):
+        for bias, expected in (
+            (99.0, self.slope("fkl", course, student)),
+            (-99.0, gradient(token_loss, student, BATCH)[0]),
+        ):
+            loss = made_loss("tgeo", course)
+            loss.mixture.state["weights"] = [0.0, 0.0, 0.0, bias]
+            got = gradient(loss, student, BATCH)[0]
+            assert (got - expected).norm() < 1e-6 * expected.norm()
 
     def test_skew_without_a_mixture_is_the_forward_kl(self, course, student):
         torch.testing.assert_close(

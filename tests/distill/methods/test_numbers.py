@@ -121,7 +121,7 @@ def test_tsd_selects_within_each_text():
     assert mean_over(most(entropies, text, 0.3), text).tolist() == [0, 0, 2.5, 0, 2.5, 0, 3, 0]
 
 
-STATEFUL = ["taid", "ddk"]
+STATEFUL = ["ddk", "taid", "tgeo"]
 
 
 def test_no_method_with_a_state_is_forgotten(course):
