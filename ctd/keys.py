@@ -26,7 +26,7 @@ from ctd.cache import ROOT, digest, file_digest
 LENGTH = 32  # hex digits of a key
 NOT_COUNTED = {
     "ctd.cache",  # decides where a thing lies
-    "ctd.hardware", "ctd.workers",  # they decide how fast a thing is made; dtypes are inputs of keys
+    "ctd.hardware", "ctd.ray_cluster", "ctd.workers",  # they decide how fast a thing is made; dtypes are inputs of keys
     "ctd.distill.methods.registry",  # a student's key counts the code of its own method alone
 }  # fmt: skip
 

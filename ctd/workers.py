@@ -5,7 +5,8 @@
 
 Notes: with one thread each, no result depends on how many cores there are, and two processes do not wait for each other
 as two threads do. The calling process works as well, so N workers are N - 1 processes beside it. They are started where
-that pays, and stay for the next run until they were idle for a minute. CTD_WORKERS sets how many workers there are.
+that pays, and stay for the next run until they were idle for a minute. CTD_WORKERS sets how many workers there are;
+CTD_RAY names a Ray cluster that works in their place.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from concurrent import futures
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +36,7 @@ import psutil
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
-from ctd import payload
+from ctd import payload, ray_cluster
 from ctd.cache import atomic, cache_dir
 from ctd.hardware import cores, memory
 from ctd.payload import Payload
@@ -121,6 +122,9 @@ def run(
     size: steps of the bar for a piece, 1 if it is not given.
     Raises what the function raises.
     """
+    address = os.environ.get("CTD_RAY", "")
+    if address and not _working and workers != 1 and len(pieces) > 1 and function.__module__ != "__main__":
+        return ray_cluster.run(address, partial(_alone, function), pieces, shared, bar, size or (lambda _: 1))
     work = _Work(function, pieces, shared, 1 if _working else workers, seconds, bar, size)
     return work.results()
 
@@ -305,6 +309,12 @@ class _Work(Generic[Shared, Piece, Result]):
             if self.processes:
                 self.pool.leave()
             self.most, self.processes = most, None
+
+
+def _alone(function: Callable[[Shared, Piece], Result], shared: Shared, piece: Piece) -> Result:
+    """A piece of work in a process of another machine."""
+    with _one_piece():
+        return function(shared, piece)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ from ctd.cache import ROOT
 
 FLOORS = (
     ("cache", "stats", "text"),  # the ground floor, where each stands on its own
-    ("cache_room", "hardware", "keys", "payload"),
+    ("cache_room", "hardware", "keys", "payload", "ray_cluster"),
     ("workers",),
     ("data",),
     ("retrieval",),

@@ -11,15 +11,15 @@ import io
 import os
 import platform
 import shutil
-import socket
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ctd import ray_cluster
 from ctd.book import kernel, looks, preloaded, runs, side_by_side
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import KEY_PARTS, Plan
@@ -27,7 +27,6 @@ from ctd.book.side_by_side import POLL, Outcome
 from ctd.cache import ROOT, atomic
 
 CARRIED = ("CTD_DTYPE", "CTD_TEXTS")  # settings of the caller that a node takes over
-CONNECTING = 10.0  # seconds until a head that does not answer counts as none
 
 
 def execute(
@@ -47,7 +46,7 @@ def execute(
     gpus: of the cluster that each takes.
     on_begin: called with the name of each plan that has begun on a node.
     retries: how often a plan begins again whose kernel, process or machine died.
-    Raises what `connected` raises, and KeyboardInterrupt; what is finished is then kept.
+    Raises what `ray_cluster.connect` raises, and KeyboardInterrupt; what is finished is then kept.
     """
     waiting: dict[str, Plan] = {}
     for name, plan in side_by_side.named(plans).items():
@@ -56,43 +55,11 @@ def execute(
         else:
             waiting[name] = plan
     if waiting:
-        with connected(address) as ray:
+        ray = ray_cluster.connect(address)
+        try:
             yield from _on_cluster(ray, waiting, jobs or len(waiting), gpus, on_begin, retries)
-
-
-@contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """Be connected to a cluster, and yield the library `ray`. What still runs at the end is ended.
-
-    Raises ModuleNotFoundError where Ray is not installed, and ConnectionError where no cluster answers.
-    """
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("--on takes Ray, which is not installed: pip install 'ctd[cluster]'") from error
-    try:
-        _require_answer(address)
-        ray.init(address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray raises many kinds
-        reason = " ".join(str(error).split())[:300]
-        raise ConnectionError(
-            f"no Ray cluster answers at {address} ({reason}): begin one with `ray start --head`, or name the address "
-            "that it printed"
-        ) from error
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _require_answer(address: str) -> None:
-    """Raise OSError at once where nothing listens: Ray would go on asking for minutes."""
-    place = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
-    host, colon, port = place.removeprefix("ray://").rpartition(":")
-    if colon and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), CONNECTING).close()
-    elif address != "auto":
-        raise ValueError("an address is auto, HOST:PORT or ray://HOST:PORT")
+        finally:
+            ray.shutdown()  # which ends what still runs
 
 
 def _on_cluster(

@@ -196,7 +196,7 @@ def test_looks_of_a_run_that_is_replaced_stay_in_the_log(tmp_path):
 def test_without_ray_one_line_says_what_to_install(sweep, monkeypatch, no_kernel):  # noqa: F811
     monkeypatch.setitem(sys.modules, "ray", None)
     error = sweep("grid: {n: [1]}", code=2).stderr
-    assert "--on takes Ray, which is not installed: pip install 'ctd[cluster]'" in error
+    assert "a cluster takes Ray, which is not installed: pip install 'ctd[cluster]'" in error
     assert error.count("\n") == 1
     assert no_kernel == []
 
