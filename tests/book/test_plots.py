@@ -159,3 +159,27 @@ class TestCurves:
         (axes,) = plots.curves(runs[runs["run"] == "big"], "traces", "value", "arm", "traces", "nDCG@5").axes
         assert len(axes.lines) == 2
         assert axes.get_ylim()[0] == 0
+
+
+class TestCosts:
+    def test_a_front_joins_the_arms_that_are_on_it_and_an_arm_without_a_cost_goes_across(self):
+        rows = [("cot", 1.0, 0.2, True), ("fkl", 2.0, 0.1, False), ("mechanistic", 3.0, 0.4, True)]
+        rows.append(("retrieval", np.nan, 0.3, False))
+        table = pd.DataFrame(rows, columns=["arm", "cost", "value", "on_front"])
+        table = table.assign(measure="exact_match", low=table["value"] - 0.1, high=table["value"] + 0.1)
+        (axes,) = plots.fronts(table, "cost", "GFLOP").axes
+        lines = {line.get_label(): line for line in axes.lines}
+        assert lines["Pareto front"].get_xdata().tolist() == [1.0, 3.0]
+        assert lines["Pareto front"].get_ydata().tolist() == [0.2, 0.4]
+        assert set(lines["retrieval"].get_ydata()) == {0.3}
+
+    def test_the_limit_is_drawn_where_somebody_counted(self):
+        table = pd.DataFrame(
+            [("search", "ours", "labels", 10, 0.2, 0.1), ("metrics", "ours", "documents", 10, 0.3, np.nan)],
+            columns=["question", "way", "grows", "size", "seconds", "limit"],
+        )
+        search, metrics = plots.costs(table).axes
+        assert [line.get_label() for line in search.lines] == ["ours", "limit of the machine"]
+        assert search.lines[1].get_ydata().tolist() == [0.1]
+        assert [line.get_label() for line in metrics.lines] == ["ours"]
+        assert metrics.get_xlabel() == "documents"
