@@ -21,8 +21,8 @@ app = typer.Typer(
     help="Run the notebooks of the book, look at their runs, and check them.",
     epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once, CTD_CACHE_GB "
     "bounds its size: see ctd cache. CTD_WORKERS is how many processes work side by side, CTD_DTYPE (float32 or "
-    "bfloat16) what models compute in: see ctd machine. Past one machine: ctd sweep --on, and CTD_RAY, the address of a "
-    "Ray cluster (book/many_machines.md).",
+    "bfloat16) what models compute in: see ctd machine. Past one machine: ctd sweep --on, and CTD_RAY, the address of "
+    "a Ray cluster (book/many_machines.md).",
 )
 Profile = Annotated[str, typer.Option(help="Settings by name, of notebooks/profiles.yml: smoke, default, full, paper.")]
 Jobs = Annotated[
