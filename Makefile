@@ -96,7 +96,7 @@ bench: $(STAMP) ## Time each step beside what others offer, into data/benchmarks
 
 KILLS ?= 100
 
-kills: $(STAMP) ## Kill work of every kind at random moments, KILLS=100 times, and compare what the next run makes
+kills: $(STAMP) ## Kill makers and commands (run, sweep, predict, book) at random moments, KILLS=100 times, and compare what the next run makes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.test_kills $(KILLS)
 
 clean-cache: $(STAMP) ## Empty the cache (what a run uses stays); ctd cache shows what it holds

@@ -87,15 +87,26 @@ def atomic(path: Path) -> Iterator[Path]:
     with written_or_told(path), scratch(path) as new_path:
         yield new_path
         if new_path.is_dir() and path.exists():
-            shutil.rmtree(path)
-        os.replace(new_path, path)
+            old_path = path.with_name(f".{path.name}.old.{os.getpid()}.partial")
+            os.replace(path, old_path)  # a folder cannot be replaced in one step: this takes least time without it
+            os.replace(new_path, path)
+            _remove(old_path)
+        else:
+            os.replace(new_path, path)
+
+
+MEND = (
+    "Nothing half-written was kept: free some space, or set CTD_CACHE to a roomier folder that can be written, and run "
+    "again"
+)
 
 
 @contextmanager
-def written_or_told(path: Path) -> Iterator[None]:
+def written_or_told(path: Path, mend: str = MEND) -> Iterator[None]:
     """Turn what a full disk or one that cannot be written raises in the block into one line.
 
     path: what is written. Other failures pass through.
+    mend: the end of the line: what was kept, and what to do.
     Raises NotWritten.
     """
     try:
@@ -113,8 +124,7 @@ def written_or_told(path: Path) -> Iterator[None]:
         raise NotWritten(
             number or errno.ENOSPC,
             f"could not write {path.name} ({reason}; {shutil.disk_usage(there).free / 2**20:.0f} MiB free in {there}). "
-            "Nothing half-written was kept: free some space, or set CTD_CACHE to a roomier folder that can be written, "
-            "and run again",
+            f"{mend}",
         ) from error
 
 
@@ -138,13 +148,35 @@ def once(path: Path) -> Iterator[bool]:
     if path.exists():
         yield False
         return
-    lock = lock_of(path)
+    with _held(lock_of(path), path):
+        yield not path.exists()
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process works on `path`, and work on it in the block.
+
+    Where the cache cannot be written or has no locks, nobody waits.
+
+    path: a file or a folder anywhere.
+    """
+    try:
+        lock = lock_of(path)
+    except OSError:
+        yield
+        return
+    with _held(lock, path):
+        yield
+
+
+@contextmanager
+def _held(lock: FileLock, path: Path) -> Iterator[None]:
     has_lock = acquired(lock, blocking=False)
     if has_lock is False:
         tqdm.write(f"another process is making {path.parent.name}/{path.name}: waiting for it")
         has_lock = acquired(lock)
     try:
-        yield not path.exists()
+        yield
     finally:
         if has_lock:
             Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits creates it again

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -97,6 +98,24 @@ def test_what_a_killed_process_did_not_make_the_next_one_makes(maker, tmp_path):
     first.kill()
     assert second.communicate("\n") == ("making\n", None)
     assert (tmp_path / "thing").read_text() == "made"
+
+
+@pytest.mark.parametrize("lockless", [False, True])
+def test_one_process_at_a_time_works_on_a_path_where_there_are_locks(lockless, tmp_path, own_cache):
+    if lockless:
+        own_cache.write_text("the cache cannot be made")
+    with cache.alone(tmp_path / "thing"):
+        waiting = threading.Thread(target=_come_after, args=(tmp_path / "thing", order := []))
+        waiting.start()
+        waiting.join(0.3)
+        order.append("first")
+    waiting.join(10)
+    assert order == (["second", "first"] if lockless else ["first", "second"])
+
+
+def _come_after(path, order):
+    with cache.alone(path):
+        order.append("second")
 
 
 def test_what_could_not_be_made_is_still_missing(tmp_path, own_cache):

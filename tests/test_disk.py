@@ -6,15 +6,20 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
+from ctd import keys
 from ctd.cache import IN_USE, LOCKS
 from tests.children import Child
+from tests.commands import COMMANDS
 from tests.makers import MAKERS, prepare
 
 CHEAP = ["vectors", "grammar"]
 EACH = [pytest.param(name, marks=[] if name in CHEAP else pytest.mark.slow) for name in MAKERS]
+KINDS = {**MAKERS, **COMMANDS}
+EACH_COMMAND = [*EACH, *(pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS)]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,7 @@ def wanted(tmp_path_factory):
     def want(name):
         if name not in made:
             cache = tmp_path_factory.mktemp(name) / "cache"
-            made[name] = Child(MAKERS[name], cache).result(), cache
+            made[name] = Child(KINDS[name], cache).result(), cache
         return made[name]
 
     return want
@@ -45,6 +50,18 @@ def no_locks():
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     fcntl.flock = refuse
+
+
+def clock_set_back():
+    """Ten years ago, though what lies in the cache was made today."""
+    now, now_ns = time.time, time.time_ns
+    time.time, time.time_ns = lambda: now() - 3.2e8, lambda: now_ns() - 320_000_000 * 10**9
+
+
+def another_version():
+    """Code of another version, so that what it makes has keys of its own."""
+    digest = keys.source_digest
+    keys.source_digest = lambda module: f"another version of {digest(module)}"
 
 
 def files(cache):
@@ -69,8 +86,26 @@ def test_a_file_system_without_locks_gives_the_same(name, wanted, tmp_path):
 
 
 @pytest.mark.parametrize("name", EACH)
+def test_a_clock_that_was_set_back_changes_nothing(name, wanted, tmp_path):
+    result, cache = wanted(name)
+    assert Child(MAKERS[name], tmp_path / "empty", clock_set_back).result() == result
+    shutil.copytree(cache, tmp_path / "cache")
+    assert Child(MAKERS[name], tmp_path / "cache", clock_set_back).result() == result
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_cache_half_from_another_version_changes_nothing(name, wanted, tmp_path):
+    cache = tmp_path / "cache"
+    Child(MAKERS[name], cache, another_version).result()
+    for file in files(cache)[::2]:
+        file.unlink()
+    shutil.rmtree(f"{cache}-work", ignore_errors=True)
+    assert Child(MAKERS[name], cache).result() == wanted(name)[0]
+
+
+@pytest.mark.parametrize("name", EACH_COMMAND)
 def test_two_at_once_make_the_same(name, wanted, tmp_path):
-    both = [Child(MAKERS[name], tmp_path / "cache") for _ in range(1 if name == "training" else 2)]
+    both = [Child(KINDS[name], tmp_path / "cache") for _ in range(1 if name == "training" else 2)]
     assert {child.result() for child in both} == {wanted(name)[0]}
 
 
@@ -90,6 +125,17 @@ def test_half_a_file_in_the_cache_is_made_anew_or_named_in_one_line(name, wanted
             assert kind in ("ValueError", "FileNotFoundError"), said
             assert "\n" not in said
             assert file.name in said
+
+
+@pytest.mark.slow
+def test_predictions_on_a_full_disk_are_kept_as_far_as_they_came_and_go_on(wanted, tmp_path):
+    kind, said = Child(COMMANDS["predict"], tmp_path / "cache", lambda: no_room(200_000)).result()
+    assert kind == "RuntimeError"
+    assert "could not write out.jsonl (File too large" in said
+    assert "What was labelled is kept" in said
+    (out,) = tmp_path.rglob("out.jsonl")
+    assert 0 < out.stat().st_size <= 200_000
+    assert Child(COMMANDS["predict"], tmp_path / "cache").result() == wanted("predict")[0]
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ def pack(run: RunFolder, out: Path) -> Path:
 
     run: all files of its folder are packed, links left out.
     out: the archive.
-    Raises FileExistsError where it is there.
+    Raises FileExistsError where it is there, ValueError for a run that cannot be read.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists and is not written over: name another file with --out")
+    _ = run.manifest, run.rows
     files = sorted(path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink())
     names = {path: path.relative_to(run.path).as_posix() for path in files}
     with atomic(out) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctd.book.parameter_cells import read_parameters
-from ctd.book.parameters import Parameter, near, read_yaml
+from ctd.book.parameters import Parameter, near, read_yaml_file
 from ctd.cache import ROOT
 
 if TYPE_CHECKING:  # it takes a second to import
@@ -64,7 +64,7 @@ def profile_values(notebook: Path, profile: str) -> dict[str, Any]:
     Raises ValueError for a profile that is not there, or a stem without a notebook.
     """
     path = notebook.parent / PROFILES
-    profiles = read_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {"default": {}}
+    profiles = read_yaml_file(path) if path.is_file() else {"default": {}}
     if not isinstance(profiles, dict):
         raise ValueError(f"{path} must map profiles to notebooks to parameters")
     if profile not in profiles:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ctd.book import chapters
-from ctd.book.parameters import Parameter, fields, near, read_yaml
+from ctd.book.parameters import Parameter, fields, near, read_yaml_file
 from ctd.book.settings import Settings
 
 
@@ -21,7 +21,7 @@ def read(file: Path, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no parameter file {file}; ctd init writes one")
-    values = read_yaml(file.read_text(encoding="utf-8"), str(file)) or {}
+    values = read_yaml_file(file) or {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise ValueError(f"{file} must hold lines such as `dataset: records`, a parameter each")
     known = {*parameters, *(name for model in _models() for name in fields(model))}

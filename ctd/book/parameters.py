@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -125,6 +126,15 @@ def read_yaml(text: str, source: str) -> Any:
         raise ValueError(f"{source}{place}: not YAML ({reason})") from None
     except Exception as error:  # the library stumbles over impossible dates, tags that do not fit, ...
         raise ValueError(f"{source}: not YAML ({' '.join(str(error).split()) or type(error).__name__})") from None
+
+
+def read_yaml_file(file: Path) -> Any:
+    """What a YAML file holds. Raises ValueError with one line that names the file when it is not YAML."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: byte {error.start + 1} is not UTF-8: save the file as UTF-8") from None
+    return read_yaml(text, str(file))
 
 
 def within(bound: str) -> str:

@@ -9,21 +9,35 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ctd import hardware
-from ctd.book.run_folder import RunFolder
+from ctd.book.run_folder import MANIFEST, RunFolder
 from ctd.book.runs import Plan
-from ctd.cache import cache_base
+from ctd.cache import DATA, cache_base
 
 EXPECTED_MIB = {"smoke": 1500.0}  # memory of a notebook that has no run yet, by profile
 OTHERWISE_MIB = 3000.0
+PUBLISHED = DATA / "results"
 DISK_MIB = 300  # that a run may write; a first run fills the cache with more, and says so where it is full
 
 
 def expected_mib(plan: Plan) -> float:
-    """The memory that a notebook is expected to take: what its last run took, else what most take."""
+    """The memory that a notebook is expected to take.
+
+    It is what its last run took; else the most that a published run with the same teacher took; else what most take.
+    """
     try:
         return float(RunFolder(plan.folder).manifest["peak_memory_mib"])
     except (OSError, TypeError, ValueError):
-        return EXPECTED_MIB.get(plan.profile, OTHERWISE_MIB)
+        most = EXPECTED_MIB.get(plan.profile, OTHERWISE_MIB)
+    if plan.profile in EXPECTED_MIB or "teacher" not in plan.parameters:
+        return most
+    published = (RunFolder(path.parent).manifest for path in PUBLISHED.glob(f"[!.]*/{MANIFEST}"))
+    similar = [
+        float(made["peak_memory_mib"])
+        for made in published
+        if Path(made["notebook"]).stem == plan.notebook.stem
+        and made["parameters"].get("teacher") == plan.parameters["teacher"]
+    ]
+    return max(similar, default=most)
 
 
 def require(plans: Sequence[Plan]) -> None:

@@ -25,7 +25,7 @@ from ctd.book.provenance import files_digest, git_state, inputs_digest, notebook
 from ctd.book.recorder import Recorder as Recorder
 from ctd.book.results import RESULTS, read_json
 from ctd.book.run_folder import MANIFEST, RUNS, RunFolder
-from ctd.cache import ROOT, atomic, digest
+from ctd.cache import ROOT, alone, atomic, digest
 from ctd.hardware import machine
 
 KEY_PARTS = ("notebook_hash", "parameters", "ctd_hash", "inputs_hash")
@@ -112,13 +112,22 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
     """Execute a plan into its folder, which is replaced only by a run that came to its end.
 
     force: execute it even where the run that is there is unchanged.
+    Where another process makes the same run, it waits, and keeps what the other one made.
     Raises RunFailed when a cell fails, is too slow or kills the kernel, and when no results were recorded: the copy
     executed so far is then at `<folder>.failed/`. Raises ValueError when the folder is there and is not a run of
     this notebook.
     """
-    unchanged = unchanged_run(todo)
+    with alone(todo.folder):
+        unchanged = unchanged_run(todo)
+        if not unchanged or force:
+            _execute(todo)
     if unchanged and not force:
         return unchanged
+    cache_room.keep_to_limit()
+    return RunFolder(todo.folder)
+
+
+def _execute(todo: Plan) -> None:
     cache_room.limit()  # refuses a setting that is no number before anything runs
     started, clock, code = datetime.now(UTC), time.perf_counter(), git_state()
     failed = todo.folder.with_name(f"{todo.folder.name}.failed")
@@ -145,8 +154,6 @@ def execute(todo: Plan, force: bool = False) -> RunFolder:
         seen = looks.of_run(RunFolder(scratch), f"{todo.notebook.stem}/{todo.folder.name}")
         looks.append(seen, scratch / looks.FILE, before=todo.folder / looks.FILE)
     shutil.rmtree(failed, ignore_errors=True)
-    cache_room.keep_to_limit()
-    return RunFolder(todo.folder)
 
 
 def unchanged_run(todo: Plan) -> RunFolder | None:

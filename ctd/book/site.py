@@ -27,11 +27,17 @@ from ctd.book.provenance import files_digest
 from ctd.book.recorder import FIGURES
 from ctd.book.results import RESULTS
 from ctd.book.run_folder import MANIFEST, RunFolder
-from ctd.cache import DATA, ROOT, atomic
+from ctd.cache import DATA, ROOT, alone, atomic
 
 MADE_OF = ".made_of"  # beside the pages: the digest of all that they were made of
 NOT_PAGES = ("_build", "_source")
-JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+# Jupyter Book, which ends where its standard input does: with this process.
+JUPYTER_BOOK = """
+import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+from jupyter_book.cli.main import main
+main()
+"""
 
 
 def build(
@@ -51,27 +57,37 @@ def build(
     Raises FileNotFoundError for a notebook of the table of contents without a run (with the command that makes it),
     ValueError for a damaged run, RuntimeError with all warnings when Jupyter Book gave any.
     """
-    source, first, made_of = assemble(profile, runs, book), out / "html" / "index.html", out / "html" / MADE_OF
-    content = files_digest(source, *ROOT.glob("requirements*.txt"), *([explorer] if explorer else []))
-    if first.is_file() and made_of.is_file() and made_of.read_text("utf-8") == content:
-        return first, True
-    out.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-c", JUPYTER_BOOK, "build", source, "--path-output", source, "-W", "--keep-going"],
-        capture_output=True,
-        text=True,
-    )
-    log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
-    (out / "build.log").write_text(log, "utf-8")
-    if done.returncode:
-        raise RuntimeError(complaints(log, source) + f"\n  (the whole log: {out / 'build.log'})")
-    with atomic(out / "html") as scratch:
-        shutil.move(source / "_build" / "html", scratch)
-        finish(scratch)
-        if explorer:
-            shutil.copytree(explorer, scratch / "explorer")
-        (scratch / MADE_OF).write_text(content, "utf-8")
+    with alone(book / "_source"):
+        source, first, made_of = assemble(profile, runs, book), out / "html" / "index.html", out / "html" / MADE_OF
+        content = files_digest(source, *ROOT.glob("requirements*.txt"), *([explorer] if explorer else []))
+        if first.is_file() and made_of.is_file() and made_of.read_text("utf-8") == content:
+            return first, True
+        out.mkdir(parents=True, exist_ok=True)
+        _set_pages(source, out / "build.log")
+        with atomic(out / "html") as scratch:
+            shutil.move(source / "_build" / "html", scratch)
+            finish(scratch)
+            if explorer:
+                shutil.copytree(explorer, scratch / "explorer")
+            (scratch / MADE_OF).write_text(content, "utf-8")
     return first, False
+
+
+def _set_pages(source: Path, log_file: Path) -> None:
+    """Let Jupyter Book make `_build/html` in a folder of pages. Raises RuntimeError with its warnings."""
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", JUPYTER_BOOK, "build", source, "--path-output", source, "-W", "--keep-going"],
+            stdin=reader, capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        os.close(reader)
+        os.close(writer)
+    log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    log_file.write_text(log, "utf-8")
+    if done.returncode:
+        raise RuntimeError(complaints(log, source) + f"\n  (the whole log: {log_file})")
 
 
 def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:

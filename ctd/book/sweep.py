@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctd.book import results, runs
-from ctd.book.parameters import near, read_yaml
+from ctd.book.parameters import near, read_yaml_file
 from ctd.book.run_folder import RUNS, RunFolder
 from ctd.book.runs import Plan
 from ctd.cache import atomic, digest
@@ -42,7 +42,7 @@ def read_grid(file: Path) -> list[Cell]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"there is no grid file {file}; it holds lines such as `grid: {{seed: [0, 1, 2]}}`")
-    content = read_yaml(file.read_text(encoding="utf-8"), str(file))
+    content = read_yaml_file(file)
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file} must hold lines such as `grid: {{seed: [0, 1, 2]}}`")
     if unknown := [key for key in content if key not in KEYS]:

@@ -26,6 +26,7 @@ from ctd.cache import atomic, cache_dir, digest, once
 from ctd.data.damaged import named_if_damaged
 from ctd.data.label_space import LabelSpace
 from ctd.keys import Maker
+from ctd.reasoning.traces import IN_LINE, escape
 
 GRAMMARS = Maker("grammars", "ctd.reasoning.grammar", ("labels", "tokenizer"))
 AT_ONCE = 50_000  # labels that are tokenised together
@@ -102,8 +103,8 @@ def _key(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _lines(space: LabelSpace) -> list[str]:
-    """The labels' texts on one line each, each once."""
-    return list(dict.fromkeys(" ".join(text.split()) for text in space.texts[: len(space)]))
+    """The labels as a list names them, on one line each, each once."""
+    return list(dict.fromkeys(escape(text, IN_LINE) for text in space.texts[: len(space)]))
 
 
 class OnlyLabels(LogitsProcessor):

@@ -15,11 +15,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ctd.cache import digest
+from ctd.cache import alone, digest, written_or_told
 from ctd.data.documents import Document
 from ctd.data.label_space import LabelSpace
 from ctd.reasoning.predictor import Labelling, Predictor
 
+MEND = "What was labelled is kept: free some space, and the same command goes on"
 AT_ONCE = 128  # documents of a batch; fixed, because what stands beside a document changes last bits
 
 
@@ -87,18 +88,18 @@ def write(predictor: Predictor, documents: Iterable[Document], out: Path, total:
     out: the file. A last line that was torn by a kill is written again.
     total: how many documents there are; None where that is not known.
     Returns how many lines were there, and how many were added.
-    Raises ValueError for a file of something else, and what `records` raises.
+    Where another process is writing the file, it waits.
+    Raises ValueError for a file of something else, and what `records` raises; NotWritten where the disk is full.
     """
-    done = _done(out)
     added = 0
-    with open(out, "ab") as file:
-        for batch in records(predictor, documents, done, total):
-            file.write(
-                b"".join(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n" for line in batch)
-            )
-            file.flush()
-            os.fsync(file.fileno())
-            added += len(batch)
+    with alone(out), written_or_told(out, MEND):
+        done = _done(out)
+        with open(out, "ab") as file:
+            for batch in records(predictor, documents, done, total):
+                file.write(b"".join(as_line(line).encode("utf-8", "replace") for line in batch))
+                file.flush()
+                os.fsync(file.fileno())
+                added += len(batch)
     return len(done), added
 
 

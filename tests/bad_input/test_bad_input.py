@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from ctd.cli import app
 from ctd.data.label_space import LabelSpace
-from tests.bad_input import data_cases, model_cases, run_cases, word_cases
+from tests.bad_input import command_cases, data_cases, model_cases, run_cases, word_cases
 
-CASES = [*word_cases.CASES, *run_cases.CASES, *data_cases.CASES, *model_cases.CASES]
+CASES = [*word_cases.CASES, *run_cases.CASES, *command_cases.CASES, *data_cases.CASES, *model_cases.CASES]
 TRACEBACK = re.compile(r"Traceback|File \".*\", line \d")
 
 

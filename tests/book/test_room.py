@@ -13,17 +13,28 @@ from ctd.book import room
 MIB = 2**20
 
 
-def plan(folder, peak=None, profile="default"):
+def plan(folder, peak=None, profile="default", stem="01_x", **parameters):
     if peak is not None:
         folder.mkdir()
         (folder / "manifest.json").write_text(json.dumps({"notebook": "01_x.ipynb", "peak_memory_mib": peak}))
-    return SimpleNamespace(folder=folder, profile=profile, notebook=SimpleNamespace(stem="01_x"))
+    return SimpleNamespace(folder=folder, profile=profile, notebook=SimpleNamespace(stem=stem), parameters=parameters)
 
 
 def test_what_a_notebook_takes_is_what_its_last_run_took(tmp_path):
     assert room.expected_mib(plan(tmp_path / "a", 700.5)) == 700.5
     assert room.expected_mib(plan(tmp_path / "b", profile="smoke")) == room.EXPECTED_MIB["smoke"]
     assert room.expected_mib(plan(tmp_path / "c", "much")) == room.OTHERWISE_MIB
+
+
+def test_before_its_first_run_a_notebook_is_expected_to_take_what_a_published_run_took(tmp_path):
+    """Chapter 10 was published with both teachers: of SmolLM2 it takes more than a machine of 8 GB has."""
+    chapter = "10_mechanistic_distillation"
+    small = room.expected_mib(plan(tmp_path / "a", stem=chapter, teacher="organism"))
+    large = room.expected_mib(plan(tmp_path / "a", stem=chapter, teacher="smollm2-mesh"))
+    assert 1000 < small < 2500
+    assert large > 8192
+    assert room.expected_mib(plan(tmp_path / "a", stem=chapter, teacher="mine")) == room.OTHERWISE_MIB
+    assert room.expected_mib(plan(tmp_path / "a", stem=chapter, teacher="mine", profile="smoke")) < room.OTHERWISE_MIB
 
 
 def test_a_run_that_cannot_have_its_memory_does_not_begin(tmp_path, monkeypatch, capsys):

@@ -69,12 +69,16 @@ def runs(tmp_path):
 
 @pytest.fixture
 def pages(tmp_path):
-    folder = tmp_path / "book"
+    return write_pages(tmp_path / "book")
+
+
+def write_pages(folder):
+    """A book of two pages and a chapter."""
     shutil.copytree(ROOT / "book" / "_ext", folder / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "_toc.yml").write_text(yaml.safe_dump(TOC))
     (folder / "references.bib").write_text("")
     (folder / "intro.md").write_text("# A book\n\nSee {doc}`notebooks/00_a`.\n")
     (folder / "deeper.md").write_text("# Deeper\n")
+    (folder / "_toc.yml").write_text(yaml.safe_dump(TOC))
     return folder
 
 

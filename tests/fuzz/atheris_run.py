@@ -23,7 +23,7 @@ if __name__ == "__main__":
     parse, folder, corpus = foreign.PARSERS[kind], foreign.fresh_folder(), foreign.fresh_folder()
     for number, seed in enumerate(foreign.SEEDS[kind]):
         (corpus / str(number)).write_bytes(seed)
-    bounds = [f"-atheris_runs={runs}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=4096", f"-artifact_prefix={kind}-"]
+    bounds = [f"-atheris_runs={runs}", "-timeout=5", "-rss_limit_mb=1024", "-max_len=1024", f"-artifact_prefix={kind}-"]
     try:
         atheris.Setup([sys.argv[0], *bounds, *sys.argv[3:], str(corpus)], lambda content: parse(content, folder))
         atheris.Fuzz()

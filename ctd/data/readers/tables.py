@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +45,26 @@ def read_rows(file: Path) -> Iterator[Located]:
     kind = suffix(file)
     if kind == PARQUET:
         return _parquet(file)
-    return read_json_lines(file) if kind in JSON_LINES else _separated(read_lines(file), "\t" if kind == ".tsv" else "")
+    return read_json_lines(file) if kind in JSON_LINES else _separated(file, "\t" if kind == ".tsv" else "")
 
 
-def _separated(lines: Iterable[tuple[str, str]], delimiter: str) -> Iterator[Located]:
+def _separated(file: Path, delimiter: str) -> Iterator[Located]:
     """Rows of a CSV or TSV file; a quoted cell may run over several lines.
 
-    lines: each with where it stands.
     delimiter: "" for whichever of `DELIMITERS` stands most often in the first line.
     """
     place = ""
 
     def texts() -> Iterator[str]:
         nonlocal place
-        for where, line in lines:
+        for where, line in read_lines(file):
             place = where
             yield line + "\n"
 
     source = texts()
     first = next(source, "")
     if not first.strip():
-        raise ValueError(f"{place or 'the table'}: the first line must name the columns, and it is empty")
+        raise ValueError(f"{file}: the first line must name the columns, and it is empty")
     delimiter = delimiter or max(DELIMITERS, key=first.count)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
