@@ -59,6 +59,41 @@ const unfold = () => {
 addEventListener("hashchange", unfold)
 addEventListener("DOMContentLoaded", unfold)
 
+// A result of the search gets an excerpt around the first word that was asked for.
+const searched = (new URLSearchParams(location.search).get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean)
+const excerpt = (text) => {
+  const lower = text.toLowerCase()
+  const stems = searched.map((word) => (lower.includes(word) ? word : word.slice(0, Math.max(4, word.length - 3))))
+  const phrase = lower.indexOf(searched.join(" "))
+  const places = stems.map((stem) => lower.indexOf(stem)).filter((place) => place >= 0)
+  if (!places.length) return null
+  const start = Math.max(0, (phrase >= 0 ? phrase : Math.min(...places)) - 80)
+  const quoted = text.slice(start, start + 240)
+  const line = document.createElement("p")
+  line.className = "ctd-excerpt"
+  const pattern = new RegExp(`(${stems.map((stem) => RegExp.escape?.(stem) ?? stem.replace(/\W/g, "\\$&")).join("|")})`, "i")
+  quoted.split(pattern).forEach((part, row) => {
+    const piece = row % 2 ? document.createElement("mark") : document.createTextNode("")
+    piece.textContent = part
+    line.append(piece)
+  })
+  line.prepend(start ? "… " : "")
+  line.append(start + 240 < text.length ? " …" : "")
+  return line
+}
+document.addEventListener("DOMContentLoaded", () => {
+  const results = document.getElementById("search-results")
+  if (!results || !window.ctdTexts) return
+  new MutationObserver((changes) => {
+    for (const item of changes.flatMap((change) => [...change.addedNodes])) {
+      const address = item.tagName === "LI" && item.querySelector("a")?.getAttribute("href")
+      const text = address && window.ctdTexts[decodeURIComponent(address.split("#")[0])]
+      const line = text && excerpt(text)
+      if (line) item.append(line)
+    }
+  }).observe(results, { childList: true, subtree: true })
+})
+
 // What scrolls sideways can be reached with the keyboard.
 const reachable = () => {
   for (const box of document.querySelectorAll(".ctd-scroll, .bd-article pre, .bd-article mjx-container[display], div.output.text_html")) {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -18,11 +19,14 @@ class Exercise(NamedTuple):
     task: what to change, and what to ask.
     command: one `ctd` command.
     expect: what should come of it, in words.
+    results: the same of rows of results, for a test: columns with their values, and under `becomes` what they become
+        beside the chapter's own run.
     """
 
     task: str
     command: str
     expect: str
+    results: Sequence[Mapping[str, Any]] = ()
 
 
 @cache

@@ -6,25 +6,50 @@ The icons that a page shows are put into it as SVG, and what it does not need is
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 SCRIPT = Path("_static/scripts/fontawesome.js")
+TEXTS = Path("_static/search_texts.js")
 ICON = re.compile(r'<(i|span) class="([^"]*\bfa[sr]?\b[^"]*|[^"]*\bfa-solid\b[^"]*)"([^>]*)>\s*</\1>')
 FONTAWESOME = re.compile(r'<script[^>]*src="[^"]*scripts/fontawesome\.js[^"]*"[^>]*></script>')
 MATHJAX = re.compile(r'<script>window\.MathJax = .*?</script>|<script[^>]*src="[^"]*mathjax[^"]*"[^>]*></script>')
 
 
 def finish(site: Path) -> None:
-    """Finish every page of a built book, in place."""
+    """Finish every page of a built book, in place, and give its search the texts to quote from."""
+    search_texts(site)
     shapes = icons(site / SCRIPT)
     for page in site.rglob("*.html"):
         if "_static" not in page.relative_to(site).parts:
             page.write_text(finished(page.read_text(encoding="utf-8"), shapes), encoding="utf-8")
     for spare in [site / SCRIPT, *site.glob("_static/**/*.map")]:
         spare.unlink(missing_ok=True)
+
+
+def search_texts(site: Path) -> None:
+    """Write the text of every page as a script that the search page loads.
+
+    A browser refuses to fetch pages that lie on the disk, so the search could not quote from them.
+    """
+    search = site / "search.html"
+    if not search.is_file():
+        return
+    from bs4 import BeautifulSoup
+
+    texts = {}
+    for page in sorted(site.rglob("*.html")):
+        article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").select_one("article.bd-article")
+        if article is not None and page != search:
+            for spare in article.select("script, style, .headerlink, .ctd-downloads"):
+                spare.decompose()
+            texts[page.relative_to(site).as_posix()] = " ".join(article.get_text(" ").split())
+    (site / TEXTS).write_text(f"window.ctdTexts = {json.dumps(texts, ensure_ascii=False)}\n", encoding="utf-8")
+    tag = f'<script src="{TEXTS.as_posix()}"></script></head>'
+    search.write_text(search.read_text(encoding="utf-8").replace("</head>", tag, 1), encoding="utf-8")
 
 
 def icons(script: Path) -> Callable[[str], str]:

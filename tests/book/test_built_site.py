@@ -5,6 +5,7 @@ import hashlib
 import re
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from ctd.cache import ROOT
 from tests import site_check
@@ -230,3 +231,18 @@ def test_every_notebook_is_in_the_built_book(site):
 )
 def test_every_page_of_the_built_book_opens_in_both_themes(site, served, width):
     assert not (found := site_check.open_pages(site, served=served, width=width)), site_check.report(found)
+
+
+@pytest.mark.book
+@needs_browser
+def test_the_search_quotes_what_it_found(site):
+    with site_check.address_of(site, False) as home, sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=site_check.browser(), args=site_check.CHROMIUM_ARGS)
+        page = chromium.new_page()
+        page.goto(f"{home}search.html?q=shortlist")
+        page.wait_for_selector(".ctd-excerpt mark")
+        page.wait_for_function("document.querySelectorAll('#search-results li').length > 5")
+        excerpts = page.locator(".ctd-excerpt").all_text_contents()
+        assert all("shortlist" in excerpt.lower() and len(excerpt) < 260 for excerpt in excerpts)
+        assert site_check.inaccessible(page) == []
+        chromium.close()

@@ -1,5 +1,7 @@
 """Pages are light, their tables have captions, and what folds or scrolls has a name."""
 
+import json
+
 import pytest
 from nbformat import v4
 
@@ -69,3 +71,18 @@ def test_a_table_takes_its_caption_from_the_sentence_before_it_or_from_the_headi
     assert '<table class="dataframe"><caption>Recall of all labels &amp; more.</caption>' in first.data["text/html"]
     assert "<caption>What it wrote.</caption>" in second.data["text/html"]
     assert copy.cells[2].outputs[0].data["text/html"].count("<caption>") == 1
+
+
+def test_the_search_can_quote_every_page_but_itself(tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    article = '<html><head></head><body>menu<article class="bd-article">{}</article></body></html>'
+    (tmp_path / "search.html").write_text(article.format("Search"))
+    (tmp_path / "notebooks" / "a.html").write_text(
+        article.format('<h1>Near  misses<a class="headerlink">#</a></h1>\n<p>a &lt;b&gt;</p><script>no</script>')
+    )
+    finish.finish(tmp_path)
+    name, found = (tmp_path / finish.TEXTS).read_text().split(" = ")
+    assert name == "window.ctdTexts"
+    assert json.loads(found) == {"notebooks/a.html": "Near misses a <b>"}
+    assert '<script src="_static/search_texts.js"></script></head>' in (tmp_path / "search.html").read_text()

@@ -1,6 +1,9 @@
 """What `ctd init` says of a table, and the folder that it makes of it."""
 
 import json
+import re
+import runpy
+import shlex
 
 import pandas as pd
 import pytest
@@ -9,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from typer.testing import CliRunner
 
 from ctd.book import notebook_files, parameter_files, runs
+from ctd.cache import ROOT
 from ctd.cli import app
 from ctd.data import readers
 from ctd.data.survey import survey
@@ -129,3 +133,18 @@ def test_tables_frames_and_datasets_are_the_same_task(tmp_path, own_cache):
     assert {tuple(task.space.texts) for task in tasks} == {("a", "b")}
     assert len({str(task.documents["test"].to_list()) for task in tasks}) == 1
     assert tasks[3].card.title == "t"
+
+
+def test_the_worked_example_of_the_book_is_made_ready(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "book" / "_static" / "packages.py"))
+    page = (ROOT / "book" / "own_data.md").read_text()
+    assert "literalinclude} _static/packages.py" in page
+    (command,) = re.findall(r"^ctd (init packages.csv .*)$", page, re.MULTILINE)
+    result = CliRunner().invoke(app, shlex.split(command))
+    assert result.exit_code == 0, result.output
+    assert "texts in 'description'" in result.output
+    assert "labels in 'classifiers', several in a cell, divided by ';'" in result.output
+    rows = [json.loads(line) for line in (tmp_path / "packages" / "documents.jsonl").read_text().splitlines()]
+    assert len(rows) > 100
+    assert "Intended Audience :: Developers" in {label for row in rows for label in row["labels"]}
