@@ -67,7 +67,8 @@ const excerpt = (text) => {
   const phrase = lower.indexOf(searched.join(" "))
   const places = stems.map((stem) => lower.indexOf(stem)).filter((place) => place >= 0)
   if (!places.length) return null
-  const start = Math.max(0, (phrase >= 0 ? phrase : Math.min(...places)) - 80)
+  const place = phrase >= 0 ? phrase : Math.min(...places)
+  const start = place > 80 ? text.indexOf(" ", place - 80) + 1 : 0 // at the beginning of a word
   const quoted = text.slice(start, start + 240)
   const line = document.createElement("p")
   line.className = "ctd-excerpt"
