@@ -98,7 +98,8 @@ def teacher_tokens(experiment: Experiment, arm: Arm) -> tuple[float, float]:
         read += asked * max(len(samples) for samples in drawn)
         written += sum(len(tokenize(text, tokenizer).ids) for text in texts)
     if "distribution" in arm.needs:
-        read += np.nan if arm.base.reads_student else sum(len(text.ids) for text in arm.texts(experiment))
+        for stage in (stage for stage in arm.stages if not stage.of_text):
+            read += np.nan if stage.reads_student else sum(len(text.ids) for text in arm.texts(experiment, stage))
     if "hidden" in arm.needs:
         read += sum(lengths)
     if "heads" in arm.needs:
