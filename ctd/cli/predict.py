@@ -11,11 +11,13 @@ from ctd.cli.base import app
 
 ModelName = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A student's folder, a teacher's name, a model's folder or id, or retrieval."),
+    typer.Argument(
+        metavar="MODEL", help="A student's folder, a teacher's name, a model's folder or id, retrieval, or linear."
+    ),
 ]
 Labels = Annotated[str, typer.Option(help="File of labels, or a dataset's name; a student brings its own labels.")]
 Top = Annotated[int, typer.Option(help="Labels of a document at most.")]
-Shortlist = Annotated[int, typer.Option(help="Places of the shortlist (retrieval).")]
+Shortlist = Annotated[int, typer.Option(help="Places of the shortlist (retrieval and linear).")]
 ModeOption = Annotated[
     Literal["trace", "answer"] | None,
     typer.Option(help="Reason first, or answer at once; by default as it was taught."),
@@ -26,7 +28,8 @@ Encoder = Annotated[str, typer.Option(help="wordllama, minilm or a sentence-tran
 
 @app.command(
     epilog="Examples:  ctd predict my-student notes.jsonl --out labels.jsonl  |  ctd predict retrieval notes.csv "
-    "--labels mesh --top 20  |  cat notes.txt | ctd predict organism - --labels organism"
+    "--labels mesh --top 20  |  cat notes.txt | ctd predict organism - --labels organism  |  "
+    "ctd predict linear notes.csv --labels organism"
 )
 def predict(
     model: ModelName,
@@ -44,6 +47,9 @@ def predict(
     uid_column: Annotated[str, typer.Option(help="Column of the documents' names; uid or id, if none is named.")] = "",
 ) -> None:
     """Label documents: one JSON object a line, with labels and scores, the shortlist and the trace.
+
+    Without a language model, retrieval finds the labels nearest to a document. linear adds classifiers for the labels
+    of the training documents of the dataset that --labels names, which it fits first.
 
     With --out a run that was killed goes on where it stopped. Scores are explained in the book (Run it your way).
     """

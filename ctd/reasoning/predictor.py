@@ -1,4 +1,4 @@
-"""Labels for documents by a student, by a teacher, or by retrieval alone, over any label space.
+"""Labels for documents by a student, by a teacher, or without a language model, over any label space.
 
     predictor = Predictor.load("my-student")
     predictor.predict(["Serum calcium was high."])        # [documents, labels], 0 or 1
@@ -28,8 +28,9 @@ from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.teachers import Teacher
 from ctd.retrieval import encoders
 from ctd.retrieval.index import LabelIndex
+from ctd.retrieval.linear import WithoutLanguageModel
 
-RETRIEVAL = "retrieval"  # in place of a model's name
+RETRIEVAL, LINEAR = "retrieval", "linear"  # in place of a model's name
 ENCODER = "minilm"  # where a model does not say which it was made with
 Mode = Literal["trace", "answer", ""]
 
@@ -41,7 +42,8 @@ class Labelling:
     labels: their numbers, best first.
     scores: of each label, 0 to 1. Of a model: the probability with which it wrote the label in shortlist and answer,
         each given all before it (the answer alone for a label that was not shortlisted). Of retrieval: the cosine, 0
-        where it is negative. Neither is calibrated. None where a server gives no probabilities.
+        where it is negative; of linear: a classifier's probability plus the weighted cosine, over the most that they
+        can be. None is calibrated. None where a server gives no probabilities.
     shortlist: labels considered, in their order.
     trace: what the model wrote; "" for retrieval.
     error: why the text is not in the format; "" where it is.
@@ -59,7 +61,8 @@ class Predictor:
     """A fit-free classifier in scikit-learn's manner.
 
     index: over the labels to choose from.
-    teacher: the model; None for retrieval alone.
+    teacher: the model; None for none.
+    ranker: classifiers beside the index, in place of a model; None for retrieval alone.
     n_labels: labels of a document at most.
     n_shortlist: places of the shortlist that retrieval makes.
     mode: "trace" lets a model reason first, "answer" asks for the answer at once; "" for how a student was taught.
@@ -69,6 +72,7 @@ class Predictor:
 
     index: LabelIndex
     teacher: Teacher | None = None
+    ranker: WithoutLanguageModel | None = None
     n_labels: int = 10
     n_shortlist: int = 50
     mode: Mode = ""
@@ -87,15 +91,24 @@ class Predictor:
     ) -> Predictor:
         """A predictor by the name of its model.
 
-        model: a student's folder, a teacher's name, any other model's folder or id, or "retrieval".
+        model: a student's folder, a teacher's name, any other model's folder or id, "retrieval", or "linear": retrieval
+            and classifiers that are fitted to the training documents of a dataset of the book, its labels' own.
         labels: the label space: one that is loaded, a file (see `ctd.data.label_files.read`), or the name of a dataset
             of the book; None for the labels that a student was taught.
         encoder: what places texts that are no label, and finds the labels of retrieval; "" for the student's own, else
             "minilm".
         settings: `n_labels`, `n_shortlist`, `mode`, `max_tokens`.
-        Raises ValueError where no label space is given and the model has none, and what `teachers.load` raises.
+        Raises ValueError where no label space is given and the model has none, for "linear" without such a dataset,
+        and what `teachers.load` raises.
         """
         cls(None, None, **settings)  # type: ignore[arg-type]
+        if model == LINEAR:
+            if str(labels) not in readers.READERS:
+                names = ", ".join(readers.READERS)
+                raise ValueError(f"linear learns from a dataset's documents: give one of {names} (--labels)")
+            task = readers.load(str(labels))
+            index = LabelIndex.build(task.space, encoders.load(encoder or ENCODER))
+            return cls(index, ranker=WithoutLanguageModel.fit(task, index), **settings)
         space = label_space(model, labels)
         teacher = None if model == RETRIEVAL else teachers.load(model)
         encoder = encoder or lesson(teacher).get("encoder", ENCODER)
@@ -128,6 +141,7 @@ class Predictor:
         model = "" if self.teacher is None else f"{self.teacher.language_model.key} {self.teacher.document_tokens}"
         settings = [str(value) for value in (self.n_labels, self.n_shortlist, self.asked, self.max_tokens)]
         settings += [self.request.after_prompt] if self.request.after_prompt else []
+        settings += [self.ranker.key] if self.ranker else []
         return digest(["predictor 1", model, self.index.key, *settings])
 
     def label(self, documents: Sequence[str], desc: str = "labelling") -> list[Labelling]:
@@ -178,14 +192,15 @@ class Predictor:
 
     def _by_retrieval(self, documents: Sequence[str]) -> list[Labelling]:
         places = min(max(self.n_shortlist, self.n_labels), len(self.space))
-        scores, labels = self.index.search(list(documents), places)
+        scores, labels = (self.ranker or self.index).search(list(documents), places)
+        scores = scores / (1 + self.ranker.cosine_weight) if self.ranker else scores
         return [
             Labelling(
                 tuple(map(int, row[: self.n_labels])),
-                tuple(round(float(max(score, 0.0)), 6) for score in cosines[: self.n_labels]),
+                tuple(round(float(max(score, 0.0)), 6) for score in values[: self.n_labels]),
                 tuple(map(int, row[: self.n_shortlist])),
             )
-            for cosines, row in zip(scores, labels, strict=True)
+            for values, row in zip(scores, labels, strict=True)
         ]
 
     def _of_model(self, prediction: Prediction) -> Labelling:

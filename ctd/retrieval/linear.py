@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -17,6 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[impo
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 from tqdm import tqdm
 
+from ctd.cache import digest
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
 from ctd.retrieval import metrics
@@ -57,6 +59,13 @@ class LinearRanker:
         ]
         self._weights = vstack([weights for weights, _ in fitted], format="csr").T.tocsr()
         self._intercepts = np.array([intercept for _, intercept in fitted], np.float32)
+
+    @property
+    def parts(self) -> list[str | bytes]:
+        """All that its probabilities are computed from."""
+        words = sorted(self._tfidf.vocabulary_.items())
+        arrays = (self._tfidf.idf_, self.seen, self._weights.data, self._weights.indices, self._intercepts)
+        return [repr(words), *(array.tobytes() for array in arrays)]
 
     def probabilities(self, queries: Sequence[str]) -> Float[np.ndarray, "q seen"]:
         """The probability of each label of `seen`, by its classifier.
@@ -128,6 +137,11 @@ class WithoutLanguageModel:
         exclude, gold = task.filtered.get("validation"), task.gold("validation")
         reached = [metrics.ndcg_at_k(one.search(texts, places, exclude)[1], gold, places) for one in tried]
         return tried[int(np.argmax(reached))]
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the fitted classifiers and of the cosine's weight."""
+        return digest([*self.linear.parts, repr(self.cosine_weight)])
 
     def search(
         self, queries: Sequence[str], k: int, exclude: csr_matrix | None = None

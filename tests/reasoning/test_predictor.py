@@ -13,12 +13,16 @@ from typer.testing import CliRunner
 
 from ctd.cache import ROOT
 from ctd.cli import app
+from ctd.data import readers
 from ctd.data.documents import Document
 from ctd.reasoning import predict, predictions_file, teachers
 from ctd.reasoning.predictor import Predictor
 from ctd.reasoning.teachers import Teacher
+from ctd.retrieval import encoders
 from ctd.retrieval.index import LabelIndex
+from ctd.retrieval.linear import WithoutLanguageModel
 from tests.reasoning.test_generate import byte_level, tiny
+from tests.retrieval.test_linear import task  # noqa: F401 (a fixture)
 
 TEXTS = ["calcium in the blood", "the left heart", "liver"]
 
@@ -49,6 +53,24 @@ def test_predict_and_predict_proba_are_matrices_over_the_classes(retrieval):
     assert proba.max() <= 1
     best = retrieval.classes_[proba.toarray().argmax(1)]
     assert best[1] == "I1", "the text of that label stands in the document"
+
+
+def test_linear_adds_classifiers_to_the_index(task, encoder, own_cache, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(readers, "load", lambda name: task)
+    monkeypatch.setattr(encoders, "load", lambda name: encoder)
+    predictor = Predictor.load("linear", "organism", n_labels=2, n_shortlist=4)
+    texts, ranker = list(task.documents["test"]["text"][:5]), predictor.ranker
+    scores, labels = ranker.search(texts, 4)
+    for labelling, row, values in zip(predictor.label(texts), labels, scores, strict=True):
+        assert labelling.shortlist == tuple(row)
+        assert labelling.labels == tuple(row[:2])
+        assert labelling.scores == pytest.approx(values[:2] / (1 + ranker.cosine_weight), abs=1e-6)
+    assert predictor.predict_proba(texts).max() <= 1
+    others = [replace(predictor, ranker=None), replace(predictor, ranker=replace(ranker, cosine_weight=9.0))]
+    fewer = WithoutLanguageModel.fit(task.sample("train", 100, 0), predictor.index, (10.0,))
+    others.append(replace(predictor, ranker=replace(fewer, cosine_weight=ranker.cosine_weight)))
+    assert len({predictor.key, *(other.key for other in others)}) == 4
+    assert Predictor.load("linear", "organism", n_labels=2, n_shortlist=4).key == predictor.key
 
 
 def test_a_models_scores_are_the_probabilities_of_what_it_wrote(by_model, monkeypatch):
@@ -118,6 +140,7 @@ def test_the_command_writes_json_lines(tmp_path, own_cache):
     ("words", "complaint"),
     [
         (("retrieval", "notes.txt"), "retrieval comes without labels to choose from"),
+        (("linear", "notes.txt", "--labels", "notes.txt"), "linear learns from a dataset's documents: give one of"),
         (("organism", "notes.txt"), "organism comes without labels to choose from"),
         (("retrieval", "nowhere.txt"), "there is no file nowhere.txt"),
         (("retrieval", "notes.txt", "--labels", "nowhere.csv"), "there is no file nowhere.csv with labels"),
