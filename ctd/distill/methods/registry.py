@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ctd.distill.methods.choosing import accepted, best_by_steps, hard_but_solved, in_between
 from ctd.distill.methods.chunks import chunk_examples, shortened
 from ctd.distill.methods.dac import dac
@@ -13,7 +15,7 @@ from ctd.distill.methods.genssd import chosen_by_student
 from ctd.distill.methods.hard import disturbed_examples
 from ctd.distill.methods.lelp import lelp
 from ctd.distill.methods.mechanistic import mechanistic
-from ctd.distill.methods.method import Method, Need, Stage
+from ctd.distill.methods.method import Method, Need, Recipe, Stage
 from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
 from ctd.distill.methods.pgkd import where_it_fails
 from ctd.distill.methods.pld import pld, pld_labels
@@ -29,12 +31,19 @@ from ctd.distill.methods.trg import trg
 from ctd.distill.methods.tsd import tsd
 from ctd.distill.methods.warmup import toy_examples
 from ctd.distill.methods.writers import by_writer, few_traces
+from ctd.distill.token_loss import Loss
 
 TEACHER = frozenset[Need]({"distribution"})
 STATES = frozenset[Need]({"hidden"})
 GOLD = frozenset[Need]({"gold"})
 SAMPLES = frozenset[Need]({"samples"})
 OPEN = "Frontier open-source LLMs, arXiv:2410.18588"
+
+
+def with_rounds(first: Stage, loss: Callable[..., Loss], examples: Recipe) -> tuple[Stage, ...]:
+    """The stages before the last of three rounds of the student's own texts; their shares and rate are ours."""
+    return (first, *[Stage(loss=loss, examples=examples, share=0.2, rate=0.1)] * 2)
+
 
 METHODS = {
     "answer": Method(
@@ -229,7 +238,7 @@ METHODS = {
     "opsd": Method(
         loss=opsd,
         examples=own_texts_told,
-        before=(Stage(share=0.4), *[Stage(loss=opsd, examples=own_texts_told, share=0.2, rate=0.1)] * 2),
+        before=with_rounds(Stage(share=0.4), opsd, own_texts_told),
         rate=0.1,
         needs=GOLD,
         cost=3.0,
@@ -240,7 +249,7 @@ METHODS = {
     "kdrl": Method(
         loss=kdrl,
         examples=own_samples,
-        before=(Stage(share=0.4), *[Stage(loss=kdrl, examples=own_samples, share=0.2, rate=0.1)] * 2),
+        before=with_rounds(Stage(share=0.4), kdrl, own_samples),
         rate=0.1,
         needs=GOLD,
         cost=3.0,
@@ -251,7 +260,7 @@ METHODS = {
     "trrd": Method(
         loss=trrd,
         examples=own_samples,
-        before=(Stage(share=0.4), *[Stage(loss=trrd, examples=own_samples, share=0.2, rate=0.1)] * 2),
+        before=with_rounds(Stage(share=0.4), trrd, own_samples),
         rate=0.1,
         needs=GOLD,
         cost=3.0,
@@ -262,10 +271,7 @@ METHODS = {
     "rlvr": Method(
         loss=rlvr,
         examples=own_samples,
-        before=(
-            Stage(examples=few_traces, share=0.4),
-            *[Stage(loss=rlvr, examples=own_samples, share=0.2, rate=0.1)] * 2,
-        ),
+        before=with_rounds(Stage(examples=few_traces, share=0.4), rlvr, own_samples),
         rate=0.1,
         needs=GOLD,
         cost=3.0,
