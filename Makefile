@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test test-all lint clean clean-cache reasoner teacher texts organism audit sbom fuzz kills bench
+.PHONY: help setup book pdf test test-all lint clean clean-cache reasoner teacher texts organism audit sbom fuzz kills bench
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
@@ -16,6 +16,9 @@ help: ## List the targets
 
 book: $(STAMP) ## Set up, prepare the data, run every notebook under PROFILE, build the book
 	@$(BIN)/ctd book --profile $(PROFILE)
+
+pdf: book ## What book does, and the book as one PDF: book/_build/book.pdf (needs Chromium or Chrome)
+	@$(BIN)/ctd pdf
 
 # Tests in two processes of one thread each: first those of the parts, then those that need the book's runs and pages.
 JOBS ?= 2

@@ -5,6 +5,7 @@ from ctd.cli import cache as cache
 from ctd.cli import commands as commands
 from ctd.cli import explorer as explorer
 from ctd.cli import own_data as own_data
+from ctd.cli import pdf as pdf
 from ctd.cli import plan as plan
 from ctd.cli import predict as predict
 from ctd.cli import serve as serve
