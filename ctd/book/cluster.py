@@ -133,13 +133,14 @@ def _on_node(name: str, plan: Plan, environment: dict[str, str], retries: int, b
     """
     begun.add.remote(name)
     os.environ.update(environment, CTD_WORKERS="1")
+    os.environ.pop("CTD_RAY", None)  # pieces of a cell would wait for the processors that cells hold
     with TemporaryDirectory(prefix="ctd-") as place, side_by_side.one_thread():
         try:
             here = _plan_here(plan, Path(place) / plan.folder.name)
-        except (ValueError, OSError) as error:
+            preloaded.start(kernel.kernel_environment(Path(place), plan.parameters["seed"]))
+            outcome = side_by_side.execute_one(name, here, retries=retries)
+        except (ValueError, OSError, MemoryError) as error:
             return f"{name} on {platform.node()}: {error}", b""
-        preloaded.start(kernel.kernel_environment(Path(place), plan.parameters["seed"]))
-        outcome = side_by_side.execute_one(name, here, retries=retries)
         folder = here.folder.with_name(f"{here.folder.name}.failed") if outcome.error else here.folder
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:

@@ -179,6 +179,16 @@ def test_a_node_with_another_ctd_refuses(sweep, ray, monkeypatch):
     assert "not the caller's ctd and inputs: every node needs the same" in sweep("grid: {n: [1]}", code=1).stderr
 
 
+def test_a_full_disk_of_a_node_is_told_in_one_line(sweep, ray, monkeypatch):
+    def full(*_):
+        raise OSError("could not write results.json: 0 MiB free")
+
+    monkeypatch.setattr(kernel, "execute_notebook", full)
+    error = sweep("grid: {n: [1]}", code=1).stderr
+    assert error.startswith("error: 01_first on ")
+    assert error.endswith(": could not write results.json: 0 MiB free\n")
+
+
 def test_looks_of_a_run_that_is_replaced_stay_in_the_log(tmp_path):
     def look(date):
         return looks.pd.DataFrame([("organism", "organism", "09", "a run", 3, 0, date, "c")], columns=looks.COLUMNS)
