@@ -84,7 +84,7 @@ class Recorder:
         interval: the ends of its 95 % interval.
         interval_over: what was drawn anew to make the interval.
         interval_method: how the interval was made.
-        n: how many documents, seeds, ... the interval rests on.
+        n: how many documents, seeds, ... the interval rests on; none is said where it rests on nothing (0).
         dimensions: what else tells it from other results; see `ctd.book.results.Row`.
         Raises ValueError for a result that is recorded already, one that `Row` refuses, or a recorder that is closed.
         """
@@ -92,7 +92,7 @@ class Recorder:
         metric, _, k = metric.partition("@")
         fields = {name: _plain(entry) for name, entry in dimensions.items()} | ({"k": int(k)} if k else {})
         fields |= {"metric": metric, "value": _plain(value), "unit": unit}
-        fields |= {"interval_over": interval_over, "n": n}
+        fields |= {"interval_over": interval_over, "n": n or None}
         if interval is not None and fields["value"] is not None:
             fields |= {"interval": tuple(float(end) for end in interval), "interval_method": interval_method}
         try:

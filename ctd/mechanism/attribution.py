@@ -34,14 +34,17 @@ def by_query(model: Any, trace: AnnotatedTrace) -> dict[str, Float[np.ndarray, "
 
     NaN where the trace has no such readout.
     """
-    shape = architecture.shape(model)
+    shape, read_at = architecture.shape(model), readouts.queries_read(trace)
+    if not read_at:
+        nothing = np.full((shape.layers, len(trace.ids), shape.heads), np.nan, np.float32)
+        return dict.fromkeys(readouts.READOUTS, nothing)
     gates = torch.ones(shape.layers, len(trace.ids), shape.heads, device=model.device, requires_grad=True)
 
     def gate(attended: Attended) -> None:
         attended.output = attended.output * gates[attended.layer, :, :, None].to(attended.output.dtype)
 
     ids = torch.tensor([trace.ids], device=model.device)
-    queries = torch.tensor(readouts.queries_read(trace), device=model.device)
+    queries = torch.tensor(read_at, device=model.device)
     with torch.enable_grad(), attention.attention_hooks(model, gate):
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=queries).logits[0]
         read = readouts.read_out(logits, trace)

@@ -150,6 +150,12 @@ def test_what_is_not_a_number_is_no_value(run):
     assert (row.value, row.interval, row.interval_over, row.n) == (None, None, "documents", 80)
 
 
+def test_what_rests_on_nothing_has_no_n(run):
+    run.record("focus", float("nan"), "cosine", (float("nan"), float("nan")), interval_over="documents", n=0)
+    (row,) = closed(run)
+    assert (row.value, row.interval, row.n) == (None, None, None)
+
+
 def test_a_gain_without_ends_over_seeds_is_kept_with_those_over_documents(tmp_path):
     run = Recorder(tmp_path)
     gain = SimpleNamespace(value=0.1, low=0.0, high=0.2, seed_low=float("nan"), seed_high=float("nan"))

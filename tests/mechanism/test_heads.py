@@ -288,6 +288,15 @@ def test_an_effect_is_that_of_the_attribution_and_only_some_documents_have_it(ll
     assert all(parameter.requires_grad for parameter in llama.parameters())
 
 
+def test_a_trace_without_readouts_has_no_effects(llama):
+    bare = replace(PASSAGES[0], topics=PASSAGES[0].topics._replace(end=PASSAGES[0].topics.start), comparisons=())
+    effects = attribution.by_query(llama, bare)
+    assert set(effects) == {"anchor", "margin"}
+    for values in effects.values():
+        assert values.shape == attribution.by_query(llama, PASSAGES[0])["anchor"].shape
+        assert np.isnan(values).all()
+
+
 def test_heads_at_random_lie_about_the_middle():
     value, low, high = head_scores.random_depth(30, 9, 20).scalar
     assert value == pytest.approx(0.5)
