@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf test test-all lint clean clean-cache reasoner teacher texts organism audit sbom fuzz kills bench
+.PHONY: help setup book pdf test test-all lint clean clean-cache reasoner teacher texts natural organism audit sbom fuzz kills bench
 
 help: ## List the targets
 	@echo "make TARGET [PROFILE=smoke|default|full]"
@@ -62,6 +62,9 @@ texts: $(STAMP) ## Write what the teachers say in the default profile anew (data
 	@rm -rf data/texts data/lists
 	@for notebook in 02_reasoning_trajectories 03_shortlist_isolation 08_complementarity; do \
 		CTD_TEXTS=keep $(BIN)/ctd run $$notebook --force || exit 1; done
+
+natural: $(STAMP) ## Write what qwen-1.5b thinks about vignettes anew (data/texts, data/natural.csv; needs `make reasoner`)
+	@CTD_TEXTS=keep $(BIN)/python -m ctd.recipes.natural_reasoner
 
 organism: $(STAMP) ## Rebuild the model organism, plain and planted (about an hour on two cores)
 	@$(BIN)/python -m ctd.recipes.organism

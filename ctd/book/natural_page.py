@@ -1,0 +1,81 @@
+"""What the page `natural` shows: whether the thought of a model that nobody here trained helps its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ctd.book.markdown import captioned
+from ctd.book.report import estimate
+from ctd.recipes import natural_reasoner
+from ctd.recipes.natural_reasoner import AT_ONCE, CUTOFF, PROMPT, RANDOM, RETRIEVER, THINKING, Row
+
+MAIN = f"nDCG@{CUTOFF}"
+NOT_MEASURED = "Nothing has been measured yet: `make natural` writes the texts, and the table that this page shows."
+OTHERS = {
+    AT_ONCE: "its own answer at once",
+    RETRIEVER: "the retriever's order",
+    PROMPT: "the order in which the prompt lists the labels",
+    RANDOM: "a random order",
+}
+
+
+def findings(path: Path = natural_reasoner.TABLE) -> str:
+    """The finding in words, and the numbers that it rests on as two tables; what to do where nothing was measured."""
+    if not path.is_file():
+        return NOT_MEASURED
+    rows = natural_reasoner.read(path)
+    return f"{said(rows)}\n\n{scores(rows)}\n{texts(rows)}"
+
+
+def said(rows: Sequence[Row]) -> str:
+    """Whether the answer after thinking is better than each other ranking, and whether the task counts."""
+    n = _one(rows, "text", "", "documents").value
+    own = _one(rows, "score", THINKING, MAIN)
+    lines = [
+        f"On {n:.0f} generated heart-failure vignettes, the answer of `{natural_reasoner.MODEL}` after thinking has "
+        f"{MAIN} {_estimate(own)}. It is",
+        "",
+    ]
+    for method, words in OTHERS.items():
+        less = _one(rows, "less", method, MAIN)
+        lines.append(f"- {verdict(less)} {words} (difference {_estimate(less)})")
+    counts = _one(rows, "less", RANDOM, MAIN).low > 0
+    lines += ["", "It passes the floor: it is above a random order of the same labels." if counts else NO_FLOOR]
+    return "\n".join([*lines, "", LITTLE if n < ENOUGH else ""]).rstrip()
+
+
+ENOUGH = 64
+LITTLE = "These are few documents: where two rankings are not told apart, more of them may still do so."
+NO_FLOOR = "**It does not pass the floor**: it is not shown to be above a random order of the same labels."
+
+
+def verdict(less: Row) -> str:
+    """A difference in words: by its interval."""
+    if less.low > 0:
+        return "**better than**"
+    return "**worse than**" if less.high < 0 else "not told apart from"
+
+
+def scores(rows: Sequence[Row]) -> str:
+    """Every ranking by every measure, as a captioned table."""
+    measures = list(dict.fromkeys(row.measure for row in rows if row.part == "score"))
+    methods = list(dict.fromkeys(row.method for row in rows if row.part == "score"))
+    lines = [[method, *(_estimate(_one(rows, "score", method, name)) for name in measures)] for method in methods]
+    caption = "What each ranking of the labels is worth; 95 % intervals over documents."
+    return captioned("natural-scores", caption, ["ranking", *measures], lines)
+
+
+def texts(rows: Sequence[Row]) -> str:
+    """What the texts show, as a captioned table."""
+    shown = [row for row in rows if row.part == "text" and row.measure != "documents"]
+    lines = [[row.measure, _estimate(row, digits=2)] for row in shown]
+    return captioned("natural-texts", "What its thoughts show, mean over documents.", ["of a text", "mean"], lines)
+
+
+def _one(rows: Sequence[Row], part: str, method: str, measure: str) -> Row:
+    return next(row for row in rows if row[:3] == (part, method, measure))
+
+
+def _estimate(row: Row, digits: int = 3) -> str:
+    return estimate(row.value, row.low, row.high, digits)
