@@ -193,7 +193,8 @@ def write(rows: Sequence[Row], path: Path = TABLE) -> None:
 def read(path: Path = TABLE) -> list[Row]:
     """The table as it was written."""
     with open(path, newline="", encoding="utf-8") as file:
-        return [Row(*row[:3], *map(float, row[3:])) for row in list(csv.reader(file))[1:]]
+        rows = list(csv.reader(file))[1:]
+    return [Row(part, method, measure, *map(float, numbers)) for part, method, measure, *numbers in rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
