@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ctd.book.markdown import captioned
 from ctd.book.report import estimate
-from ctd.recipes import natural_reasoner
-from ctd.recipes.natural_reasoner import AT_ONCE, CUTOFF, PROMPT, RANDOM, RETRIEVER, THINKING, Row
+from ctd.recipes.natural_table import AT_ONCE, CUTOFF, MODEL, PROMPT, RANDOM, RETRIEVER, TABLE, THINKING, Row, read
 
 MAIN = f"nDCG@{CUTOFF}"
 NOT_MEASURED = "Nothing has been measured yet: `make natural` writes the texts, and the table that this page shows."
@@ -20,11 +19,11 @@ OTHERS = {
 }
 
 
-def findings(path: Path = natural_reasoner.TABLE) -> str:
+def findings(path: Path = TABLE) -> str:
     """The finding in words, and the numbers that it rests on as two tables; what to do where nothing was measured."""
     if not path.is_file():
         return NOT_MEASURED
-    rows = natural_reasoner.read(path)
+    rows = read(path)
     return f"{said(rows)}\n\n{scores(rows)}\n{texts(rows)}"
 
 
@@ -33,7 +32,7 @@ def said(rows: Sequence[Row]) -> str:
     n = _one(rows, "text", "", "documents").value
     own = _one(rows, "score", THINKING, MAIN)
     lines = [
-        f"On {n:.0f} generated heart-failure vignettes, the answer of `{natural_reasoner.MODEL}` after thinking has "
+        f"On {n:.0f} generated heart-failure vignettes, the answer of `{MODEL}` after thinking has "
         f"{MAIN} {_estimate(own)}. It is",
         "",
     ]

@@ -10,60 +10,33 @@ Documents are drawn by seed and asked in groups, so that the texts of few docume
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
 from ctd import stats
-from ctd.cache import DATA, atomic
 from ctd.data import readers
 from ctd.data.task import Task
 from ctd.reasoning import free_text, natural, predict, rank_answers, teachers
 from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.teachers import Teacher
 from ctd.reasoning.traces import Trace
+from ctd.recipes.natural_table import AT_ONCE, CUTOFF, MEASURES, MODEL, PROMPT, RANDOM, RETRIEVER, THINKING, Row, write
 from ctd.retrieval import encoders, metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.index import LabelIndex
 from ctd.retrieval.shortlists import Shortlist
 
-TABLE = DATA / "natural.csv"
-MODEL, DATASET, ENCODER = "qwen-1.5b", "heart-failure", "minilm"
+DATASET, ENCODER = "heart-failure", "minilm"
 GROUP = 16  # documents that are asked together
 MAX_TOKENS = 384
-CUTOFF = 5
 ORDERS = 200  # random orders of the labels, over which a document's values are averaged
-THINKING, AT_ONCE, RETRIEVER = "after thinking", "answer at once", "retriever's order"
-PROMPT, RANDOM = "order of the prompt", "random order"
-MEASURES = ("exact match", f"nDCG@{CUTOFF}", f"recall@{CUTOFF}")
 
 Values = Mapping[str, Float[np.ndarray, " documents"]]
-
-
-class Row(NamedTuple):
-    """A number of the table, with its 95 % interval over documents.
-
-    part: "score", "less" (after thinking less another ranking of the same documents) or "text".
-    method: whose ranking; "" for what is counted in the texts.
-    measure: what is measured.
-    value: the mean over documents.
-    low: of its interval.
-    high: of its interval.
-    """
-
-    part: str
-    method: str
-    measure: str
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -180,21 +153,6 @@ def table(answers: Answers, index: LabelIndex, seed: int = 0) -> list[Row]:
         if len(there):
             rows.append(Row("text", "", name, *interval(there).scalar))
     return rows
-
-
-def write(rows: Sequence[Row], path: Path = TABLE) -> None:
-    """Write the table, whole or not at all."""
-    with atomic(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file, lineterminator="\n")
-        out.writerow(Row._fields)
-        out.writerows([*row[:3], *(f"{value:.6g}" for value in row[3:])] for row in rows)
-
-
-def read(path: Path = TABLE) -> list[Row]:
-    """The table as it was written."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return [Row(part, method, measure, *map(float, numbers)) for part, method, measure, *numbers in rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from ctd.book import natural_page
 from ctd.reasoning import free_text, predict, rank_answers
 from ctd.reasoning.free_text import ShownLabels
 from ctd.recipes import natural_reasoner as recipe
-from ctd.recipes.natural_reasoner import AT_ONCE, RANDOM, RETRIEVER, THINKING, Row
+from ctd.recipes.natural_table import AT_ONCE, RANDOM, RETRIEVER, TABLE, THINKING, Row, read, write
 from ctd.retrieval.index import LabelIndex
 
 TRACE = predict.Request()
@@ -90,8 +90,8 @@ def test_a_ranking_is_worth_what_scikit_learn_says():
 def test_the_table_is_read_as_it_was_written_and_a_random_order_has_its_expected_recall(asked, many, index, tmp_path):
     answers = recipe.ask(None, many, index, 6)
     rows = recipe.table(answers, index)
-    recipe.write(rows, tmp_path / "table.csv")
-    for written, row in zip(recipe.read(tmp_path / "table.csv"), rows, strict=True):
+    write(rows, tmp_path / "table.csv")
+    for written, row in zip(read(tmp_path / "table.csv"), rows, strict=True):
         assert written[:3] == row[:3]
         np.testing.assert_allclose(written[3:], row[3:], rtol=1e-5)
     by = {row[:3]: row for row in rows}
@@ -121,9 +121,9 @@ def test_bad_numbers_of_documents_are_refused_before_anything_is_loaded(capsys):
     assert "--documents must be a multiple of 16, got -16" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not recipe.TABLE.is_file(), reason="`make natural` has not been run")
+@pytest.mark.skipif(not TABLE.is_file(), reason="`make natural` has not been run")
 def test_the_committed_table_is_whole():
-    rows = recipe.read()
+    rows = read()
     assert {row.method for row in rows if row.part == "score"} == {THINKING, *natural_page.OTHERS}
     assert "nDCG@5" in natural_page.findings()
 
