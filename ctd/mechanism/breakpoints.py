@@ -37,7 +37,10 @@ def detect(curve: Float[np.ndarray, " g"], grid: Float[np.ndarray, " g"] = GRID)
     grid = check_grid(grid)
     check_lengths(curve=len(curve), grid=len(grid))
     if (points := int((~np.isnan(curve)).sum())) < FEWEST:
-        raise ValueError(f"a breakpoint needs a curve of at least {FEWEST} points, got {points}")
+        raise ValueError(
+            f"a breakpoint needs a curve of at least {FEWEST} points, got {points}: if the texts are too short or "
+            "not in the form, as the table of what the teacher wrote says, take another teacher or a higher max_tokens"
+        )
     return float(_breakpoints(np.asarray(curve, np.float64)[None], grid)[0])
 
 
