@@ -45,6 +45,7 @@ NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes te
     "09_standard_distillation": (),
     "10_mechanistic_distillation": ("09_standard_distillation",),
     "14_baselines": ("10_mechanistic_distillation",),
+    "15_what_else_changes": ("10_mechanistic_distillation",),
     "12_ablations": ("10_mechanistic_distillation",),
     "13_simulatability": ("12_ablations",),
     "11_learning_curve": ("10_mechanistic_distillation",),
@@ -277,6 +278,15 @@ class Baselines(MechanismSettings):
     arms: Annotated[list[ArmName], Field(description="beside cot")] = [
         "fkl", "taid", "pst", "redi", "mechanistic", "retrieval",
     ]  # fmt: skip
+
+
+class WhatElseChanges(MechanismSettings):
+    """Chapter 15."""
+
+    n_traces: TraceCount = 256
+    arms: Annotated[list[ArmName], Field(description="beside cot")] = ["fkl", "mechanistic"]
+    n_sampled: Annotated[int, Field(ge=2, le=MANY, description="of these documents, how many are answered often")] = 25
+    n_samples: Annotated[int, Field(ge=2, le=1000, description="answers that are drawn for each")] = 8
 
 
 class Performance(Settings):

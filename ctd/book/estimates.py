@@ -65,6 +65,7 @@ ARMS: dict[str, Callable[[Parameters], int]] = {  # how many arms of students a 
     "12": lambda parameters: 1 + len(parameters["tried"]),
     "13": lambda parameters: 2 + len(parameters["terms"]),
     "14": lambda parameters: 1 + len(parameters["arms"]),
+    "15": lambda parameters: 1 + len(parameters["arms"]),
 }
 TEXTS: dict[str, Callable[[Parameters], float]] = {  # how many texts a chapter's models write
     "02": _documents(_modes), "03": _documents(REFINED), "04": _documents(), "05": _documents(), "06": _documents(),

@@ -1,0 +1,75 @@
+"""Students that are kept, asked again: for the probabilities of their answers, and for answers that are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from ctd.cache import cache_dir
+from ctd.data.damaged import named_if_damaged
+from ctd.distill import teach
+from ctd.distill.experiment import Experiment
+from ctd.distill.methods import Arm
+from ctd.reasoning import predict
+from ctd.reasoning.models import LanguageModel
+from ctd.reasoning.rank_answers import Prediction
+from ctd.reasoning.teachers import Teacher
+
+
+def language_model(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = None) -> LanguageModel:
+    """A student that `pool.run` has taught.
+
+    folder: where students are kept; the cache's own by default.
+    """
+    home, teacher = (folder or cache_dir("students")) / teach.key(experiment, arm, seed), experiment.language_model
+    with named_if_damaged(home):
+        student: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            home, dtype=teacher.model.dtype, local_files_only=True
+        )
+    return LanguageModel(arm.name, student.to(teacher.model.device).eval(), teacher.tokenizer, home.name)
+
+
+def answers(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = None) -> list[Prediction]:
+    """What a student answered about the test documents, with the log-probabilities of its labels."""
+    student = language_model(experiment, arm, seed, folder)
+    return teach.answers_of(experiment, arm, student.model, f"{arm.name}, seed {seed}, answers", student.key)
+
+
+def drawn(
+    experiment: Experiment, asked: Teacher, n_documents: int, n_samples: int, arm: Arm | None = None
+) -> list[list[Prediction]]:
+    """Answers that a model draws at temperature 1, by the document.
+
+    asked: the model.
+    n_documents: the first test documents.
+    n_samples: answers to each.
+    arm: how a student is asked; None for the teacher.
+    """
+    request = predict.Request(
+        arm.base.mode if arm else "trace", temperature=1.0, after_prompt=arm.after_prompt if arm else ""
+    )
+    by_sample: Sequence[list[Prediction]] = [
+        predict.reason(
+            asked,
+            experiment.test_documents[:n_documents],
+            experiment.index,
+            request,
+            max_tokens=experiment.plan.max_tokens,
+            seed=number,
+            desc=f"{arm.name if arm else 'the teacher'}: sample {number + 1} of {n_samples}",
+        )
+        for number in range(n_samples)
+    ]
+    return [list(samples) for samples in zip(*by_sample, strict=True)]
+
+
+def drawn_by_student(
+    experiment: Experiment, arm: Arm, seed: int, n_documents: int, n_samples: int, folder: Path | None = None
+) -> list[list[Prediction]]:
+    """The same of a student."""
+    student = replace(experiment.teacher, language_model=language_model(experiment, arm, seed, folder))
+    return drawn(experiment, student, n_documents, n_samples, arm)
