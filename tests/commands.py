@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ctd.book import site
 from ctd.book.notebook_files import read_notebook
 from ctd.book.run_folder import RunFolder
+from ctd.cache import alone
 from ctd.cli import app
 from tests.book.test_runs import BODY, write_notebook
 from tests.book.test_site import MANIFEST, write_pages
@@ -50,17 +51,18 @@ def predict(folder):
 def book(folder):
     """The pages of a book with one chapter, which Jupyter Book sets in a process of its own."""
     run, pages = folder / "runs" / "00_a" / "smoke", folder / "book"
-    if not (pages / "_toc.yml").exists():
-        shutil.rmtree(pages, ignore_errors=True)
-        run.mkdir(parents=True, exist_ok=True)
-        output = new_output("stream", text="41\n")
-        cells = [new_markdown_cell("# A notebook"), new_code_cell("print(41)", execution_count=1, outputs=[output])]
-        for number, cell in enumerate(cells):
-            cell.id = str(number)
-        language = {"name": "python", "pygments_lexer": "ipython3"}
-        nbformat.write(new_notebook(cells=cells, metadata={"language_info": language}), run / "00_a.ipynb")
-        (run / "manifest.json").write_text(json.dumps(MANIFEST))
-        write_pages(pages)
+    with alone(pages):  # two may begin at once
+        if not (pages / "_toc.yml").exists():
+            shutil.rmtree(pages, ignore_errors=True)
+            run.mkdir(parents=True, exist_ok=True)
+            output = new_output("stream", text="41\n")
+            cells = [new_markdown_cell("# A notebook"), new_code_cell("print(41)", execution_count=1, outputs=[output])]
+            for number, cell in enumerate(cells):
+                cell.id = str(number)
+            language = {"name": "python", "pygments_lexer": "ipython3"}
+            nbformat.write(new_notebook(cells=cells, metadata={"language_info": language}), run / "00_a.ipynb")
+            (run / "manifest.json").write_text(json.dumps(MANIFEST))
+            write_pages(pages)
     first, _ = site.build("smoke", folder / "runs", folder / "built", pages)
     files = sorted(file for file in first.parent.rglob("*") if file.is_file())
     shas = [f"{file.relative_to(first.parent)} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
