@@ -27,8 +27,7 @@ def test_memory_of_a_child_counts_and_is_gone_with_it():
     assert peak_memory.held_mib(parent.pid) == 0
 
 
-def test_what_processes_share_counts_once(tmp_path):
-    block = os.urandom(40 * 2**20)
+def test_what_processes_share_counts_once():
     before = peak_memory.held_mib(os.getpid())
     children = []
     for _ in range(2):
@@ -37,12 +36,11 @@ def test_what_processes_share_counts_once(tmp_path):
             os._exit(0)
         children.append(child)
     try:
-        assert peak_memory.held_mib(os.getpid()) < before + 30
+        assert peak_memory.held_mib(os.getpid()) < 1.5 * before, "counted for each process, it would be 3 times"
     finally:
         for child in children:
             os.kill(child, 9)
             os.waitpid(child, 0)
-    assert len(block) == 40 * 2**20
 
 
 def test_the_most_that_was_seen_is_kept(monkeypatch):

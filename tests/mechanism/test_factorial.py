@@ -62,7 +62,8 @@ class TestFactorial:
                 gains.append(mean[value[before | {phase}]] - mean[value[before]])
             assert one.phases().set_index("name")["value"][share] == pytest.approx(np.mean(gains))
 
-    def test_intervals_cover_as_often_as_they_say(self, rng, monkeypatch):
+    @pytest.mark.parametrize("studies", [150, pytest.param(1000, marks=pytest.mark.slow)])
+    def test_intervals_cover_as_often_as_they_say(self, rng, monkeypatch, studies):
         monkeypatch.setattr(stats, "sign_flip_test", lambda *_, **__: 1.0)
         truth = {
             factorial.SHARES[0]: (TRUTH[0, 0] - TRUTH[1, 0] + TRUTH[0, 1] - TRUTH[1, 1]) / 2,
@@ -70,7 +71,6 @@ class TestFactorial:
             "both phases": TRUTH[0, 1],
         }
         covered = dict.fromkeys(truth, 0)
-        studies = 1000
         for study in range(studies):
             told = drawn(rng).phases(seed=study).set_index("name")
             for name, value in truth.items():
