@@ -29,6 +29,9 @@ def test_a_notebook_is_thin_clean_and_ends_with_its_answer(stem):
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     lines = [len(cell.source.split("\n")) - cell.source.count("\n\n") for cell in code]
     assert max(lines) <= 25
+    for cell in code:
+        if "figure" in cell.metadata.get("mystnb", {}):  # its name is given to everything that the cell shows
+            assert not SHOWS.search(cell.source)
     headings = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     assert cells[0].source.startswith("# ")
     assert "**The question.**" in cells[0].source
