@@ -24,7 +24,7 @@ def findings(path: Path = TABLE) -> str:
     if not path.is_file():
         return NOT_MEASURED
     rows = read(path)
-    return f"{said(rows)}\n\n{scores(rows)}\n{texts(rows)}"
+    return f"{said(rows)}\n\n{phases(rows)}\n\n{scores(rows)}\n{texts(rows)}"
 
 
 def said(rows: Sequence[Row]) -> str:
@@ -42,6 +42,22 @@ def said(rows: Sequence[Row]) -> str:
     counts = _one(rows, "less", RANDOM, MAIN).low > 0
     lines += ["", "It passes the floor: it is above a random order of the same labels." if counts else NO_FLOOR]
     return "\n".join([*lines, "", LITTLE if n < ENOUGH else ""]).rstrip()
+
+
+def phases(rows: Sequence[Row]) -> str:
+    """How much of the two phases shows in its thoughts."""
+    end, judging, comparing = (
+        _estimate(_one(rows, "text", "", measure), digits=2)
+        for measure in (
+            "end of Phase 1, share of the thought",
+            "sentences that judge one label",
+            "sentences that compare two labels",
+        )
+    )
+    return (
+        f"**Do the phases show?** The last label that was not named before comes at {end} of a thought. A text has "
+        f"{comparing} sentences that compare two labels, as Phase 2 would, and {judging} that judge one label."
+    )
 
 
 ENOUGH = 64

@@ -104,6 +104,7 @@ def test_the_table_is_read_as_it_was_written_and_a_random_order_has_its_expected
     page = natural_page.findings(tmp_path / "table.csv")
     assert "not told apart from its own answer at once" in page
     assert "On 6 generated" in page
+    assert "and 1.00 [1.00, 1.00] that judge one label." in page.replace("\xa0", " ")
 
 
 @pytest.mark.parametrize(
