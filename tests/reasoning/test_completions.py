@@ -16,6 +16,8 @@ from ctd.reasoning.completions import BatchStore, Completion
 from ctd.reasoning.generate import Limits, generate
 from ctd.reasoning.grammar import LabelLists, lists_key
 from ctd.reasoning.sampling import Sampling
+from ctd.recipes import natural_table
+from ctd.recipes.natural_table import MODEL
 
 KEY = "0123456789abcdef" * 4
 BATCHES = [[2, 0], [1]]
@@ -158,10 +160,14 @@ def test_the_books_texts_are_all_there_and_declared():
     declared = json.loads((DATA / "texts" / "manifest.json").read_text())
     assert set(declared) == {file.name for file in (DATA / "texts").glob("*.xz")}
     assert len(declared) >= 7  # a trace, three other modes, three shortlists to refine
+    thought = [entry["documents"] for entry in declared.values() if entry["what"] == f"{MODEL}, thinking"]
+    assert set(thought) == {16}  # asked in groups
+    assert sum(thought) == next(row.value for row in natural_table.read() if row.measure == "documents")
     for name, entry in declared.items():
         lines = lzma.decompress((DATA / "texts" / name).read_bytes()).splitlines()
         written = [one for line in lines for one in json.loads(line)["completions"]]
-        assert len(written) == entry["documents"] == 200
+        assert len(written) == entry["documents"]
+        assert len(written) == 200 or entry["what"].startswith(MODEL)
         assert sum(one["n_tokens"] for one in written) == entry["tokens"]
 
 
