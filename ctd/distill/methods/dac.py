@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ctd.distill.examples import IGNORED, Batch
 from ctd.distill.methods.method import Course
-from ctd.distill.methods.token_by_token import TokenByToken, each_target, fixed
+from ctd.distill.methods.token_by_token import TokenByToken, each_target, fixed, kl_divergence
 from ctd.distill.token_loss import LOGITS_AT_ONCE, Loss, last_hidden, token_loss
 
 BEGIN = (-9.0, 3.0)  # log-probabilities between which all lies at first
@@ -50,7 +50,7 @@ def clipped(
     """
     low, high = bounds[:, :1], bounds[:, 1:]
     part = (teacher + logsigmoid(teacher - low) + logsigmoid(high - teacher)).log_softmax(-1)
-    return (part.exp() * (part - student)).sum(-1)
+    return kl_divergence(part, student)
 
 
 class Bounds(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor
 from ctd.distill.examples import IGNORED, Batch
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods.method import Course
-from ctd.distill.methods.token_by_token import Seen, TokenByToken, fixed
+from ctd.distill.methods.token_by_token import Seen, TokenByToken, fixed, kl_divergence
 from ctd.distill.stateful import Stateful
 from ctd.distill.token_loss import Loss, last_hidden, token_loss
 
@@ -88,8 +88,7 @@ class ByTopic(TokenByToken):
 
 def with_kl(seen: Seen, gamma: float) -> Float[Tensor, " m"]:
     """Cross-entropy and a KL from the teacher's distribution."""
-    divergence = (seen.teacher_log_p.exp() * (seen.teacher_log_p - seen.log_p)).sum(-1)
-    return gamma * divergence - seen.target_log_p
+    return gamma * kl_divergence(seen.teacher_log_p, seen.log_p) - seen.target_log_p
 
 
 class Behind(Stateful):

@@ -9,7 +9,7 @@ from torch import Tensor, logaddexp
 
 from ctd.distill.losses import Divergence, TokenDistillation
 from ctd.distill.methods.method import Course
-from ctd.distill.methods.token_by_token import Seen
+from ctd.distill.methods.token_by_token import Seen, kl_divergence
 from ctd.distill.token_loss import Loss
 
 
@@ -58,4 +58,4 @@ def skew(seen: Seen, alpha: float = 0.1) -> Float[Tensor, " m"]:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1 (both excluded), got {alpha}")
     mixture = logaddexp(seen.teacher_log_p + math.log(alpha), seen.log_p + math.log1p(-alpha))
-    return (seen.teacher_log_p.exp() * (seen.teacher_log_p - mixture)).sum(-1)
+    return kl_divergence(seen.teacher_log_p, mixture)

@@ -14,7 +14,7 @@ from ctd.distill.experiment import Experiment
 from ctd.distill.methods.scoring import AT_ONCE
 from ctd.distill.methods.teacher_samples import sample_example, written
 from ctd.distill.methods.texts import trace_examples
-from ctd.distill.methods.token_by_token import TokenByToken, each_target
+from ctd.distill.methods.token_by_token import TokenByToken, each_target, kl_divergence
 from ctd.distill.settings import Settings
 from ctd.distill.teacher_states import Live
 from ctd.distill.token_loss import last_hidden
@@ -95,8 +95,7 @@ def divergences(teacher: Any, student: Any, texts: Sequence[Example]) -> list[fl
         learned, states = batch.targets != IGNORED, live(batch)
 
         def divergence(log_p: torch.Tensor, places: slice, states: torch.Tensor = states) -> torch.Tensor:
-            known = head.teacher_log_p(states[places], log_p.dtype)
-            return (known.exp() * (known - log_p)).sum(-1)
+            return kl_divergence(head.teacher_log_p(states[places], log_p.dtype), log_p)
 
         parts = each_target(student, last_hidden(student, batch, learned), divergence)
         values |= {

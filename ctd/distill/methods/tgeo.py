@@ -18,7 +18,7 @@ from ctd.distill.examples import IGNORED, Batch, Example, collate
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods.method import Course
 from ctd.distill.methods.texts import trace_examples
-from ctd.distill.methods.token_by_token import Seen, TokenByToken, each_target, fixed
+from ctd.distill.methods.token_by_token import Seen, TokenByToken, each_target, fixed, kl_divergence
 from ctd.distill.stateful import Stateful
 from ctd.distill.token_loss import Loss, last_hidden, token_loss
 
@@ -116,7 +116,7 @@ class Trilateral(TokenByToken):
 
         def tokens(seen: Seen) -> Float[Tensor, " m"]:
             part = share[seen.places]
-            return part * divergence(seen.teacher_log_p, seen.log_p) - (1 - part) * seen.target_log_p
+            return part * kl_divergence(seen.teacher_log_p, seen.log_p) - (1 - part) * seen.target_log_p
 
         return self.summed(model, last_hidden(model, batch, batch.targets != IGNORED), batch, states, tokens)
 
@@ -180,15 +180,10 @@ class Trilateral(TokenByToken):
 
         def of_targets(log_p: Float[Tensor, "m v"], places: slice) -> Float[Tensor, " m"]:
             teacher = self.teacher_log_p(states[places], log_p.dtype)
-            return divergence(teacher, log_p) + log_p.gather(1, target[places][:, None])[:, 0]
+            return kl_divergence(teacher, log_p) + log_p.gather(1, target[places][:, None])[:, 0]
 
         values = each_target(model, last_hidden(model, batch, learned), of_targets)
         return values.new_zeros(len(batch.ids)).index_add(0, text, values) / len(text)
-
-
-def divergence(teacher: Float[Tensor, "m v"], student: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:
-    """KL(teacher || student) of log-probabilities."""
-    return (teacher.exp() * (teacher - student)).sum(-1)
 
 
 def _gradient(value: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:

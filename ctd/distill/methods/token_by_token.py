@@ -53,6 +53,11 @@ def entropy(log_p: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:
     return -(log_p.exp() * log_p).sum(-1)
 
 
+def kl_divergence(p: Float[Tensor, "m v"], q: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:
+    """KL(p || q) of each pair of distributions, given as log-probabilities, in nats."""
+    return (p.exp() * (p - q)).sum(-1)
+
+
 def each_target(
     model: Any, hidden: Float[Tensor, "n e"], function: Callable[[Float[Tensor, "m v"], slice], Float[Tensor, " m"]]
 ) -> Float[Tensor, " n"]:

@@ -18,7 +18,7 @@ from ctd.distill.methods.method import Course
 from ctd.distill.methods.student_samples import in_place_of_teacher
 from ctd.distill.methods.teacher_samples import f1_of, sample_example, written
 from ctd.distill.methods.texts import gold_labels
-from ctd.distill.methods.token_by_token import Seen, TokenByToken, fixed
+from ctd.distill.methods.token_by_token import Seen, TokenByToken, fixed, kl_divergence
 from ctd.distill.methods.writers import listing
 from ctd.distill.token_loss import Loss, last_hidden, token_loss
 from ctd.reasoning import predict
@@ -103,7 +103,7 @@ def opsd(course: Course) -> Loss:
 
 def reverse_kl(seen: Seen) -> Float[Tensor, " m"]:
     """KL from the student's distribution to one that is taken as given."""
-    return (seen.log_p.exp() * (seen.log_p - fixed(seen.teacher_log_p))).sum(-1)
+    return kl_divergence(seen.log_p, fixed(seen.teacher_log_p))
 
 
 class Told(TokenByToken):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ctd.distill.examples import IGNORED, Batch
 from ctd.distill.methods.method import Course
 from ctd.distill.methods.pld import plackett_luce
-from ctd.distill.methods.token_by_token import Seen, TokenByToken, each_target, entropy, fixed
+from ctd.distill.methods.token_by_token import Seen, TokenByToken, each_target, entropy, fixed, kl_divergence
 from ctd.distill.token_loss import Loss, last_hidden, token_loss
 
 
@@ -81,8 +81,8 @@ def selective(
     own = entropy(student)
     surer = fixed(torch.sigmoid(own - entropy(teacher)))
     mixture = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
-    divergence = beta * (teacher.exp() * (teacher - mixture)).sum(-1)
-    divergence = divergence + (1 - beta) * (student.exp() * (student - mixture)).sum(-1)
+    divergence = beta * kl_divergence(teacher, mixture)
+    divergence = divergence + (1 - beta) * kl_divergence(student, mixture)
     chosen = fixed(student).topk(min(candidates, student.shape[1])).indices
     order = chosen.gather(1, teacher.gather(1, chosen).argsort(1, descending=True))
     listed = plackett_luce(student.gather(1, order)).sum(-1)
