@@ -30,7 +30,7 @@ def documents(n, seed):
 def task():
     texts = [" ".join(f"word{(label * 4 + step) % WORDS}" for step in range(4)) for label in range(N_LABELS)]
     space = LabelSpace("words", [str(label) for label in range(N_LABELS)], texts, N_LABELS)
-    splits = {"train": documents(240, 0), "validation": documents(40, 1), "test": documents(120, 2)}
+    splits = {"train": documents(240, 0), "validation": documents(40, 1), "test": documents(1000, 2)}
     return Task(DatasetDict(splits), space, Card("words", "none", "the test", "drawn"))
 
 
@@ -44,13 +44,15 @@ def ranker(task):
 def test_it_is_at_least_as_good_as_a_label_tree_on_the_same_features(task, ranker, tmp_path):
     tfidf = linear.vectorizer()
     train = tfidf.fit_transform(task.documents["train"]["text"])
-    tree = PLT(str(tmp_path), threads=1, verbose=False)
-    tree.fit(train, [row.indices.tolist() for row in task.gold("train")])
-    theirs = np.array(tree.predict(tfidf.transform(task.documents["test"]["text"]), top_k=5))
+    theirs = []
+    for seed in range(6):  # a tree is drawn: one alone is ahead or behind by a document
+        tree = PLT(str(tmp_path / str(seed)), threads=1, verbose=False, seed=seed)
+        tree.fit(train, [row.indices.tolist() for row in task.gold("train")])
+        theirs.append(np.array(tree.predict(tfidf.transform(task.documents["test"]["text"]), top_k=5), dtype=np.int64))
     ours = shortlists.retrieve(ranker, task, "test", 5)
     for k in (1, 3, 5):
-        reached = [metrics.precision_at_k(pred.astype(np.int64), task.gold("test"), k) for pred in (ours, theirs)]
-        assert reached[0] >= reached[1] > 0.1, f"P@{k}"
+        trees = np.mean([metrics.precision_at_k(predicted, task.gold("test"), k) for predicted in theirs])
+        assert metrics.precision_at_k(ours, task.gold("test"), k) >= trees > 0.1, f"P@{k}"
 
 
 def test_labels_without_a_training_document_are_left_to_the_dense_index(task, ranker, encoder, own_cache):
