@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,15 @@ class HashEncoder:
                 seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big")
                 out[row] += np.random.default_rng(seed).standard_normal(self.dim)
         return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Every test draws the same random numbers each time, whichever tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the generator that libraries share
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture
