@@ -15,8 +15,10 @@ from typing import Any
 from ctd.book import peak_memory
 from ctd.book.notebook_files import read_notebook
 from ctd.book.results import RESULTS
+from ctd.mechanism.untestable import NotTestable
 
 KERNEL_LOG = "kernel.log"  # what the kernel's process says outside of cells; kept with a failed run
+LAST = "not-testable"  # the tag of a cell after which nothing was run
 CELL_TIMEOUT = 7200  # seconds a cell may take
 _managers: list[Any] = []  # of the kernels that run
 
@@ -76,6 +78,9 @@ def execute_notebook(notebook: Path, copy: Path, parameters: Mapping[str, Any], 
             )
         return peak.mib
     except PapermillExecutionError as error:
+        if error.ename == NotTestable.__name__:
+            _say_why(copy)
+            return peak.mib
         message = f"{error.ename}: {str(error.evalue).strip() or 'no message'}".splitlines()[0]
         raise RunFailed(f"cell [{error.exec_count}] raised {message[:300]}") from None
     except CellTimeoutError:
@@ -151,9 +156,31 @@ def _forget_paths(copy: Path) -> None:
         nbformat.write(node, copy)
 
 
+def _say_why(copy: Path) -> None:
+    """Show the reason for which a chapter ended early in place of an error, and take out papermill's own cells."""
+    import nbformat
+
+    node = read_notebook(copy)
+    node.cells = [cell for cell in node.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    for cell in node.cells:
+        cell.metadata.get("papermill", {}).pop("exception", None)
+        for place, output in enumerate(cell.get("outputs", [])):
+            if output.output_type == "error":
+                why = f"**Not testable:** {output.evalue}. The cells below were not run."
+                cell.outputs[place] = nbformat.v4.new_output("display_data", {"text/markdown": why})
+                cell.metadata["tags"] = [*cell.metadata.get("tags", []), LAST]
+    node.metadata.get("papermill", {}).pop("exception", None)
+    nbformat.write(node, copy)
+
+
 def require_whole(copy: Path) -> None:
-    """Raise RunFailed when a cell was left out (a quiet `sys.exit()`), or nothing was recorded."""
-    code = [cell for cell in read_notebook(copy).cells if cell.cell_type == "code" and cell.source.strip()]
+    """Raise RunFailed when a cell was left out (a quiet `sys.exit()`), or nothing was recorded.
+
+    Cells below one that found its question untestable may be left out.
+    """
+    cells = read_notebook(copy).cells
+    last = next((place for place, cell in enumerate(cells) if LAST in cell.metadata.get("tags", [])), len(cells))
+    code = [cell for cell in cells[:last] if cell.cell_type == "code" and cell.source.strip()]
     if left := sum(cell.execution_count is None for cell in code):
         raise RunFailed(f"the notebook ended early: {left} of {len(code)} code cells were not executed")
     if not (copy.parent / RESULTS).is_file():

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ctd.book import notebook_files, published_runs, run_folder, verdicts
+from ctd.book import notebook_files, published_runs, results, run_folder, verdicts
 from ctd.book.chapters import LEDGER as STEM
 from ctd.book.chapters import NEEDS
 from ctd.book.claim_rules import Claim, Part
@@ -167,7 +167,8 @@ def judge_run(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder 
         traces = next((row.value for row in rows if row.label == "traces" and isinstance(row.value, int)), None)
         judged = LedgerRow(claim, Verdict.NOT_RUN, "", None, run.stem, data, ours, traces=traces)
         if not all(numbers.values()):
-            return judged
+            why = results.untestable(rows)
+            return replace(judged, verdict=Verdict.NOT_TESTABLE, why=why) if why else judged
         named = [
             _named(name, part.reads.read(rows, parameters), part.reads.largest) for name, part in claim.parts.items()
         ]

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ctd.book import cluster, side_by_side
+from ctd.book import cluster, results, side_by_side
 from ctd.book.markdown import duration, memory
 from ctd.book.runs import Plan
 from ctd.book.side_by_side import Outcome
@@ -61,11 +61,12 @@ def shown(
 
 
 def line(outcome: Outcome) -> str:
-    """What became of a notebook, in one line."""
+    """What became of a notebook, in one line, and in a second one why it could not answer its question."""
     if not outcome.run:
         return f"error: {outcome.error}"
     took = "unchanged, kept" if outcome.run.kept else f"done in {outcome.run.manifest['duration_s']:.1f} s"
-    return f"{outcome.stem}: {took} ({outcome.run.path})"
+    why = results.untestable(outcome.run.rows)
+    return f"{outcome.stem}: {took} ({outcome.run.path})" + (f"\n  not testable: {why}" if why else "")
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:

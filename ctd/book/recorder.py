@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ctd.book import results
-from ctd.book.results import RESULTS, IntervalMethod, IntervalOver, Row
+from ctd.book.results import NOT_TESTABLE, RESULTS, IntervalMethod, IntervalOver, Row
 from ctd.cache import atomic
 
 if TYPE_CHECKING:
@@ -159,6 +159,15 @@ class Recorder:
             saved = ", ".join(self._figures) or "none"
             raise ValueError(f"the answer's figure must be one that was saved ({saved}), got {figure!r}")
         self._answer = {"sentence": sentence, "figure": figure}
+
+    def end_untestable(self, why: str) -> None:
+        """End a notebook whose question the texts cannot answer: what is recorded stays, and so does the reason.
+
+        why: the precondition that failed.
+        """
+        self.record(NOT_TESTABLE, why, unit="reason")
+        self._answer = {"sentence": f"**Not testable:** {why}.", "figure": None}
+        self.close()
 
     @contextmanager
     def loading(self) -> Iterator[None]:

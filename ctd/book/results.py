@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
 
 RESULTS = "results.json"
+NOT_TESTABLE = "not_testable"  # the metric of the reason for which a chapter ended early
 SCHEMA = 2
 
 IntervalOver = Literal[
@@ -202,6 +203,11 @@ def measures(table: pd.DataFrame) -> pd.Series:
 def named(table: pd.DataFrame, *columns: str, by: str = ", ") -> pd.Series:
     """What a row says in these columns, as one text."""
     return table[list(columns)].apply(lambda row: by.join(str(value) for value in row.dropna()), axis=1)
+
+
+def untestable(rows: Iterable[Row]) -> str:
+    """Why a run could not answer its question; "" for one that could."""
+    return next((str(row.value) for row in rows if row.metric == NOT_TESTABLE), "")
 
 
 def one_line(error: Exception) -> str:

@@ -127,4 +127,22 @@ def start(model: type[Settings], values: Mapping[str, Any]) -> Chapter:
     parameters = parameters_of_model(model)
     settings = model(**{name: known.check(values[name]) for name, known in parameters.items() if name in values})
     plots.use_style()
-    return Chapter(settings, Recorder.start(seed=settings.seed))
+    recorder = Recorder.start(seed=settings.seed)
+    end_where_untestable(recorder)
+    return Chapter(settings, recorder)
+
+
+def end_where_untestable(recorder: Recorder) -> None:
+    """Let a cell that raises NotTestable close the recorder with the reason, and say it in one line."""
+    from IPython import get_ipython
+
+    from ctd.mechanism.untestable import NotTestable
+
+    def end(shell: Any, kind: type, error: Exception, *_: Any, **__: Any) -> list[str]:
+        recorder.end_untestable(str(error))
+        lines = [f"{kind.__name__}: {error}"]
+        shell._showtraceback(kind, error, lines)
+        return lines
+
+    if shell := get_ipython():
+        shell.set_custom_exc((NotTestable,), end)

@@ -21,6 +21,7 @@ from ctd.mechanism.curve_means import (
     weighted_means,
 )
 from ctd.mechanism.trajectories import METRICS, Trajectories
+from ctd.mechanism.untestable import NotTestable
 
 FIXED = 0.5  # where the paper draws t*
 FEWEST = 5  # points of a curve that has a breakpoint
@@ -32,12 +33,12 @@ def detect(curve: Float[np.ndarray, " g"], grid: Float[np.ndarray, " g"] = GRID)
     The exact minimum: a breakpoint between two points is where the lines fitted to either side meet, else it is a
     point of the grid (Hudson, 1966). NaN points are left out; NaN for a straight line, which has no breakpoint.
 
-    Raises ValueError for lengths that differ, a grid that `check_grid` refuses, or fewer than 5 points.
+    Raises NotTestable for fewer than 5 points, ValueError for lengths that differ or a grid that `check_grid` refuses.
     """
     grid = check_grid(grid)
     check_lengths(curve=len(curve), grid=len(grid))
     if (points := int((~np.isnan(curve)).sum())) < FEWEST:
-        raise ValueError(
+        raise NotTestable(
             f"a breakpoint needs a curve of at least {FEWEST} points, got {points}: if the texts are too short or "
             "not in the form, as the table of what the teacher wrote says, take another teacher or a higher max_tokens"
         )

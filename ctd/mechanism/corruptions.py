@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.token_spans import Span
 
@@ -55,7 +56,7 @@ def pairs(
     """
     chosen = [trace for trace in traces if usable(trace, corruption)]
     if len(chosen) < 2:
-        raise ValueError(
+        raise NotTestable(
             f"corruption {corruption!r} needs two documents or more, got {len(chosen)} "
             f"(reason for leaving others out: {LEFT_OUT[corruption]})"
         )

@@ -16,6 +16,7 @@ from ctd.mechanism.curve_means import GRID, check_grid, check_lengths
 from ctd.mechanism.embed_text import PIECE, embed
 from ctd.mechanism.targets import Targets
 from ctd.mechanism.trajectories import Trajectories
+from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning.traces import Trace
 from ctd.retrieval.encoders import Encoder
 
@@ -87,11 +88,11 @@ def embed_prefixes(
     encoder: embeds the prefixes.
     grid: the points t.
     longest: characters of a piece (see `embed_text.embed`).
-    Raises ValueError for no trace at all, no trace with a CoT, or a grid that `prefixes` refuses.
+    Raises NotTestable where no trace has a CoT, ValueError for a grid that `prefixes` refuses.
     """
     grid = check_grid(grid)
     if not any(trace.cot.strip() for trace in traces):
-        raise ValueError(f"a trajectory needs at least 1 trace with a CoT, got {len(traces)} traces and none has one")
+        raise NotTestable(f"a curve needs a text with a chain of thought, and none of the {len(traces)} has one")
     texts = [text for trace in traces for text in prefixes(trace.cot, grid)]
     vectors = embed(encoder, texts, longest, "embedding CoTs").reshape(len(traces), len(grid), -1)
     boundaries = [np.nan if trace.boundary is None else trace.boundary for trace in traces]
@@ -115,12 +116,12 @@ def of_other_documents(traces: Sequence[Trace], rng: np.random.Generator) -> Int
     A uniformly random derangement of the traces that have a CoT: each is used once, none by its own document. The
     others keep their own row.
 
-    Raises ValueError for fewer than two traces with a CoT.
+    Raises NotTestable for fewer than two traces with a CoT.
     """
     order = np.arange(len(traces))
     rows = np.flatnonzero([bool(trace.cot.strip()) for trace in traces])
     if len(rows) < 2:
-        raise ValueError(f"another document's CoT needs at least 2 traces with a CoT, got {len(rows)}")
+        raise NotTestable(f"another document's CoT needs at least 2 traces with a CoT, got {len(rows)}")
     drawn = rng.permutation(rows)
     while (drawn == rows).any():
         drawn = rng.permutation(rows)

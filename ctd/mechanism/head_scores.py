@@ -16,6 +16,7 @@ from ctd.cache import atomic
 from ctd.mechanism import scores
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.untestable import NotTestable
 from ctd.stats import Interval
 
 DRAWS = 200  # resampled rankings by which the stability of one is judged
@@ -59,12 +60,12 @@ class HeadScores:
         return len(self._defined(name))
 
     def ranking(self, name: str) -> list[Head]:
-        """All heads, the highest mean score of the phase first. Raises ValueError where no document has the score."""
+        """All heads, the highest mean score of the phase first. Raises NotTestable where no document has it."""
         values = self.raw(name)[:, 0]
         defined = ~np.isnan(values)
         if not defined.any():
             refines = name in scores.SCORES and scores.SCORES[name].phase == Phase.REFINE
-            raise ValueError(
+            raise NotTestable(
                 f"none of the {len(self.uids)} documents tells {name}"
                 + (": none weighs a label that is kept against one that is not" if refines else "")
             )

@@ -22,6 +22,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.heads import Direction
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.untestable import require_traces
 from ctd.reasoning import annotate, architecture, predict
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.teachers import Teacher
@@ -141,8 +142,8 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
 
     task: with topics (see `teachers.with_topics`).
     index: over its label space.
-    Raises ValueError where no document can be scored (see `heads.score`), and, before anything is written, for a model
-    whose heads cannot be read exactly.
+    Raises NotTestable where no document can be scored and, before anything is written, ValueError for a model whose
+    heads cannot be read exactly.
     """
     model = teacher.language_model.model
     architecture.shape(model)
@@ -150,6 +151,7 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
     if settings.direction == "mentions":
         speaking = [trace for trace in traces if trace.anchor_mentions]
         left_out[SILENT], traces = len(traces) - len(speaking), speaking
+    require_traces(traces, left_out)
     scored = heads.score(
         model, traces[: settings.n_scored], settings.direction, n_effects=settings.n_effects, with_others=True
     )

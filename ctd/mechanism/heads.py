@@ -26,6 +26,7 @@ from ctd.mechanism.attention import Attended, Head
 from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import SCORES, LayerReading, Score
+from ctd.mechanism.untestable import NotTestable
 from ctd.mechanism.writes import Writes, margin_gradient
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
@@ -142,7 +143,7 @@ def _check(model: Any, traces: Sequence[AnnotatedTrace], direction: Direction) -
     if direction not in get_args(Direction):
         raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
     if not traces:
-        raise ValueError("there is nothing to score heads on: no trace was given")
+        raise NotTestable("there is nothing to score heads on: no trace was given")
     context = architecture.context(model)
     for trace in traces:
         if context and len(trace.ids) > context:

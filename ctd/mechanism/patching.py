@@ -32,6 +32,7 @@ from ctd.mechanism.mean_ablation import MeanHeads
 from ctd.mechanism.patch_effects import Effects, Way, joined
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.readouts import READOUTS, phase_queries, queries_read, read_out
+from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.token_spans import Span
@@ -211,7 +212,7 @@ def phase_generated(
 
 def _check(documents: Sequence[Pair]) -> None:
     if not documents:
-        raise ValueError("there is nothing to patch: no document was given")
+        raise NotTestable("there is nothing to patch: no document was given")
     for clean, corrupted in documents:
         if len(clean.ids) != len(corrupted.ids):
             raise ValueError(

@@ -15,6 +15,7 @@ from ctd.mechanism import curve_means
 from ctd.mechanism.breakpoints import FIXED
 from ctd.mechanism.curve_means import GRID, check_grid, check_lengths, defined
 from ctd.mechanism.trajectories import Trajectories
+from ctd.mechanism.untestable import NotTestable
 from ctd.stats import Interval
 
 RISING, FALLING = ("focus", "focus_document"), ("confusion", "margin")
@@ -93,7 +94,7 @@ def area_between(
     b: another model's curves, or one curve without documents, such as a published one.
     grid: the points t.
     paired: row i of both is the same document, and they are drawn together; else apart.
-    Raises ValueError for lengths that differ, or fewer than two t at which both are defined.
+    Raises NotTestable for fewer than two t at which both are defined, ValueError for lengths that differ.
     """
     grid, rng = check_grid(grid), np.random.default_rng(seed)
     single = np.ndim(b) == 1
@@ -107,7 +108,7 @@ def area_between(
         others = np.ones((draws + 1, 1)) if single else curve_means.resample(len(b), draws, level, rng)
     apart = np.abs(curve_means.weighted_means(a, weights) - curve_means.weighted_means(b, others))
     if (points := int(defined(apart[0]).sum())) < 2:
-        raise ValueError(f"an area needs at least 2 points at which both curves are defined, got {points}")
+        raise NotTestable(f"an area needs at least 2 points at which both curves are defined, got {points}")
     area = np.full(len(apart), np.nan)
     for rows, pattern in curve_means.by_pattern(defined(apart)):
         if pattern.sum() > 1:

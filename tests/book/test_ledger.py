@@ -146,6 +146,17 @@ def test_a_damaged_run_is_one_clear_line(folder, file, content, complaint):
     assert said.stderr.count("\n") == 1
 
 
+def test_claims_of_a_chapter_that_ended_early_are_not_testable_and_say_why(folder):
+    why = "none of the 40 texts has a chain of thought"
+    write(folder, "02_chapter", {key("not_testable", None): why}, dataset="some", teacher="who")
+    row = judge(folder, "focus-rises-early")
+    assert (row.verdict, row.why, row.p) == (Verdict.NOT_TESTABLE, why, None)
+    assert f"[not testable] {row.claim.statement}" in "\n".join(ledger.lines([row]))
+    assert judge(folder, "mechanistic-beats-cot").verdict is Verdict.REPRODUCED
+    write(folder, "02_chapter", {}, dataset="some", teacher="who")
+    assert judge(folder, "focus-rises-early").verdict is Verdict.NOT_RUN
+
+
 def test_two_notebooks_of_one_number_are_refused(folder):
     write(folder, "13_other", {})
     with pytest.raises(

@@ -15,8 +15,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from ctd import hardware
-from ctd.book import home_folder, kernel, notebook_files, provenance, run_folder, runs
+from ctd.book import home_folder, kernel, notebook_files, page, progress, provenance, run_folder, runs
 from ctd.book.recorder import Recorder
+from ctd.book.side_by_side import Outcome
 
 SEED = 'Annotated[int, Field(ge=0, le=1000, description="draws")]'
 PARAMETERS = f"""\
@@ -333,6 +334,32 @@ def test_a_slow_cell_a_dead_kernel_and_an_early_exit_are_failures(project, monke
         with pytest.raises(kernel.RunFailed, match=complaint):
             runs.run(path)
         assert (project / "runs" / path.stem / "default.failed" / path.name).is_file()
+
+
+def test_a_question_that_the_texts_cannot_answer_ends_the_chapter_with_the_reason(project):
+    begin = "from ctd.book.setup import end_where_untestable\nrun = Recorder.start()\nend_where_untestable(run)"
+    cells = (
+        f"from ctd.book.recorder import Recorder\n{begin}\nrun.record('documents', 4, 'documents')",
+        "from ctd.mechanism.untestable import NotTestable\nprint(7)\nraise NotTestable('no text is long enough')",
+        "run.record('slope', 1.0, 'cosine')",
+    )
+    seed = f"from typing import Annotated\nfrom pydantic import Field\nseed: {SEED} = 3"
+    path = write_notebook(project / "notebooks" / "05_none.ipynb", *cells, parameters=seed)
+    run = runs.run(path)
+    assert [(row.metric, row.value) for row in run.rows] == [
+        ("documents", 4), ("not_testable", "no text is long enough"),
+    ]  # fmt: skip
+    assert page.read_answer(run) == {"sentence": "**Not testable:** no text is long enough.", "figure": None}
+    copy = notebook_files.read_notebook(run.notebook)
+    *_, stopped, left = copy.cells
+    assert [output.output_type for output in stopped.outputs] == ["stream", "display_data"]
+    assert stopped.outputs[1].data["text/markdown"].startswith("**Not testable:** no text is long enough.")
+    assert (left.execution_count, left.outputs) == (None, [])
+    assert "Traceback" not in run.notebook.read_text()
+    assert "papermill-error-cell-tag" not in run.notebook.read_text()
+    said = progress.line(Outcome(run.stem, run)).splitlines()
+    assert said[1] == "  not testable: no text is long enough"
+    assert runs.run(path).kept
 
 
 def test_a_notebook_that_records_nothing_fails(project, no_kernel, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from ctd.mechanism import attention, head_study, heads, scores
 from ctd.mechanism.head_study import Settings
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.untestable import NotTestable
 from ctd.stats import Interval
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_heads import PASSAGES
@@ -65,6 +66,7 @@ def test_a_depth_is_held_against_heads_at_random(low, high, says):
 
 
 def test_a_study_without_traces_says_so(teacher, task, monkeypatch):
-    monkeypatch.setattr(head_study.annotate, "annotate_task", lambda *_: ([], {}))
-    with pytest.raises(ValueError, match="there is nothing to score heads on"):
+    left_out = {"no CoT": 3, "no anchor": 0, "longer than the model's context": 1}
+    monkeypatch.setattr(head_study.annotate, "annotate_task", lambda *_: ([], left_out))
+    with pytest.raises(NotTestable, match=r"no text has any \(no CoT: 3; longer than the model's context: 1\)$"):
         head_study.study(teacher, task, None, Settings(Phase.SHORTLIST))

@@ -1,0 +1,23 @@
+"""Texts that cannot answer a question: a chapter then ends with a reason, and not with a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # this module is imported wherever notebooks are run
+    from ctd.reasoning.annotate import AnnotatedTrace
+
+
+class NotTestable(ValueError):
+    """Nothing is wrong with the input, but a measure has nothing to rest on. The message is the precondition."""
+
+
+def require_traces(traces: Sequence[AnnotatedTrace], left_out: Mapping[str, int]) -> None:
+    """Raise NotTestable where no text has phases that can be read.
+
+    left_out: how many documents have no annotated trace, by the reason.
+    """
+    if not traces:
+        reasons = "; ".join(f"{reason}: {n}" for reason, n in left_out.items() if n) or "no documents"
+        raise NotTestable(f"heads are scored on texts with phases, and no text has any ({reasons})")
