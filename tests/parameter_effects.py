@@ -85,7 +85,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "12_ablations": {**STUDENTS, "tried": ["without 1"]},
     "13_simulatability": STUDENTS,
     "14_baselines": {**STUDENTS, "arms": ["mechanistic"]},
-    "15_what_else_changes": {**STUDENTS, "arms": ["mechanistic"], "n_sampled": 3, "n_samples": 2},
+    "15_what_else_changes": {**STUDENTS, "arms": ["mechanistic"], "drawn": [3, 2]},
     "16_performance": {},
     "17_claims": {},
 }  # fmt: skip
@@ -328,8 +328,8 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         **mechanism(metric="final_loss", arm="mechanistic"),
         "n_test": moves({"n_test": 11}, metric="brier"),
         "arms": adds({"arms": ["mechanistic", "fkl"]}, metric="ece", arm="fkl", quick=True),
-        "n_sampled": moves({"n_sampled": 4}, metric="embedding_distance"),
-        "n_samples": moves({"n_samples": 3}, metric="embedding_distance", quick=True),
+        "drawn": moves({"drawn": [3, 3]}, metric="embedding_distance", quick=True),
+        "chain_factors": adds({"chain_factors": [1, 3]}, metric="chain_loss", item="taught by the truth, 6 steps"),
     },
     "16_performance": {
         "sizes": adds({"sizes": [300, 3001]}, metric="recall", item="3001 labels"),

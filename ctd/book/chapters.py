@@ -285,8 +285,14 @@ class WhatElseChanges(MechanismSettings):
 
     n_traces: TraceCount = 256
     arms: Annotated[list[ArmName], Field(description="beside cot")] = ["fkl", "mechanistic"]
-    n_sampled: Annotated[int, Field(ge=2, le=MANY, description="of these documents, how many are answered often")] = 25
-    n_samples: Annotated[int, Field(ge=2, le=1000, description="answers that are drawn for each")] = 8
+    drawn: Annotated[
+        list[Annotated[int, Field(ge=2, le=MANY)]],
+        Field(min_length=2, max_length=2, description="documents answered often, and how often"),
+    ] = [25, 8]
+    chain_factors: Annotated[
+        list[Annotated[float, Field(ge=0.01, le=100)]],
+        Field(min_length=2, description="steps of students that a student teaches, times n_steps"),
+    ] = [1.0, 4.0]
 
 
 class Performance(Settings):

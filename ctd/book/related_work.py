@@ -1,7 +1,7 @@
 """The page of related work: every neighbouring system, what it does, and where this book runs it or why it does not.
 
-Notes: systems are read from `data/related_work.csv`, and what is run from the registry of methods. A method is matched
-with its system by the arXiv number in its source, so that a new one shows by itself.
+Notes: systems are read from `data/related_work.csv`, and what is run from the registry of methods and the modules of
+the analyses. Either is matched with its system by the arXiv number in its source, so that a new one shows by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 
 from ctd.cache import DATA
+from ctd.distill import boundary, calibration, diversity, hacking
 from ctd.distill.methods import METHODS, Method
 
 TABLE = DATA / "related_work.csv"
@@ -21,6 +22,7 @@ COLUMNS = ("system", "arXiv", "kind", "what it does", "in this book", "what it w
 FILTERED = ("kind", "in this book", "read")
 NUMBER = re.compile(r"arXiv:(\d{4}\.\d{5})")
 NOT_RUN = "not run"
+ANALYSES = (boundary, calibration, diversity, hacking)  # of chapter 15; each module states its source
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ def systems(path: Path = TABLE) -> list[System]:
         return [System(**row) for row in csv.DictReader(file)]
 
 
-def number_of(method: Method) -> str:
-    """The arXiv number of a method's source; "" where it has none."""
-    matched = NUMBER.search(method.source)
+def number_of(source: str) -> str:
+    """The arXiv number in a statement of a source; "" where it has none."""
+    matched = NUMBER.search(source)
     return matched[1] if matched else ""
 
 
@@ -68,11 +70,11 @@ def related_work(listed: list[System] | None = None, methods: Mapping[str, Metho
     listed = systems() if listed is None else listed
     run: dict[str, list[str]] = {}
     for name, method in methods.items():
-        run.setdefault(number_of(method) or method.source, []).append(name)
-    rows = [_row(system, run.pop(system.arxiv, [])) for system in listed]
+        run.setdefault(number_of(method.source) or method.source, []).append(name)
+    rows = [_row(system, [*run.pop(system.arxiv, []), *_analyses(system)]) for system in listed]
     for names in run.values():
         method = methods[names[0]]
-        number = number_of(method)
+        number = number_of(method.source)
         source = method.source.removesuffix(f"arXiv:{number}").rstrip(", ") or names[0]
         what = f"{method.summary}."
         rows.append(_row(System(source, number, "yes", method.known, "general baseline", what, ""), names))
@@ -90,6 +92,12 @@ def page_table() -> str:
         f'<table class="dataframe" data-filters="{filters}"><caption>{len(rows)} systems and baselines.</caption>'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n</div>"
     )
+
+
+def _analyses(system: System) -> list[str]:
+    """The names of the analyses that ask what a system asks."""
+    modules = [module for module in ANALYSES if number_of(module.__doc__ or "") == system.arxiv]
+    return [module.__name__.rpartition(".")[2] for module in modules]
 
 
 def _row(system: System, names: list[str]) -> list[str]:

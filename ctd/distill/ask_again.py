@@ -33,6 +33,11 @@ def language_model(experiment: Experiment, arm: Arm, seed: int, folder: Path | N
     return LanguageModel(arm.name, student.to(teacher.model.device).eval(), teacher.tokenizer, home.name)
 
 
+def as_teacher(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = None) -> Teacher:
+    """The same, asked as the teacher is."""
+    return replace(experiment.teacher, language_model=language_model(experiment, arm, seed, folder))
+
+
 def answers(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = None) -> list[Prediction]:
     """What a student answered about the test documents, with the log-probabilities of its labels."""
     student = language_model(experiment, arm, seed, folder)
@@ -71,5 +76,4 @@ def drawn_by_student(
     experiment: Experiment, arm: Arm, seed: int, n_documents: int, n_samples: int, folder: Path | None = None
 ) -> list[list[Prediction]]:
     """The same of a student."""
-    student = replace(experiment.teacher, language_model=language_model(experiment, arm, seed, folder))
-    return drawn(experiment, student, n_documents, n_samples, arm)
+    return drawn(experiment, as_teacher(experiment, arm, seed, folder), n_documents, n_samples, arm)

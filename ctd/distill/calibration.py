@@ -2,6 +2,8 @@
 
 Notes: the probability of a label is that with which shortlist and answer were written of it, each given all before it
 (`Prediction.scores`). Intervals are over documents, whose labels belong together.
+
+Source: the question is that of Thinking Out Loud, arXiv:2504.06564, whose models say how sure they are (abstract read).
 """
 
 from __future__ import annotations
