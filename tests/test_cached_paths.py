@@ -310,7 +310,11 @@ CASES = {
         },
     ),
     "tasks of mesh": task_case(
-        "mesh", {"files": [File("a.xml")]}, files=[File("a.xml", "other")], mtrees=File("mtrees.bin", "other")
+        "mesh",
+        {"files": [File("a.xml")]},
+        files=[File("a.xml", "other")],
+        mtrees=File("mtrees.bin", "other"),
+        descriptors=True,
     ),
     "tasks of setmm": task_case("setmm", {"path": File("set.mm")}, path=File("set.mm", "other")),
     "tasks of vignettes": task_case(

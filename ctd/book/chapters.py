@@ -37,7 +37,7 @@ from ctd.book.settings import (
     TraceCount,
 )
 
-OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
+OwnTask = Literal["mesh", "mesh-descriptors", "setmm", "setmm-slice", "vignettes", "heart-failure"]
 Profile = Literal["smoke", "default", "full"]
 LEDGER = "17_claims"  # the notebook that reads the results of all others
 NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes texts and teaches students that others use

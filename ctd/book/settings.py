@@ -64,8 +64,9 @@ ArmName = Annotated[str, AfterValidator(_arm), _text("named by ctd methods")]
 """A method, one with the mechanistic terms ("fkl + mechanistic"), or retrieval without a language model."""
 
 DatasetName = Literal[
-    "mesh", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic", "xmc", "records"
-]
+    "mesh", "mesh-descriptors", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic",
+    "xmc", "records",
+]  # fmt: skip
 Dataset = Annotated[DatasetName, Field(description="the task")]
 Source = Annotated[
     PathOrName, Field(description="your own data (mimic, xmc, records), PubMed files (mesh) or a set.mm file (setmm)")

@@ -27,7 +27,7 @@ def _small_label_spaces(monkeypatch):
     codes = LabelSpace("icd10cm", ["I50.21", "I10"], ["acute", "high"], 2, np.array([-1, -1], np.int32))
     headings = LabelSpace("mesh", ["D002118", "D006801"], ["Calcium", "Humans"], 2, np.array([-1, -1], np.int32))
     monkeypatch.setattr("ctd.data.readers.icd10cm.label_space", lambda: codes)
-    monkeypatch.setattr("ctd.data.readers.mesh.label_space", lambda mtrees=None: headings)
+    monkeypatch.setattr("ctd.data.readers.mesh.label_space", lambda mtrees=None, descriptors=False: headings)
 
 
 @pytest.fixture(scope="module")

@@ -127,6 +127,30 @@ def test_the_published_split_is_the_one_that_the_loader_makes():
     assert task.gold("test", scored=False)[:, task.unscored].nnz > 1_000
 
 
+def test_a_heading_counts_as_its_descriptor_where_labels_are_descriptors_alone(vocabulary, write):
+    qualified = citation(headings=(("D002118", ("Q000378", "Q000097")), ("D006801", ()), ("D002118", ())))
+    task = load("mesh-descriptors", files=[write(qualified, citation("2", headings=(("D999999", ("Q000378",)),)))])
+    ((_, part),) = ((split, part) for split, part in task.documents.items() if len(part))
+    assert part["uid"] == ["1"]
+    assert [task.space.ids[label] for label in part["labels"][0]] == ["D002118", "D006801"]
+    assert task.space.n_labels == len(task.space) == 30_532
+    assert task.space.parents is None
+    assert [vocabulary.texts[vocabulary.lookup[id]] for id in task.space.ids] == task.space.texts
+    assert [task.space.ids[label] for label in task.unscored] == [
+        vocabulary.ids[label] for label in mesh.check_tags(vocabulary)
+    ]
+
+
+def test_the_documents_of_the_descriptors_are_those_of_the_headings():
+    headings, descriptors = load("mesh"), load("mesh-descriptors")
+    for split, part in headings.documents.items():
+        other = descriptors.documents[split]
+        at = dict(zip(other["uid"], other["labels"], strict=True))
+        for uid, labels in zip(part["uid"], part["labels"], strict=True):
+            named = {mesh.descriptor_of(headings.space.ids[label]) for label in labels}
+            assert named <= {descriptors.space.ids[label] for label in at[uid]}
+
+
 def test_the_split_rule_gives_about_its_shares():
     splits = [split_by_hash(str(uid)) for uid in range(20_000)]
     shares = [splits.count(name) / len(splits) for name in ("train", "validation", "test")]
@@ -136,7 +160,7 @@ def test_the_split_rule_gives_about_its_shares():
 def test_a_label_out_of_range_is_refused():
     with pytest.raises(ValueError, match="document 1 has label 9; labels run from 0 to 8"):
         labels_matrix([[0], [1, 9]], 9)
-    with pytest.raises(ValueError, match="dataset must be one of mesh, setmm"):
+    with pytest.raises(ValueError, match="dataset must be one of mesh, mesh-descriptors, setmm"):
         load("wikipedia")
 
 

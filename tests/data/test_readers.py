@@ -52,7 +52,7 @@ def test_a_set_mm_file_that_is_given_is_not_looked_for_elsewhere(monkeypatch):
 def test_a_missing_file_and_an_unknown_dataset_or_option_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         readers.load("mesh", files=[tmp_path / "nowhere.xml"])
-    with pytest.raises(ValueError, match="dataset must be one of mesh, setmm, .*, got 'pubmed'"):
+    with pytest.raises(ValueError, match="dataset must be one of mesh, mesh-descriptors, setmm, .*, got 'pubmed'"):
         readers.load("pubmed")
     with pytest.raises(TypeError, match="colour"):
         readers.load("mesh", colour="red")

