@@ -37,7 +37,7 @@ from ctd.book.settings import (
     TraceCount,
 )
 
-OwnTask = Literal["mesh", "mesh-descriptors", "setmm", "setmm-slice", "vignettes", "heart-failure"]
+OwnTask = Literal["mesh", "setmm", "setmm-slice", "vignettes", "heart-failure"]
 Profile = Literal["smoke", "default", "full"]
 LEDGER = "17_claims"  # the notebook that reads the results of all others
 NEEDS: dict[str, tuple[str, ...]] = {  # what comes before: a notebook writes texts and teaches students that others use
@@ -66,7 +66,7 @@ NEEDS[LEDGER] = tuple(NEEDS)
 class LabelSpaces(Settings):
     """Chapter 00."""
 
-    tasks: Annotated[list[OwnTask], Field(description="label spaces to show")] = [
+    tasks: Annotated[list[Literal[OwnTask, "mesh-descriptors"]], Field(description="label spaces to show")] = [
         "mesh", "setmm", "vignettes", "heart-failure",
     ]  # fmt: skip
     encoder: Annotated[Literal["minilm", "wordllama"], Field(description="ranks near misses, groups topics")] = "minilm"
