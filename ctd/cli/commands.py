@@ -119,17 +119,25 @@ def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)], as_j
 
 @app.command(
     epilog="Examples:  ctd compare 01_retrieval_shortlists/smoke 01_retrieval_shortlists/default"
-    "  |  ctd compare runs/mine runs/other --html > difference.html"
+    "  |  ctd compare runs/mine runs/other --html > difference.html  |  ctd compare runs-before runs --markdown"
 )
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help=RUN_HELP)],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run.")],
     as_html: Annotated[bool, typer.Option("--html", help="Print a page for a browser.")] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print changed results as Markdown; the two may be folders of runs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what differs between two runs: parameters, code, versions, hardware, and results with their units."""
     from ctd.book.compare import differences, joined, page
 
+    if as_markdown:
+        from ctd.book import changes as changed_results
+
+        typer.echo(changed_results.summary(Path(first), Path(second)), nl=False)
+        return
     pair = run_folder.find_run(first), run_folder.find_run(second)
     changes = differences(*pair)
     if as_json or as_html:

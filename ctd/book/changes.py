@@ -1,0 +1,97 @@
+"""What a change of the code did to the results: two sets of runs, chapter by chapter, as Markdown.
+
+Notes: for the summary of a pull request. Times and memory are left out, and so are differences within the default
+tolerance of golden results, which another processor may make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctd.book import compare, validate
+from ctd.book.markdown import table
+from ctd.book.page import read_answer
+from ctd.book.results import Row
+from ctd.book.run_folder import RunFolder, all_runs, find_run
+
+MOST = 40  # results that are listed
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One result that differs beyond its tolerance; None on a side that lacks it."""
+
+    chapter: str
+    before: Row | None
+    after: Row | None
+
+
+def summary(first: Path, second: Path) -> str:
+    """What differs between two runs, or between the runs of the same names in two folders, as Markdown.
+
+    first: a run, or a folder of runs such as `runs/`.
+    second: the same, after the change.
+    Raises FileNotFoundError where there is no run, ValueError for a damaged one.
+    """
+    before, after = _runs(first), _runs(second)
+    both = [name for name in after if name in before]
+    changed = {name: list(_changed(name, before[name], after[name])) for name in both}
+    rows = [
+        [
+            name,
+            f"{len(validate.comparable(after[name].rows)):,}",
+            str(len(changed[name]) or ""),
+            _answers(before[name], after[name]),
+        ]
+        for name in both
+    ]
+    parts = [table(["run", "results", "changed", "answer"], rows)] if both else ["No run is in both."]
+    for word, names in (("before", before.keys() - after.keys()), ("after", after.keys() - before.keys())):
+        parts += [f"Only {word}: {', '.join(sorted(names))}."] if names else []
+    everything = [each for several in changed.values() for each in several]
+    listed = sorted(everything, key=_importance, reverse=True)[:MOST]
+    if listed:
+        cells = [[c.chapter, _label(c), compare.say(c.before), compare.say(c.after)] for c in listed]
+        head = (
+            "All changed results" if len(listed) == len(everything) else f"{len(listed)} of {len(everything)} results"
+        )
+        parts += [f"### {head}", table(["run", "result", "before", "after"], cells)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _runs(folder: Path) -> dict[str, RunFolder]:
+    """The runs beneath a folder, by name; else the one run that it is, by its notebook."""
+    runs = {str(run.path.relative_to(folder)): run for run in all_runs(folder)}
+    if runs:
+        return runs
+    run = find_run(str(folder))
+    return {run.stem: run}
+
+
+def _changed(chapter: str, before: RunFolder, after: RunFolder) -> Iterator[Changed]:
+    sides = [validate.comparable(run.rows) for run in (before, after)]
+    for identity in sides[0] | sides[1]:
+        row, other = (side.get(identity) for side in sides)
+        if row is None or other is None or not validate.close(row.value, other.value, validate.default_tolerance(row)):
+            yield Changed(chapter, row, other)
+
+
+def _importance(changed: Changed) -> tuple[bool, bool, bool]:
+    """Verdicts first, then intervals that are apart, then what is on both sides."""
+    row, other = changed.before, changed.after
+    verdict = (row or other).unit == "verdict"  # type: ignore[union-attr]
+    apart = bool(row and other and row.interval and other.interval) and (
+        row.interval[1] < other.interval[0] or other.interval[1] < row.interval[0]  # type: ignore[union-attr,index]
+    )
+    return verdict, apart, row is not None and other is not None
+
+
+def _label(changed: Changed) -> str:
+    return (changed.before or changed.after).label  # type: ignore[union-attr]
+
+
+def _answers(before: RunFolder, after: RunFolder) -> str:
+    sentences = [(read_answer(run) or {}).get("sentence") for run in (before, after)]
+    return "" if sentences[0] == sentences[1] else "another sentence"
