@@ -10,7 +10,7 @@ import nbformat
 
 from ctd.book import exercises, figures
 from ctd.book.captions import caption_tables
-from ctd.book.chapters import NEEDS
+from ctd.book.chapters import LEDGER, NEEDS
 from ctd.book.markdown import code, commit, duration, hardware, memory, started, table
 from ctd.book.notebook_files import read_notebook
 from ctd.book.recorder import FIGURES
@@ -97,7 +97,9 @@ def facts(run: RunFolder) -> str:
     manifest, needs = run.manifest, NEEDS.get(run.stem, ())
     machine = manifest["hardware"]
     device = machine["gpu"] or f"{machine['cores']} cores ({machine['cpu']}), no GPU"
-    before = ", ".join(f"{{doc}}`{stem[:2]} <{stem}>`" for stem in needs if stem != run.stem) or "nothing"
+    before = ", ".join(f"{{doc}}`{stem[:2]} <{stem}>`" for stem in sorted(needs)) or "nothing"
+    if run.stem == LEDGER:
+        before = "all other notebooks"
     words = (
         f"**Time** {duration(manifest['duration_s'])} under the profile `{manifest['profile']}` on {device} · "
         f"**Memory** {memory(manifest)} · **Run before it** {before}"
