@@ -25,12 +25,16 @@ def language_model(experiment: Experiment, arm: Arm, seed: int, folder: Path | N
 
     folder: where students are kept; the cache's own by default.
     """
-    home, teacher = (folder or cache_dir("students")) / teach.key(experiment, arm, seed), experiment.language_model
+    home, teacher = _home(experiment, arm, seed, folder), experiment.language_model
     with named_if_damaged(home):
         student: Any = transformers.AutoModelForCausalLM.from_pretrained(
             home, dtype=teacher.model.dtype, local_files_only=True
         )
     return LanguageModel(arm.name, student.to(teacher.model.device).eval(), teacher.tokenizer, home.name)
+
+
+def _home(experiment: Experiment, arm: Arm, seed: int, folder: Path | None) -> Path:
+    return (folder or cache_dir("students")) / teach.key(experiment, arm, seed)
 
 
 def as_teacher(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = None) -> Teacher:
@@ -40,8 +44,8 @@ def as_teacher(experiment: Experiment, arm: Arm, seed: int, folder: Path | None 
 
 def answers(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = None) -> list[Prediction]:
     """What a student answered about the test documents, with the log-probabilities of its labels."""
-    student = language_model(experiment, arm, seed, folder)
-    return teach.answers_of(experiment, arm, student.model, f"{arm.name}, seed {seed}, answers", student.key)
+    student, home = language_model(experiment, arm, seed, folder), _home(experiment, arm, seed, folder)
+    return teach.answers_of(experiment, arm, student.model, f"{arm.name}, seed {seed}, answers", student.key, home)
 
 
 def drawn(

@@ -73,8 +73,11 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
     seed: draws the traces and their order.
     live: run the teacher in every step instead of once, and write nothing of it to disk.
     Returns the manifest.
-    Raises FileExistsError where `out` exists, and what `prepare` and `train_student` raise.
+    Raises FileExistsError where `out` exists, ValueError for a method of several experts, and what `prepare` and
+    `train_student` raise.
     """
+    if any(stage.expert for stage in arm.stages):
+        raise ValueError(f"{arm.method} teaches several models, which one folder does not hold: choose another method")
     if out.exists():
         raise FileExistsError(f"{out} exists: a student is not written over, name another folder")
     processes = train.processes()
@@ -149,11 +152,9 @@ def _lesson(lesson: Lesson, experiment: Experiment, arm: Arm) -> dict[str, Any]:
     return {**asdict(lesson), "space": space.name, "n_labels": len(space), **asked}
 
 
-def _measured(
-    experiment: Experiment, arm: Arm, student: Any, student_key: str
-) -> dict[str, dict[str, dict[str, float]]]:
+def _measured(experiment: Experiment, arm: Arm, student: Any, name: str) -> dict[str, dict[str, dict[str, float]]]:
     """What teacher and student answer about the test documents, with 95 % intervals over documents."""
-    answers = answers_of(experiment, arm, student, "the student's answers", student_key)
+    answers = answers_of(experiment, arm, student, "the student's answers", name)
     values = {
         "teacher": measures.of_answers(experiment.teacher_answers, experiment.gold),
         "student": measures.of_answers(answers, experiment.gold),

@@ -21,11 +21,12 @@ import numpy as np
 from ctd import hardware
 from ctd.cache import atomic, once
 from ctd.data.damaged import named_if_damaged
-from ctd.distill import checkpoint, measures, train
+from ctd.distill import checkpoint, lora, measures, train
 from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm, Method, Stage
+from ctd.distill.methods.answering import Asked
 from ctd.distill.settings import Settings
 from ctd.keys import Maker, fingerprint, source_digest
 from ctd.reasoning import predict
@@ -33,6 +34,7 @@ from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
 
 OUTCOME = "outcome.json"
+EXPERTS = "experts"  # a folder of each, beside the student
 LOOKS = 10  # at the validation loss, over the steps of a student
 NO_HEADS = {
     "n_heads": 0,
@@ -96,10 +98,14 @@ def _methods_fingerprint(arm: Arm) -> str:
     """What an arm's method, base loss and control are: fields and code, since the registry's own does not count."""
     control = _source_outside(CONTROLS[arm.control]) if METHODS[arm.method].reads_heads else ""
     parts = [
-        (name, method.mode, sorted(method.needs), [(stage.share, stage.rate) for stage in method.stages], _code(method))
+        (name, method.mode, sorted(method.needs), _stages(method), _code(method))
         for name, method in ((name, METHODS[name]) for name in arm.method_names)
     ]
     return fingerprint([*parts, control])
+
+
+def _stages(method: Method) -> list[tuple[float, float, int, str]]:
+    return [(stage.share, stage.rate, stage.rank, stage.expert) for stage in method.stages]
 
 
 def _code(method: Method) -> list[str]:
@@ -125,7 +131,7 @@ def _source_outside(function: Any) -> str:
 def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tuple[Any, list[dict[str, float]]]:
     """Train a student as an arm says.
 
-    home: folder that gets the log and the checkpoint.
+    home: folder that gets the log, the checkpoint and, in `EXPERTS`, the experts of stages that have one.
     Returns the student and the log.
     """
     student = experiment.initial_student(seed)
@@ -133,10 +139,11 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
     log: list[dict[str, float]] = []
     for number, stage in enumerate(arm.stages, 1):
         last = stage is arm.base
-        examples = arm.texts(experiment, stage, student)
+        taught = experiment.initial_student(seed) if stage.expert else student
+        examples = arm.texts(experiment, stage, taught)
         settings = _settings(experiment, examples, n_steps - len(log) if last else round(n_steps * stage.share), seed)
         log += train.train(
-            student,
+            taught,
             examples,
             replace(
                 settings,
@@ -144,10 +151,13 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
                 patience=settings.patience if last else 0,
             ),
             home if last else home / f"stage_{number}",
-            validation=_validation_examples(experiment, arm, stage, student),
-            loss=replace(arm, draw=seed).loss(experiment, student, stage, examples),
+            lora.MergedLoRA(taught, stage.rank, 2 * stage.rank, seed) if stage.rank else None,
+            validation=_validation_examples(experiment, arm, stage, taught),
+            loss=replace(arm, draw=seed).loss(experiment, taught, stage, examples),
             desc=f"{arm.name}, seed {seed}" + (f", stage {number}" if arm.base.before else ""),
         )
+        if stage.expert and train.processes().is_main_process:
+            taught.save_pretrained(home / EXPERTS / stage.expert)
     return student, log
 
 
@@ -176,7 +186,7 @@ def teach(experiment: Experiment, arm: Arm, seed: int, folder: Path) -> None:
     with once(home / OUTCOME) as missing:
         if missing:
             student, log = train_student(experiment, arm, seed, home)
-            outcome = _outcome(experiment, arm, seed, student, log, home.name)
+            outcome = _outcome(experiment, arm, seed, student, log, home)
             student.bfloat16().save_pretrained(home)
             forget(home)
             with atomic(home / OUTCOME) as scratch:
@@ -196,11 +206,11 @@ def chosen_step(experiment: Experiment, log: Sequence[dict[str, float]]) -> int:
 
 
 def _outcome(
-    experiment: Experiment, arm: Arm, seed: int, student: Any, log: Sequence[dict[str, float]], name: str
+    experiment: Experiment, arm: Arm, seed: int, student: Any, log: Sequence[dict[str, float]], home: Path
 ) -> dict[str, Any]:
     """What a trained student answers, what that is worth, and what it took."""
     began = time.perf_counter()
-    answers = answers_of(experiment, arm, student, f"{arm.name}, seed {seed}, answers", name)
+    answers = answers_of(experiment, arm, student, f"{arm.name}, seed {seed}, answers", home.name, home)
     values = measures.of_answers(answers, experiment.gold)
     values["token_probability"] = measures.token_probability(student, experiment.teacher_examples, experiment.mixed)
     return {
@@ -223,21 +233,19 @@ def _outcome(
     }
 
 
-def answers_of(experiment: Experiment, arm: Arm, student: Any, desc: str, name: str) -> list[Prediction]:
+def answers_of(
+    experiment: Experiment, arm: Arm, student: Any, desc: str, name: str, home: Path | None = None
+) -> list[Prediction]:
     """What a student answers about the test documents.
 
     desc: what the progress bar says.
     name: key of the student.
+    home: its folder, where it has experts; None where it has none.
     """
     model = LanguageModel(arm.name, student, experiment.language_model.tokenizer, name)
-    return predict.reason(
-        replace(experiment.teacher, language_model=model),
-        experiment.test_documents,
-        experiment.index,
-        predict.Request(arm.base.mode, after_prompt=arm.after_prompt),
-        max_tokens=experiment.plan.max_tokens,
-        desc=desc,
-    )
+    request = predict.Request(arm.base.mode, after_prompt=arm.after_prompt)
+    asked = replace(experiment.teacher, language_model=model)
+    return arm.answers(Asked(experiment, asked, request, desc, home and home / EXPERTS))
 
 
 def read(home: Path, arm: str, seed: int) -> measures.Outcome:

@@ -53,6 +53,7 @@ class Request:
     beginnings: the beginning of each document's text (see `with_shortlist`), in place of the mode's own.
     temperature: at which tokens are drawn; 0 takes the likeliest.
     after_prompt: what stands between every prompt and the text, and counts as prompt, such as pauses.
+    stop: strings that end a text, in place of the mode's own.
     Raises ValueError for an unknown mode, or candidates without it.
     """
 
@@ -61,6 +62,7 @@ class Request:
     beginnings: Sequence[str] | None = None
     temperature: float = 0.0
     after_prompt: str = ""
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in BEGINNING:
@@ -111,7 +113,7 @@ def reason(
     completions = generate(
         teacher.language_model,
         [question + beginning for question, beginning in zip(questions, beginnings, strict=True)],
-        Sampling(max_tokens, request.temperature, seed=seed, stop=STOP.get(request.mode, ())),
+        Sampling(max_tokens, request.temperature, seed=seed, stop=request.stop or STOP.get(request.mode, ())),
         Limits(BATCH_TOKENS, _wide_batch_tokens(teacher.language_model)),
         _label_lists(index.space, tokenizer) if teacher.tuned else None,
         desc,

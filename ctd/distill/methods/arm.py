@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,11 +14,13 @@ from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
 from ctd.distill.loss_forms import ORIGINAL, Forms
 from ctd.distill.losses import Weights
+from ctd.distill.methods.answering import Asked
 from ctd.distill.methods.method import Course, Method, Need, Setting, Stage
 from ctd.distill.methods.registry import METHODS
 from ctd.distill.methods.texts import trace_examples
 from ctd.distill.token_loss import Loss
 from ctd.distill.trace_signals import ChosenHeads
+from ctd.reasoning.rank_answers import Prediction
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,15 @@ class Arm:
     @property
     def after_prompt(self) -> str:
         """What stands between a document's prompt and the student's text."""
-        function, settings = self.base.after_prompt, dict(self.settings)
-        if function is None:
-            return ""
-        return function(**{name: settings[name] for name in inspect.signature(function).parameters if name in settings})
+        function = self.base.after_prompt
+        return function(**self._settings_of(function)) if function else ""
+
+    def answers(self, asked: Asked) -> list[Prediction]:
+        """What a student answers about the test documents, in its method's way."""
+        return self.base.answers(asked, **self._settings_of(self.base.answers))
+
+    def _settings_of(self, function: Callable[..., Any]) -> dict[str, Setting]:
+        return {name: value for name, value in self.settings if name in inspect.signature(function).parameters}
 
     def texts(self, experiment: Experiment, stage: Stage | None = None, student: Any = None) -> list[Example]:
         """What is learned from in one of its stages.

@@ -14,10 +14,12 @@ from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
 from ctd.distill.loss_forms import ORIGINAL, Forms
 from ctd.distill.losses import Weights
+from ctd.distill.methods.answering import plainly
 from ctd.distill.methods.texts import trace_examples
 from ctd.distill.methods.token_by_token import Seen, TokenByToken
 from ctd.distill.token_loss import Loss, token_loss
 from ctd.reasoning import predict
+from ctd.reasoning.rank_answers import Prediction
 
 Need = Literal["distribution", "heads", "hidden", "model", "gold", "samples"]
 Known = Literal["code", "paper", "third party", "abstract", "ours"]
@@ -58,6 +60,12 @@ def cross_entropy(course: Course) -> Loss:
     return token_loss
 
 
+def defaults(part: Callable[..., Any]) -> dict[str, Setting]:
+    """The arguments of a function that have a default, which are its settings."""
+    arguments = inspect.signature(part).parameters.values()
+    return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a training: what is learned from, and the loss.
@@ -68,6 +76,9 @@ class Stage:
     examples: the recipe of what is learned from.
     share: of the steps, where a stage comes before the last one, which takes the rest.
     rate: of learning, times the plan's.
+    rank: of the adapters that are trained in place of all weights; 0 for none.
+    expert: name of a student of its own that is taught in this stage, beginning as all students do; "" for the student
+        that the stages before left.
     """
 
     tokens: Callable[..., Tensor] | type[nn.Module] | None = None
@@ -75,6 +86,8 @@ class Stage:
     examples: Recipe = trace_examples
     share: float = 0.5
     rate: float = 1.0
+    rank: int = 0
+    expert: str = ""
 
     @property
     def parts(self) -> tuple[Callable[..., Any], ...]:
@@ -89,8 +102,7 @@ class Stage:
     @property
     def defaults(self) -> dict[str, Setting]:
         """Its settings: the arguments with a default of the functions that it is made of."""
-        arguments = (argument for part in self.parts for argument in inspect.signature(part).parameters.values())
-        return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
+        return {name: value for part in self.parts for name, value in defaults(part).items()}
 
     @property
     def reads_student(self) -> bool:
@@ -138,6 +150,7 @@ class Method(Stage):
     mode: how the student is asked about the test documents (see `ctd.reasoning.predict`).
     after_prompt: what stands between prompt and text when it is asked, such as pauses: a function of settings; None for
         nothing.
+    answers: how it answers: a function of the student that is `Asked` and of settings.
     needs: what it needs beside the teacher's traces: the teacher's "distribution" over the next token, what its "heads"
         compute, its last "hidden" states along its traces, or its "samples", all computed once for all students
         (`read_teacher`); its "model", which runs in every step; or the "gold" labels of training documents.
@@ -150,6 +163,7 @@ class Method(Stage):
     before: tuple[Stage, ...] = ()
     mode: predict.Mode = "trace"
     after_prompt: Callable[..., str] | None = None
+    answers: Callable[..., list[Prediction]] = plainly
     needs: frozenset[Need] = frozenset()
     cost: float = 1.0
     whole_traces: bool = True
@@ -168,13 +182,14 @@ class Method(Stage):
 
     @property
     def settings(self) -> dict[str, Setting]:
-        """The settings of all stages with their defaults."""
-        return {name: value for stage in self.stages for name, value in stage.defaults.items()}
+        """The settings of all stages, and of its way to answer, with their defaults."""
+        of_stages = {name: value for stage in self.stages for name, value in stage.defaults.items()}
+        return of_stages | defaults(self.answers)
 
     @property
     def all_parts(self) -> list[Callable[..., Any]]:
         """The functions that it is made of."""
-        asked = [self.after_prompt] if self.after_prompt else []
+        asked = [self.after_prompt, self.answers] if self.after_prompt else [self.answers]
         return [part for stage in self.stages for part in stage.parts] + asked
 
     @property
@@ -189,6 +204,10 @@ class Method(Stage):
 
     @property
     def summary(self) -> str:
-        """What it does: the first sentence of its loss's docstring, or of its recipe's where that is cross-entropy."""
-        said = inspect.getdoc(self.examples if self.of_text else self.tokens or self.loss) or ""
+        """What it does: the first sentence of the docstring of what tells it from cot.
+
+        That is its way to answer, else its loss, or its recipe where that is cross-entropy.
+        """
+        taught = self.examples if self.of_text else self.tokens or self.loss
+        said = inspect.getdoc(taught if self.answers is plainly else self.answers) or ""
         return said.partition("\n")[0].rstrip(".")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ctd.distill.methods.choosing import accepted, best_by_steps, hard_but_solved, in_between
 from ctd.distill.methods.chunks import chunk_examples, shortened
+from ctd.distill.methods.copt import both_orders, where_unsure
 from ctd.distill.methods.dac import dac
 from ctd.distill.methods.dasd import cool_samples, divergent_samples, mixed_policy
 from ctd.distill.methods.ddk import ddk
@@ -14,10 +15,12 @@ from ctd.distill.methods.divergences import forward_kl, jensen_shannon, reverse_
 from ctd.distill.methods.genssd import chosen_by_student
 from ctd.distill.methods.hard import disturbed_examples
 from ctd.distill.methods.lelp import lelp
+from ctd.distill.methods.lorid import KNOWLEDGE, REASONING, agreeing
 from ctd.distill.methods.mechanistic import mechanistic
 from ctd.distill.methods.method import Method, Need, Recipe, Stage
 from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
 from ctd.distill.methods.pgkd import where_it_fails
+from ctd.distill.methods.planning import best_of_plans
 from ctd.distill.methods.pld import pld, pld_labels
 from ctd.distill.methods.policy import kdrl, own_samples, rlvr, trrd
 from ctd.distill.methods.pst import answers_before_reasoning, pst
@@ -287,6 +290,21 @@ METHODS = {
         source="DeAR, arXiv:2508.16998",
         known="code",
     ),
+    "lorid": Method(
+        before=(
+            Stage(examples=plans, expert=KNOWLEDGE, share=0.33, rank=16),
+            Stage(examples=phase_2, expert=REASONING, share=0.33, rank=16),
+        ),
+        rank=16,
+        answers=agreeing,
+        whole_traces=False,
+        source="LoRID, arXiv:2508.13037",
+        known="abstract",
+    ),
+    "copt": Method(
+        examples=both_orders, answers=where_unsure, whole_traces=False, source="CopT, arXiv:2605.20075", known="code"
+    ),
+    "plans": Method(answers=best_of_plans, source="RLAD (abstractions), arXiv:2510.02263", known="abstract"),
     "mechanistic": Method(
         loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"
     ),

@@ -14,6 +14,7 @@ from torch import Tensor
 from ctd.distill import examples
 from ctd.distill.examples import IGNORED, Batch, Example, collate
 from ctd.distill.experiment import Experiment
+from ctd.distill.methods.answering import PHASE_2
 from ctd.distill.methods.method import Course
 from ctd.distill.methods.student_samples import in_place_of_teacher
 from ctd.distill.methods.teacher_samples import f1_of, sample_example, written
@@ -24,8 +25,6 @@ from ctd.distill.token_loss import Loss, last_hidden, token_loss
 from ctd.reasoning import predict
 from ctd.reasoning.token_spans import Span
 from ctd.reasoning.traces import OPEN, Trace
-
-PHASE_2 = "\nCompare:\n"
 
 
 def told_traces(experiment: Experiment, at_least: float = 1.0) -> list[Example]:
