@@ -64,11 +64,11 @@ class Survey:
         mean_labels, most = self.labels_a_document
         common = ", ".join(f"{label} ({count:,})" for label, count in list(self.labels.items())[:3])
         tail = self.seen_once / max(len(self.labels), 1)
-        language = "English" if self.english >= ENGLISH_FROM else "not English, or no prose"
+        looks = "looks" if self.english >= ENGLISH_FROM else "does not look"
         said = [
             f"{self.n_rows:,} documents; columns "
             + ", ".join(f"{name} ({kind})" for name, kind in self.columns.items()),
-            f"texts in {self.text_column!r}: {self.words:,.0f} words in the middle; looks like {language} "
+            f"texts in {self.text_column!r}: {self.words:,.0f} words (median); {looks} like English prose "
             f"({self.english:.0%} stop words)",
             f"labels in {self.label_column!r}"
             + (f", several in a cell, divided by {self.separator!r}" if self.separator else "")

@@ -22,6 +22,7 @@ from ctd.mechanism import heads, planted_heads
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import ON_DOCUMENT, ON_GOLD, PAPER
+from ctd.mechanism.untestable import NotTestable, reasons
 from ctd.reasoning import annotate, architecture, models, predict
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.models import LanguageModel
@@ -306,8 +307,8 @@ def prepare(
     plan: asks for `n_traces` training documents; where the task has fewer, all are taken.
     seed: draws the training documents.
     live: as in `Experiment`.
-    Raises ValueError for a teacher behind a server, for a split that the task has not, where fewer than two traces can
-    be learned from, and for patience without validation documents.
+    Raises NotTestable where fewer than two traces can be learned from, and ValueError for a teacher behind a server, a
+    split that the task does not have, and patience without validation documents.
     """
     if plan.split not in task.documents:
         raise ValueError(f"split must be one of {', '.join(task.documents)}, got {plan.split!r}")
@@ -315,7 +316,9 @@ def prepare(
     drawn = task.sample("train", plan.n_traces, seed)
     annotated, traces, left_out = _written(unprepared, drawn, "train", seed, "traces to learn from")
     if len(annotated) < 2:
-        raise ValueError(f"a student needs at least 2 traces to learn from, got {len(annotated)} ({left_out})")
+        raise NotTestable(
+            f"a student needs at least 2 traces to learn from, got {len(annotated)} (left out: {reasons(left_out)})"
+        )
     prepared = replace(
         unprepared,
         annotated_traces=annotated,

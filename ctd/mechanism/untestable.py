@@ -19,5 +19,9 @@ def require_traces(traces: Sequence[AnnotatedTrace], left_out: Mapping[str, int]
     left_out: how many documents have no annotated trace, by the reason.
     """
     if not traces:
-        reasons = "; ".join(f"{reason}: {n}" for reason, n in left_out.items() if n) or "no documents"
-        raise NotTestable(f"heads are scored on texts with phases, and no text has any ({reasons})")
+        raise NotTestable(f"heads are scored on texts with phases, and no text has any ({reasons(left_out)})")
+
+
+def reasons(left_out: Mapping[str, int]) -> str:
+    """Why documents were left out, each reason with their number."""
+    return "; ".join(f"{reason}: {n:,}" for reason, n in left_out.items() if n) or "no documents"

@@ -57,7 +57,7 @@ def test_columns_separator_tail_and_duplicates_are_found(table):
 def test_prose_in_another_language_is_told_from_english(tmp_path):
     rows = [{"text": f"Der Patient klagt seit Tagen ueber Schmerzen {row}", "label": str(row % 3)} for row in range(30)]
     pd.DataFrame(rows).to_csv(tmp_path / "de.csv", index=False)
-    assert "looks like not English" in " ".join(survey(tmp_path / "de.csv").sentences())
+    assert "does not look like English prose (" in " ".join(survey(tmp_path / "de.csv").sentences())
 
 
 def test_a_comma_within_labels_is_no_separator(tmp_path):

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from ctd.distill import experiment as module
 from ctd.distill.experiment import prepare
+from ctd.mechanism.untestable import NotTestable
 from tests.distill.conftest import PLAN
 
 
@@ -56,3 +58,9 @@ def test_bad_plans_and_teachers_are_refused(experiment):
         prepare(served, experiment.task, experiment.index, PLAN)
     with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'dev'"):
         prepare(experiment.teacher, experiment.task, experiment.index, replace(PLAN, split="dev"))
+
+
+def test_a_teacher_whose_texts_have_no_phases_teaches_nobody_and_says_why(experiment, monkeypatch):
+    monkeypatch.setattr(module, "_written", lambda *_: ([], [], {"no CoT": 1200, "no anchor": 0}))
+    with pytest.raises(NotTestable, match=r"at least 2 traces to learn from, got 0 \(left out: no CoT: 1,200\)$"):
+        prepare(experiment.teacher, experiment.task, experiment.index, PLAN)
