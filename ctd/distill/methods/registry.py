@@ -17,7 +17,7 @@ from ctd.distill.methods.hard import disturbed_examples
 from ctd.distill.methods.lelp import lelp
 from ctd.distill.methods.lorid import KNOWLEDGE, REASONING, agreeing
 from ctd.distill.methods.mechanistic import mechanistic
-from ctd.distill.methods.method import Method, Need, Recipe, Stage
+from ctd.distill.methods.method import Known, Method, Need, Recipe, Stage
 from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
 from ctd.distill.methods.pgkd import where_it_fails
 from ctd.distill.methods.planning import best_of_plans
@@ -27,7 +27,7 @@ from ctd.distill.methods.pst import answers_before_reasoning, pst
 from ctd.distill.methods.semcot import paused_answers, pauses, semcot
 from ctd.distill.methods.shortening import by_difficulty, retraced
 from ctd.distill.methods.taid import Taid
-from ctd.distill.methods.texts import answer_examples, answer_first, plans, right_traces
+from ctd.distill.methods.texts import answer_examples, answer_first, plans, right_traces, trace_examples
 from ctd.distill.methods.tgeo import all_but_held, tgeo
 from ctd.distill.methods.told import opsd, own_texts_told, told_traces
 from ctd.distill.methods.trg import trg
@@ -43,9 +43,25 @@ SAMPLES = frozenset[Need]({"samples"})
 OPEN = "Frontier open-source LLMs, arXiv:2410.18588"
 
 
-def with_rounds(first: Stage, loss: Callable[..., Loss], examples: Recipe) -> tuple[Stage, ...]:
-    """The stages before the last of three rounds of the student's own texts; their shares and rate are ours."""
-    return (first, *[Stage(loss=loss, examples=examples, share=0.2, rate=0.1)] * 2)
+def of_rounds(
+    loss: Callable[..., Loss], examples: Recipe, source: str, known: Known, first: Recipe = trace_examples
+) -> Method:
+    """A method of three rounds of the student's own texts; their shares and rate are ours.
+
+    first: the recipe of the stage before them, which teaches the format.
+    """
+    rounds = [Stage(loss=loss, examples=examples, share=0.2, rate=0.1)] * 2
+    return Method(
+        loss=loss,
+        examples=examples,
+        before=(Stage(examples=first, share=0.4), *rounds),
+        rate=0.1,
+        needs=GOLD,
+        cost=3.0,
+        whole_traces=False,
+        source=source,
+        known=known,
+    )
 
 
 METHODS = {
@@ -238,50 +254,10 @@ METHODS = {
         source="Privileged Information Distillation, arXiv:2602.04942",
         known="third party",
     ),
-    "opsd": Method(
-        loss=opsd,
-        examples=own_texts_told,
-        before=with_rounds(Stage(share=0.4), opsd, own_texts_told),
-        rate=0.1,
-        needs=GOLD,
-        cost=3.0,
-        whole_traces=False,
-        source="Privileged Information Distillation, arXiv:2602.04942",
-        known="third party",
-    ),
-    "kdrl": Method(
-        loss=kdrl,
-        examples=own_samples,
-        before=with_rounds(Stage(share=0.4), kdrl, own_samples),
-        rate=0.1,
-        needs=GOLD,
-        cost=3.0,
-        whole_traces=False,
-        source="KDRL, arXiv:2506.02208",
-        known="third party",
-    ),
-    "trrd": Method(
-        loss=trrd,
-        examples=own_samples,
-        before=with_rounds(Stage(share=0.4), trrd, own_samples),
-        rate=0.1,
-        needs=GOLD,
-        cost=3.0,
-        whole_traces=False,
-        source="Reinforcement-aware Knowledge Distillation, arXiv:2602.22495",
-        known="third party",
-    ),
-    "rlvr": Method(
-        loss=rlvr,
-        examples=own_samples,
-        before=with_rounds(Stage(examples=few_traces, share=0.4), rlvr, own_samples),
-        rate=0.1,
-        needs=GOLD,
-        cost=3.0,
-        whole_traces=False,
-        source="AlphaMed, arXiv:2505.17952",
-        known="abstract",
-    ),
+    "opsd": of_rounds(opsd, own_texts_told, "Privileged Information Distillation, arXiv:2602.04942", "third party"),
+    "kdrl": of_rounds(kdrl, own_samples, "KDRL, arXiv:2506.02208", "third party"),
+    "trrd": of_rounds(trrd, own_samples, "Reinforcement-aware Knowledge Distillation, arXiv:2602.22495", "third party"),
+    "rlvr": of_rounds(rlvr, own_samples, "AlphaMed, arXiv:2505.17952", "abstract", few_traces),
     "dear": Method(
         examples=phase_2,
         before=(Stage(loss=pointwise),),
