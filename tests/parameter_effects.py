@@ -323,6 +323,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
     "14_baselines": {
         **mechanism(metric="final_loss", arm="mechanistic"),
         "arms": adds({"arms": ["mechanistic", "retrieval"]}, metric="ndcg", arm="retrieval", quick=True),
+        "rate_factors": adds({"rate_factors": [1, 2]}, metric="validation_ndcg", arm="mechanistic"),
     },
     "15_what_else_changes": {
         **mechanism(metric="final_loss", arm="mechanistic"),

@@ -278,6 +278,10 @@ class Baselines(MechanismSettings):
     arms: Annotated[list[ArmName], Field(description="beside cot")] = [
         "fkl", "taid", "pst", "redi", "mechanistic", "retrieval",
     ]  # fmt: skip
+    rate_factors: Annotated[
+        list[Annotated[float, Field(ge=0.01, le=100)]],
+        Field(min_length=1, description="learning rates tried on validation documents, times learning_rate"),
+    ] = [1.0]
 
 
 class WhatElseChanges(MechanismSettings):
