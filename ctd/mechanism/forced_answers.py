@@ -80,7 +80,8 @@ def _shares(shared: tuple[LanguageModel, Float[np.ndarray, " g"]], question: Que
     slides = any(cache.is_sliding)
     n_shared, shares = (0 if slides else len(whole)), []
     if not slides:
-        model(input_ids=torch.tensor([whole] * 2, device=model.device), past_key_values=cache, logits_to_keep=1)
+        model(input_ids=torch.tensor([whole], device=model.device), past_key_values=cache, logits_to_keep=1)
+        cache.batch_repeat_interleave(len(labels))
     for cut in reversed(prefixes(question.cot, grid)):
         asked = _ids(tokenizer, question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER)
         n_shared = min(n_shared, _common(whole, asked))
