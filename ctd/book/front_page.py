@@ -139,7 +139,7 @@ def card(question: Question, rows: Sequence[LedgerRow]) -> str:
         for row in shown
     )
     return (
-        f'<section class="ctd-card"><h3>{escape(question.asks)}</h3><ul class="ctd-answers">{claims}</ul>'
+        f'<section class="ctd-card"><h2>{escape(question.asks)}</h2><ul class="ctd-answers">{claims}</ul>'
         f"{forest(numbers)}{_source(shown)}</section>"
     )
 

@@ -50,7 +50,7 @@ def test_every_card_has_its_claims_with_verdict_numbers_model_and_link(folder):
     known = {claim.id for claim in CLAIMS}
     page = parsed(front_page.front_page(rows_of(folder), "explorer.html"))
     cards = page.select(".ctd-card")
-    assert [card.h3.get_text() for card in cards] == [question.asks for question in front_page.QUESTIONS]
+    assert [card.h2.get_text() for card in cards] == [question.asks for question in front_page.QUESTIONS]
     for card, question in zip(cards, front_page.QUESTIONS, strict=True):
         assert set(question.claims) <= known
         assert [link["href"] for link in card.select(".ctd-answers a")] == [
