@@ -27,6 +27,18 @@ class Changed:
     before: Row | None
     after: Row | None
 
+    @property
+    def row(self) -> Row:
+        """The result on a side that has it."""
+        found = self.after or self.before
+        assert found is not None
+        return found
+
+    @property
+    def note(self) -> str:
+        """How far apart the two are."""
+        return compare.apart(self.before, self.after)
+
 
 def summary(first: Path, second: Path) -> str:
     """What differs between two runs, or between the runs of the same names in two folders, as Markdown.
@@ -53,11 +65,11 @@ def summary(first: Path, second: Path) -> str:
     everything = [each for several in changed.values() for each in several]
     listed = sorted(everything, key=_importance, reverse=True)[:MOST]
     if listed:
-        cells = [[c.chapter, _label(c), compare.say(c.before), compare.say(c.after)] for c in listed]
+        cells = [[c.chapter, c.row.label, compare.say(c.before), compare.say(c.after), c.note] for c in listed]
         head = (
             "All changed results" if len(listed) == len(everything) else f"{len(listed)} of {len(everything)} results"
         )
-        parts += [f"### {head}", table(["run", "result", "before", "after"], cells)]
+        parts += [f"### {head}", table(["run", "result", "before", "after", "change"], cells)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,18 +92,10 @@ def _changed(chapter: str, before: RunFolder, after: RunFolder) -> Iterator[Chan
 
 def _importance(changed: Changed) -> tuple[bool, bool, bool]:
     """Verdicts first, then intervals that are apart, then what is on both sides."""
-    row, other = changed.before, changed.after
-    verdict = (row or other).unit == "verdict"  # type: ignore[union-attr]
-    apart = bool(row and other and row.interval and other.interval) and (
-        row.interval[1] < other.interval[0] or other.interval[1] < row.interval[0]  # type: ignore[union-attr,index]
-    )
-    return verdict, apart, row is not None and other is not None
-
-
-def _label(changed: Changed) -> str:
-    return (changed.before or changed.after).label  # type: ignore[union-attr]
+    one_sided = changed.before is None or changed.after is None
+    return changed.row.unit == "verdict", compare.APART in changed.note, not one_sided
 
 
 def _answers(before: RunFolder, after: RunFolder) -> str:
     sentences = [(read_answer(run) or {}).get("sentence") for run in (before, after)]
-    return "" if sentences[0] == sentences[1] else "another sentence"
+    return "" if sentences[0] == sentences[1] else "changed"

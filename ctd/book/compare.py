@@ -12,6 +12,7 @@ from ctd.book.run_folder import RunFolder
 from ctd.book.runs import KEY_PARTS
 
 ABSENT = "-"
+APART = "intervals apart"
 CODE = ("notebook", "profile", "commit", "dirty", *(part for part in KEY_PARTS if part.endswith("_hash")))
 
 PAGE = """<!DOCTYPE html>
@@ -55,7 +56,7 @@ def differences(first: RunFolder, second: RunFolder) -> list[Difference]:
     for row, other in joined(first, second):
         if row != other:
             label = (row or other).label  # type: ignore[union-attr]
-            differing.append(Difference("results", label, say(row), say(other), _apart(row, other)))
+            differing.append(Difference("results", label, say(row), say(other), apart(row, other)))
     return differing
 
 
@@ -105,7 +106,7 @@ def _digits(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _apart(row: Row | None, other: Row | None) -> str:
+def apart(row: Row | None, other: Row | None) -> str:
     """The difference of two numbers, and whether their intervals are apart; "" where there is none."""
     if row is None or other is None:
         return ""
@@ -114,6 +115,6 @@ def _apart(row: Row | None, other: Row | None) -> str:
     change = other.value - row.value
     note = ("+" if change > 0 else "") + _digits(change)
     if row.interval and other.interval:
-        apart = row.interval[1] < other.interval[0] or other.interval[1] < row.interval[0]
-        note += ", intervals apart" if apart else ", intervals overlap"
+        disjoint = row.interval[1] < other.interval[0] or other.interval[1] < row.interval[0]
+        note += f", {APART}" if disjoint else ", intervals overlap"
     return note

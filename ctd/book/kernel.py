@@ -10,12 +10,15 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctd.book import peak_memory
 from ctd.book.notebook_files import read_notebook
 from ctd.book.results import RESULTS
 from ctd.mechanism.untestable import NotTestable
+
+if TYPE_CHECKING:  # it takes long to import
+    from nbformat import NotebookNode
 
 KERNEL_LOG = "kernel.log"  # what the kernel's process says outside of cells; kept with a failed run
 LAST = "not-testable"  # the tag of a cell after which nothing was run
@@ -173,14 +176,15 @@ def _say_why(copy: Path) -> None:
     nbformat.write(node, copy)
 
 
-def require_whole(copy: Path) -> None:
-    """Raise RunFailed when a cell was left out (a quiet `sys.exit()`), or nothing was recorded.
+def cells_to_run(copy: NotebookNode) -> list[NotebookNode]:
+    """The cells of an executed copy, as far as the one that found its question untestable, if there is one."""
+    places = (place for place, cell in enumerate(copy.cells) if LAST in cell.metadata.get("tags", []))
+    return copy.cells[: next(places, len(copy.cells)) + 1]
 
-    Cells below one that found its question untestable may be left out.
-    """
-    cells = read_notebook(copy).cells
-    last = next((place for place, cell in enumerate(cells) if LAST in cell.metadata.get("tags", [])), len(cells))
-    code = [cell for cell in cells[:last] if cell.cell_type == "code" and cell.source.strip()]
+
+def require_whole(copy: Path) -> None:
+    """Raise RunFailed when a cell was left out (a quiet `sys.exit()`), or nothing was recorded."""
+    code = [cell for cell in cells_to_run(read_notebook(copy)) if cell.cell_type == "code" and cell.source.strip()]
     if left := sum(cell.execution_count is None for cell in code):
         raise RunFailed(f"the notebook ended early: {left} of {len(code)} code cells were not executed")
     if not (copy.parent / RESULTS).is_file():

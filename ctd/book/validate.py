@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from ctd.book import home_folder, results
-from ctd.book.kernel import CELL_TIMEOUT, kernel_environment
+from ctd.book.kernel import CELL_TIMEOUT, LAST, cells_to_run, kernel_environment
 from ctd.book.notebook_files import read_notebook
 from ctd.book.recorder import FIGURES
 from ctd.book.results import RESULTS, ResultKey, Row, Value
@@ -85,7 +85,7 @@ def validate(run: RunFolder, golden: Path | None = None) -> Report:
     if find_spec("nbval") is None:
         raise ImportError("validate needs nbval: pip install nbval==0.11.0")
     notebook = read_notebook(run.notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = [cell for cell in cells_to_run(notebook) if cell.cell_type == "code"]
     problems = [
         f"cell [{number}] was never executed (no execution count): the copy is stripped"
         for number, cell in enumerate(code, start=1)
@@ -151,6 +151,7 @@ def executed_again(run: RunFolder) -> list[str]:
         copy, again = Path(scratch) / "run", Path(scratch) / "again"
         shutil.copytree(run.path, copy)
         home_folder.rewrite_notebook(copy / run.notebook.name, home_folder.with_home)
+        _end_early(copy / run.notebook.name)
         again.mkdir()
         verdicts = Path(scratch) / "nbval.xml"
         done = subprocess.run(
@@ -171,6 +172,17 @@ def executed_again(run: RunFolder) -> list[str]:
             return [f"run again, it wrote no {RESULTS}"]
         home_folder.rewrite_json(again / RESULTS)
         return differences(run.rows, RunFolder(again).rows)
+
+
+def _end_early(copy: Path) -> None:
+    """Where a run found its question untestable, take out the cells below, and expect the same of that cell."""
+    import nbformat
+
+    node = read_notebook(copy)
+    *_, last = node.cells = cells_to_run(node)
+    if LAST in last.metadata.get("tags", []):
+        last.metadata["tags"] += ["raises-exception", "nbval-ignore-output"]
+        nbformat.write(node, copy)
 
 
 def _complaint(cell: ElementTree.Element) -> str:

@@ -32,8 +32,8 @@ def test_changed_results_are_counted_by_run_and_listed_with_verdicts_first(folde
     assert "Only after: 04_new/smoke." in lines
     listed = lines[lines.index("### All changed results") + 4 :]
     assert [line.split(" | ")[1:] for line in listed] == [
-        ["verdict (claim=las)", "inconclusive verdict", "reproduced verdict |"],
-        ["mean_depth (heads=top)", "0.5 [0.4, 0.6] units", "0.9 [0.8, 1] units |"],
+        ["verdict (claim=las)", "inconclusive verdict", "reproduced verdict", " |"],
+        ["mean_depth (heads=top)", "0.5 [0.4, 0.6] units", "0.9 [0.8, 1] units", "+0.4, intervals apart |"],
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ctd.book import notebook_files, run_folder, runs
 from ctd.book.results import Row
+from ctd.book.run_folder import RunFolder
 from ctd.book.validate import default_tolerance, differences, is_compared, validate, write_golden
 from tests.book.test_runs import write_notebook
 
@@ -108,6 +109,20 @@ def test_a_cell_that_fails_the_second_time_fails(run, golden):
     edit_copy(run, lambda code: code[2].update(source="1 / 0"))
     problems = validate(run, golden).problems
     assert problems[0] == "cell [3]: Cell execution caused an exception: ZeroDivisionError: division by zero"
+
+
+def test_a_run_that_found_its_question_untestable_passes_unless_its_reason_was_edited(run, golden):
+    cells = (
+        "from ctd.book import setup\nfrom ctd.book.recorder import Recorder\nrun = Recorder.start()\n"
+        "setup.end_where_untestable(run)\nprint(n)\nrun.record('documents', n, 'documents')",
+        "from ctd.mechanism.untestable import NotTestable\nraise NotTestable('no text is long enough')",
+        "never = run.rows",
+    )
+    early = runs.run(write_notebook(Path("notebooks") / "02_early.ipynb", *cells))
+    assert validate(early, golden).problems == []
+    edit_json(early.path / "results.json", lambda content: content["rows"][1].update(value="another"))
+    (problem,) = validate(RunFolder(early.path), golden).problems
+    assert problem.startswith("not_testable is 'another' reason in results.json; run again, it is 'no text is")
 
 
 def test_a_stripped_copy_fails(run, golden):
