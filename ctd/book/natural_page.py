@@ -61,7 +61,7 @@ def phases(rows: Sequence[Row]) -> str:
 
 
 ENOUGH = 64
-LITTLE = "These are few documents: where two rankings are not told apart, more of them may still do so."
+LITTLE = "These are few documents: rankings that are not distinguishable here may be so with more of them."
 NO_FLOOR = "**It does not pass the floor**: it is not shown to be above a random order of the same labels."
 
 
@@ -69,7 +69,7 @@ def verdict(less: Row) -> str:
     """A difference in words: by its interval."""
     if less.low > 0:
         return "**better than**"
-    return "**worse than**" if less.high < 0 else "not told apart from"
+    return "**worse than**" if less.high < 0 else "not distinguishable from"
 
 
 def scores(rows: Sequence[Row]) -> str:

@@ -64,4 +64,5 @@ def commands(folder: Path) -> list[str]:
         f"ctd plan 02 -f {file} -p teacher=YOUR-MODEL",
         f"ctd run 02 -f {file} -p teacher=YOUR-MODEL --out runs/{folder.name}-02",
         f"ctd predict retrieval {folder / DOCUMENTS} --labels {folder / LABELS} --out {folder.name}-labels.jsonl",
+        f"ctd explorer --dataset records --source {folder / DOCUMENTS} --out {folder.name}-explorer",
     ]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ctd.book import notebook_files, parameter_files, runs
@@ -95,6 +96,9 @@ def test_json_says_the_same(table):
     assert said["separator"] == ";"
     assert said["folder"] == "other"
     assert said["commands"][0].startswith("ctd run 01 -f other/parameters.yml")
+    for _, name, *words in map(shlex.split, said["commands"]):
+        get_command(app).commands[name].make_context(name, words)  # raises for an option that there is not
+    assert "--source other/documents.jsonl" in said["commands"][-1]
 
 
 @pytest.mark.parametrize(

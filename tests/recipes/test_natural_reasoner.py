@@ -102,13 +102,13 @@ def test_the_table_is_read_as_it_was_written_and_a_random_order_has_its_expected
     assert by["text", "", "sentences that judge one label"].value == 1
     assert by["text", "", "answer forced"].value == 0
     page = natural_page.findings(tmp_path / "table.csv")
-    assert "not told apart from its own answer at once" in page
+    assert "not distinguishable from its own answer at once" in page
     assert "On 6 generated" in page
     assert "and 1.00 [1.00, 1.00] that judge one label." in page.replace("\xa0", " ")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"), [(0.1, 0.2, "better"), (-0.2, -0.1, "worse"), (-0.1, 0.1, "not told apart")]
+    ("low", "high", "words"), [(0.1, 0.2, "better"), (-0.2, -0.1, "worse"), (-0.1, 0.1, "not distinguishable")]
 )
 def test_the_page_says_what_the_interval_says(low, high, words):
     assert words in natural_page.verdict(Row("less", AT_ONCE, "nDCG@5", 0.0, low, high))
