@@ -303,6 +303,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
     },
     "11_learning_curve": {
         **mechanism(metric="final_loss", arm="mechanistic"),
+        "dataset": adds({"dataset": "vignettes"}, metric="final_loss", arm="mechanistic", traces=6),  # 2 have no phases
         **columns({**C, "n_traces": [30]}, "d.jsonl", metric="final_loss", arm="mechanistic"),
         "n_test": moves({"n_test": 11}, metric="ndcg", traces=8),
         "n_traces": adds({"n_traces": [8, 6]}, metric="ndcg", arm="mechanistic", traces=6, quick=True),
@@ -315,6 +316,9 @@ EFFECTS: dict[str, dict[str, Effect]] = {
     },
     "13_simulatability": {
         **mechanism(metric="final_loss", arm="mechanistic"),
+        "patience": moves(  # at a rate at which students still answer
+            {"patience": 1}, {"n_steps": 12, "learning_rate": 0.03}, metric="final_loss", arm="mechanistic"
+        ),
         "n_test": moves({"n_test": 11}, metric="items"),
         "terms": adds({"terms": ["loop2"]}, metric="las", arm="without loop2"),
         "n_retrieved": moves({"n_retrieved": 8}, metric="items", quick=True),

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
 
 from ctd.data.label_space import LabelSpace
 from ctd.mechanism import embed_text
+from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning.label_search import mentions
 from ctd.reasoning.traces import Mention
 from ctd.retrieval.encoders import Encoder
@@ -81,12 +82,13 @@ class Simulator:
         answers: the explained model's own labels, best first.
         which: kind of item.
         Raises ValueError for lengths that differ, other than one row of features an item, an unknown `which`, what
-        `features` says of candidates, a first label that is no candidate ("first"), or items of one class only.
+        `features` says of candidates, or a first label that is no candidate ("first"); NotTestable for items of one
+        class only.
         """
         held, _ = held_items(measured, candidates, answers, which)
         if held.all() or not held.any():
             kind = "answered" if held.any() else "not answered"
-            raise ValueError(f"a simulator learns from labels answered and not, got {len(held)} items, all {kind}")
+            raise NotTestable(f"a simulator learns from labels answered and not, got {len(held)} items, all {kind}")
         seen = np.vstack([_shown(measured, shown) for shown in get_args(Shown)])
         regression = make_pipeline(StandardScaler(with_mean=False), LogisticRegression(max_iter=1000))
         return cls(regression.fit(seen, np.tile(held, len(get_args(Shown)))), which)
