@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import posixpath
 import re
 import shlex
 import shutil
@@ -96,6 +97,27 @@ def test_the_books_own_table_of_contents_names_every_page_and_no_other():
     named = set(site.pages(yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())))
     written = {path.stem for path in (ROOT / "book").glob("*.md")}
     assert {page for page in named if not page.startswith("notebooks/")} == written | {"api", "status"}
+
+
+def linked():
+    """Every page and notebook with the text in which it links others."""
+    for path in sorted((ROOT / "book").glob("*.md")):
+        yield path.stem, path.read_text()
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, nbformat.NO_CONVERT).cells
+        yield f"notebooks/{path.stem}", "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def test_every_link_between_pages_and_notebooks_leads_to_one_as_the_build_will_find_it():
+    named, texts = set(site.pages(yaml.safe_load((ROOT / "book" / "_toc.yml").read_text()))), dict(linked())
+    assert {"notebooks/02_reasoning_trajectories", "your_model"} <= texts.keys()
+    wrong = [
+        f"{name}: {target}"
+        for name, text in texts.items()
+        for target in re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", text)
+        if posixpath.normpath(posixpath.join(posixpath.dirname(name), target)) not in named
+    ]
+    assert wrong == []
 
 
 def test_a_notebook_without_a_run_is_one_line_with_the_command_that_makes_it(runs, pages):
