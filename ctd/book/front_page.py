@@ -184,7 +184,7 @@ def _source(rows: Sequence[LedgerRow]) -> str:
     run = next((row for row in rows if row.stem), None)
     if run is None:
         return f'<p class="ctd-source">Chapter {rows[0].claim.chapter} has no run yet.</p>'
-    chapter = f'<a href="notebooks/{run.stem}.html#{run.claim.place}">Chapter {run.claim.chapter}</a>'
+    chapter = f'<a href="notebooks/{run.page}">Chapter {run.claim.chapter}</a>'
     published = f", published run {ledger_page.breakable(run.published_run)}" if run.published_run else ""
     return f'<p class="ctd-source">{escape(ledger_page.model(run.data))}{published} · {chapter}</p>'
 

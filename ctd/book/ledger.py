@@ -63,6 +63,11 @@ class LedgerRow:
         return self.claim.id, self.published_run or None
 
     @property
+    def page(self) -> str:
+        """The page of its chapter: where its numbers are, or the top, where a chapter that ended early has none."""
+        return f"{self.stem}.html" + (f"#{self.claim.place}" if self.estimates else "")
+
+    @property
     def cells(self) -> tuple[str, ...]:
         """The row as text, by `COLUMNS`."""
         claim, ours = self.claim, "; ".join(self.ours)

@@ -118,8 +118,8 @@ def table(rows: Sequence[LedgerRow]) -> str:
 def _unfolds(claim: Claim, rows: Sequence[LedgerRow], columns: Sequence[str]) -> str:
     """A claim that unfolds to its rule, the published number, and what each run shows."""
     runs = [row for row in rows if row.claim is claim]
-    stem = next((row.stem for row in runs if row.stem), "")
-    link = f'<p><a href="{stem}.html#{claim.place}">Chapter {claim.chapter}</a> shows where the numbers come from.</p>'
+    shown = next((row.page for row in runs if row.stem), "")
+    link = f'<p><a href="{shown}">Chapter {claim.chapter}</a> shows where the numbers come from.</p>'
     return "\n".join(
         [
             f'<details class="ctd-claim" id="{anchor(claim)}"><summary class="ctd-line">'
@@ -134,7 +134,7 @@ def _unfolds(claim: Claim, rows: Sequence[LedgerRow], columns: Sequence[str]) ->
             "<thead><tr><th>run</th><th>numbers, with 95 % intervals</th><th>verdict</th></tr></thead><tbody>",
             *map(run, runs),
             "</tbody></table></div>",
-            *([link] if stem else []),
+            *([link] if shown else []),
             "</details>",
         ]
     )

@@ -150,7 +150,8 @@ def test_claims_of_a_chapter_that_ended_early_are_not_testable_and_say_why(folde
     why = "none of the 40 texts has a chain of thought"
     write(folder, "02_chapter", {key("not_testable", None): why}, dataset="some", teacher="who")
     row = judge(folder, "focus-rises-early")
-    assert (row.verdict, row.why, row.p) == (Verdict.NOT_TESTABLE, why, None)
+    assert (row.verdict, row.why, row.p, row.page) == (Verdict.NOT_TESTABLE, why, None, "02_chapter.html")
+    assert judge(folder, "mechanistic-beats-cot").page == "10_chapter.html#what-it-means"
     assert f"[not testable] {row.claim.statement}" in "\n".join(ledger.lines([row]))
     assert judge(folder, "mechanistic-beats-cot").verdict is Verdict.REPRODUCED
     write(folder, "02_chapter", {}, dataset="some", teacher="who")
