@@ -101,8 +101,8 @@ def right_students(
 
 
 def difficulty(experiment: Experiment) -> Float[np.ndarray, " n"]:
-    """How hard each test document is: its words."""
-    return np.array([len(text.split()) for text in experiment.test_documents], float)
+    """How hard each test document is: its words, as far as the teacher sees it."""
+    return np.array([len(answer.trace.document.split()) for answer in experiment.teacher_answers], float)
 
 
 @dataclass(frozen=True)

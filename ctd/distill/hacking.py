@@ -78,20 +78,23 @@ def losses(
     factors: steps of the students, times the plan's.
     seeds: of the students.
     folder: where students are kept; the cache's own by default.
+    Raises ValueError where the factors do not give at least two numbers of steps, all above 0.
     """
     factors = sorted(set(map(float, factors)))
+    steps = [round(experiment.plan.n_steps * factor) for factor in factors]
+    if len(set(steps)) < max(len(steps), 2) or not steps[0]:
+        raise ValueError(f"chain_factors must give at least 2 numbers of steps that differ, all above 0, got {steps}")
     arms = [Arm(f"cot, {factor:g} times the steps", "cot", step_multiplier=factor) for factor in factors]
     truth = experiment.teacher_examples
     taught_by = [(chain.experiment, {PROXY: chain.texts, GOLDEN: truth})] if chain else []
     found: Losses = {}
     for taught, curves in (*taught_by, (experiment, {CONTROL: truth})):
         pool.run(taught, arms, seeds, folder)
-        for arm in arms:
+        for arm, n_steps in zip(arms, steps, strict=True):
             students = [ask_again.language_model(taught, arm, seed, folder).model for seed in seeds]
-            steps = round(experiment.plan.n_steps * arm.step_multiplier)
             for curve, texts in curves.items():
                 of_seeds = [-np.log(measures.token_probability(student, texts)) for student in students]
-                found.setdefault(curve, {})[steps] = np.mean(of_seeds, axis=0)
+                found.setdefault(curve, {})[n_steps] = np.mean(of_seeds, axis=0)
     return found
 
 

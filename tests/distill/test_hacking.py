@@ -1,5 +1,7 @@
 """Students of a student: what is measured, by hand, and the verdicts on curves that are made up."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -72,10 +74,18 @@ def test_a_student_teaches_its_own_texts_and_new_students_begin_as_all_do(experi
     ]
     first, new = experiment.initial_student(0), chain.experiment.initial_student(0)
     assert all((a == b).all() for a, b in zip(first.parameters(), new.parameters(), strict=True))
-    losses = hacking.losses(experiment, chain, [1], [0], folder)
+    losses = hacking.losses(experiment, chain, [1, 2], [0], folder)
     student = ask_again.language_model(chain.experiment, Arm("any", "cot"), 0, folder).model
     by_hand = [-np.log(measures.token_probability(student, [text])[0]) for text in chain.texts]
     np.testing.assert_allclose(losses[PROXY][3], by_hand)
+
+
+@pytest.mark.parametrize(("factors", "steps"), [([1], "[3]"), ([1, 1.1], "[3, 3]"), ([0.1, 1], "[0, 3]")])
+def test_a_chain_needs_students_of_different_numbers_of_steps(experiment, factors, steps):
+    with pytest.raises(
+        ValueError, match=f"at least 2 numbers of steps that differ, all above 0, got {re.escape(steps)}"
+    ):
+        hacking.losses(experiment, None, factors, [0])
 
 
 def test_a_student_whose_texts_cannot_be_learned_teaches_none(experiment, monkeypatch):

@@ -14,7 +14,7 @@ from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
 from ctd.distill.loss_forms import ORIGINAL, Forms
 from ctd.distill.losses import Weights
-from ctd.distill.methods.answering import Asked
+from ctd.distill.methods.answering import Asked, plainly
 from ctd.distill.methods.method import Course, Method, Need, Setting, Stage
 from ctd.distill.methods.registry import METHODS
 from ctd.distill.methods.texts import trace_examples
@@ -102,6 +102,11 @@ class Arm:
         """What stands between a document's prompt and the student's text."""
         function = self.base.after_prompt
         return function(**self._settings_of(function)) if function else ""
+
+    @property
+    def writes_traces(self) -> bool:
+        """Whether its students answer each document with one whole trace."""
+        return self.base.mode == "trace" and self.base.answers is plainly
 
     def answers(self, asked: Asked) -> list[Prediction]:
         """What a student answers about the test documents, in its method's way."""

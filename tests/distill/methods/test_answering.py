@@ -244,6 +244,8 @@ class TestLoRID:
 def test_a_way_of_answering_is_in_the_key_and_its_settings_are_the_methods(experiment, monkeypatch):
     assert METHODS["plans"].settings == {"n_plans": 4}
     assert METHODS["cot"].answers is plainly
+    traced = {name for name in ("cot", "answer", "lorid", "copt", "plans", "fkl") if Arm(name, name).writes_traces}
+    assert traced == {"cot", "fkl"}
     arm = Arm("plans", "plans")
     before = teach.key(experiment, arm, 0)
     assert teach.key(experiment, replace(arm, settings=(("n_plans", 2),)), 0) != before
