@@ -195,7 +195,7 @@ def attention_hooks(model: Any, visit: Visit, layers: Iterable[int] | None = Non
 
 def _note_position(modules: Iterable[int], _: nn.Module, __: Any, inputs: dict[str, Any]) -> None:
     """Note how many tokens were read before this pass. A layer with a window holds fewer keys than that."""
-    past = inputs.get("past_key_values")
+    past = inputs.get("cache", inputs.get("past_key_values"))  # its name from transformers 5.24 on, and before
     n_read = 0 if past is None else int(past.get_seq_length())
     for module in modules:
         _sites[module].first = n_read

@@ -434,3 +434,15 @@ def test_a_pattern_at_a_query_of_a_later_pass_is_the_pattern(llama):
         llama.generate(**batch(2, padded=False), max_new_tokens=3, do_sample=False, pad_token_id=0, eos_token_id=None)
     assert len(apart) == 9
     assert max(apart) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])  # in transformers before 5.24, and from then on
+def test_a_pass_begins_after_what_the_cache_holds_whatever_the_library_calls_it(llama, name):
+    module = id(attention.attention_modules(llama)[0])
+    held = transformers.DynamicCache(config=llama.config)
+    held.update(torch.zeros(1, 1, 5, 4), torch.zeros(1, 1, 5, 4), 0)
+    with attention.attention_hooks(llama, lambda _: None, [0]):
+        attention._note_position([module], llama, (), {name: held})
+        assert attention._sites[module].first == 5
+        attention._note_position([module], llama, (), {name: None})
+        assert attention._sites[module].first == 0
