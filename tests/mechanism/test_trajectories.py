@@ -7,6 +7,7 @@ import pytest
 
 from ctd.mechanism import cot_prefixes, targets, trajectories
 from ctd.mechanism.curve_means import GRID
+from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning import trace_parser, traces
 from tests.mechanism.conftest import ANCHORS, COTS, DOCUMENTS, GOLD, NEAR, made, trace
 
@@ -63,8 +64,8 @@ class TestCosines:
 
     @pytest.mark.parametrize("given", [[], [trace("")], [trace(" \n"), trace("")]])
     def test_no_cot_at_all_is_refused(self, encoder, given):
-        line = f"at least 1 trace with a CoT, got {len(given)} traces and none has one"
-        with pytest.raises(ValueError, match=line):
+        line = f"a curve needs a text with a chain of thought, and none of the {len(given)} has one"
+        with pytest.raises(NotTestable, match=line):
             cot_prefixes.embed_prefixes(given, encoder)
 
     def test_lengths_that_differ_and_labels_outside(self, written, goals, encoder, space):
