@@ -89,7 +89,8 @@ def page_table() -> str:
     body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return (
         '<div class="ctd-scroll" tabindex="0" role="region" aria-label="Related work">\n'
-        f'<table class="dataframe" data-filters="{filters}"><caption>{len(rows)} systems and baselines.</caption>'
+        f'<table class="dataframe ctd-systems" data-filters="{filters}">'
+        f"<caption>{len(rows)} systems and baselines.</caption>"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n</div>"
     )
 
