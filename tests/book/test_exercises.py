@@ -68,8 +68,10 @@ def table(path):
 def came(before, after, becomes, **columns):
     """Whether the rows of a run with these columns became so in another run; those that both have."""
     keys = [name for name in results.COLUMNS if name not in ("value", "low", "high", "interval_method", "n", "k")]
-    keys += ["k"] if becomes != "wider" else []
-    old, new = (results.select(run, **columns).set_index(keys) for run in (before, after))
+    old, new = (results.select(run, **columns) for run in (before, after))
+    if becomes != "wider" and set(old["k"].dropna()) & set(new["k"].dropna()):  # else k is what the exercise changes
+        keys += ["k"]
+    old, new = old.set_index(keys), new.set_index(keys)
     both = old.index.intersection(new.index)
     assert len(both), f"no rows of both runs have {columns}"
     numbers = ["value", "low", "high"]
