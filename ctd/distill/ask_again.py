@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import transformers
 
 from ctd.cache import cache_dir
-from ctd.data.damaged import named_if_damaged
 from ctd.distill import teach
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import Arm
+from ctd.distill.methods.answering import kept
 from ctd.reasoning import predict
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
@@ -25,12 +22,8 @@ def language_model(experiment: Experiment, arm: Arm, seed: int, folder: Path | N
 
     folder: where students are kept; the cache's own by default.
     """
-    home, teacher = _home(experiment, arm, seed, folder), experiment.language_model
-    with named_if_damaged(home):
-        student: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            home, dtype=teacher.model.dtype, local_files_only=True
-        )
-    return LanguageModel(arm.name, student.to(teacher.model.device).eval(), teacher.tokenizer, home.name)
+    home = _home(experiment, arm, seed, folder)
+    return kept(home, experiment.language_model, arm.name, home.name)
 
 
 def _home(experiment: Experiment, arm: Arm, seed: int, folder: Path | None) -> Path:

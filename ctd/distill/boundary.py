@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.special import expit
 
 from ctd import stats
 from ctd.distill import ask_again
@@ -191,12 +192,8 @@ def curve(
     design, wanted = (np.stack([np.ones(len(x)), (x - middle) / spread], axis=1) for x in (difficulty, at))
     found = np.zeros((len(weights), 2))
     for _ in range(STEPS):
-        share = _logistic(found @ design.T)
+        share = expit(found @ design.T)
         slope = (weights * (right - share)) @ design - RIDGE * found
         bend = np.einsum("bn,ni,nj->bij", weights * share * (1 - share), design, design) + np.diag(RIDGE)
         found += np.linalg.solve(bend, slope[..., None])[..., 0]
-    return _logistic(found @ wanted.T)
-
-
-def _logistic(x: np.ndarray) -> np.ndarray:
-    return (1 + np.tanh(x / 2)) / 2
+    return expit(found @ wanted.T)

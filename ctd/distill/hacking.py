@@ -23,6 +23,7 @@ from ctd.distill import ask_again, measures, pool
 from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment, prepare
 from ctd.distill.methods import Arm
+from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning.teachers import Teacher
 
 PROXY, GOLDEN, CONTROL = "taught by a student: its texts", "taught by a student: the truth", "taught by the truth"
@@ -50,7 +51,7 @@ def chain(experiment: Experiment, student: Teacher, seed: int = 0) -> Chain | No
     """
     try:
         written = prepare(student, experiment.task, experiment.index, experiment.plan, seed, experiment.live)
-    except ValueError:  # the experiment was prepared in the same way, so it is the student's texts
+    except NotTestable:
         return None
     taught = replace(
         experiment,

@@ -8,6 +8,7 @@ import pytest
 from ctd.distill import ask_again, hacking, measures, pool
 from ctd.distill.hacking import BEYOND, CONTROL, GOLDEN, PROXY
 from ctd.distill.methods import Arm
+from ctd.mechanism.untestable import NotTestable
 from tests.distill.conftest import COT
 
 NOISE = np.random.default_rng(0).normal(0, 0.01, (2, 30))
@@ -90,7 +91,7 @@ def test_a_chain_needs_students_of_different_numbers_of_steps(experiment, factor
 
 def test_a_student_whose_texts_cannot_be_learned_teaches_none(experiment, monkeypatch):
     def prepare(*_):
-        raise ValueError("a student needs at least 2 traces to learn from")
+        raise NotTestable("a student needs at least 2 traces to learn from")
 
     monkeypatch.setattr(hacking, "prepare", prepare)
     assert hacking.chain(experiment, experiment.teacher) is None

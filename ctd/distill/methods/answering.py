@@ -66,13 +66,22 @@ class Asked:
         own = self.student.language_model
         assert self.experts
         assert isinstance(own, LanguageModel)
-        home = self.experts / name
-        with named_if_damaged(home):
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                home, dtype=own.model.dtype, local_files_only=True
-            )
-        model = LanguageModel(name, model.to(own.model.device).eval(), own.tokenizer, f"{own.key} {name}")
-        return replace(self.student, language_model=model)
+        expert = kept(self.experts / name, own, name, f"{own.key} {name}")
+        return replace(self.student, language_model=expert)
+
+
+def kept(home: Path, like: LanguageModel, name: str, key: str) -> LanguageModel:
+    """A student that was saved, ready to write.
+
+    home: its folder.
+    like: whose tokenizer, type of numbers and device it has.
+    name, key: of the model that is returned.
+    """
+    with named_if_damaged(home):
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            home, dtype=like.model.dtype, local_files_only=True
+        )
+    return LanguageModel(name, model.to(like.model.device).eval(), like.tokenizer, key)
 
 
 def plainly(asked: Asked) -> list[Prediction]:
