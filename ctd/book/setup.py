@@ -11,7 +11,7 @@ from ctd.book import plots
 from ctd.book.chapters import Complementarity
 from ctd.book.parameters import parameters_of_model
 from ctd.book.recorder import Recorder
-from ctd.book.settings import HeadSettings, MechanismSettings, Settings
+from ctd.book.settings import HeadSettings, MechanismSettings, Settings, TeacherSettings
 
 if TYPE_CHECKING:  # each chapter loads what it needs, and no more
     from ctd.data.task import Task
@@ -72,7 +72,8 @@ class Chapter:
     def read_task(self) -> Task:
         """The task that the settings name, with `n_documents` of its test documents where they limit them.
 
-        What was left out of it is said. Raises ValueError for a task without test documents.
+        A model that reasons by itself gets them as they are drawn: what it wrote about few is read again for more.
+        What was left out of the task is said. Raises ValueError for a task without test documents.
         """
         settings = self.settings
         with self.run.loading():
@@ -88,7 +89,10 @@ class Chapter:
                 "documents, or a test split of your own"
             )
         limit = getattr(settings, "n_documents", None)
-        return task if limit is None else task.sample("test", limit, settings.seed)
+        if limit is None:
+            return task
+        as_drawn = isinstance(settings, TeacherSettings) and self.teacher.natural
+        return task.sample("test", limit, settings.seed, as_drawn)
 
     def other_task(self, name: str) -> Task:
         """Another whole task, by its name."""

@@ -78,15 +78,16 @@ class Task:
         gold = (row.indices.tolist() for row in self.gold(split))
         return [self.space.anchors(labels, depth)[:most].tolist() if labels else [] for labels in gold]
 
-    def sample(self, split: str, n_documents: int, seed: int) -> Task:
+    def sample(self, split: str, n_documents: int, seed: int, as_drawn: bool = False) -> Task:
         """The task with some documents of one split, drawn at random and left in their order.
 
         split: whose documents to draw.
         n_documents: how many; all of them when there are fewer.
         seed: of the draw.
+        as_drawn: in the order of the draw, in which few documents are the first of more.
         """
-        n = len(self.documents[split])
-        return self.select(split, np.sort(np.random.default_rng(seed).permutation(n)[:n_documents]))
+        rows = np.random.default_rng(seed).permutation(len(self.documents[split]))[:n_documents]
+        return self.select(split, rows if as_drawn else np.sort(rows))
 
     def select(self, split: str, rows: Int[np.ndarray, " n"]) -> Task:
         """The task with certain documents of one split.

@@ -22,7 +22,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.heads import Direction
 from ctd.mechanism.phases import Phase
-from ctd.mechanism.untestable import require_traces
+from ctd.mechanism.untestable import require_comparisons, require_traces
 from ctd.reasoning import annotate, architecture, predict
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.teachers import Teacher
@@ -142,8 +142,8 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
 
     task: with topics (see `teachers.with_topics`).
     index: over its label space.
-    Raises NotTestable where no document can be scored and, before anything is written, ValueError for a model whose
-    heads cannot be read exactly.
+    Raises NotTestable where no document can be scored or, for Phase 2, fewer than two compare labels; and, before
+    anything is written, ValueError for a model whose heads cannot be read exactly.
     """
     model = teacher.language_model.model
     architecture.shape(model)
@@ -152,6 +152,8 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
         speaking = [trace for trace in traces if trace.anchor_mentions]
         left_out[SILENT], traces = len(traces) - len(speaking), speaking
     require_traces(traces, left_out)
+    if settings.phase is Phase.REFINE:
+        require_comparisons(traces[: settings.n_scored], least=2)
     scored = heads.score(
         model, traces[: settings.n_scored], settings.direction, n_effects=settings.n_effects, with_others=True
     )

@@ -13,6 +13,7 @@ from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.heads import Direction
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import PAPER
+from ctd.mechanism.untestable import require_comparisons
 from ctd.reasoning.annotate import AnnotatedTrace
 
 
@@ -48,10 +49,12 @@ def trial(
     n_patched: how many of the others are used at most: those that decide a comparison and can be corrupted.
     direction: of CoarseScore (see `heads.score`).
     corruption: of the twins.
-    Raises what `heads.score`, `HeadScores.ranking` and `corruptions.pairs` raise.
+    Raises NotTestable where no text that heads are ranked on compares labels, and what `heads.score` and
+    `corruptions.pairs` raise.
     """
     ranked_on = [trace for trace in traces[:n_scored] if trace.anchor_mentions or direction == "unembedding"]
     comparing = [trace for trace in traces[n_scored:] if any(pair.decided for pair in trace.comparisons)]
+    require_comparisons(ranked_on, least=1)
     scored = heads.score(model, ranked_on, direction)
     rankings = {phase: scored.ranking(name) for phase, name in PAPER.items()}
     paired, whole = corruptions.pairs(comparing, seed, corruption)

@@ -22,6 +22,19 @@ def require_traces(traces: Sequence[AnnotatedTrace], left_out: Mapping[str, int]
         raise NotTestable(f"heads are scored on texts with phases, and no text has any ({reasons(left_out)})")
 
 
+def require_comparisons(traces: Sequence[AnnotatedTrace], least: int) -> None:
+    """Raise NotTestable where too few texts compare labels for the scores of Phase 2.
+
+    least: texts that must weigh a label that is kept against one that is not; an interval over documents takes two.
+    """
+    comparing = sum(bool(trace.comparisons) for trace in traces)
+    if comparing < least:
+        raise NotTestable(
+            "refining heads are scored where a text weighs a label that is kept against one that is not: "
+            f"{comparing} of {len(traces)} texts with phases do, and at least {least} must"
+        )
+
+
 def reasons(left_out: Mapping[str, int]) -> str:
     """Why documents were left out, each reason with their number."""
     return "; ".join(f"{reason}: {n:,}" for reason, n in left_out.items() if n) or "no documents"

@@ -28,6 +28,7 @@ CLOSED = 64  # labels: a space of no more is shown whole
 CANDIDATES = 32  # retrieved labels that are shown of a larger one
 ANSWER_TOKENS = 128  # of a forced answer at most
 BATCH_TOKENS = 24_576
+GROUP = 16  # documents that are asked together
 ANSWER = "Labels:\n"
 LIBRARYS_OWN = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "repetition_penalty": 1.0}  # where a model says nothing
 PROMPT = """Here are the labels that there are:
@@ -105,6 +106,15 @@ def prompt(
     listed = "\n".join(f"- {label}" for label in labels)
     task = AT_ONCE if at_once else THINK
     return prompts.in_chat(PROMPT.format(labels=listed, document=prompts.plain(document), task=task), tokenizer)
+
+
+def groups(n_documents: int, seed: int = 0) -> list[tuple[slice, int]]:
+    """Which documents are asked together, and the seed of each group: few documents are asked as they are among more.
+
+    n_documents: how many there are.
+    seed: of the first group; each of the others has the next one.
+    """
+    return [(slice(start, start + GROUP), seed + n) for n, start in enumerate(range(0, n_documents, GROUP))]
 
 
 def think(

@@ -103,7 +103,11 @@ def reason(
     if tokenizer is not None:
         seen = [prompts.cut(document, tokenizer, teacher.document_tokens) for document in documents]
     if teacher.natural:
-        return _freely(teacher, seen, index, request, uids or [""] * len(documents), max_tokens, seed, desc)
+        uids, predictions = uids or [""] * len(documents), []
+        for group, group_seed in natural.groups(len(documents), seed):
+            asked = replace(request, candidates=candidates and candidates[group])
+            predictions += _freely(teacher, seen[group], index, asked, uids[group], max_tokens, group_seed, desc)
+        return predictions
     prompt, texts = _prompt(teacher, index.space), index.space.texts
     questions = [
         prompt(document, candidates=[texts[label] for label in listed]) + request.after_prompt

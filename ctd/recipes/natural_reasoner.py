@@ -32,7 +32,6 @@ from ctd.retrieval.index import LabelIndex
 from ctd.retrieval.shortlists import Shortlist
 
 DATASET, ENCODER = "heart-failure", "minilm"
-GROUP = 16  # documents that are asked together
 MAX_TOKENS = 384
 ORDERS = 200  # random orders of the labels, over which a document's values are averaged
 
@@ -56,22 +55,20 @@ class Answers:
 
 
 def ask(teacher: Teacher, task: Task, index: LabelIndex, n_documents: int, seed: int = 0) -> Answers:
-    """Let the model think and answer, and answer at once, about documents drawn by seed, a group at a time.
+    """Let the model think and answer, and answer at once, about documents drawn by seed, as chapters ask it.
 
-    n_documents: how many; a whole number of groups, or all that there are.
+    n_documents: how many; a whole number of groups (`natural.GROUP`), or all that there are.
     """
-    drawn = task.select("test", np.random.default_rng(seed).permutation(len(task.documents["test"]))[:n_documents])
+    drawn = task.sample("test", n_documents, seed, as_drawn=True)
     documents, uids = (list(drawn.documents["test"][column]) for column in ("text", "uid"))
-    thinking: list[Prediction] = []
-    at_once: list[Prediction] = []
-    prompts: list[list[int]] = []
-    for number, start in enumerate(range(0, len(documents), GROUP)):
-        group = slice(start, start + GROUP)
-        asked = partial(predict.reason, teacher, documents[group], index, uids=uids[group], seed=seed + number)
-        thinking += asked(max_tokens=MAX_TOKENS, desc=f"{MODEL}, thinking")
-        at_once += asked(predict.Request("answer"), max_tokens=MAX_TOKENS, desc=f"{MODEL}, at once")
-        prompts += natural.shown(documents[group], index, seed=seed + number)
-    return Answers(drawn, thinking, at_once, prompts)
+    asked = partial(predict.reason, teacher, documents, index, uids=uids, max_tokens=MAX_TOKENS, seed=seed)
+    prompts = [
+        labels
+        for group, group_seed in natural.groups(len(documents), seed)
+        for labels in natural.shown(documents[group], index, seed=group_seed)
+    ]
+    at_once = asked(predict.Request("answer"), desc=f"{MODEL}, at once")
+    return Answers(drawn, asked(desc=f"{MODEL}, thinking"), at_once, prompts)
 
 
 def scored(answers: Answers, index: LabelIndex, seed: int = 0) -> dict[str, Values]:
@@ -158,10 +155,10 @@ def table(answers: Answers, index: LabelIndex, seed: int = 0) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the texts and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=64, help=f"a multiple of {GROUP} (default: 64)")
+    parser.add_argument("--documents", type=int, default=64, help=f"a multiple of {natural.GROUP} (default: 64)")
     n_documents = parser.parse_args(arguments).documents
-    if n_documents < GROUP or n_documents % GROUP:
-        parser.error(f"--documents must be a multiple of {GROUP}, got {n_documents}")
+    if n_documents < natural.GROUP or n_documents % natural.GROUP:
+        parser.error(f"--documents must be a multiple of {natural.GROUP}, got {n_documents}")
     task = readers.load(DATASET)
     index = LabelIndex.build(task.space, encoders.load(ENCODER))
     rows = table(ask(teachers.load(MODEL), task, index, n_documents), index)

@@ -1,6 +1,7 @@
 """A notebook begins with checked parameters, and gets what they name."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,17 @@ def test_a_chapter_has_what_its_parameters_name():
     assert chapter.index.space is chapter.task.space
     assert [prediction.trace.uid for prediction in chapter.predictions] == chapter.task.documents["test"]["uid"]
     assert chapter.run.folder.is_dir()
+
+
+def test_a_model_that_reasons_by_itself_gets_documents_as_they_are_drawn(monkeypatch):
+    def uids(natural, n):
+        monkeypatch.setattr(Chapter, "teacher", SimpleNamespace(natural=natural))
+        return list(start(chapters.CoarseHeads, VALUES | {"n_documents": n}).task.documents["test"]["uid"])
+
+    few, more = uids(True, 10), uids(True, 15)
+    assert more[:10] == few
+    assert uids(False, 10) != few
+    assert set(uids(False, 10)) == set(few)
 
 
 def test_clusters_of_labels_become_the_topics():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from scipy.sparse import csr_matrix
 
 from ctd.data.label_space import LabelSpace
@@ -18,6 +19,15 @@ def test_sampling_and_restricting_keep_gold_and_filters(task):
     assert before == after
     assert small.space.texts[small.unscored[0]] == "Calcium"
     assert len(task.restrict("test", 6, seed=0).space) == 6
+
+
+def test_few_documents_as_drawn_are_the_first_of_more_and_sampled_ones_keep_their_order(task):
+    rows = {"uid": [str(row) for row in range(20)], "text": ["Liver"] * 20, "labels": [[0]] * 20}
+    task.documents["test"] = Dataset.from_dict(rows)
+    few, more = (list(task.sample("test", n, 3, as_drawn=True).documents["test"]["uid"]) for n in (4, 9))
+    assert more[:4] == few
+    left = [int(uid) for uid in task.sample("test", 9, 3).documents["test"]["uid"]]
+    assert left == sorted(map(int, more)) != list(map(int, more))
 
 
 def test_a_saved_task_is_the_same_task(task, tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ctd.mechanism import attention, head_study, heads, scores
+from ctd.mechanism import attention, head_study, heads, scores, trials
 from ctd.mechanism.head_study import Settings
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.untestable import NotTestable
@@ -70,3 +70,13 @@ def test_a_study_without_traces_says_so(teacher, task, monkeypatch):
     monkeypatch.setattr(head_study.annotate, "annotate_task", lambda *_: ([], left_out))
     with pytest.raises(NotTestable, match=r"no text has any \(no CoT: 3; longer than the model's context: 1\)$"):
         head_study.study(teacher, task, None, Settings(Phase.SHORTLIST))
+
+
+def test_heads_that_refine_are_not_ranked_by_a_single_text_that_compares(teacher, task, monkeypatch):
+    traces = [PASSAGES[0], *(replace(trace, comparisons=()) for trace in PASSAGES[1:])]
+    monkeypatch.setattr(head_study.annotate, "annotate_task", lambda *_: (traces, {}))
+    monkeypatch.setattr(heads, "score", lambda *_, **__: pytest.fail("heads were scored"))
+    with pytest.raises(NotTestable, match=rf"1 of {len(traces)} texts with phases do, and at least 2 must$"):
+        head_study.study(teacher, task, None, Settings(Phase.REFINE))
+    with pytest.raises(NotTestable, match="0 of 1 texts with phases do, and at least 1 must$"):
+        trials.trial(teacher.language_model.model, traces[1:], 1, 1)

@@ -1,5 +1,6 @@
 """A model that reasons by itself: what it is asked, how it draws, and that it always answers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -115,6 +116,24 @@ def test_what_was_read_and_written_is_kept_to_the_token(reasoner, index):
             assert prediction.forced is (mode == "trace" and not prediction.finished) or prediction.finished
             assert set(prediction.ranking) <= set(range(len(index.space)))
         assert all(p.trace.text.startswith("Labels:\n") for p in predictions) or mode == "trace"
+
+
+def test_few_documents_are_asked_as_they_are_among_more(reasoner, index, monkeypatch):
+    monkeypatch.setattr(natural, "GROUP", 2)
+    teacher = teachers.Teacher(reasoner, False, 40, {}, None, True)
+    documents, uids = [f"liver {row}" for row in range(5)], [str(row) for row in range(5)]
+    for request in (
+        predict.Request(),
+        predict.Request("answer"),
+        predict.Request("candidates", [[row] for row in range(5)]),
+    ):
+        few = replace(request, candidates=request.candidates and request.candidates[:2])
+        many = predict.reason(teacher, documents, index, request, uids=uids, max_tokens=9)
+        assert many[:2] == predict.reason(teacher, documents[:2], index, few, uids=uids[:2], max_tokens=9)
+        assert [prediction.trace.uid for prediction in many] == uids
+    predictions = predict.reason(teacher, documents, index, max_tokens=9)
+    listed = [prediction.trace.prompt.partition("Document:")[0] for prediction in predictions]
+    assert listed[0] == listed[1] != listed[2] == listed[3] != listed[4]
 
 
 def test_a_model_that_writes_its_text_alone_is_not_handed_a_beginning(reasoner, index):

@@ -1,7 +1,5 @@
 """The model that nobody here trained: its documents, what its answers are worth, and the table of the page."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -9,7 +7,7 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import ndcg_score
 
 from ctd.book import natural_page
-from ctd.reasoning import free_text, predict, rank_answers
+from ctd.reasoning import free_text, natural, predict, rank_answers
 from ctd.reasoning.free_text import ShownLabels
 from ctd.recipes import natural_reasoner as recipe
 from ctd.recipes.natural_table import AT_ONCE, RANDOM, RETRIEVER, TABLE, THINKING, Row, read, write
@@ -27,11 +25,10 @@ def index(space, encoder, own_cache):
 @pytest.fixture
 def asked(monkeypatch, task):
     """Stands in for the model: it answers each document with a label that the document's number decides."""
-    note = SimpleNamespace(groups=[], seeds=[])
+    note = []
 
     def reason(teacher, documents, index, request=TRACE, *, uids, max_tokens, seed, desc):
-        note.groups.append((request.mode, list(uids)))
-        note.seeds.append(seed)
+        note.append((request.mode, list(uids), seed))
         texts = [TEXT.format(index.space.texts[len(text) % len(index.space)]) for text in documents]
         shown = ShownLabels(index.space, range(len(index.space)), lambda text: 0)
         read = [free_text.read(text, shown) for text in texts]
@@ -41,7 +38,6 @@ def asked(monkeypatch, task):
         ]
 
     monkeypatch.setattr(predict, "reason", reason)
-    monkeypatch.setattr(recipe, "GROUP", 2)
     return note
 
 
@@ -59,14 +55,21 @@ def many(task):
     return task
 
 
-def test_the_documents_of_a_shorter_run_are_the_first_groups_of_a_longer_one(asked, many, index):
-    recipe.ask(None, many, index, 2)
-    recipe.ask(None, many, index, 6)
-    short, long = asked.groups[:2], asked.groups[2:]
-    assert long[:2] == short
-    assert [mode for mode, _ in long] == ["trace", "answer"] * 3
-    assert len({uid for _, uids in long for uid in uids}) == 6
-    assert asked.seeds == [0, 0, 0, 0, 1, 1, 2, 2]
+def test_the_documents_of_a_shorter_run_are_the_first_of_a_longer_one_and_groups_have_orders_of_their_own(
+    asked, many, index, monkeypatch
+):
+    monkeypatch.setattr(natural, "GROUP", 2)
+    short, long = (recipe.ask(None, many, index, n) for n in (2, 6))
+    (_, few, _), _, (_, more, _), (_, same, _) = asked
+    assert [(mode, seed) for mode, _, seed in asked] == [("answer", 0), ("trace", 0)] * 2
+    assert more[:2] == few
+    assert same == more
+    assert len(set(more)) == 6
+    assert long.prompts[:2] == short.prompts
+    assert long.prompts[::2] == long.prompts[1::2]
+    assert [long.prompts[2 * group] for group in range(3)] == [
+        natural.shown([""], index, seed=group)[0] for group in range(3)
+    ]
 
 
 def test_a_ranking_is_worth_what_scikit_learn_says():
