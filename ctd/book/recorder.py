@@ -108,7 +108,9 @@ class Recorder:
         """The results so far, in the order of recording."""
         return list(self._rows.values())
 
-    def record_gain(self, metric: str, gain: Any, n_documents: int, n_seeds: int, **dimensions: Any) -> None:
+    def record_gain(
+        self, metric: str, gain: Any, n_documents: int, n_seeds: int, unit: str = "fraction", **dimensions: Any
+    ) -> None:
         """Keep the gain of an arm over a baseline: with its interval over documents, over seeds, and over both.
 
         gain: a row of `tables.gains`: value, low, high, seed_low, seed_high, both_low and both_high.
@@ -118,7 +120,7 @@ class Recorder:
         Raises what `record` raises.
         """
         ends = (gain.low, gain.high)
-        self.record(metric, gain.value, "fraction", ends, interval_over="documents", n=n_documents, **dimensions)
+        self.record(metric, gain.value, unit, ends, interval_over="documents", n=n_documents, **dimensions)
         others: list[tuple[str, IntervalOver, IntervalMethod, int]] = [
             ("seed", "seeds", "Student's t", n_seeds),
             ("both", "documents and seeds", "Satterthwaite", n_documents),
@@ -127,7 +129,7 @@ class Recorder:
             ends = (getattr(gain, f"{prefix}_low", math.nan), getattr(gain, f"{prefix}_high", math.nan))
             if n_seeds > 1 and not math.isnan(ends[0]):
                 self.record(
-                    metric, gain.value, "fraction", ends,
+                    metric, gain.value, unit, ends,
                     interval_over=over, interval_method=method, n=n, **dimensions,
                 )  # fmt: skip
 

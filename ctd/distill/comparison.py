@@ -25,7 +25,11 @@ from ctd.retrieval import metrics
 RETRIEVAL = "retrieval"  # the one system that is no student, see `ctd.distill.retrieval_arm`
 ADDED = " + mechanistic"
 BASELINE, CONTROL = "cot", "filtered"
-MEASURES = ("exact_match", "ndcg@5", "psp@5", "shortlist_recall", "token_probability", "tokens")
+MEASURES = (
+    "exact_match", "ndcg@5", "psp@5", "shortlist_recall", "token_probability", "las_balanced", "trajectory_distance",
+    "tokens",
+)  # fmt: skip
+UNITS = {"tokens": "tokens", "trajectory_distance": "cosine"}  # of measures that are no fractions
 PLACES = 5  # of an answer that count in nDCG and PSP
 
 

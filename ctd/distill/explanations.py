@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from ctd.data.label_space import LabelSpace
 from ctd.distill.simulatability import Simulatability, item_sums, of_sums
@@ -72,13 +73,29 @@ def of_students(
 ) -> Simulatability:
     """LAS of several students on the same n documents, their items counted together (our definition).
 
+    seed: draws the bootstrap's samples; the other arguments are those of `sums_of_students`.
+    Raises what `sums_of_students` raises.
+    """
+    return of_sums(sums_of_students(answers, cots, documents, candidates, space, encoder, which), seed=seed)
+
+
+def sums_of_students(
+    answers: Sequence[Sequence[Sequence[int]]],
+    cots: Sequence[Sequence[str]],
+    documents: Sequence[str],
+    candidates: Sequence[Sequence[int]],
+    space: LabelSpace,
+    encoder: Encoder,
+    which: Which = "labels",
+) -> Float[np.ndarray, "students n 12"]:
+    """What the LAS of students is made of (`item_sums`), by student and document.
+
     A student's simulator learns from every other document and predicts the rest, then the other way round.
     answers: labels by student and document, best first.
     cots: reasoning by student and document.
     documents: what was asked about.
     candidates: labels of each document that the simulator is asked about; see `shared_candidates`.
     which: kind of item.
-    seed: draws the bootstrap's samples.
     Raises ValueError for fewer than 4 documents, and what `features`, `Simulator.fit` and `item_sums` raise.
     """
     if len(documents) < 4:
@@ -95,7 +112,7 @@ def of_students(
             )
             halves.append(item_sums(Simulator.fit(*learned, which), *judged))
         by_student.append(np.stack([halves[row % 2][row // 2] for row in range(len(documents))]))
-    return of_sums(np.stack(by_student), seed=seed)
+    return np.stack(by_student)
 
 
 def of_known_explanations(

@@ -149,6 +149,25 @@ def of_sums(
     )
 
 
+def pseudo_values(
+    by_student: Float[np.ndarray, "students n 12"], measure: Measure = "balanced"
+) -> Float[np.ndarray, "students n"]:
+    """What each document of each student adds to the LAS of the students together: values whose mean is that LAS.
+
+    The measures of single documents have intervals and tests for other documents and other students; with these values
+    LAS has them too.
+    by_student: sums of each student (`item_sums`).
+    measure: which LAS.
+    Returns NaN where LAS has no value, or would have none without some document.
+    Source: the jackknife (Tukey, 1958); the shift to the mean is ours.
+    """
+    cells = by_student.reshape(-1, by_student.shape[-1]).T
+    total = cells.sum(axis=1, keepdims=True)
+    level, without = _of_measure(total[None], measure)[0], _of_measure((total - cells)[None], measure)[0]
+    values = level + (len(without) - 1) * (without.mean() - without)
+    return values.reshape(by_student.shape[:2])
+
+
 def table(scored: Mapping[str, Simulatability]) -> pd.DataFrame:
     """Both LAS, both gaps and the simulator's accuracies of each arm: columns arm, measure, value, low, high."""
     rows = []

@@ -13,8 +13,9 @@ from ctd.retrieval import metrics
 
 def outcome(arm, seed, exact, probability=0.5):
     exact = np.array(exact, float)
-    values = dict.fromkeys(("exact_match", "ndcg@5", "psp@5", "shortlist_recall"), exact)
+    values = dict.fromkeys(("exact_match", "ndcg@5", "psp@5", "shortlist_recall", "las_balanced"), exact)
     values |= {"token_probability": np.full(len(exact), probability), "tokens": np.full(len(exact), 7.0)}
+    values |= {"trajectory_distance": np.full(len(exact) - 1, probability)}
     return Outcome(arm, seed, values, [[1]] * len(exact), [], 5, 100, 2.0, 0.4, 0.1, 1.0, 5)
 
 
@@ -114,7 +115,8 @@ class TestOnTheOrganism:
     def test_retrieval_learns_from_the_same_documents(self, experiment):
         first, second = retrieval_arm.outcomes(experiment, [3, 4], 0)
         assert (first.arm, first.seed, second.seed) == ("retrieval", 3, 4)
-        assert set(first.values) == {name for name in comparison.MEASURES if name != "psp@5"}
+        later = {"psp@5", "las_balanced", "trajectory_distance"}
+        assert set(first.values) == set(comparison.MEASURES) - later
         assert first.values["ndcg@5"].tolist() == pytest.approx(
             metrics.ndcg_at_k(np.array(first.answers), experiment.gold, 5, average=False)
         )

@@ -351,6 +351,33 @@ def test_exchanged_documents_against_all_exchanges(rng, measure):
     assert sim.exchange_test(a, b, measure) == pytest.approx(min(1.0, two_sided))
 
 
+@pytest.mark.parametrize("measure", ["balanced", "published"])
+def test_pseudo_values_against_las_without_each_document(rng, measure):
+    sums = rng.integers(1, 9, (2, 5, 12)).astype(float)
+    values = sim.pseudo_values(sums, measure)
+    assert values.mean() == pytest.approx(by_hand(sums.sum(axis=(0, 1)), measure))
+    without = np.zeros((2, 5))
+    for cell in np.ndindex(2, 5):
+        rest = sums.copy()
+        rest[cell] = 0
+        without[cell] = by_hand(rest.sum(axis=(0, 1)), measure)
+    np.testing.assert_allclose(values - values.mean(), 9 * (without.mean() - without))
+
+
+def test_pseudo_values_are_what_documents_have_where_las_is_a_mean(rng):
+    """With as many items in each bin of each document, LAS is the mean of the documents' own."""
+    sums = rng.integers(1, 9, (2, 5, 12)).astype(float)
+    sums[:, :, [1, 3, 7, 9]] = 4.0
+    own = [by_hand(document, "published") for document in sums.reshape(-1, 12)]
+    np.testing.assert_allclose(sim.pseudo_values(sums, "published").ravel(), own)
+
+
+def test_a_bin_of_one_document_has_no_pseudo_values():
+    sums = np.ones((1, 4, 12))
+    sums[0, 1:, [2, 3, 8, 9]] = 0.0
+    assert np.isnan(sim.pseudo_values(sums)).all()
+
+
 def test_without_a_bin_nothing_is_told_apart(rng):
     full, empty = rng.integers(1, 9, (1, 6, 12)).astype(float), np.ones((1, 6, 12))
     empty[:, :, [2, 3, 8, 9]] = 0.0
