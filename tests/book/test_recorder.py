@@ -53,8 +53,9 @@ def test_a_metric_at_k_is_the_metric_and_its_k(run):
 def test_a_gain_has_a_row_over_documents_and_one_over_seeds_and_one_seed_has_none(run):
     gain = SimpleNamespace(value=0.5, low=0.25, high=0.75, seed_low=-1.0, seed_high=2.0)
     run.record_gain("exact_match", gain, 80, 3, arm="mechanistic", baseline="cot")
-    run.record_gain("exact_match", gain, 80, 1, arm="fkl", baseline="cot")
+    run.record_gain("exact_match", gain, 80, 1, "tokens", arm="fkl", baseline="cot")
     rows = closed(run)
+    assert [row.unit for row in rows] == ["fraction", "fraction", "tokens"]
     assert [(row.arm, row.interval, row.interval_over, row.interval_method, row.n) for row in rows] == [
         ("mechanistic", (0.25, 0.75), "documents", "BCa", 80), ("mechanistic", (-1.0, 2.0), "seeds", "Student's t", 3),
         ("fkl", (0.25, 0.75), "documents", "BCa", 80),
