@@ -86,7 +86,7 @@ def with_las(outcomes: Sequence[Outcome], experiment: Experiment) -> list[Outcom
     candidates = explanations.shared_candidates(
         [[answer.ranking for answer in teacher], *(outcome.answers for outcome in writers)],
         [[answer.trace.cot for answer in teacher], *(outcome.cots for outcome in writers)],
-        sl.retrieve(experiment.index, task.select(split, np.arange(n)), split, N_RETRIEVED),
+        sl.retrieve(experiment.index, task.select(split, np.arange(n)), split, N_RETRIEVED).tolist(),
         task.space,
     )
     values: dict[Outcome, Float[np.ndarray, " n"]] = {}
