@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ctd.cache import DATA, atomic
+from ctd.data.label_space import LabelSpace
 from ctd.reasoning.sentences import sentences
 
-SHEET, MARKS = DATA / "natural_sheet.jsonl", DATA / "natural_marks.csv"
+SHEET, LABELS, MARKS = DATA / "natural_sheet.jsonl", DATA / "natural_labels.txt", DATA / "natural_marks.csv"
 COLUMNS = ("text", "sentence", "kind")
 READERS = ("a", "b")
 KINDS = {
@@ -84,6 +85,12 @@ def read_sheet(path: Path = SHEET) -> list[SheetText]:
     """The texts that were marked."""
     entries = map(json.loads, path.read_text("utf-8").splitlines())
     return [SheetText(entry["text"], entry["source"], tuple(entry["sentences"])) for entry in entries]
+
+
+def read_labels(path: Path = LABELS) -> LabelSpace:
+    """The labels that every prompt showed."""
+    texts = path.read_text("utf-8").splitlines()
+    return LabelSpace("heart-failure, shown", texts, texts, len(texts))
 
 
 def read_reading(path: Path, sheet: Sequence[SheetText]) -> Reading:

@@ -11,6 +11,7 @@ import pytest
 from ctd import cache
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import icd10cm
+from ctd.recipes import natural_marks
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,11 @@ def test_a_subset_keeps_texts_tree_and_exclusions(space):
         for other in ids:
             assert kind(small, id, other) == kind(space, id, other)
     assert small.ids[small.parents[small.lookup["I50.21"]]] == "I50.2"
+
+
+def test_the_labels_beside_the_marked_texts_are_the_heart_failure_set():
+    heart = icd10cm.heart_failure_set()
+    assert natural_marks.read_labels().texts == heart.texts[: len(heart)]
 
 
 def test_the_space_is_the_same_after_saving_and_loading(space, tmp_path):
