@@ -124,18 +124,18 @@ def shrink(most: int) -> Shrunk:
     What is in use stays, even where the cache then takes more.
     Raises OSError where the file system has no locks, so that nobody knows what is in use.
     """
-    gone, kept = list[Entry](), list[Entry]()
+    removed, in_use = list[Entry](), list[Entry]()
     known = entries()
-    left = sum(entry.size for entry in known)
+    size = sum(entry.size for entry in known)
     for entry in known:
-        if left <= most:
+        if size <= most:
             break
         if _remove(entry):
-            gone.append(entry)
-            left -= entry.size
+            removed.append(entry)
+            size -= entry.size
         else:
-            kept.append(entry)
-    return Shrunk(gone, kept)
+            in_use.append(entry)
+    return Shrunk(removed, in_use)
 
 
 def _is_ours(path: Path) -> bool:
@@ -244,7 +244,7 @@ def table() -> list[Row]:
 
 def _others(base: Path, known: set[Path]) -> list[Path]:
     """What else lies in the cache."""
-    own = {HUB, LOCKS, IN_USE, "workers", REMOVED}
-    places = [path for path in base.iterdir() if path.name not in own] if base.is_dir() else []
+    of_cache = {HUB, LOCKS, IN_USE, "workers", REMOVED}
+    places = [path for path in base.iterdir() if path.name not in of_cache] if base.is_dir() else []
     within = [inner for path in places if path.name in KINDS and path.is_dir() for inner in path.iterdir()]
     return [path for path in (*within, *(path for path in places if path.name not in KINDS)) if path not in known]

@@ -130,7 +130,7 @@ def measure() -> list[Speed]:
     """
     import torch
 
-    before, found = torch.get_num_threads(), []
+    before, speeds = torch.get_num_threads(), []
     try:
         for threads, (work, rows) in product(sorted({1, cores()}), ROWS.items()):
             torch.set_num_threads(threads)
@@ -140,13 +140,13 @@ def measure() -> list[Speed]:
                 ways = [partial(torch.nn.functional.linear, *pair) for pair in pairs]
                 best = _fastest(ways, time.thread_time if threads == 1 else time.perf_counter)
             operations = 2 * rows * WIDTH * INNER
-            found += [
+            speeds += [
                 Speed(work, name, threads, round(operations / seconds / 1e9, 1))
                 for name, seconds in zip(DTYPES, best, strict=True)
             ]
     finally:
         torch.set_num_threads(before)
-    return found
+    return speeds
 
 
 def bandwidth() -> float:
@@ -229,14 +229,14 @@ def _cgroups() -> list[tuple[Path, tuple[str, str, str]]]:
         lines = [line.split(":", 2) for line in CGROUP.read_text().splitlines()]
     except OSError:
         return []
-    found = []
+    folders = []
     for _, controllers, name in lines:
         if controllers and "memory" not in controllers.split(","):
             continue
         base, files = (CGROUPS / "memory", VERSION_1) if controllers else (CGROUPS, VERSION_2)
         place = base / name.lstrip("/")
-        found += [(folder, files) for folder in (place, *place.parents) if folder.is_relative_to(base)]
-    return found
+        folders += [(folder, files) for folder in (place, *place.parents) if folder.is_relative_to(base)]
+    return folders
 
 
 def machine() -> dict[str, Any]:

@@ -67,8 +67,8 @@ def run(
         return function(shared, piece)
 
     ray = connect(address)
-    task, handed = ray.remote(work).options(num_cpus=1, max_retries=RETRIES), ray.put(shared)
-    running = [task.remote(handed, piece) for piece in pieces]
+    task, stored = ray.remote(work).options(num_cpus=1, max_retries=RETRIES), ray.put(shared)
+    running = [task.remote(stored, piece) for piece in pieces]
     try:
         for piece, reference in zip(pieces, running, strict=True):
             yield ray.get(reference)

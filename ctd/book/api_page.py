@@ -124,15 +124,15 @@ def _signature(shown: str, node: Definition) -> str:
     return f"```text\n{whole}\n```\n"
 
 
-def _parameters(given: ast.arguments) -> list[str]:
+def _parameters(arguments: ast.arguments) -> list[str]:
     """The arguments of a function as they are written, without self."""
-    positional = [*given.posonlyargs, *given.args]
-    defaults = [None] * (len(positional) - len(given.defaults)) + given.defaults
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
     parts = [_parameter(*pair) for pair in zip(positional, defaults, strict=True) if pair[0].arg not in ("self", "cls")]
-    if given.vararg or given.kwonlyargs:
-        parts.append(f"*{ast.unparse(given.vararg)}" if given.vararg else "*")
-    parts += [_parameter(*pair) for pair in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
-    return [*parts, f"**{ast.unparse(given.kwarg)}"] if given.kwarg else parts
+    if arguments.vararg or arguments.kwonlyargs:
+        parts.append(f"*{ast.unparse(arguments.vararg)}" if arguments.vararg else "*")
+    parts += [_parameter(*pair) for pair in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return [*parts, f"**{ast.unparse(arguments.kwarg)}"] if arguments.kwarg else parts
 
 
 def _parameter(argument: ast.arg, default: ast.expr | None) -> str:

@@ -42,8 +42,8 @@ def paragraph(name: str, levels: pd.DataFrame, gains: pd.DataFrame) -> str:
     levels: as `comparison.levels` makes them.
     gains: as `comparison.gains` makes them.
     """
-    own = levels[levels["arm"] == name].set_index("measure")
-    reached = "; ".join(_words(measure, *own.loc[measure, ENDS]) for measure in TOLD)
+    of_arm = levels[levels["arm"] == name].set_index("measure")
+    reached = "; ".join(_words(measure, *of_arm.loc[measure, ENDS]) for measure in TOLD)
     less = gains[(gains["name"] == name) & gains["measure"].isin(TOLD)]
     differences = [
         f"{_words(row['measure'], *(row[end] for end in ENDS))} against {row['against']} (Holm: p {row['p_holm']:.2g})"

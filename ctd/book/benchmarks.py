@@ -100,7 +100,7 @@ def compare(work: Work, ways: Mapping[str, Callable[[], object]], peer: str, run
                 seconds[name].append(max(time.process_time() - began, 1e-9))
     rows = []
     for name, took in seconds.items():
-        ratios = [theirs / ours for theirs, ours in zip(seconds.get(peer, []), took, strict=False)]
+        ratios = [of_peer / of_way for of_peer, of_way in zip(seconds.get(peer, []), took, strict=False)]
         ratio, low, high = (median(ratios), min(ratios), max(ratios)) if ratios else (None, None, None)
         row = Row(work.question, name, peer, work.grows, work.size, median(took), ratio, low, high, runs)
         rows.append(replace(row, operations=work.operations, bytes=work.bytes))

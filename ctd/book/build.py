@@ -72,8 +72,8 @@ def make_book(profile: str, out: Path, jobs: int = 0) -> tuple[Path | None, Stag
             prepare.teachers(needed)
     with stages.stage("notebooks") as remarks:
         outcomes = list(progress.shown(plans, jobs=jobs))
-        kept = sum(outcome.run is not None and outcome.run.kept for outcome in outcomes)
-        remarks += [f"{kept} unchanged, kept"] * bool(kept)
+        n_unchanged = sum(outcome.run is not None and outcome.run.kept for outcome in outcomes)
+        remarks += [f"{n_unchanged} unchanged, kept"] * bool(n_unchanged)
     if any(outcome.error for outcome in outcomes):
         return None, stages, outcomes
     with stages.stage("explorer"):

@@ -30,9 +30,9 @@ class Changed:
     @property
     def row(self) -> Row:
         """The result on a side that has it."""
-        found = self.after or self.before
-        assert found is not None
-        return found
+        present = self.after or self.before
+        assert present is not None
+        return present
 
     @property
     def note(self) -> str:

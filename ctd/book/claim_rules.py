@@ -40,8 +40,8 @@ class Filter:
         parameters: those of the run.
         Raises ValueError where the run has several.
         """
-        own = {name: (None, parameters.get(name)) for name in ("dataset", "teacher")}
-        wanted = {name: own.get(name, (self.dimensions.get(name),)) for name in DIMENSIONS if name != self.largest}
+        of_run = {name: (None, parameters.get(name)) for name in ("dataset", "teacher")}
+        wanted = {name: of_run.get(name, (self.dimensions.get(name),)) for name in DIMENSIONS if name != self.largest}
         matching = [
             row
             for row in rows

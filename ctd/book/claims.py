@@ -44,9 +44,10 @@ def _curve(metric: str, *at: float) -> str:
 
 def _las(*arms: str) -> str:
     """The paper's leakage-adjusted simulatability of the full loss, and of these arms."""
-    of = {"MIMIC-IV": PUBLISHED["las"]["mimic_iv"], "WikiSeeAlso": PUBLISHED["las"]["wikiseealso_320k"]}
-    against = {name: " and ".join(f"{one[arm]:.2f}" for arm in arms) for name, one in of.items()}
-    return "LAS " + "; ".join(f"{one['full']:.2f} against {against[name]} ({name})" for name, one in of.items())
+    by_dataset = {"MIMIC-IV": PUBLISHED["las"]["mimic_iv"], "WikiSeeAlso": PUBLISHED["las"]["wikiseealso_320k"]}
+    against = {name: " and ".join(f"{values[arm]:.2f}" for arm in arms) for name, values in by_dataset.items()}
+    pairs = (f"{values['full']:.2f} against {against[name]} ({name})" for name, values in by_dataset.items())
+    return f"LAS {'; '.join(pairs)}"
 
 
 def _moved(way: str, readout: str, heads: str, phase: Phase | None = None, baseline: str | None = None) -> Filter:

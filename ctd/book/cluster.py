@@ -69,18 +69,18 @@ def _on_cluster(
     task = ray.remote(_on_node).options(num_cpus=1, num_gpus=gpus, max_retries=retries)
     environment = {name: os.environ[name] for name in CARRIED if name in os.environ}
     running: dict[Any, tuple[str, Plan]] = {}
-    asked = begun.names.remote()
+    names_begun = begun.names.remote()
     while waiting or running:
         while waiting and len(running) < jobs:
             name = next(iter(waiting))
             plan = waiting.pop(name)
             running[task.remote(name, _portable(plan), environment, retries, begun)] = name, plan
         done, _ = ray.wait(list(running), timeout=POLL)
-        if ray.wait([asked], timeout=0)[0]:
+        if ray.wait([names_begun], timeout=0)[0]:
             with suppress(ray.exceptions.RayError):  # its machine died; Ray begins it anew elsewhere
-                for name in {name for name, _ in running.values()}.intersection(ray.get(asked)):
+                for name in {name for name, _ in running.values()}.intersection(ray.get(names_begun)):
                     on_begin(name)
-            asked = begun.names.remote()
+            names_begun = begun.names.remote()
         for reference in done:
             name, plan = running.pop(reference)
             try:

@@ -78,13 +78,13 @@ def said(error: BaseException) -> str:
 
 def unforeseen(error: Exception) -> str:
     """What to do about an error that nobody thought of; its traceback is kept in the cache."""
-    what = f"{type(error).__name__}: {said(error)}"
+    cause = f"{type(error).__name__}: {said(error)}"
     try:
         file = cache_dir("errors") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
         file.write_text("".join(traceback.format_exception(error)), "utf-8")
     except OSError:
-        return f"unforeseen ({what}). Run it again with CTD_DEBUG=1 and report what it then shows: this is our fault"
-    return f"unforeseen ({what}). This is our fault: report it with the command you typed and the file {_short(file)}"
+        return f"unforeseen ({cause}). Run it again with CTD_DEBUG=1 and report what it then shows: this is our fault"
+    return f"unforeseen ({cause}). This is our fault: report it with the command you typed and the file {_short(file)}"
 
 
 def _short(file: Path) -> str:

@@ -48,11 +48,11 @@ class Difference:
 
 def differences(first: RunFolder, second: RunFolder) -> list[Difference]:
     """All that differs between two runs, section by section."""
-    made = first.manifest, second.manifest
-    differing = [*_between("parameters", *(manifest["parameters"] for manifest in made))]
-    differing += _between("code", *({name: manifest[name] for name in CODE} for manifest in made))
+    manifests = first.manifest, second.manifest
+    differing = [*_between("parameters", *(manifest["parameters"] for manifest in manifests))]
+    differing += _between("code", *({name: manifest[name] for name in CODE} for manifest in manifests))
     for section in ("versions", "hardware"):
-        differing += _between(section, *(manifest[section] for manifest in made))
+        differing += _between(section, *(manifest[section] for manifest in manifests))
     for row, other in joined(first, second):
         if row != other:
             label = (row or other).label  # type: ignore[union-attr]

@@ -174,26 +174,26 @@ def _writing(texts: float, max_tokens: int, size: int, recordings: list[costs.Co
     if spread is None:
         seconds = OVERHEAD * 2 * size / 1e9 / _gflops("writing") / workers.available()
         spread = Spread(seconds / UNMEASURED, seconds, seconds * UNMEASURED, 0)
-    said = f"{spread.n} recordings of writing here" if spread.n else "matrix products timed here (ctd machine)"
-    said += "" if length else "; each text counted as max_tokens long"
+    basis = f"{spread.n} recordings of writing here" if spread.n else "matrix products timed here (ctd machine)"
+    basis += "" if length else "; each text counted as max_tokens long"
     hours = _gpu_hours(2.0 * size * tokens, _writing_overheads(recordings))
-    return Part(f"{texts:,.0f} texts written", tokens, _minutes(tokens, spread), said, hours)
+    return Part(f"{texts:,.0f} texts written", tokens, _minutes(tokens, spread), basis, hours)
 
 
 def _training(arms: int, parameters: Parameters, size: int) -> Part:
     """The students of a chapter. size: parameters of one."""
     tokens = arms * parameters["n_seeds"] * parameters["n_steps"] * parameters["batch_tokens"]
-    taught = _seconds_a_token_taught(parameters["layers"])
-    if taught:
-        low, middle, high = (float(value) for value in np.percentile(taught, [10, 50, 90]) / workers.available())
-        spread, said = Spread(low, middle, high, len(taught)), f"{len(taught)} students of as many layers taught here"
+    rates = _seconds_a_token_taught(parameters["layers"])
+    if rates:
+        low, middle, high = (float(value) for value in np.percentile(rates, [10, 50, 90]) / workers.available())
+        spread, basis = Spread(low, middle, high, len(rates)), f"{len(rates)} students of as many layers taught here"
     else:
         seconds = OVERHEAD * BACKWARD * 2 * size / 1e9 / _gflops("reading") / workers.available()
         spread = Spread(seconds / UNMEASURED, seconds, seconds * UNMEASURED, 0)
-        said = "matrix products timed here; a student counts as its teacher unless the teacher's layers are known"
+        basis = "matrix products timed here; a student counts as its teacher unless the teacher's layers are known"
     hours = _gpu_hours(2.0 * BACKWARD * size * tokens)
-    what = f"{arms} arms of {parameters['n_seeds']} students taught"
-    return Part(what, tokens, _minutes(tokens, spread), said, hours)
+    title = f"{arms} arms of {parameters['n_seeds']} students taught"
+    return Part(title, tokens, _minutes(tokens, spread), basis, hours)
 
 
 def _seconds_a_token_taught(layers: int) -> list[float]:
@@ -224,15 +224,15 @@ def _width(size: int) -> float:
 def _earlier(plan: Plan) -> list[tuple[str, float, float]]:
     """Runs of the notebook that were made on this machine, newest first."""
     here = hardware.cpu(), hardware.cores()
-    found = []
+    earlier = []
     for run in run_folder.all_runs():
         try:
-            made = run.manifest
-            if run.stem == plan.notebook.stem and (made["hardware"]["cpu"], made["hardware"]["cores"]) == here:
-                found.append((made["start"], run.name, made["duration_s"] / 60, made["peak_memory_mib"]))
+            manifest = run.manifest
+            if run.stem == plan.notebook.stem and (manifest["hardware"]["cpu"], manifest["hardware"]["cores"]) == here:
+                earlier.append((manifest["start"], run.name, manifest["duration_s"] / 60, manifest["peak_memory_mib"]))
         except (ValueError, KeyError, OSError):
             continue
-    return [(name, minutes, memory) for _, name, minutes, memory in sorted(found, reverse=True)]
+    return [(name, minutes, memory) for _, name, minutes, memory in sorted(earlier, reverse=True)]
 
 
 def n_parameters(name: str) -> int:

@@ -39,9 +39,9 @@ def exercises() -> dict[str, list[Exercise]]:
 
 def section(stem: str) -> str:
     """The exercises of a chapter as Markdown, each with its solution folded; "" where it has none."""
-    found = exercises().get(stem, [])
+    of_chapter = exercises().get(stem, [])
     lines = ["## Exercises", ""]
-    for number, exercise in enumerate(found, 1):
+    for number, exercise in enumerate(of_chapter, 1):
         lines += [f"**{number}.** {exercise.task}", "", "```sh", exercise.command, "```", ""]
         lines += [f"::::{{dropdown}} What to expect of exercise {number}", exercise.expect, "::::", ""]
-    return "\n".join(lines) if found else ""
+    return "\n".join(lines) if of_chapter else ""

@@ -63,11 +63,11 @@ def deciding(rows: Iterable[LedgerRow]) -> LedgerRow:
     Precision says nothing about the direction, so it cannot choose the verdict. Where no run tests the claim, the
     book's own run counts, or else a published one.
     """
-    own, *published = sorted(rows, key=lambda row: bool(row.published_run))
-    tested = [row for row in (own, *published) if row.verdict in TESTED]
+    of_book, *published = sorted(rows, key=lambda row: bool(row.published_run))
+    tested = [row for row in (of_book, *published) if row.verdict in TESTED]
     if tested:
         return min(tested, key=width)
-    return next((row for row in published if row.stem), own) if own.verdict is Verdict.NOT_RUN else own
+    return next((row for row in published if row.stem), of_book) if of_book.verdict is Verdict.NOT_RUN else of_book
 
 
 def width(row: LedgerRow) -> float:
@@ -155,11 +155,11 @@ def disagreement(decided: LedgerRow, rows: Sequence[LedgerRow]) -> str:
     by_verdict.pop(decided.verdict, None)
     if not by_verdict:
         return ""
-    said = [decided, *by_verdict.values()]
-    sizes = [row.traces for row in said]
+    named = [decided, *by_verdict.values()]
+    sizes = [row.traces for row in named]
     by_size = None not in sizes and len(set(sizes)) == len(sizes)
     each = [
-        f"{ledger_page.label(row.verdict)} {f'with {row.traces:,} traces' if by_size else _run(row)}" for row in said
+        f"{ledger_page.label(row.verdict)} {f'with {row.traces:,} traces' if by_size else _run(row)}" for row in named
     ]
     return f' <span class="ctd-disagreement">Runs disagree: {", ".join(each)}.</span>'
 

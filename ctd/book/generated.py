@@ -38,10 +38,10 @@ def status_page(chapters: Sequence[RunFolder]) -> str:
         ]
         for run in chapters
     ]
-    used: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
     for run in chapters:
         for name, version in run.manifest["versions"].items():
-            used.setdefault(name, set()).add(version)
+            versions.setdefault(name, set()).add(version)
     profiles = " and ".join(sorted({run.manifest["profile"] for run in chapters}))
     machines = sorted({hardware(run.manifest["hardware"]) for run in chapters})
     return "\n".join(
@@ -61,7 +61,7 @@ def status_page(chapters: Sequence[RunFolder]) -> str:
             "",
             "Those that most decide a number; `requirements.txt` has all.",
             "",
-            table(["package", "version"], [[name, ", ".join(sorted(used[name]))] for name in sorted(used)]),
+            table(["package", "version"], [[name, ", ".join(sorted(versions[name]))] for name in sorted(versions)]),
             "",
         ]
     )
@@ -98,11 +98,11 @@ def models_table(path: Path = DATA / "models.csv") -> str:
     version, heads = families[0]["transformers"], [row for row in families if row["heads"] == "exact"]
     writes = [row for row in families if row["writes"] == "exact" and row["heads"] != "exact"]
     n_refused = len(families) - len(heads) - len(writes)
-    said = (
+    summary = (
         f"The library transformers {version} has {len(families)} decoder-only families. The heads of {len(heads)} can "
         f"be read and patched exactly; {len(writes)} more can write texts; {n_refused} are refused."
     )
     shown = ("family", "writes", "heads")
     rows = [[*(row[name] for name in shown), code(row["reason"]) if row["reason"] else ""] for row in families]
     caption = f"Families of models, checked on tiny random ones (transformers {version})."
-    return f"{said}\n\n{captioned('families', caption, [*shown, 'why not'], rows)}"
+    return f"{summary}\n\n{captioned('families', caption, [*shown, 'why not'], rows)}"

@@ -185,7 +185,7 @@ def cells_to_run(copy: NotebookNode) -> list[NotebookNode]:
 def require_whole(copy: Path) -> None:
     """Raise RunFailed when a cell was left out (a quiet `sys.exit()`), or nothing was recorded."""
     code = [cell for cell in cells_to_run(read_notebook(copy)) if cell.cell_type == "code" and cell.source.strip()]
-    if left := sum(cell.execution_count is None for cell in code):
-        raise RunFailed(f"the notebook ended early: {left} of {len(code)} code cells were not executed")
+    if n_left_out := sum(cell.execution_count is None for cell in code):
+        raise RunFailed(f"the notebook ended early: {n_left_out} of {len(code)} code cells were not executed")
     if not (copy.parent / RESULTS).is_file():
         raise RunFailed(f"it wrote no {RESULTS}: it needs `run = Recorder.start(seed)` and at its end `run.close()`")

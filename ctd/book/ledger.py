@@ -82,20 +82,20 @@ def lines(rows: Sequence[LedgerRow], rules: bool = False, width: int = 100) -> l
     rules: whether to say each claim's rule.
     width: of the lines, in characters.
     """
-    said: list[str] = []
+    printed: list[str] = []
     for row in rows:
-        own = not row.published_run
-        title = f"[{row.verdict}] {row.claim.statement if own else f'by the published run {row.published_run}'}"
-        facts = [("rule", row.claim.rule if rules and own else ""), ("published", row.claim.published if own else "")]
+        ours = not row.published_run
+        title = f"[{row.verdict}] {row.claim.statement if ours else f'by the published run {row.published_run}'}"
+        facts = [("rule", row.claim.rule if rules and ours else ""), ("published", row.claim.published if ours else "")]
         facts += [("ours", "; ".join(row.ours)), ("why", row.why), ("data, teacher", row.data)]
-        facts += [("chapter", (row.stem or row.claim.chapter) if own else "")]
-        indent = "" if own else "    "
-        said += ["", *textwrap.wrap(title, width, initial_indent=indent, subsequent_indent=f"{indent}    ")]
+        facts += [("chapter", (row.stem or row.claim.chapter) if ours else "")]
+        indent = "" if ours else "    "
+        printed += ["", *textwrap.wrap(title, width, initial_indent=indent, subsequent_indent=f"{indent}    ")]
         for name, text in facts:
             if text and text != NONE:
                 first, below = f"{indent}    {name}: ", f"{indent}        "
-                said += textwrap.wrap(text, width, initial_indent=first, subsequent_indent=below)
-    return [*said[1:], ""]
+                printed += textwrap.wrap(text, width, initial_indent=first, subsequent_indent=below)
+    return [*printed[1:], ""]
 
 
 def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
@@ -199,8 +199,8 @@ def _failed(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder | 
         place = instruments.get(need.chapter) if need.chapter else run
         row = need.read(place.rows, place.manifest["parameters"]) if place else None
         if not need.holds(row):
-            found = "not recorded" if row is None else say(row) + (f", n = {row.n}" if row.n else "")
-            failed.append(f"{_named(name, row, need.reads.largest)} is not {need.words} ({found})")
+            value = "not recorded" if row is None else say(row) + (f", n = {row.n}" if row.n else "")
+            failed.append(f"{_named(name, row, need.reads.largest)} is not {need.words} ({value})")
     return "; ".join(failed)
 
 
@@ -284,8 +284,8 @@ def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:
 
     source: "paper" or "ours" for the claims of one; "" for all.
     """
-    own = [row for row in rows if not row.published_run and source in ("", row.claim.source)]
-    return {verdict: sum(row.verdict is verdict for row in own) for verdict in Verdict}
+    of_reader = [row for row in rows if not row.published_run and source in ("", row.claim.source)]
+    return {verdict: sum(row.verdict is verdict for row in of_reader) for verdict in Verdict}
 
 
 def runs_beside(folder: Path) -> Path:

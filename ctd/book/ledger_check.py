@@ -15,10 +15,10 @@ def check(profile: str, folder: Path | None = None) -> list[str]:
     Raises FileNotFoundError where the ledger has no run, ValueError as `ledger.judge_claims` does.
     """
     folder = folder or run_folder.RUNS
-    made = run_folder.find_run(str(folder / STEM / profile))
+    run = run_folder.find_run(str(folder / STEM / profile))
     now = {row.key: row for row in ledger.judge_claims(profile, folder)}
-    recorded = {(row.claim or "", row.published_run): row.value for row in made.rows if row.metric == "verdict"}
-    cells = notebook_files.read_notebook(made.notebook).cells
+    recorded = {(row.claim or "", row.published_run): row.value for row in run.rows if row.metric == "verdict"}
+    cells = notebook_files.read_notebook(run.notebook).cells
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
     page = "\n".join(str(shown) for output in outputs for shown in output.get("data", {}).values())
     problems = []
@@ -27,7 +27,7 @@ def check(profile: str, folder: Path | None = None) -> list[str]:
         was = recorded.get(key, "not recorded")
         follows = str(now[key].verdict) if key in now else "no claim of the ledger"
         if was != follows:
-            problems.append(f"{name} is {was!r} in {made.name}, and {follows!r} by the stored results")
+            problems.append(f"{name} is {was!r} in {run.name}, and {follows!r} by the stored results")
         elif ledger_page.run(now[key]) not in page:
-            problems.append(f"{name}: the page of {made.name} shows other numbers than the stored results")
+            problems.append(f"{name}: the page of {run.name} shows other numbers than the stored results")
     return [f"{problem}; mend: ctd run {STEM} --profile {profile} --force" for problem in problems]

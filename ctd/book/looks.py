@@ -67,14 +67,14 @@ def append(looks: pd.DataFrame, path: Path, before: Path | None = None) -> None:
     together.drop_duplicates(["dataset", "teacher", "run", "date"]).to_csv(path, index=False)
 
 
-def every(kept: Path, folder: Path) -> pd.DataFrame:
+def every(published: Path, folder: Path) -> pd.DataFrame:
     """All looks in order of time: of the published runs, and of the reader's own.
 
-    kept: the log of the published runs.
+    published: the log of the published runs.
     folder: where the reader's runs are, as `<stem>/<profile>`.
     Returns the columns `COLUMNS`, and look: which one it is at the test documents of its dataset, from 1.
     """
-    logs = [read(path) for path in (kept, *sorted(folder.glob(f"*/*/{FILE}")))]
+    logs = [read(path) for path in (published, *sorted(folder.glob(f"*/*/{FILE}")))]
     table = pd.concat([log for log in logs if len(log)] or logs[:1])
     table = table.sort_values("date", kind="stable", ignore_index=True)
     return table.assign(look=table.groupby("dataset").cumcount() + 1)

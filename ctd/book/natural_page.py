@@ -30,10 +30,10 @@ def findings(path: Path = TABLE) -> str:
 def said(rows: Sequence[Row]) -> str:
     """Whether the answer after thinking is better than each other ranking, and whether the task counts."""
     n = _one(rows, "text", "", "documents").value
-    own = _one(rows, "score", THINKING, MAIN)
+    thinking = _one(rows, "score", THINKING, MAIN)
     lines = [
         f"On {n:.0f} generated heart-failure vignettes, the answer of `{MODEL}` after thinking has "
-        f"{MAIN} {_estimate(own)}. It is",
+        f"{MAIN} {_estimate(thinking)}. It is",
         "",
     ]
     for method, words in OTHERS.items():

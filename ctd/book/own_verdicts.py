@@ -33,8 +33,8 @@ def judge(chapter: Chapter, *names: str) -> list[LedgerRow]:
     vars(run).update(manifest={"notebook": "", "parameters": chapter.settings.model_dump()}, rows=chapter.run.rows)
     rows = []
     for name in names:
-        own = {needed: need for needed, need in claims[name].needs.items() if not need.chapter}
-        row = ledger.judge_run(replace(claims[name], needs=own), run, {})
+        needs = {needed: need for needed, need in claims[name].needs.items() if not need.chapter}
+        row = ledger.judge_run(replace(claims[name], needs=needs), run, {})
         if row.verdict is not Verdict.NOT_RUN:
             rows.append(replace(row, claim=claims[name]))
     return rows

@@ -180,5 +180,5 @@ def _in_site(name: str, address: str) -> str:
 
 def _mathematics(site: Path, name: str) -> str:
     """The scripts that set the mathematics of a page, as it loads them; "" for a page without."""
-    found = MATHJAX.findall((site / name).read_text(encoding="utf-8"))
-    return "".join(re.sub(r'src="([^"]+)"', lambda match: f'src="{_in_site(name, match[1])}"', tag) for tag in found)
+    scripts = MATHJAX.findall((site / name).read_text(encoding="utf-8"))
+    return "".join(re.sub(r'src="([^"]+)"', lambda match: f'src="{_in_site(name, match[1])}"', tag) for tag in scripts)

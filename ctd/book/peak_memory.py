@@ -59,7 +59,7 @@ def held_mib(pid: int) -> float:
 
 def _proportional_mib(pid: int) -> float:
     try:
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        kilobytes = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     except OSError:  # ended, or no Linux
         return 0.0
-    return int(found[1]) / 2**10 if found else 0.0
+    return int(kilobytes[1]) / 2**10 if kilobytes else 0.0

@@ -68,8 +68,8 @@ def kernel_spec(environment: Mapping[str, str]) -> KernelSpec:
     """How a kernel is started with this environment: by a fork, if `start` was called with the same seed."""
     spec = get_kernel_dict() | {"env": dict(environment)}
     if _seed is not None and environment["PYTHONHASHSEED"] == _seed:
-        own = EntryPoint(PROVISIONER, f"{__name__}:Forked", KernelProvisionerFactory.GROUP_NAME)
-        KernelProvisionerFactory.instance().provisioners[PROVISIONER] = own
+        provisioner = EntryPoint(PROVISIONER, f"{__name__}:Forked", KernelProvisionerFactory.GROUP_NAME)
+        KernelProvisionerFactory.instance().provisioners[PROVISIONER] = provisioner
         spec["metadata"] = {"kernel_provisioner": {"provisioner_name": PROVISIONER}}
     return KernelSpec(resource_dir=RESOURCES, **spec)
 

@@ -78,25 +78,25 @@ def overview(runs: Sequence[RunFolder]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna("").infer_objects()
 
 
-def found(runs: Sequence[RunFolder], **wanted: Any) -> pd.DataFrame:
+def found(runs: Sequence[RunFolder], **filters: Any) -> pd.DataFrame:
     """What the runs found, in one long table: a row for each number, with its intervals.
 
-    wanted: what the results must say, as of `ctd.book.results.select`.
+    filters: what the results must say, as of `ctd.book.results.select`.
     Returns columns run, teacher, what, measure, over documents, over seeds; the last only where some run has it.
     """
     parts = []
     for run in runs:
-        table = results.select(run.frame(), **wanted)
+        table = results.select(run.frame(), **filters)
         table = table[table["low"].notna() & table["interval_over"].isin(["documents", "seeds"])]
-        what = results.named(table, "arm", "baseline", by=" - ").where(table["arm"].notna(), table["method"])
+        subject = results.named(table, "arm", "baseline", by=" - ").where(table["arm"].notna(), table["method"])
         others = table.assign(budget=table["budget"].str.replace("_", " "), traces=table["traces"].map(_traces))
         beside = results.named(others, "mode", "budget", "traces")
-        what = what + (", " + beside).where(beside != "", "")
+        subject = subject + (", " + beside).where(beside != "", "")
         measure = results.measures(table) + (", " + table["group"]).where(table["group"].notna(), "")
         cells = [report.estimate(*numbers) for numbers in table[["value", "low", "high"]].itertuples(index=False)]
-        shown = table.assign(what=what, measure=measure, cell=cells, over="over " + table["interval_over"])
-        shown = shown.assign(run=run.path.name, teacher=run.manifest["parameters"]["teacher"])
-        parts.append(shown[["run", "teacher", "what", "measure", "over", "cell"]])
+        labelled = table.assign(what=subject, measure=measure, cell=cells, over="over " + table["interval_over"])
+        labelled = labelled.assign(run=run.path.name, teacher=run.manifest["parameters"]["teacher"])
+        parts.append(labelled[["run", "teacher", "what", "measure", "over", "cell"]])
     keys = ["run", "teacher", "what", "measure"]
     every = pd.concat(parts).drop_duplicates([*keys, "over"]).set_index([*keys, "over"])["cell"]
     return every.unstack(sort=False).fillna("").reset_index().rename_axis(None, axis=1)

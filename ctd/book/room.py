@@ -32,10 +32,10 @@ def expected_mib(plan: Plan) -> float:
         return most
     published = (RunFolder(path.parent).manifest for path in PUBLISHED.glob(f"[!.]*/{MANIFEST}"))
     similar = [
-        float(made["peak_memory_mib"])
-        for made in published
-        if Path(made["notebook"]).stem == plan.notebook.stem
-        and made["parameters"].get("teacher") == plan.parameters["teacher"]
+        float(manifest["peak_memory_mib"])
+        for manifest in published
+        if Path(manifest["notebook"]).stem == plan.notebook.stem
+        and manifest["parameters"].get("teacher") == plan.parameters["teacher"]
     ]
     return max(similar, default=most)
 
@@ -51,18 +51,18 @@ def require(plans: Sequence[Plan]) -> None:
         return
     largest = max(plans, key=expected_mib)
     needed, (most, free) = expected_mib(largest), (part / 2**20 for part in hardware.memory())
-    what = f"{largest.notebook.stem} takes about {needed:,.0f} MiB of memory"
+    need = f"{largest.notebook.stem} takes about {needed:,.0f} MiB of memory"
     if needed > most:
         raise MemoryError(
-            f"{what}, and this machine (or its container) has {most:,.0f}: run it with --profile smoke or smaller "
+            f"{need}, and this machine (or its container) has {most:,.0f}: run it with --profile smoke or smaller "
             "parameters (ctd params), or where there is more"
         )
     if needed > free:
-        tqdm.write(f"{what}, and {free:,.0f} are free now: close other programs if it is killed")
+        tqdm.write(f"{need}, and {free:,.0f} are free now: close other programs if it is killed")
     for place in {_there(cache_base()), *(_there(plan.folder) for plan in plans)}:
-        if (left := shutil.disk_usage(place).free / 2**20) < DISK_MIB:
+        if (free_mib := shutil.disk_usage(place).free / 2**20) < DISK_MIB:
             raise OSError(
-                f"{left:,.0f} MiB are free in {place}, and a run may write {DISK_MIB}: free some space (make "
+                f"{free_mib:,.0f} MiB are free in {place}, and a run may write {DISK_MIB}: free some space (make "
                 "clean-cache empties the cache), or set CTD_CACHE or --out to a folder elsewhere"
             )
 

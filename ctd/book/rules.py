@@ -55,8 +55,8 @@ def provenance(rows: Sequence[LedgerRow], folder: Path, profile: str) -> pd.Data
     for row in rows:
         if row.verdict in TESTED:
             place = published_runs.FOLDER / row.published_run if row.published_run else folder / row.stem / profile
-            rule, made = commit(row.claim.digest), str(RunFolder(place).manifest["commit"])[:7]
-            table.append((row.claim.id, row.published_run or "yours", rule, made, first(rule, made)))
+            of_rule, of_run = commit(row.claim.digest), str(RunFolder(place).manifest["commit"])[:7]
+            table.append((row.claim.id, row.published_run or "yours", of_rule, of_run, first(of_rule, of_run)))
     return pd.DataFrame(table, columns=["claim", "run", "rule's commit", "run's commit", "which came first"])
 
 

@@ -71,13 +71,13 @@ def plan(
     parameters = read_parameters(node, notebook.name)
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     base, problems = check_all(parameters, profile_values(notebook, profile), f"profile {profile}")
-    asked, more = check_all(parameters, overrides or {}, "given")
+    overriding, more = check_all(parameters, overrides or {}, "given")
     if problems or more:
         raise ValueError(
             f"{notebook.name} refuses {'; '.join([*problems, *more])}. What it takes: ctd params {notebook.stem}"
         )
     values = defaults | base
-    changed = {name: value for name, value in asked.items() if value != values[name]}
+    changed = {name: value for name, value in overriding.items() if value != values[name]}
     resolved = {name: changed.get(name, value) for name, value in values.items()}
     suffix = f"-{digest([json.dumps(changed, sort_keys=True)])[:8]}" if changed else ""
     inputs = inputs_digest([resolved[name] for name in parameters if parameters[name].is_path])
@@ -207,11 +207,11 @@ def _previous(todo: Plan) -> RunFolder | None:
         return None
     try:
         previous = RunFolder(folder)
-        mine = previous.stem == todo.notebook.stem
+        ours = previous.stem == todo.notebook.stem
     except (OSError, ValueError, KeyError):
-        mine = folder.parent == (RUNS / todo.notebook.stem).absolute()  # ours, and damaged
+        ours = folder.parent == (RUNS / todo.notebook.stem).absolute()  # ours, and damaged
         previous = None
-    if not mine:
+    if not ours:
         raise ValueError(f"{folder} exists and is not a run of {todo.notebook.stem}; choose another folder")
     whole = previous and previous.notebook.is_file() and (folder / RESULTS).is_file()
     return previous if whole else None

@@ -36,11 +36,11 @@ def beside_exact(
     ways = {EXACT: lambda: exact.search(queries, k), SCAN: lambda: scan.search(queries, k)}
     faiss.omp_set_num_threads(1)
     try:
-        wanted, found = (search.search(queries, k)[1].tolist() for search in (exact, scan))
+        nearest, scanned = (search.search(queries, k)[1].tolist() for search in (exact, scan))
         rows = benchmarks.compare(work, ways, EXACT, runs)
     finally:
         faiss.omp_set_num_threads(threads)
-    hits = sum(len(set(theirs) & set(ours)) for theirs, ours in zip(wanted, found, strict=True))
+    hits = sum(len(set(true) & set(listed)) for true, listed in zip(nearest, scanned, strict=True))
     return [replace(row, recall=hits / (k * len(queries))) if row.way == SCAN else row for row in rows]
 
 

@@ -81,8 +81,8 @@ class Chapter:
             from ctd.data import readers
 
             task = readers.load_as_asked(settings.dataset, settings.source, *settings.columns)
-        if said := readers.left_out(task):
-            report.say(said)
+        if left_out := readers.left_out(task):
+            report.say(left_out)
         if not len(task.documents["test"]):
             raise ValueError(
                 f"{task.card.title} has no test documents ({len(task.documents['train'])} to learn from): give more "

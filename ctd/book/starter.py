@@ -36,9 +36,9 @@ def write(survey: Survey, folder: Path) -> None:
         (scratch / LABELS).write_text(
             "".join(f"{' '.join(label.split())}\n" for label in survey.labels), encoding="utf-8"
         )
-        said = "".join(f"# {' '.join(line.split())}\n" for line in survey.sentences())
+        header = "".join(f"# {' '.join(line.split())}\n" for line in survey.sentences())
         values = yaml.safe_dump(parameters(survey), sort_keys=False, allow_unicode=True)
-        (scratch / PARAMETERS).write_text(f"# From {survey.file.name}:\n{said}{values}", encoding="utf-8")
+        (scratch / PARAMETERS).write_text(f"# From {survey.file.name}:\n{header}{values}", encoding="utf-8")
 
 
 def parameters(survey: Survey) -> dict[str, object]:

@@ -55,10 +55,10 @@ def read_grid(file: Path) -> list[Cell]:
         raise ValueError(f"{file}: a grid may have {MOST:,} cells, got {n_cells:,}: take fewer values")
     cells = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())] if lists else []
     for excluded in _combinations(content, "exclude", file):
-        left = [cell for cell in cells if any(name not in cell or cell[name] != excluded[name] for name in excluded)]
-        if len(left) == len(cells):
+        rest = [cell for cell in cells if any(name not in cell or cell[name] != excluded[name] for name in excluded)]
+        if len(rest) == len(cells):
             raise ValueError(f"{file}: exclude {excluded} is no part of the grid")
-        cells = left
+        cells = rest
     cells += _combinations(content, "include", file)
     if not cells:
         raise ValueError(f"{file} has no cell")

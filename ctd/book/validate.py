@@ -192,12 +192,12 @@ def _complaint(cell: ElementTree.Element) -> str:
         return ""
     number = int(cell.get("name", "Cell 0").split()[-1]) + 1
     text = re.sub(r"#x1B\[[\d;]*m", "", failure.text or "")
-    what = re.search(r"^Cell \d+: (.*)", text, re.MULTILINE)
+    match = re.search(r"^Cell \d+: (.*)", text, re.MULTILINE)
     detail = [line.strip() for line in text.partition("Traceback:\n")[2].splitlines() if line.strip()]
     sides = [line for line in detail if " == " in line and not line.startswith("assert")]
     if sides:
         detail = [f"{detail[0]}, stored == again: {sides[0]}"]
-    return f"cell [{number}]: {what[1] if what else 'nbval failed'}: {detail[-1][:300] if detail else 'no detail'}"
+    return f"cell [{number}]: {match[1] if match else 'nbval failed'}: {detail[-1][:300] if detail else 'no detail'}"
 
 
 def comparable(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
@@ -217,7 +217,7 @@ def differences(first: Iterable[Row], second: Iterable[Row]) -> list[str]:
     for key in stored.keys() & again.keys():
         row, other = stored[key], again[key]
         ends = [(row.value, other.value), *zip(row.interval or (), other.interval or (), strict=False)]
-        same = all(close(one, two, SAME * abs(one) if isinstance(one, int | float) else 0) for one, two in ends)
+        same = all(close(a, b, SAME * abs(a) if isinstance(a, int | float) else 0) for a, b in ends)
         if not same or (row.interval_method, row.n) != (other.interval_method, other.n):
             problems.append(f"{row.label} is {_say(row)} in {RESULTS}; run again, it is {_say(other)}")
     return sorted(problems)
@@ -282,8 +282,8 @@ def write_golden(run: RunFolder, folder: Path | None = None) -> Path:
     for key, row in comparable(run.rows).items():
         plain = row.plain()
         tolerance = stated[key].tolerance if key in stated else default_tolerance(row)
-        said = {name: plain[name] for name in results.IDENTITY if name in plain}
-        entries.append(said | {"value": row.value, "tolerance": tolerance})
+        identity = {name: plain[name] for name in results.IDENTITY if name in plain}
+        entries.append(identity | {"value": row.value, "tolerance": tolerance})
     with atomic(path) as scratch:
         scratch.write_text(results.lines(entries) + "\n", "utf-8")
     return path

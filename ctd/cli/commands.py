@@ -277,10 +277,10 @@ def distill(
     )  # fmt: skip
     lesson = export.Lesson(teacher, dataset, source, text_column, label_column, encoder, clusters)
     cache_room.limit()
-    made = export.teach(lesson, out, arm, plan, seed, live)
+    manifest = export.teach(lesson, out, arm, plan, seed, live)
     cache_room.keep_to_limit()
     if processes().is_main_process:
-        typer.echo(f"{out}: {made['parameters']:,} parameters, {made['steps']} steps, loss {made['loss']:.3f}")
+        typer.echo("{out}: {parameters:,} parameters, {steps} steps, loss {loss:.3f}".format(**manifest, out=out))
 
 
 @app.command(epilog="Examples:  ctd methods  |  ctd distill organism my-student --method fkl")
@@ -328,8 +328,8 @@ def check_model(
 
     language_model: Any = teachers.load(name).language_model
     model = language_model.model
-    problems = {found.part: found for found in reversed(self_check.check(language_model)) if found.problem}
-    answers = {part: f"no: {self_check.refusal(name, found)}" for part, found in problems.items()}
+    problems = {finding.part: finding for finding in reversed(self_check.check(language_model)) if finding.problem}
+    answers = {part: f"no: {self_check.refusal(name, finding)}" for part, finding in problems.items()}
     if "writes" in problems:
         answers["heads"] = "not checked"
     elif "heads" not in problems:

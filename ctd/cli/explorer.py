@@ -49,7 +49,7 @@ def explorer(
         collections = [replace(collection, **chosen) for collection in make.book_collections(profile)]
     else:
         collections = [make.own_collection(dataset or "organism", teacher, **chosen)]
-    made = make.make(collections, out)
-    typer.echo(f"the explorer ({made.n_bytes / 1e6:.1f} MB): {made.page}")
-    if made.n_bytes > make.LARGEST:
+    result = make.make(collections, out)
+    typer.echo(f"the explorer ({result.n_bytes / 1e6:.1f} MB): {result.page}")
+    if result.n_bytes > make.LARGEST:
         typer.echo("warning: over 5 MB; lower --n-with-heads or --n-documents for a page that loads fast", err=True)

@@ -32,12 +32,12 @@ def init(
     folder = out or Path(table.name.partition(".")[0])
     if folder.exists():
         raise FileExistsError(f"{folder} exists and is not written over: name another folder with --out")
-    found = survey(table, text_column, label_column, separator)
-    starter.write(found, folder)
+    surveyed = survey(table, text_column, label_column, separator)
+    starter.write(surveyed, folder)
     if as_json:
-        print_json({**asdict(found), "folder": folder, "commands": starter.commands(folder)})
+        print_json({**asdict(surveyed), "folder": folder, "commands": starter.commands(folder)})
         return
-    for line in found.sentences():
+    for line in surveyed.sentences():
         typer.echo(f"- {line}")
     typer.echo(f"\n{folder}/ holds {starter.DOCUMENTS}, {starter.LABELS} and {starter.PARAMETERS}. Next:\n")
     for command in starter.commands(folder):

@@ -67,20 +67,20 @@ def _whole(profile: str, as_json: bool) -> None:
     """Estimate every notebook of a profile that uses a model, and their sum."""
     from ctd.book import estimates
 
-    found = {}
+    by_chapter = {}
     for path in notebook_files.notebooks():
         if (estimate := estimates.estimate(planned(path, profile, ()))).parts:
-            found[path.stem] = estimate
+            by_chapter[path.stem] = estimate
     if as_json:
-        print_json({stem: asdict(estimate) for stem, estimate in found.items()})
+        print_json({stem: asdict(estimate) for stem, estimate in by_chapter.items()})
         return
     rows = []
-    for stem, estimate in found.items():
+    for stem, estimate in by_chapter.items():
         tokens = sum(part.tokens for part in estimate.parts)
         rows.append((stem, f"{tokens:,}", spread(estimate.gpu_hours), f"{estimate.disk_mib / 1024:,.1f}"))
-    low, middle, high = (sum(estimate.gpu_hours[n] for estimate in found.values()) for n in range(3))
-    tokens = sum(part.tokens for estimate in found.values() for part in estimate.parts)
-    disk = max((estimate.disk_mib for estimate in found.values()), default=0.0) / 1024
+    low, middle, high = (sum(estimate.gpu_hours[n] for estimate in by_chapter.values()) for n in range(3))
+    tokens = sum(part.tokens for estimate in by_chapter.values() for part in estimate.parts)
+    disk = max((estimate.disk_mib for estimate in by_chapter.values()), default=0.0) / 1024
     rows.append(("together", f"{tokens:,}", spread((low, middle, high)), f"{disk:,.1f} at a time"))
     show_table(("notebook", "tokens", f"hours of one {estimates.GPU}", "GiB of disk"), rows)
     typer.echo("GPU hours are an estimate for a GPU that was not measured; nobody has run the profile paper.")

@@ -23,21 +23,21 @@ def facts(task: Task) -> pd.DataFrame:
     """
     gold = {split: task.gold(split, scored=False) for split in SPLITS}
     uses = label_uses(task)
-    used = uses[uses > 0]
+    used_counts = uses[uses > 0]
     lengths = np.concatenate([np.diff(matrix.indptr) for matrix in gold.values()])
     seen = np.asarray(gold["train"].sum(0)).ravel() > 0
     rows = {
         "documents (train, validation, test)": ", ".join(f"{gold[split].shape[0]:,}" for split in SPLITS),
         "labels to choose from": f"{len(task.space):,}",
-        "labels that some document carries": f"{len(used):,}",
+        "labels that some document carries": f"{len(used_counts):,}",
         "labels a document: mean, median": f"{lengths.mean():.1f}, {np.median(lengths):.0f}",
-        f"tail: used labels on at most {TAIL} documents": f"{(used <= TAIL).mean():.0%}",
+        f"tail: used labels on at most {TAIL} documents": f"{(used_counts <= TAIL).mean():.0%}",
         "test occurrences never seen in training": f"{1 - seen[gold['test'].indices].mean():.0%}",
         "labels left out of the scored task": f"{len(task.unscored):,}",
         "how it was made": task.card.made,
         "source": task.card.source,
         "licence": task.card.licence,
-        **{f"left out: {what}": f"{count:,}" for what, count in task.card.dropped.items()},
+        **{f"left out: {reason}": f"{count:,}" for reason, count in task.card.dropped.items()},
     }
     return pd.DataFrame(rows.items(), columns=["fact", task.card.title])
 

@@ -65,7 +65,7 @@ class Survey:
         common = ", ".join(f"{label} ({count:,})" for label, count in list(self.labels.items())[:3])
         tail = self.seen_once / max(len(self.labels), 1)
         looks = "looks" if self.english >= ENGLISH_FROM else "does not look"
-        said = [
+        found = [
             f"{self.n_rows:,} documents; columns "
             + ", ".join(f"{name} ({kind})" for name, kind in self.columns.items()),
             f"texts in {self.text_column!r}: {self.words:,.0f} words (median); {looks} like English prose "
@@ -75,7 +75,7 @@ class Survey:
             + f": {len(self.labels):,} different ones, {mean_labels:.1f} a document ({most} at most)",
             f"most frequent: {common}; {self.seen_once:,} labels ({tail:.0%}) have one document",
         ]
-        for count, what in (
+        for count, predicate in (
             (self.without_text, "have no text and will be left out"),
             (self.without_labels, "have no label and will be left out"),
             (
@@ -83,10 +83,10 @@ class Survey:
                 "repeat the text of another: remove them, or a test document may be one that was learned",
             ),
         ):
-            said += [f"{count:,} documents {what}"] if count else []
+            found += [f"{count:,} documents {predicate}"] if count else []
         if self.english < ENGLISH_FROM:
-            said.append("BM25 and minilm know English best: give another encoder with -p encoder=")
-        return said
+            found.append("BM25 and minilm know English best: give another encoder with -p encoder=")
+        return found
 
 
 def survey(file: Path, text_column: str = "", label_column: str = "", separator: str | None = None) -> Survey:

@@ -110,10 +110,10 @@ class Task:
         n_labels: how many labels to keep; more where the split uses more.
         seed: of the draw.
         """
-        used = np.unique(np.concatenate([self.gold(split, scored=False).indices, self.unscored]))
-        others = np.setdiff1d(np.arange(len(self.space)), used)
-        drawn = np.random.default_rng(seed).permutation(others)[: max(0, n_labels - len(used))]
-        kept = np.union1d(used, drawn)
+        used_labels = np.unique(np.concatenate([self.gold(split, scored=False).indices, self.unscored]))
+        others = np.setdiff1d(np.arange(len(self.space)), used_labels)
+        drawn = np.random.default_rng(seed).permutation(others)[: max(0, n_labels - len(used_labels))]
+        kept = np.union1d(used_labels, drawn)
         renumbered = np.full(len(self.space), -1, np.int64)
         renumbered[kept] = np.arange(len(kept))
 

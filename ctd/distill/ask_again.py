@@ -42,11 +42,11 @@ def answers(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = N
 
 
 def drawn(
-    experiment: Experiment, asked: Teacher, n_documents: int, n_samples: int, arm: Arm | None = None
+    experiment: Experiment, answerer: Teacher, n_documents: int, n_samples: int, arm: Arm | None = None
 ) -> list[list[Prediction]]:
     """Answers that a model draws at temperature 1, by the document.
 
-    asked: the model.
+    answerer: the model.
     n_documents: the first test documents.
     n_samples: answers to each.
     arm: how a student is asked; None for the teacher.
@@ -56,7 +56,7 @@ def drawn(
     )
     by_sample: Sequence[list[Prediction]] = [
         predict.reason(
-            asked,
+            answerer,
             experiment.test_documents[:n_documents],
             experiment.index,
             request,

@@ -47,18 +47,18 @@ def shortlists(experiment: Experiment, seed: int = 0) -> list[list[int]]:
 
     seed: draws the order.
     """
-    gold, own = experiment.gold, isolation.own(experiment.teacher_answers)
+    gold, of_teacher = experiment.gold, isolation.own(experiment.teacher_answers)
     near = isolation.near_misses(experiment.index, gold, experiment.test_documents, NEAR_MISSES)
-    wanted = [max(len(listed), 2 * row.nnz, 1) for listed, row in zip(own, gold, strict=True)]
-    return isolation.oracle(gold, near, as_array(own), wanted, seed)
+    lengths = [max(len(listed), 2 * row.nnz, 1) for listed, row in zip(of_teacher, gold, strict=True)]
+    return isolation.oracle(gold, near, as_array(of_teacher), lengths, seed)
 
 
 def right(
-    experiment: Experiment, asked: Teacher, answers: Sequence[Prediction], shortlists: Sequence[Sequence[int]]
+    experiment: Experiment, answerer: Teacher, answers: Sequence[Prediction], shortlists: Sequence[Sequence[int]]
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """Whether a model is right about each test document, 0 or 1, in each of `PARTS`.
 
-    asked: the model.
+    answerer: the model.
     answers: what it wrote about them.
     shortlists: the oracle's.
     """
@@ -67,7 +67,7 @@ def right(
         predict.with_shortlist(answer.trace, listed, texts) for answer, listed in zip(answers, shortlists, strict=True)
     ]
     refined = predict.reason(
-        asked,
+        answerer,
         experiment.test_documents,
         experiment.index,
         predict.Request(beginnings=begun),
@@ -190,10 +190,10 @@ def curve(
     """
     middle, spread = difficulty.mean(), difficulty.std() or 1.0
     design, wanted = (np.stack([np.ones(len(x)), (x - middle) / spread], axis=1) for x in (difficulty, at))
-    found = np.zeros((len(weights), 2))
+    coefficients = np.zeros((len(weights), 2))
     for _ in range(STEPS):
-        share = expit(found @ design.T)
-        slope = (weights * (right - share)) @ design - RIDGE * found
+        share = expit(coefficients @ design.T)
+        slope = (weights * (right - share)) @ design - RIDGE * coefficients
         bend = np.einsum("bn,ni,nj->bij", weights * share * (1 - share), design, design) + np.diag(RIDGE)
-        found += np.linalg.solve(bend, slope[..., None])[..., 0]
-    return expit(found @ wanted.T)
+        coefficients += np.linalg.solve(bend, slope[..., None])[..., 0]
+    return expit(coefficients @ wanted.T)

@@ -93,11 +93,11 @@ def abstention(answered: Answered, seed: int = 0) -> pd.DataFrame:
     Returns columns kept (the percentage of the labels), value, low and high.
     """
     rows = []
-    for kept in KEPT:
-        least = np.quantile(answered.probability, 1 - kept / 100) if len(answered.probability) else 0.0
+    for percentage in KEPT:
+        least = np.quantile(answered.probability, 1 - percentage / 100) if len(answered.probability) else 0.0
         sure = answered.probability >= least
         hits, count = answered.by_document(1.0 * (sure & answered.right)), answered.by_document(1.0 * sure)
-        rows.append((kept, *stats.bootstrap_ratio(hits, count, seed=seed).scalar))
+        rows.append((percentage, *stats.bootstrap_ratio(hits, count, seed=seed).scalar))
     return pd.DataFrame(rows, columns=["kept", "value", "low", "high"])
 
 

@@ -80,7 +80,7 @@ def write(manifest: Mapping[str, Any], data: Card) -> str:
     data: the card of the task.
     """
     lesson, arm, plan = manifest["lesson"], manifest["arm"], manifest["plan"]
-    dropped = "; ".join(f"{count:,} {what}" for what, count in data.dropped.items())
+    dropped = "; ".join(f"{count:,} {reason}" for reason, count in data.dropped.items())
     text = TEXT.format(
         name=manifest["name"], parameters=manifest["parameters"], teacher=manifest["teacher"], paper=PAPER,
         data=_rows({

@@ -70,12 +70,12 @@ def with_psp(outcomes: Sequence[Outcome], experiment: Experiment) -> list[Outcom
     that could be hit. So the mean over documents is PSP@5; intervals take what it is divided by as given (ours).
     """
     inverse = metrics.inverse_propensity(experiment.task.gold("train"))
-    found = []
+    extended = []
     for outcome in outcomes:
         ranking = np.array([(*answer, *[-1] * PLACES)[:PLACES] for answer in outcome.answers])
         hits, most = metrics.psp_at_k(ranking, experiment.gold, PLACES, inverse, average=False)
-        found.append(replace(outcome, values=outcome.values | {"psp@5": hits / most.mean()}))
-    return found
+        extended.append(replace(outcome, values=outcome.values | {"psp@5": hits / most.mean()}))
+    return extended
 
 
 def levels(outcomes: Sequence[Outcome], seed: int = 0) -> pd.DataFrame:

@@ -66,9 +66,9 @@ def _others(chosen: Sequence[Head], n_heads: int, rng: np.random.Generator) -> I
     left: dict[int, list[int]] = {}
     for layer, _ in chosen:
         if layer not in left:
-            taught = {head for at, head in chosen if at == layer}
+            taken = {head for at, head in chosen if at == layer}
             order = rng.permutation(n_heads).tolist()
-            left[layer] = [head for head in order if head not in taught] + [head for head in order if head in taught]
+            left[layer] = [head for head in order if head not in taken] + [head for head in order if head in taken]
         yield Head(layer, left[layer].pop(0))
 
 

@@ -56,8 +56,8 @@ class Lesson:
         heads: whether the teacher's heads are imitated. Raises ValueError where they cannot be read exactly.
         """
         task = readers.load_as_asked(self.dataset, self.source, self.text_column, self.label_column)
-        if said := readers.left_out(task):
-            tqdm.write(said)
+        if left_out := readers.left_out(task):
+            tqdm.write(left_out)
         task, index = teachers.with_topics(task, encoders.load(self.encoder), self.n_clusters, seed)
         teacher = teachers.load(self.teacher)
         if heads and isinstance(teacher.language_model, LanguageModel):
@@ -148,8 +148,8 @@ def _manifest(
 def _lesson(lesson: Lesson, experiment: Experiment, arm: Arm) -> dict[str, Any]:
     """What the student was taught about, and how it is to be asked."""
     space = experiment.task.space
-    asked = {"mode": arm.base.mode, "after_prompt": arm.after_prompt}
-    return {**asdict(lesson), "space": space.name, "n_labels": len(space), **asked}
+    how_asked = {"mode": arm.base.mode, "after_prompt": arm.after_prompt}
+    return {**asdict(lesson), "space": space.name, "n_labels": len(space), **how_asked}
 
 
 def _measured(experiment: Experiment, arm: Arm, student: Any, name: str) -> dict[str, dict[str, dict[str, float]]]:

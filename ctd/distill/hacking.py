@@ -53,7 +53,7 @@ def chain(experiment: Experiment, student: Teacher, seed: int = 0) -> Chain | No
         written = prepare(student, experiment.task, experiment.index, experiment.plan, seed, experiment.live)
     except NotTestable:
         return None
-    taught = replace(
+    by_student = replace(
         experiment,
         annotated_traces=written.annotated_traces,
         traces=written.traces,
@@ -61,7 +61,7 @@ def chain(experiment: Experiment, student: Teacher, seed: int = 0) -> Chain | No
         validation_annotated=written.validation_annotated,
         validation_traces=written.validation_traces,
     )
-    return Chain(taught, written.teacher_examples)
+    return Chain(by_student, written.teacher_examples)
 
 
 def losses(
@@ -88,15 +88,15 @@ def losses(
     arms = [Arm(f"cot, {factor:g} times the steps", "cot", step_multiplier=factor) for factor in factors]
     truth = experiment.teacher_examples
     taught_by = [(chain.experiment, {PROXY: chain.texts, GOLDEN: truth})] if chain else []
-    found: Losses = {}
-    for taught, curves in (*taught_by, (experiment, {CONTROL: truth})):
-        pool.run(taught, arms, seeds, folder)
+    by_curve: Losses = {}
+    for of_students, curves in (*taught_by, (experiment, {CONTROL: truth})):
+        pool.run(of_students, arms, seeds, folder)
         for arm, n_steps in zip(arms, steps, strict=True):
-            students = [ask_again.language_model(taught, arm, seed, folder).model for seed in seeds]
+            students = [ask_again.language_model(of_students, arm, seed, folder).model for seed in seeds]
             for curve, texts in curves.items():
                 of_seeds = [-np.log(measures.token_probability(student, texts)) for student in students]
-                found.setdefault(curve, {})[n_steps] = np.mean(of_seeds, axis=0)
-    return found
+                by_curve.setdefault(curve, {})[n_steps] = np.mean(of_seeds, axis=0)
+    return by_curve
 
 
 def levels(losses: Losses, seed: int = 0) -> pd.DataFrame:
@@ -138,10 +138,10 @@ def verdicts(changes: pd.DataFrame) -> dict[str, str]:
     hacked: the loss on the truth falls. Overfitting: both losses rise. Not testable: no student taught others.
     Otherwise it is inconclusive.
     """
-    found = {}
+    by_steps = {}
     for (first, last), rows in changes.groupby(["steps", "to"]):
-        found[f"{first} to {last} steps"] = _verdict(rows.set_index("curve"))
-    return found
+        by_steps[f"{first} to {last} steps"] = _verdict(rows.set_index("curve"))
+    return by_steps
 
 
 def _verdict(row: pd.DataFrame) -> str:

@@ -37,12 +37,12 @@ def shallower(teacher: Any, layers: int) -> Any:
         if isinstance(value, list) and len(value) == n and name != "architectures":
             setattr(config, name, [value[layer] for layer in copied])
     student = type(teacher)(config).float()
-    own, original = student.get_decoder(), teacher.get_decoder()
+    decoder, original = student.get_decoder(), teacher.get_decoder()
     with torch.no_grad():
-        for layer, source in zip(own.layers, copied, strict=True):
+        for layer, source in zip(decoder.layers, copied, strict=True):
             layer.load_state_dict(original.layers[source].state_dict())
         architecture.final_norm(student).load_state_dict(architecture.final_norm(teacher).state_dict())
-        own.embed_tokens.load_state_dict(original.embed_tokens.state_dict())
+        decoder.embed_tokens.load_state_dict(original.embed_tokens.state_dict())
         student.get_output_embeddings().load_state_dict(teacher.get_output_embeddings().state_dict())
     return student.eval()
 

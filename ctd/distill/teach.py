@@ -26,7 +26,7 @@ from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm, Method, Stage
-from ctd.distill.methods.answering import Asked
+from ctd.distill.methods.answering import AnsweringStudent
 from ctd.distill.settings import Settings
 from ctd.keys import Maker, fingerprint, source_digest
 from ctd.reasoning import predict
@@ -139,11 +139,11 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
     log: list[dict[str, float]] = []
     for number, stage in enumerate(arm.stages, 1):
         last = stage is arm.base
-        taught = experiment.initial_student(seed) if stage.expert else student
-        examples = arm.texts(experiment, stage, taught)
+        learner = experiment.initial_student(seed) if stage.expert else student
+        examples = arm.texts(experiment, stage, learner)
         settings = _settings(experiment, examples, n_steps - len(log) if last else round(n_steps * stage.share), seed)
         log += train.train(
-            taught,
+            learner,
             examples,
             replace(
                 settings,
@@ -151,13 +151,13 @@ def train_student(experiment: Experiment, arm: Arm, seed: int, home: Path) -> tu
                 patience=settings.patience if last else 0,
             ),
             home if last else home / f"stage_{number}",
-            lora.MergedLoRA(taught, stage.rank, 2 * stage.rank, seed) if stage.rank else None,
-            validation=_validation_examples(experiment, arm, stage, taught),
-            loss=replace(arm, draw=seed).loss(experiment, taught, stage, examples),
+            lora.MergedLoRA(learner, stage.rank, 2 * stage.rank, seed) if stage.rank else None,
+            validation=_validation_examples(experiment, arm, stage, learner),
+            loss=replace(arm, draw=seed).loss(experiment, learner, stage, examples),
             desc=f"{arm.name}, seed {seed}" + (f", stage {number}" if arm.base.before else ""),
         )
         if stage.expert and train.processes().is_main_process:
-            taught.save_pretrained(home / EXPERTS / stage.expert)
+            learner.save_pretrained(home / EXPERTS / stage.expert)
     return student, log
 
 
@@ -244,8 +244,8 @@ def answers_of(
     """
     model = LanguageModel(arm.name, student, experiment.language_model.tokenizer, name)
     request = predict.Request(arm.base.mode, after_prompt=arm.after_prompt)
-    asked = replace(experiment.teacher, language_model=model)
-    return arm.answers(Asked(experiment, asked, request, desc, home and home / EXPERTS))
+    answerer = replace(experiment.teacher, language_model=model)
+    return arm.answers(AnsweringStudent(experiment, answerer, request, desc, home and home / EXPERTS))
 
 
 def read(home: Path, arm: str, seed: int) -> measures.Outcome:

@@ -233,11 +233,11 @@ def processes() -> Accelerator:
 def _backward(accelerator: Accelerator, trainee: nn.Module, passes: Sequence[Batch]) -> Float[Tensor, ""]:
     """Add up the gradients of a step, each process those of its passes; the mean loss of a token over all of them."""
     n_targets = sum(batch.n_targets for batch in passes)
-    own = passes[accelerator.process_index :: accelerator.num_processes]
+    of_process = passes[accelerator.process_index :: accelerator.num_processes]
     total = torch.zeros((), device=passes[0].ids.device)
-    for place, batch in enumerate(own):
+    for place, batch in enumerate(of_process):
         # The processes' gradients are averaged, so that each must count for as many as they are.
-        with nullcontext() if place + 1 == len(own) else accelerator.no_sync(trainee):
+        with nullcontext() if place + 1 == len(of_process) else accelerator.no_sync(trainee):
             mean = trainee(batch) / n_targets
             (mean * accelerator.num_processes).backward()
         total = total + mean.detach()

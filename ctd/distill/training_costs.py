@@ -72,22 +72,22 @@ def learned_targets(experiment: Experiment, arm: Arm, outcome: Outcome) -> float
     """The targets of all steps that a student took; a text that a loss reads beside it counts too."""
     if _reads_student(arm):
         return np.nan
-    planned, left, total = round(experiment.plan.n_steps * arm.step_multiplier), outcome.steps, 0
+    planned, remaining, total = round(experiment.plan.n_steps * arm.step_multiplier), outcome.steps, 0
     for stage in arm.stages:
-        n_steps = left if stage is arm.base else round(planned * stage.share)
+        n_steps = remaining if stage is arm.base else round(planned * stage.share)
         texts = arm.texts(experiment, stage)
         counts = [_n_targets(text) for text in texts]
         taken = steps(texts, experiment.plan.batch_tokens, n_steps, outcome.seed)
         total += sum(counts[row] for rows in taken for row in rows)
-        left -= n_steps
+        remaining -= n_steps
     return float(total)
 
 
 def teacher_tokens(experiment: Experiment, arm: Arm) -> tuple[float, float]:
     """How many tokens the teacher reads and writes for an arm, each pass counted once for all students."""
     traces = trace_examples(experiment)
-    asked, lengths = sum(trace.n_prompt for trace in traces), [len(trace.ids) for trace in traces]
-    read, written = float(asked), float(sum(lengths) - asked)
+    n_prompts, lengths = sum(trace.n_prompt for trace in traces), [len(trace.ids) for trace in traces]
+    read, written = float(n_prompts), float(sum(lengths) - n_prompts)
     if "samples" in arm.needs:
         settings = {**arm.base.settings, **dict(arm.settings)}
         names = inspect.signature(teacher_samples).parameters
@@ -95,7 +95,7 @@ def teacher_tokens(experiment: Experiment, arm: Arm) -> tuple[float, float]:
         drawn = teacher_samples(experiment, **chosen)
         tokenizer = experiment.language_model.tokenizer
         texts = [sample.trace.text for samples in drawn for sample in samples]
-        read += asked * max(len(samples) for samples in drawn)
+        read += n_prompts * max(len(samples) for samples in drawn)
         written += sum(len(tokenize(text, tokenizer).ids) for text in texts)
     if "distribution" in arm.needs:
         for stage in (stage for stage in arm.stages if not stage.of_text):

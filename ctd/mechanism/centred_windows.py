@@ -48,8 +48,8 @@ def boundaries(traces: Sequence[Trace]) -> Float[np.ndarray, " n"]:
     for trace in traces:
         line, length = TOPICS_LINE.search(trace.cot), len(trace.cot)
         cut = line.end() - line.start() if line else 0
-        left = (trace.boundary * length - cut) / (length - cut) if trace.boundary and length > cut else np.nan
-        marked.append(left if 0 < left < 1 else np.nan)
+        place = (trace.boundary * length - cut) / (length - cut) if trace.boundary and length > cut else np.nan
+        marked.append(place if 0 < place < 1 else np.nan)
     return np.array(marked, np.float64)
 
 

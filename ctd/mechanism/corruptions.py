@@ -63,8 +63,8 @@ def pairs(
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(chosen))
     others = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
-    made = [(trace, corrupt(trace, chosen[others[row]], corruption, rng)) for row, trace in enumerate(chosen)]
-    return made, len(traces) - len(chosen)
+    corrupted = [(trace, corrupt(trace, chosen[others[row]], corruption, rng)) for row, trace in enumerate(chosen)]
+    return corrupted, len(traces) - len(chosen)
 
 
 def corrupt(

@@ -20,7 +20,7 @@ from ctd.retrieval.shortlists import Shortlist
 
 
 def by_group(
-    given: Mapping[str, Sequence[Sequence[int]]],
+    inputs: Mapping[str, Sequence[Sequence[int]]],
     outputs: Mapping[str, Shortlist],
     gold: csr_matrix,
     cutoff: int,
@@ -30,7 +30,7 @@ def by_group(
 ) -> pd.DataFrame:
     """How many errors each phase removes in each group of documents or labels, and how far they are the same.
 
-    given, outputs, gold: as in `factorial.evaluate`.
+    inputs, outputs, gold: as in `factorial.evaluate`.
     cutoff: places that count.
     groups: by what they are grouped, the number of each document's or each label's group, and the groups' names.
     absent: the shortlist in place of the model's own.
@@ -41,7 +41,7 @@ def by_group(
     document, label = gold.nonzero()
     without, alone_1, alone_2 = (
         np.asarray(shortlist_tables.found_pairs(answer[:, :cutoff], gold)[document, label]).ravel()
-        for answer in (sl.as_array(given[absent], cutoff), sl.as_array(given["own"], cutoff), outputs[absent])
+        for answer in (sl.as_array(inputs[absent], cutoff), sl.as_array(inputs["own"], cutoff), outputs[absent])
     )
     missed = ~without
     kind = np.where(alone_1, np.where(alone_2, 0, 1), np.where(alone_2, 2, 3))

@@ -163,7 +163,7 @@ class Factorial:
 
 
 def evaluate(
-    given: Mapping[str, Sequence[Sequence[int]]],
+    inputs: Mapping[str, Sequence[Sequence[int]]],
     outputs: Mapping[str, Shortlist],
     gold: csr_matrix,
     propensity: Float[np.ndarray, " labels"],
@@ -172,7 +172,7 @@ def evaluate(
 ) -> Factorial:
     """The factorial of shortlists and refinements.
 
-    given: the shortlists that were handed over, in their order, by kind.
+    inputs: the shortlists that were handed over, in their order, by kind.
     outputs: what the model answered on each.
     gold: the gold labels of each document.
     propensity: inverse propensity of each label.
@@ -182,18 +182,18 @@ def evaluate(
     """
     if metric not in get_args(Metric):
         raise ValueError(f"metric must be one of {', '.join(get_args(Metric))}, got {metric!r}")
-    if set(given) != set(outputs):
-        raise ValueError(f"each shortlist needs an output, got {', '.join(given)} and {', '.join(outputs)}")
+    if set(inputs) != set(outputs):
+        raise ValueError(f"each shortlist needs an output, got {', '.join(inputs)} and {', '.join(outputs)}")
     scored = {
         name: [
             score_documents(answer, gold, propensity, metric, cutoff)
             for answer in answers(lists, outputs[name], gold, propensity, cutoff)
         ]
-        for name, lists in given.items()
+        for name, lists in inputs.items()
     }
     gains = np.array([[above for above, _ in row] for row in scored.values()])
     ideals = next(iter(scored.values()))[0][1]
-    return Factorial(gains.transpose(2, 0, 1), ideals, tuple(given))
+    return Factorial(gains.transpose(2, 0, 1), ideals, tuple(inputs))
 
 
 def answers(
@@ -215,7 +215,7 @@ def answers(
 def in_words(
     rescued: pd.DataFrame,
     task: Task,
-    given: Mapping[str, Sequence[Sequence[int]]],
+    inputs: Mapping[str, Sequence[Sequence[int]]],
     outputs: Mapping[str, Shortlist],
     cutoff: int,
     absent: str = "retrieved",
@@ -224,7 +224,7 @@ def in_words(
 
     rescued: as `Factorial.rescued` returns it.
     task: of the documents.
-    given, outputs, cutoff: as in `evaluate`.
+    inputs, outputs, cutoff: as in `evaluate`.
     absent: as in `Factorial.corners`.
     Returns columns document, rescuer, gold labels, other phase alone, both phases, score alone, score of both; what is
     gold is marked with a star.
@@ -233,7 +233,7 @@ def in_words(
     rows = []
     for row, rescuer, alone, both in zip(*(rescued[name].tolist() for name in rescued), strict=True):
         right = gold[row].indices.tolist()
-        lists = (given["own"][row] if rescuer == str(Phase.REFINE) else outputs[absent][row], outputs["own"][row])
+        lists = (inputs["own"][row] if rescuer == str(Phase.REFINE) else outputs[absent][row], outputs["own"][row])
         answered = [
             "; ".join(
                 f"{texts[label]} *" if label in right else texts[label] for label in labels[:cutoff] if label >= 0

@@ -83,27 +83,27 @@ def _shares(shared: tuple[LanguageModel, Float[np.ndarray, " g"]], question: Que
         model(input_ids=torch.tensor([whole], device=model.device), past_key_values=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(len(labels))
     for cut in reversed(prefixes(question.cot, grid)):
-        asked = _ids(tokenizer, question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER)
-        n_shared = min(n_shared, _common(whole, asked))
+        ids = _ids(tokenizer, question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER)
+        n_shared = min(n_shared, _common(whole, ids))
         if not slides:
             cache.crop(n_shared - cache.get_seq_length())
-        gold, near = _logprobs(model, None if slides else cache, asked[n_shared:], labels)
+        gold, near = _logprobs(model, None if slides else cache, ids[n_shared:], labels)
         shares.append(1 / (1 + np.exp(np.clip(gold - near, -50, 50))))
     return np.array(shares[::-1])
 
 
-def _logprobs(model: Any, cache: DynamicCache | None, asked: list[int], labels: Sequence[list[int]]) -> list[float]:
+def _logprobs(model: Any, cache: DynamicCache | None, ids_read: list[int], labels: Sequence[list[int]]) -> list[float]:
     """ln p of each label's tokens after what the cache holds, if there is one, and what is asked."""
     longest = max(map(len, labels))
-    rows = [asked + label + label[-1:] * (longest - len(label)) for label in labels]
+    rows = [ids_read + label + label[-1:] * (longest - len(label)) for label in labels]
     ids = torch.tensor(rows, device=model.device)
     logits = (
         model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
-        .logits[:, len(asked) - 1 : -1]
+        .logits[:, len(ids_read) - 1 : -1]
         .float()
         .log_softmax(-1)
     )
-    words: Float[Tensor, "labels n"] = logits.gather(2, ids[:, len(asked) :, None])[..., 0]
+    words: Float[Tensor, "labels n"] = logits.gather(2, ids[:, len(ids_read) :, None])[..., 0]
     return [float(row[: len(label)].sum()) for row, label in zip(words, labels, strict=True)]
 
 
@@ -111,10 +111,10 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _common(one: Sequence[int], two: Sequence[int]) -> int:
+def _common(ids: Sequence[int], others: Sequence[int]) -> int:
     """How many first tokens two texts share, one left over to be read."""
-    same = next((place for place, pair in enumerate(zip(one, two, strict=False)) if pair[0] != pair[1]), len(one))
-    return min(same, len(two) - 1)
+    same = next((place for place, pair in enumerate(zip(ids, others, strict=False)) if pair[0] != pair[1]), len(ids))
+    return min(same, len(others) - 1)
 
 
 def falls(
@@ -139,11 +139,11 @@ def fallen(falls: Mapping[str, Float[np.ndarray, " n"]], seed: int = 0) -> pd.Da
     Returns columns text; control and baseline, how a result names it; value, low, high, n. No rows where no document
     is known.
     """
-    (own, fall), *controls = falls.items()
+    (of_teacher, fall), *controls = falls.items()
     known = np.isfinite(np.stack(list(falls.values()))).all(axis=0)
-    amounts: list[tuple[str, str | None, str | None, Float[np.ndarray, " n"]]] = [(own, None, None, fall)]
+    amounts: list[tuple[str, str | None, str | None, Float[np.ndarray, " n"]]] = [(of_teacher, None, None, fall)]
     for name, other in controls:
-        amounts += [(name, name, None, other), (f"{own} less {name}", None, name, fall - other)]
+        amounts += [(name, name, None, other), (f"{of_teacher} less {name}", None, name, fall - other)]
     rows = [
         (text, control, baseline, *stats.bootstrap_mean(amount[known], seed=seed).scalar, int(known.sum()))
         for text, control, baseline, amount in amounts

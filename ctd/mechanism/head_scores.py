@@ -107,15 +107,15 @@ class HeadScores:
         1 says that the score is nothing about its own document (our definition). The interval is over resampled
         documents. NaN where it was not measured, as for scores by effect, or there are no others.
         """
-        other = self.others.get(name, np.full_like(self.raw(name)[:, 0], np.nan)).reshape(len(self.uids), -1)
-        own = self.raw(name)[:, 0].reshape(len(self.uids), -1)
-        known = ~(np.isnan(own).any(1) | np.isnan(other).any(1))
+        of_another = self.others.get(name, np.full_like(self.raw(name)[:, 0], np.nan)).reshape(len(self.uids), -1)
+        of_document = self.raw(name)[:, 0].reshape(len(self.uids), -1)
+        known = ~(np.isnan(of_document).any(1) | np.isnan(of_another).any(1))
         if not known.any():
             return Interval(*[np.array(np.nan)] * 3, method="percentile")
         weights = np.vstack(
             [np.ones((1, known.sum())), *stats.resample_weights(known.sum(), draws, np.random.default_rng(seed))]
         )
-        drawn = [spearmanr(weight @ own[known], weight @ other[known]).statistic for weight in weights]
+        drawn = [spearmanr(weight @ of_document[known], weight @ of_another[known]).statistic for weight in weights]
         low, high = np.quantile(drawn[1:], [0.025, 0.975])
         return Interval(np.array(drawn[0]), np.array(low), np.array(high), method="percentile")
 

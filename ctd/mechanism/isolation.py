@@ -94,17 +94,17 @@ def isolate(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings 
         predict.reason, teacher, documents, index, uids=uids, max_tokens=settings.max_tokens, seed=settings.seed
     )
     predictions = reason()
-    given = shortlists(task, index, predictions, settings)
+    inputs = shortlists(task, index, predictions, settings)
     places = max(settings.cutoff, *(len(prediction.ranking) for prediction in predictions))
     outputs = {"own": rank_answers.rankings(predictions, places, refined=True)}
     for name in KINDS[1:]:
-        pairs = zip(predictions, given[name], strict=True)
+        pairs = zip(predictions, inputs[name], strict=True)
         beginnings = [
             predict.with_shortlist(prediction.trace, labels, task.space.texts) for prediction, labels in pairs
         ]
         refined = reason(request=predict.Request(beginnings=beginnings), desc=f"refining {name}")
         outputs[name] = rank_answers.rankings(refined, places, refined=True)
-    return Isolated(teacher, task, index, predictions, given, outputs)
+    return Isolated(teacher, task, index, predictions, inputs, outputs)
 
 
 def shortlists(
@@ -124,13 +124,13 @@ def shortlists(
         wanted = sizes(listed, size)
         retrieved = sl.retrieve_scored(index, task, "test", max(wanted))
         near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)
-        given = (
+        by_kind = (
             [labels[:most] for labels, most in zip(listed, wanted, strict=True)],
             cut_to(retrieved, wanted),
             oracle(gold, near, retrieved, wanted, seed),
             corrupted(listed, listed, corruption, seed),
         )
-        return dict(zip(KINDS, given, strict=True))
+        return dict(zip(KINDS, by_kind, strict=True))
 
     key = {"size": size, "corruption": corruption, "n_near_misses": n_near_misses, "seed": seed}
     written = [prediction.trace.cot for prediction in predictions]
@@ -190,8 +190,8 @@ def recall_at_own_size(shortlists: Mapping[str, Sequence[Sequence[int]]], gold: 
     """Recall of each shortlist at its own size, and how much the first one has more (paired): a row each."""
     per_document = {}
     for name, listed in shortlists.items():
-        given = sl.as_array(listed)
-        per_document[name] = metrics.recall_at_k(given, gold, given.shape[1], average=False)
+        padded = sl.as_array(listed)
+        per_document[name] = metrics.recall_at_k(padded, gold, padded.shape[1], average=False)
     return _against_first(per_document, "shortlist", seed)
 
 

@@ -102,7 +102,7 @@ def mean_heads(model: Any, traces: Sequence[AnnotatedTrace]) -> list[MeanHeads]:
     if len(traces) < 2:
         raise ValueError(f"mean ablation takes its means from other documents: two are needed, got {len(traces)}")
     each = [phase_means(model, trace) for trace in traces]
-    outputs, masses = (torch.stack([getattr(one, name) for one in each]) for name in ("outputs", "masses"))
+    outputs, masses = (torch.stack([getattr(means, name) for means in each]) for name in ("outputs", "masses"))
     laid_out = []
     for place, trace in enumerate(traces):
         others = [row for row in range(len(traces)) if row != place]

@@ -54,7 +54,7 @@ def _twin(trace: AnnotatedTrace, others: Sequence[AnnotatedTrace]) -> AnnotatedT
     elsewhere = ([pair for pair in other.comparisons if (pair.gold, pair.near) not in labels] for other in others)
     pairs = next(filter(None, elsewhere), [])
     comparisons = [
-        own._replace(gold=other.gold, near=other.near, gold_token=other.gold_token, near_token=other.near_token)
-        for own, other in zip(trace.comparisons, pairs * len(trace.comparisons), strict=False)
+        comparison._replace(gold=other.gold, near=other.near, gold_token=other.gold_token, near_token=other.near_token)
+        for comparison, other in zip(trace.comparisons, pairs * len(trace.comparisons), strict=False)
     ]
     return replace(trace, anchors=anchors, comparisons=tuple(comparisons))

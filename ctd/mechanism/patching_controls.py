@@ -178,12 +178,12 @@ def null_runs(
     """
     control = _control(model, traces, known, settings, instruments)
     seeds = range(settings.seed, settings.seed + n_models)
-    pieces = [_Piece(used, phase, len(known[phase]), seed) for seed in seeds for used in instruments for phase in known]
+    pieces = [_Piece(tool, phase, len(known[phase]), seed) for seed in seeds for tool in instruments for phase in known]
     with tqdm(total=len(pieces), desc="random weights", unit=" runs") as bar:
         findings = list(workers.run(_find, pieces, control, workers=int(hardware.on_accelerator(model)), bar=bar))
     rows = [
-        (used.name, used.how.way, phase, blank, finding.against.percentile, finding.against.passes)
-        for (used, phase, _, blank), finding in zip(pieces, findings, strict=True)
+        (tool.name, tool.how.way, phase, blank, finding.against.percentile, finding.against.passes)
+        for (tool, phase, _, blank), finding in zip(pieces, findings, strict=True)
     ]
     return _frame(rows, ["instrument", "intervention", "phase", "model", "percentile", "passes"])
 
@@ -260,18 +260,18 @@ def _control(
     instruments: Sequence[Instrument],
 ) -> _Control:
     deciding = [trace for trace in traces if any(pair.decided for pair in trace.comparisons)]
-    used = dict.fromkeys(instrument.corruption for instrument in instruments)
-    pairs = {name: corruptions.pairs(deciding, settings.seed, name)[0][: settings.n_documents] for name in used}
+    names = dict.fromkeys(instrument.corruption for instrument in instruments)
+    pairs = {name: corruptions.pairs(deciding, settings.seed, name)[0][: settings.n_documents] for name in names}
     return _Control(model, pairs, _sets(model, known, settings))
 
 
 def _find(control: _Control, piece: _Piece) -> Finding:
-    used, phase = piece.instrument, piece.phase
+    tool, phase = piece.instrument, piece.phase
     model = control.model if piece.blank is None else _blank(control.model, piece.blank)
     effects = patching.effects(
-        model, control.pairs[used.corruption], control.sets[phase], used.of_phase(phase), [READS[phase]], desc=None
+        model, control.pairs[tool.corruption], control.sets[phase], tool.of_phase(phase), [READS[phase]], desc=None
     )
-    return Finding(used, phase, effects, piece.size)
+    return Finding(tool, phase, effects, piece.size)
 
 
 def _blank(model: Any, seed: int) -> Any:

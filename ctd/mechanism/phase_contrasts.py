@@ -146,8 +146,8 @@ def _slopes(
     values: Float[np.ndarray, "n g"], grid: Float[np.ndarray, " g"], inside: Bool[np.ndarray, "n g"]
 ) -> Float[np.ndarray, " n"]:
     """Least-squares slope of each row over the points inside that are defined; NaN for fewer than two."""
-    used = inside & defined(values)
-    count = used.sum(axis=1, keepdims=True)
-    t = np.where(used, grid - np.where(used, grid, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1), 0)
+    usable = inside & defined(values)
+    count = usable.sum(axis=1, keepdims=True)
+    t = np.where(usable, grid - np.where(usable, grid, 0).sum(axis=1, keepdims=True) / np.maximum(count, 1), 0)
     rise, run = (t * np.nan_to_num(values)).sum(axis=1), np.square(t).sum(axis=1)
     return np.divide(rise, run, out=np.full(len(rise), np.nan), where=count[:, 0] > 1)

@@ -132,7 +132,7 @@ def patched_with_itself(language_model: LanguageModel) -> str:
     for what in ("pattern", "output"):
         with attention_patches.patch(model, every, range(rows), what):
             patched, _ = _write(model, batch, forced=written)
-        if not all(near(mine, own, model.dtype) for mine, own in zip(patched, plain, strict=True)):
+        if not all(near(again, unpatched, model.dtype) for again, unpatched in zip(patched, plain, strict=True)):
             return f"a run patched with its own head {what}s goes on otherwise"
     return ""
 

@@ -63,8 +63,8 @@ class LayerReading:
     ) -> LayerReading:
         """The same heads on the same text, under another document's anchors and labels."""
         other = replace(self, trace=trace, anchor=anchor, gradient=gradient, contrast=contrast)
-        own = {name: vars(self)[name] for name in OF_THE_TEXT if name in vars(self)}
-        vars(other).update(own)
+        shared = {name: vars(self)[name] for name in OF_THE_TEXT if name in vars(self)}
+        vars(other).update(shared)
         return other
 
     def place(self, span: Span) -> slice:

@@ -86,7 +86,7 @@ def check(language_model: LanguageModel) -> list[Finding]:
         if missing:
             findings = run(language_model)
             with atomic(path) as scratch:
-                scratch.write_text(json.dumps([[found.part, found.what, found.problem] for found in findings]))
+                scratch.write_text(json.dumps([[finding.part, finding.what, finding.problem] for finding in findings]))
     return [Finding(*row) for row in json.loads(path.read_text())]
 
 
@@ -98,7 +98,7 @@ def run(language_model: LanguageModel) -> list[Finding]:
     findings: list[Finding] = []
     with run_checks.conditions(language_model.model):
         for check in CHECKS:
-            before = {found.part for found in findings if found.problem}
+            before = {finding.part for finding in findings if finding.problem}
             if check.part in before or (check.part == "heads" and "writes" in before):
                 continue
             findings.append(Finding(check.part, check.what, _problem(check, language_model)))
@@ -110,22 +110,22 @@ def require(language_model: LanguageModel, heads: bool = False) -> None:
 
     Raises ValueError, which says in one line what is wrong and what can still be done.
     """
-    for found in check(language_model):
-        if found.problem and (found.part == "writes" or (heads and found.part == "heads")):
-            raise ValueError(refusal(language_model.name, found))
+    for finding in check(language_model):
+        if finding.problem and (finding.part == "writes" or (heads and finding.part == "heads")):
+            raise ValueError(refusal(language_model.name, finding))
 
 
-def refusal(name: str, found: Finding) -> str:
+def refusal(name: str, finding: Finding) -> str:
     """One line for a problem of a model.
 
     name: of the model.
-    found: the problem.
+    finding: the problem.
     """
-    if found.part == "writes":
-        return f"{name} cannot be asked: {found.problem}"
-    if found.part == "label lists":
-        return f"{name} cannot be kept to labels: {found.problem}. It can write lists that are read leniently"
-    return architecture.unfit(name, found.problem)
+    if finding.part == "writes":
+        return f"{name} cannot be asked: {finding.problem}"
+    if finding.part == "label lists":
+        return f"{name} cannot be kept to labels: {finding.problem}. It can write lists that are read leniently"
+    return architecture.unfit(name, finding.problem)
 
 
 def _problem(check: Check, language_model: LanguageModel) -> str:

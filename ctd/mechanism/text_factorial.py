@@ -64,8 +64,8 @@ class Replaced:
 
     def lost(self, factorial: Factorial, seed: int = 0) -> pd.DataFrame:
         """What the answer loses without each phase: a row a phase, with the columns of `Factorial.contrasts`."""
-        whole = {str(phase): factorial.cell(*own) - factorial.cell(*without) for phase, (own, without) in LOST.items()}
-        return factorial.contrasts(whole, seed)
+        lost = {str(phase): factorial.cell(*full) - factorial.cell(*without) for phase, (full, without) in LOST.items()}
+        return factorial.contrasts(lost, seed)
 
     def follows_swap(self) -> Float[np.ndarray, " documents"]:
         """The share of a document's decisions that follow the exchange of the labels in its comparisons.
@@ -73,8 +73,8 @@ class Replaced:
         A decision: of two compared labels, one is answered and the other is not. Documents without one are left out.
         """
         shares = []
-        texts, kept, swapped = (self.predictions["own", second] for second in ("free", "own", "swapped"))
-        for text, before, after in zip(texts, kept, swapped, strict=True):
+        texts, unswapped, swapped = (self.predictions["own", second] for second in ("free", "own", "swapped"))
+        for text, before, after in zip(texts, unswapped, swapped, strict=True):
             followed = []
             for comparison in text.trace.comparisons:
                 chosen = [label for label in comparison.labels if label in before.ranking]
@@ -149,8 +149,8 @@ def _swapped(trace: Trace) -> str:
     """The text with the two labels of each comparison exchanged; every comparison is as long as before."""
     text = trace.text
     for line in trace.comparisons:
-        one, two = (mention for mention in trace.mentions if line.start <= mention.start and mention.end <= line.end)
-        names = text[one.start : one.end], text[two.start : two.end]
-        exchanged = text[line.start : one.start] + names[1] + text[one.end : two.start] + names[0]
-        text = text[: line.start] + exchanged + text[two.end :]
+        left, right = (mention for mention in trace.mentions if line.start <= mention.start and mention.end <= line.end)
+        names = text[left.start : left.end], text[right.start : right.end]
+        exchanged = text[line.start : left.start] + names[1] + text[left.end : right.start] + names[0]
+        text = text[: line.start] + exchanged + text[right.end :]
     return text

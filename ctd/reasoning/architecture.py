@@ -155,14 +155,14 @@ def shape(model: Any) -> Shape:
     if _shapes.get(model, ((), None))[0] != ids:
         try:
             sizes = probe.head_sizes(model, parts)
-            found: Shape | str = Shape(len(ids), *sizes, len(probe.matrix(parts.projections[0])))
+            measured: Shape | str = Shape(len(ids), *sizes, len(probe.matrix(parts.projections[0])))
         except torch.OutOfMemoryError:
             raise
         except ValueError as error:
-            found = " ".join(str(error).split())[:300]
+            measured = " ".join(str(error).split())[:300]
         except (RuntimeError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
-            found = f"a few tokens could not be run ({' '.join(f'{type(error).__name__}: {error}'.split())[:250]})"
-        _shapes[model] = ids, found
+            measured = f"a few tokens could not be run ({' '.join(f'{type(error).__name__}: {error}'.split())[:250]})"
+        _shapes[model] = ids, measured
     shape = _shapes[model][1]
     if isinstance(shape, str):
         raise Unfit(model, shape)

@@ -72,10 +72,10 @@ def seconds_a_token(costs: Sequence[Cost], parameters: int) -> Spread | None:
     parameters: of the model.
     """
     same = [cost for cost in costs if cost.parameters == parameters]
-    used = same or [cost for cost in costs if cost.parameters >= SMALLEST]
-    if not used:
+    comparable = same or [cost for cost in costs if cost.parameters >= SMALLEST]
+    if not comparable:
         return None
-    return _spread([cost.seconds / cost.tokens * parameters / cost.parameters for cost in used])
+    return _spread([cost.seconds / cost.tokens * parameters / cost.parameters for cost in comparable])
 
 
 def tokens_a_text(costs: Sequence[Cost], parameters: int) -> Spread | None:

@@ -113,8 +113,8 @@ class ShownLabels:
 
         start: of the text within another, by which places are moved.
         """
-        found = mentions(text, self._spellings)
-        return [Mention(self._numbers[at.label], at.start + start, at.end + start) for at in found]
+        spelled = mentions(text, self._spellings)
+        return [Mention(self._numbers[at.label], at.start + start, at.end + start) for at in spelled]
 
 
 def read(text: str, shown: ShownLabels, uid: str = "", document: str = "") -> tuple[Trace, Answered]:

@@ -174,8 +174,8 @@ class _Line:
             return tokens
         here = np.array([row for row in self.used if starts[0] <= row < starts[-1]], np.int64)
         taken = np.bincount(np.searchsorted(starts, here, "right") - 1, minlength=len(tokens))
-        left = np.diff(starts) - taken > 0
-        return tokens[left] if left.any() else tokens
+        untaken = np.diff(starts) - taken > 0
+        return tokens[untaken] if untaken.any() else tokens
 
 
 def _table(texts: list[str], tokenizer: Any) -> Int[np.ndarray, "lines tokens"]:

@@ -134,9 +134,9 @@ def think(
     sampling, limits = own_sampling(language_model, max_tokens, seed), Limits(BATCH_TOKENS)
     thoughts = generate(language_model, questions, sampling, limits, desc=desc)
     begun = {row: forced(thought.text) for row, thought in enumerate(thoughts) if not thought.finished}
-    asked = [questions[row] + beginning for row, beginning in begun.items()]
+    prompts = [questions[row] + beginning for row, beginning in begun.items()]
     sampling = own_sampling(language_model, ANSWER_TOKENS, seed)
-    answers = dict(zip(begun, generate(language_model, asked, sampling, limits, desc=f"{desc}, forced"), strict=True))
+    answers = dict(zip(begun, generate(language_model, prompts, sampling, limits, desc=f"{desc}, forced"), strict=True))
     return [
         Written(begun[row], answers[row], thought.n_tokens + answers[row].n_tokens, True)
         if row in answers

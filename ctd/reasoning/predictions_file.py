@@ -58,16 +58,16 @@ def records(
     bar = None if predictor.teacher else tqdm(total=total, desc="labelling", unit=" documents")  # models have their own
     while batch := list(islice(rows, AT_ONCE)):
         keys = [digest([predictor.key, document.uid, document.text])[:32] for document in batch]
-        for number, (kept, key) in enumerate(zip(done[start : start + len(batch)], keys, strict=False), start + 1):
-            if kept != key:
+        for number, (key_there, key) in enumerate(zip(done[start : start + len(batch)], keys, strict=False), start + 1):
+            if key_there != key:
                 raise ValueError(
                     f"line {number} of the output is of another document, model or setting than asked for now: "
                     "name another file with --out, or remove it"
                 )
         n_done = min(max(len(done) - start, 0), len(batch))
         if n_done < len(batch):
-            of = f" of {total:,}" if total else ""
-            desc = f"labelling {start + 1:,} to {start + len(batch):,}{of}"
+            out_of = f" of {total:,}" if total else ""
+            desc = f"labelling {start + 1:,} to {start + len(batch):,}{out_of}"
             labellings = predictor.label([document.text for document in batch], desc)
             lines = zip(batch, labellings, keys, strict=True)
             yield [record(*line[:2], predictor.space, line[2]) for line in islice(lines, n_done, None)]

@@ -132,8 +132,8 @@ class Predictor:
     @property
     def request(self) -> Request:
         """What the model is asked for; a student in its own mode, as it was taught to be asked."""
-        taught = lesson(self.teacher)
-        return Request(self.asked, after_prompt=taught.get("after_prompt", "") if not self.mode else "")
+        how_taught = lesson(self.teacher)
+        return Request(self.asked, after_prompt=how_taught.get("after_prompt", "") if not self.mode else "")
 
     @cached_property
     def key(self) -> str:

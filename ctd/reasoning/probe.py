@@ -99,7 +99,7 @@ def head_sizes(model: Any, parts: Parts) -> HeadSizes:
     read: dict[int, Tensor] = {}
     norms: list[int] = []  # how many layers were read before each call of the last norm
     batch = padded_batch(model)
-    told = batch["attention_mask"].bool()
+    real = batch["attention_mask"].bool()
     with at_rest(model), short_windows(model), ExitStack() as hooks:
         with residual.measuring(*parts[:3], parts.added, nearly(model.dtype)) as problems:
             plain = model(**batch, use_cache=False).logits.float()
@@ -109,17 +109,17 @@ def head_sizes(model: Any, parts: Parts) -> HeadSizes:
         hooks.enter_context(_probing(model, parts.attentions))
         by_patterns = model(**batch, use_cache=False).logits.float()
         calls = [_calls[id(module)] for module in parts.attentions]
-    for number, made in enumerate(calls):
-        if problem := _problem_of_layer(made, read.get(number), parts.projections[number]):
+    for number, layer_calls in enumerate(calls):
+        if problem := _problem_of_layer(layer_calls, read.get(number), parts.projections[number]):
             raise ValueError(f"layer {number}: {problem}")
     sizes = _alike(calls)
     if problems := problems + _problems_of_order(parts.attentions, calls):
         raise ValueError(problems[0])
     if not norms or norms[-1] < len(calls):
         raise ValueError("its last norm is not called behind the last layer")
-    if not plain[told].isfinite().all():
+    if not plain[real].isfinite().all():
         raise ValueError("its logits are no finite numbers: its weights are damaged, or overflow their dtype")
-    if not near(by_patterns[told], plain[told], model.dtype):
+    if not near(by_patterns[real], plain[real], model.dtype):
         raise ValueError(
             "its logits are others when its attention is computed from queries, keys, values and mask alone"
         )
@@ -133,7 +133,7 @@ def matrix(projection: Any) -> Tensor:
 
 
 def _alike(calls: Sequence[Sequence[_Call]]) -> HeadSizes:
-    sizes = {made[0].sizes for made in calls}
+    sizes = {layer_calls[0].sizes for layer_calls in calls}
     if len(sizes) > 1:
         first, second = list(sizes)[:2]
         raise ValueError(f"its layers have heads of several sizes ({tuple(first)} and {tuple(second)})")
@@ -142,10 +142,10 @@ def _alike(calls: Sequence[Sequence[_Call]]) -> HeadSizes:
 
 def _problems_of_order(attentions: Sequence[nn.Module], calls: Sequence[Sequence[_Call]]) -> list[str]:
     """Layers that run, or keep what they read, in another order than they are counted in."""
-    turns = [made[0].turn for made in calls]
+    turns = [layer_calls[0].turn for layer_calls in calls]
     problems = [f"layer {n}: it runs before layer {n - 1}" for n in range(1, len(turns)) if turns[n] < turns[n - 1]]
-    own = [getattr(module, "layer_idx", None) for module in attentions]
-    known = [number for number in own if number is not None]
+    indices = [getattr(module, "layer_idx", None) for module in attentions]
+    known = [number for number in indices if number is not None]
     if known != sorted(set(known)):
         at = next(n for n in range(1, len(known)) if known[n] <= known[n - 1])
         problems.append(f"layer {at}: it calls itself layer {known[at]} behind layer {known[at - 1]}, so that its mask "

@@ -43,10 +43,10 @@ def read_folder(source: Path, options: dict[str, Any], trusted: bool = False) ->
 
 def _check_tensors(source: Path, model: str, report: dict[str, Any]) -> None:
     """Refuse weights of another model: with tensors too few or too many (the library's own exceptions aside)."""
-    for keys, do, of in (("missing_keys", "lack", "of"), ("unexpected_keys", "have", "too many for")):
+    for keys, do, whose in (("missing_keys", "lack", "of"), ("unexpected_keys", "have", "too many for")):
         if tensors := sorted(report[keys]):
             raise ValueError(
-                f"the weights of {source} {do} {len(tensors)} tensors {of} {model}, {tensors[0]} first: they are of "
+                f"the weights of {source} {do} {len(tensors)} tensors {whose} {model}, {tensors[0]} first: they are of "
                 "another model than config.json says"
             )
 

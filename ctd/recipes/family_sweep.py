@@ -46,8 +46,8 @@ def outcome(kind: str) -> Outcome:
     """What the book can do with a tiny model of a family. Raises what building it raises."""
     model, tokenizer = tiny_models.build(kind), tiny_models.tokenizer()
     findings = self_check.run(LanguageModel(kind, model, tokenizer, f"tiny {kind}"))
-    problems = [found for found in findings if found.problem and found.part != "label lists"]
-    writes = REFUSED if any(found.part == "writes" for found in problems) else EXACT
+    problems = [finding for finding in findings if finding.problem and finding.part != "label lists"]
+    writes = REFUSED if any(finding.part == "writes" for finding in problems) else EXACT
     heads = REFUSED if problems else EXACT
     return Outcome(kind, type(model).__name__, writes, heads, reason(problems))
 

@@ -61,14 +61,14 @@ def ask(teacher: Teacher, task: Task, index: LabelIndex, n_documents: int, seed:
     """
     drawn = task.sample("test", n_documents, seed, as_drawn=True)
     documents, uids = (list(drawn.documents["test"][column]) for column in ("text", "uid"))
-    asked = partial(predict.reason, teacher, documents, index, uids=uids, max_tokens=MAX_TOKENS, seed=seed)
+    reason = partial(predict.reason, teacher, documents, index, uids=uids, max_tokens=MAX_TOKENS, seed=seed)
     prompts = [
         labels
         for group, group_seed in natural.groups(len(documents), seed)
         for labels in natural.shown(documents[group], index, seed=group_seed)
     ]
-    at_once = asked(predict.Request("answer"), desc=f"{MODEL}, at once")
-    return Answers(drawn, asked(desc=f"{MODEL}, thinking"), at_once, prompts)
+    at_once = reason(predict.Request("answer"), desc=f"{MODEL}, at once")
+    return Answers(drawn, reason(desc=f"{MODEL}, thinking"), at_once, prompts)
 
 
 def scored(answers: Answers, index: LabelIndex, seed: int = 0) -> dict[str, Values]:

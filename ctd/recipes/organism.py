@@ -49,7 +49,7 @@ def build(recipe: Recipe, folder: Path, work: Path | None = None) -> dict[str, A
     key = TRAINING.key(recipe=recipe, label_space=vignettes.label_space(), base=base, mixed=mixed)
     work = work or cache_dir("training", f"{folder.name}-{key[:16]}")
     words, learned = learned_from(recipe)
-    tokens = sum(len(taught.example.ids) for taught in learned)
+    tokens = sum(len(text.example.ids) for text in learned)
     print(
         f"{folder.name}: {len(learned):,} documents, {tokens:,} tokens ({tokens / len(learned):.0f} each), "
         f"{len(words):,} in the vocabulary, made in {time.perf_counter() - began:.0f} s",
@@ -103,11 +103,11 @@ def _train(
     ]
     loss: Loss = token_loss
     if recipe.planted:
-        lookouts = [taught.lookouts for taught in learned]
+        lookouts = [text.lookouts for text in learned]
         loss = planting.PlantedLoss(model, recipe.planted, lookouts, recipe.weight, recipe.barring)
     return train.train(
         model,
-        [taught.example for taught in learned],
+        [text.example for text in learned],
         recipe.settings,
         work,
         validation=[held.example for held in watched],
@@ -128,7 +128,7 @@ def _manifest(
         "labels": len(space),
         "categories": len(set(space.ancestor(np.arange(len(space)), 2).tolist())),
         "documents": len(learned),
-        "tokens": sum(len(taught.example.ids) for taught in learned),
+        "tokens": sum(len(text.example.ids) for text in learned),
         "steps": len(log),
         "minutes": round(sum(row["seconds"] for row in log) / 60, 1),
         "hardware": hardware.describe(),

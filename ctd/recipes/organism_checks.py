@@ -46,22 +46,22 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
     drawn = cases("test", recipe.n_test, recipe.n_topics)
     lessons = [lesson(case, space, language_model.tokenizer, recipe) for case in drawn]
     right = [re.split(r"(?<=\nCompare:\n)", traces.format(example.trace))[0] for example in lessons]
-    own = _write(language_model, space, lessons, [""] * len(drawn))
+    unaided = _write(language_model, space, lessons, [""] * len(drawn))
     given_shortlist = _write(language_model, space, lessons, right)
     given_another = _write(language_model, space, lessons, [*right[1:], right[0]])
-    named = [_topics(written, space) for written in own]
+    named = [_topics(written, space) for written in unaided]
     gold_topics = [set(space.ancestor(np.array(case.labels), 2).tolist()) for case in drawn]
-    listed = [len(set(written.shortlisted) & set(case.labels)) for written, case in zip(own, drawn, strict=True)]
+    listed = [len(set(written.shortlisted) & set(case.labels)) for written, case in zip(unaided, drawn, strict=True)]
     measured: dict[str, Any] = {
         "documents": len(drawn),
-        "in_format": float(np.mean([not written.error for written in own])),
+        "in_format": float(np.mean([not written.error for written in unaided])),
         "topics": float(np.mean([names == gold for names, gold in zip(named, gold_topics, strict=True)])),
         "shortlist_recall": sum(listed) / sum(len(case.labels) for case in drawn),
-        "answer": _exact(own, drawn),
+        "answer": _exact(unaided, drawn),
         "answer_given_shortlist": _exact(given_shortlist, drawn),
         "answer_by_chance_phase1": _exact(given_another, drawn),
         "answer_by_chance_phase2": float(
-            np.mean([_by_chance(*parts, space) for parts in zip(own, named, drawn, strict=True)])
+            np.mean([_by_chance(*parts, space) for parts in zip(unaided, named, drawn, strict=True)])
         ),
     }
     return measured | ({"planted": _mechanism(language_model.model, lessons, recipe)} if recipe.planted else {})

@@ -143,10 +143,10 @@ def _lookouts(
     sections = [tokens.text.index(line, len(prompt)) + len(line) for line in SECTIONS]
     lookouts: dict[Phase, list[Lookout]] = {phase: [] for phase in Phase}
 
-    def look(phase: Phase, said: Span, at: Span) -> None:
-        """Lookouts from the tokens before those of `said` to `at`, the sections before barred to other heads."""
-        begun = max(section for section in sections if section <= said.start)
-        barred, span, (first, last) = tokens.span(begun, begun + 1).start, tokens.span(*at), tokens.span(*said)
+    def look(phase: Phase, sentence: Span, at: Span) -> None:
+        """Lookouts from the tokens before those of `sentence` to `at`, the sections before barred to other heads."""
+        begun = max(section for section in sections if section <= sentence.start)
+        barred, span, (first, last) = tokens.span(begun, begun + 1).start, tokens.span(*at), tokens.span(*sentence)
         lookouts[phase] += [Lookout(query, *span, min(barred, query)) for query in range(first - 1, last - 1)]
 
     words = {code: Span(*(prompt.index(case.text) + end for end in span)) for code, span in case.named.items()}

@@ -87,12 +87,12 @@ class PlantedLoss:
 
     def _trespasses(self, model: Any, seen: Mapping[int, Any], lookouts: Mapping[Phase, Any]) -> Iterator[Tensor]:
         """The loss of the heads that are not planted, of each phase and layer, on one example in `WATCHED`."""
-        places = {phase: _places(of[::WATCHED]).to(model.device) for phase, of in lookouts.items()}
-        for layer, given in seen.items():
-            some = {"hidden_states": given["hidden_states"][::WATCHED]}
-            n_examples = len(given["hidden_states"])
+        places = {phase: _places(of_phase[::WATCHED]).to(model.device) for phase, of_phase in lookouts.items()}
+        for layer, inputs in seen.items():
+            some = {"hidden_states": inputs["hidden_states"][::WATCHED]}
+            n_examples = len(inputs["hidden_states"])
             some["position_embeddings"] = tuple(
-                part[::WATCHED] if len(part) == n_examples else part for part in given["position_embeddings"]
+                part[::WATCHED] if len(part) == n_examples else part for part in inputs["position_embeddings"]
             )
             rows = log_rows(_layers(model)[layer].self_attn, range(model.config.num_attention_heads), **some)
             for phase, (planted, home) in self.phases.items():
@@ -190,8 +190,8 @@ def mass(
         with _inputs(model, range(config.num_hidden_layers)) as seen:
             model.get_decoder()(input_ids=batch.ids, use_cache=False)
         places = {phase: _places([lookouts[row][phase] for row in rows]).to(model.device) for phase in shares}
-        for layer, given in seen.items():
-            attended = log_rows(_layers(model)[layer].self_attn, heads, **given).exp()
+        for layer, inputs in seen.items():
+            attended = log_rows(_layers(model)[layer].self_attn, heads, **inputs).exp()
             for phase, at in places.items():
                 if len(at):
                     example, query, start, end, _ = at.T
@@ -212,8 +212,8 @@ def silenced(model: Any, heads: Iterable[Head]) -> Iterator[None]:
         by_layer.setdefault(layer, []).append(head)
 
     def hook(silent: list[int], size: int) -> Any:
-        def silence(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-            split = given[0].unflatten(-1, (-1, size)).clone()
+        def silence(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            split = inputs[0].unflatten(-1, (-1, size)).clone()
             split[..., silent, :] = 0.0
             return (split.flatten(-2),)
 
@@ -237,8 +237,8 @@ def _inputs(model: Any, layers: Iterable[int]) -> Iterator[dict[int, dict[str, A
     seen: dict[int, dict[str, Any]] = {}
 
     def keep(layer: int) -> Any:
-        def hook(_: nn.Module, __: Any, given: dict[str, Any]) -> None:
-            seen[layer] = {name: given[name] for name in ("hidden_states", "position_embeddings")}
+        def hook(_: nn.Module, __: Any, inputs: dict[str, Any]) -> None:
+            seen[layer] = {name: inputs[name] for name in ("hidden_states", "position_embeddings")}
 
         return hook
 

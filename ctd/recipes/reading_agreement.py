@@ -90,8 +90,8 @@ def found(kind: str, by_rule: Sequence[str], reading: Reading) -> Interval:
     for letters, text in zip(by_rule, reading, strict=True):
         pairs = [pair for pair in zip(letters, text.kinds, strict=True) if pair[1] != LEFT_OUT]
         hits = sum(rule == kind == truth for rule, truth in pairs)
-        given, true = (sum(pair[side] == kind for pair in pairs) for side in (0, 1))
-        counts.append([[hits, hits, 2 * hits], [given, true, given + true]])
+        predicted, true = (sum(pair[side] == kind for pair in pairs) for side in (0, 1))
+        counts.append([[hits, hits, 2 * hits], [predicted, true, predicted + true]])
     above, below = np.moveaxis(np.array(counts), 1, 0)
     return stats.bootstrap_ratio(above, below)
 

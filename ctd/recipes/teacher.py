@@ -125,10 +125,10 @@ class Recipe:
             raise ValueError(f"n_near must be between 0 and {self.shortlist_size} (shortlist_size), got {self.n_near}")
         if not self.passes:
             raise ValueError("passes must be at least one, got none")
-        for taught in self.passes:
-            if taught.longest <= self.document_tokens:
+        for course in self.passes:
+            if course.longest <= self.document_tokens:
                 raise ValueError(
-                    f"longest must be above {self.document_tokens} (document_tokens), got {taught.longest}"
+                    f"longest must be above {self.document_tokens} (document_tokens), got {course.longest}"
                 )
         if not self.alpha > 0:
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
@@ -147,22 +147,22 @@ def examples(
     number: of the pass, from 0.
     Raises ValueError for the test split, and for what `rationales.for_task` refuses.
     """
-    taught = recipe.passes[number]
-    task = task.select(split, taught.rows(len(task.documents[split])))
+    course = recipe.passes[number]
+    task = task.select(split, course.rows(len(task.documents[split])))
     cut = partial(prompts.cut, tokenizer=tokenizer, n_tokens=recipe.document_tokens)
     settings = rationales.Settings(
         recipe.shortlist_size,
         recipe.n_near,
         n_topics=recipe.n_topics,
-        shortlist_order=taught.shortlist_order,
+        shortlist_order=course.shortlist_order,
         n_comparisons=recipe.n_comparisons,
     )
-    written = list(rationales.for_task(task, split, index, taught.n_documents, recipe.seed + number, settings, cut))
+    written = list(rationales.for_task(task, split, index, course.n_documents, recipe.seed + number, settings, cut))
     lists = shortlists.retrieve_scored(index, task, split, recipe.candidates)
     retrieved = dict(zip(task.documents[split]["uid"], lists, strict=True))
     rng = np.random.default_rng((recipe.seed, number + 1))
     order = rng.permutation(len(written))
-    first, last = taught.answers
+    first, last = course.answers
     mixed = []
     for place, row in enumerate(order):
         trace = written[row]
@@ -173,10 +173,10 @@ def examples(
         else:
             if rng.random() < LISTED:
                 candidates = [task.space.texts[label] for label in retrieved[trace.uid] if label >= 0]
-            if taught.right_only:
+            if course.right_only:
                 wrong = _wrong(trace)
         whole = example(prompts.plain(trace.document, candidates), text, tokenizer, wrong)
-        short = len(whole.ids) <= taught.longest
+        short = len(whole.ids) <= course.longest
         mixed.append(whole if short else example(prompts.plain(trace.document), answer, tokenizer))
     return mixed
 
@@ -253,7 +253,7 @@ def _command(
     if threads:
         torch.set_num_threads(threads)
     try:
-        passes = tuple(replace(taught, n_documents=min(taught.n_documents, most)) for taught in PASSES)
+        passes = tuple(replace(course, n_documents=min(course.n_documents, most)) for course in PASSES)
         build(Recipe(passes), folder)
     except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)

@@ -75,8 +75,8 @@ class FastScan:
         scores = np.empty(numbers.shape, np.float32)
         for row, query in enumerate(queries):
             scores[row] = self.reconstruct_batch(numbers[row]) @ query
-        gone = (numbers < 0) | np.isin(numbers, self.removed)
-        scores[gone], numbers[gone] = -np.inf, -1
+        missing = (numbers < 0) | np.isin(numbers, self.removed)
+        scores[missing], numbers[missing] = -np.inf, -1
         order = np.argsort(-scores, axis=1, kind="stable")
         return np.take_along_axis(scores, order, 1), np.take_along_axis(numbers, order, 1)
 

@@ -140,14 +140,14 @@ class LabelIndex:
         not fit.
         """
         if self.kind != "fastscan" or self.space.parents is not None:
-            what = f"kind '{self.kind}'" if self.kind != "fastscan" else "a tree"
-            raise ValueError(f"only a 'fastscan' index without a tree takes changes, got {what}: build the index anew")
-        gone = self.space.check(removed)
+            kind = f"kind '{self.kind}'" if self.kind != "fastscan" else "a tree"
+            raise ValueError(f"only a 'fastscan' index without a tree takes changes, got {kind}: build the index anew")
+        removed_labels = self.space.check(removed)
         added_texts = [*self.space.texts, *texts]
         space = LabelSpace(self.space.name, [*self.space.ids, *ids], added_texts, len(added_texts))
         vectors = self.embed(texts) if texts else np.empty((0, self.encoder.dim), np.float32)
-        key = digest([self.key, fingerprint([*ids]), fingerprint([*texts]), fingerprint(gone)])[:LENGTH]
-        return replace(self, space=space, index=self.index.changed(vectors, gone), saved_key=key)
+        key = digest([self.key, fingerprint([*ids]), fingerprint([*texts]), fingerprint(removed_labels)])[:LENGTH]
+        return replace(self, space=space, index=self.index.changed(vectors, removed_labels), saved_key=key)
 
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """The texts in the index's own vector space."""
@@ -230,8 +230,8 @@ class LabelIndex:
     @property
     def _reversed(self) -> Iterator[int]:
         """All labels but removed ones, last first."""
-        gone = set(self.index.removed.tolist()) if isinstance(self.index, FastScan) else set()
-        return (label for label in reversed(range(len(self.space))) if label not in gone)
+        removed = set(self.index.removed.tolist()) if isinstance(self.index, FastScan) else set()
+        return (label for label in reversed(range(len(self.space))) if label not in removed)
 
     def save(self, folder: Path) -> None:
         """Write the index, the label space and the identity of the encoder to a folder, whole or not at all."""

@@ -135,7 +135,7 @@ class WithoutLanguageModel:
             return cls(fitted[0], index)
         tried = [cls(linear, index, weight) for linear in fitted for weight in COSINE_WEIGHTS]
         exclude, gold = task.filtered.get("validation"), task.gold("validation")
-        reached = [metrics.ndcg_at_k(one.search(texts, places, exclude)[1], gold, places) for one in tried]
+        reached = [metrics.ndcg_at_k(candidate.search(texts, places, exclude)[1], gold, places) for candidate in tried]
         return tried[int(np.argmax(reached))]
 
     @cached_property

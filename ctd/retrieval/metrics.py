@@ -207,12 +207,12 @@ def _found(pred: Pred, gold: csr_matrix) -> Bool[np.ndarray, "n m"]:
     n, n_labels = gold.shape
     beyond = n * n_labels
     keys = np.append(_rows(gold) * n_labels + gold.indices, beyond)
-    found = np.empty(pred.shape, bool)
+    correct = np.empty(pred.shape, bool)
     for rows in _chunks(pred):
         part = pred[rows].astype(np.int64)
         wanted = np.arange(rows.start, rows.stop)[:, None] * n_labels + part
-        found[rows] = (keys[np.searchsorted(keys, wanted)] == wanted) & (part >= 0)
-    return found
+        correct[rows] = (keys[np.searchsorted(keys, wanted)] == wanted) & (part >= 0)
+    return correct
 
 
 def _rows(matrix: csr_matrix) -> Int[np.ndarray, " stored"]:

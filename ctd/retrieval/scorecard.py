@@ -71,10 +71,10 @@ def f1_intervals(
     predicted, true = _sets(pred, lengths, gold), gold.astype(float)
     correct, sizes = predicted.multiply(true).tocsc(), (predicted + true).tocsc()
     micro = stats.bootstrap_ratio(2 * np.asarray(correct.sum(1)), np.asarray(sizes.sum(1)), seed=seed)[0]
-    used = np.flatnonzero(np.asarray(true.sum(0)).ravel())
-    if not len(used):
+    used_labels = np.flatnonzero(np.asarray(true.sum(0)).ravel())
+    if not len(used_labels):
         return micro, stats.Interval(*(np.array(np.nan),) * 3)
-    correct, sizes = correct[:, used], sizes[:, used]
+    correct, sizes = correct[:, used_labels], sizes[:, used_labels]
 
     def macro(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b 1"]:
         blocks = np.array_split(weights, len(weights) // AT_ONCE + 1)

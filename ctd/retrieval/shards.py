@@ -73,10 +73,10 @@ def _write_shards(folder: Path, encoder: Encoder, texts: Sequence[str], desc: st
     """Write the shards that are missing, and return the files of all of them."""
     shards = {folder / f"{start:09d}.npy": texts[start : start + SIZE] for start in range(0, len(texts), SIZE)}
     pieces = {shard: _pieces(part, encoder.at_once) for shard, part in shards.items() if not shard.exists()}
-    left = [piece for of_shard in pieces.values() for piece in of_shard]
-    done = len(texts) - sum(map(len, left))
+    remaining = [piece for of_shard in pieces.values() for piece in of_shard]
+    done = len(texts) - sum(map(len, remaining))
     with tqdm(total=len(texts), initial=done, desc=f"{desc} ({encoder.name})", unit=" texts", delay=1) as bar:
-        vectors = workers.run(_vectors, left, encoder, workers=encoder.workers, bar=bar, size=len)
+        vectors = workers.run(_vectors, remaining, encoder, workers=encoder.workers, bar=bar, size=len)
         for shard, of_shard in pieces.items():
             whole = np.concatenate([*islice(vectors, len(of_shard))])
             with atomic(shard) as scratch, open(scratch, "wb") as stream:

@@ -135,11 +135,11 @@ def outcomes(shortlists: Mapping[str, Shortlist], gold: csr_matrix, k: int, spac
     document, label = (numbers.astype(np.int64) for numbers in gold.nonzero())
     rows = []
     for name, pred in shortlists.items():
-        found = np.asarray(found_pairs(pred[:, :k], gold)[document, label]).ravel()
+        hits = np.asarray(found_pairs(pred[:, :k], gold)[document, label]).ravel()
         families = np.where(pred[:, :k] >= 0, space.family[pred[:, :k]], -1)
         keys = np.unique((np.arange(len(pred))[:, None] * len(space.ids) + families)[families >= 0])
-        near = np.isin(document * len(space.ids) + space.family[label], keys) & ~found
-        rows.append((name, found.mean(), near.mean(), 1 - found.mean() - near.mean()))
+        near = np.isin(document * len(space.ids) + space.family[label], keys) & ~hits
+        rows.append((name, hits.mean(), near.mean(), 1 - hits.mean() - near.mean()))
     return pd.DataFrame(rows, columns=["retriever", "found", "near miss only", "missed"])
 
 

@@ -46,10 +46,10 @@ def interval_of_draws(
 def _acceleration(left_out: Iterable[Float[np.ndarray, "rows m"]]) -> Float[np.ndarray, " m"]:
     """How fast the standard error changes with the statistic: skewness of the jackknife's influences, over strata."""
     cubes, squares = np.array(0.0), np.array(0.0)
-    for left in left_out:
-        size, defined = len(left), ~np.isnan(left)
-        mean = np.divide(np.nansum(left, axis=0), defined.sum(axis=0), where=defined.any(axis=0), out=left[0] * 0.0)
-        influence = np.where(defined, mean - left, 0.0) * (size - 1) / size
+    for values in left_out:
+        size, defined = len(values), ~np.isnan(values)
+        mean = np.divide(np.nansum(values, axis=0), defined.sum(axis=0), where=defined.any(axis=0), out=values[0] * 0.0)
+        influence = np.where(defined, mean - values, 0.0) * (size - 1) / size
         cubes, squares = cubes + (influence**3).sum(axis=0), squares + (influence**2).sum(axis=0)
     return np.divide(cubes, 6 * squares**1.5, out=np.zeros(np.shape(squares)), where=squares**1.5 > 0)
 

@@ -85,11 +85,11 @@ def curves(loaded: Loaded) -> list[dict[str, Any]]:
         loaded.task, loaded.index, loaded.topic_depth, settings.n_topics, settings.n_near_misses
     )
     mixed = [cot_prefixes.shuffled(written, rng) if written.cot.strip() else written for written in traces]
-    own, shuffled = (cot_prefixes.embed_prefixes(written, encoder) for written in (traces, mixed))
-    measured = {OWN: own.towards(goals), SHUFFLED: shuffled.towards(goals)}
+    unchanged, shuffled = (cot_prefixes.embed_prefixes(written, encoder) for written in (traces, mixed))
+    measured = {OWN: unchanged.towards(goals), SHUFFLED: shuffled.towards(goals)}
     others = _other_documents(traces, rng)
     if others is not None:
-        measured[OTHER] = own.swapped(others).towards(goals)
+        measured[OTHER] = unchanged.swapped(others).towards(goals)
     return [
         {
             "curves": {name: _curves(trajectories, row) for name, trajectories in measured.items()},

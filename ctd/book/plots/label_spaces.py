@@ -56,8 +56,8 @@ def tails(uses: Mapping[str, Int[np.ndarray, " labels"]]) -> Figure:
     """Rank against frequency: how often each label is used in training, most frequent first."""
     figure, axes = plt.subplots(figsize=(7, 4))
     for (name, counts), line in zip(uses.items(), cycle(LINES), strict=False):
-        used = np.sort(counts[counts > 0])[::-1]
-        axes.plot(np.arange(1, len(used) + 1), used, line, label=f"{name} ({len(used):,} labels used)")
+        positive = np.sort(counts[counts > 0])[::-1]
+        axes.plot(np.arange(1, len(positive) + 1), positive, line, label=f"{name} ({len(positive):,} labels used)")
     axes.set(xscale="log", yscale="log", xlabel="rank of the label", ylabel="training documents with the label")
     axes.legend()
     return figure

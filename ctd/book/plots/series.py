@@ -69,9 +69,9 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
     """A style for each name, all different: a variant of a series has its colour and a hollow marker."""
     chosen: dict[str, Style] = {}
     for name in ordered(names):
-        own = SERIES.get(base_of(name))
-        wanted = [own._replace(filled=name == base_of(name))] if own else []
+        fixed = SERIES.get(base_of(name))
+        preferred = [fixed._replace(filled=name == base_of(name))] if fixed else []
         hollow = [style._replace(filled=False) for style in SPARE]
-        free = [style for style in (*wanted, *SPARE, *hollow) if style not in chosen.values()]
+        free = [style for style in (*preferred, *SPARE, *hollow) if style not in chosen.values()]
         chosen[name] = free[0] if free else SPARE[len(chosen) % len(SPARE)]
     return chosen

@@ -84,9 +84,9 @@ def service(predictor: Predictor, model: str, hosts: tuple[str, ...] = HERE) -> 
         }
 
     @app.post("/label")
-    def label(asked: Documents) -> list[dict[str, Any]]:
+    def label(request: Documents) -> list[dict[str, Any]]:
         """A line of `ctd predict` for each document, in their order."""
-        documents = [Document(str(row), text) for row, text in enumerate(asked.documents)]
+        documents = [Document(str(row), text) for row, text in enumerate(request.documents)]
         with turn:
             batches = predictions_file.records(predictor, documents, total=len(documents))
             return [line for batch in batches for line in batch]

@@ -165,7 +165,7 @@ def load_as_asked(name: str, source: str = "", text: str = "text", labels: str =
 
 def left_out(task: Task) -> str:
     """What was left out of a task because it has no text or no labels, as a sentence; "" for nothing."""
-    counts = [f"{count:,} {what}" for what, count in task.card.dropped.items() if what.startswith("documents without")]
+    counts = [f"{count:,} {kind}" for kind, count in task.card.dropped.items() if kind.startswith("documents without")]
     return f"Left out of {task.card.title}: {' and '.join(counts)}." if counts else ""
 
 

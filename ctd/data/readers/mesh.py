@@ -221,7 +221,7 @@ def load(files: Sequence[Path] | Path = (), mtrees: Path | None = None, descript
             made="English citations with an abstract; labels are the "
             + ("descriptors of the headings" if descriptors else "descriptor and descriptor/qualifier headings")
             + " that NLM's indexers assigned. Split by a hash of the citation id.",
-            dropped={what: count for what, count in dropped.items() if count},
+            dropped={reason: count for reason, count in dropped.items() if count},
         ),
         unscored=check_tags(space),
     )

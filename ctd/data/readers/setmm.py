@@ -181,7 +181,7 @@ def _card(path: Path, database: Database, shortened: int) -> Card:
         "and the formula with its hypotheses. Split by position in the file, 80/10/10; validation and test bar the "
         "theorem itself and all later labels, train carries no such list.",
         dropped={
-            **{what: count for what, count in database.skipped.items() if count},
+            **{reason: count for reason, count in database.skipped.items() if count},
             f"descriptions cut at {LONGEST} characters": shortened,
         },
     )

@@ -66,8 +66,8 @@ def _find(folder: Path) -> dict[str, Path]:
     files = {}
     names = ("lbl.json", "trn.json", "tst.json", "filter_labels_train.txt", "filter_labels_test.txt")
     for name in names:
-        if found := [file for file in (folder / name, folder / f"{name}.gz") if file.is_file()]:
-            files[name.partition(".")[0]] = found[0]
+        if present := [file for file in (folder / name, folder / f"{name}.gz") if file.is_file()]:
+            files[name.partition(".")[0]] = present[0]
         elif name.endswith(".json"):
             raise FileNotFoundError(
                 f"{folder} holds neither {name} nor {name}.gz; unpack the data set's raw text there"
@@ -112,7 +112,7 @@ def _card(files: Mapping[str, Path], name: str, title_only: bool, validation: fl
         made="The Extreme Classification Repository's raw data: "
         + ("titles alone" if title_only else "title and, where there is one, content")
         + f"; validation is {validation:.3g} of trn by a hash of the uid, test is tst.",
-        dropped={what: count for what, count in dropped.items() if count},
+        dropped={reason: count for reason, count in dropped.items() if count},
     )
 
 

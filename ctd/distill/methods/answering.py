@@ -21,18 +21,18 @@ PHASE_2 = "\nCompare:\n"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A student that is asked about the test documents.
+class AnsweringStudent:
+    """A student that answers the test documents.
 
     experiment: whose documents they are.
-    student: asked as the teacher is.
+    model: the student, asked as the teacher is.
     request: what its method asks for.
     desc: what the progress bar says.
     experts: folder with the experts of its method's stages; None where it has none.
     """
 
     experiment: Experiment
-    student: Teacher
+    model: Teacher
     request: Request
     desc: str
     experts: Path | None = None
@@ -47,12 +47,12 @@ class Asked:
         """What is written about test documents.
 
         request: the method's own by default.
-        writer: the student by default.
+        writer: this student by default.
         rows: which documents; all by default.
         """
         documents = self.experiment.test_documents
         return predict.reason(
-            writer or self.student,
+            writer or self.model,
             [documents[row] for row in rows] if rows is not None else documents,
             self.experiment.index,
             request or self.request,
@@ -63,11 +63,11 @@ class Asked:
 
     def expert(self, name: str) -> Teacher:
         """An expert, asked as the teacher is."""
-        own = self.student.language_model
+        student = self.model.language_model
         assert self.experts
-        assert isinstance(own, LanguageModel)
-        expert = kept(self.experts / name, own, name, f"{own.key} {name}")
-        return replace(self.student, language_model=expert)
+        assert isinstance(student, LanguageModel)
+        expert = kept(self.experts / name, student, name, f"{student.key} {name}")
+        return replace(self.model, language_model=expert)
 
 
 def kept(home: Path, like: LanguageModel, name: str, key: str) -> LanguageModel:
@@ -84,9 +84,9 @@ def kept(home: Path, like: LanguageModel, name: str, key: str) -> LanguageModel:
     return LanguageModel(name, model.to(like.model.device).eval(), like.tokenizer, key)
 
 
-def plainly(asked: Asked) -> list[Prediction]:
+def plainly(student: AnsweringStudent) -> list[Prediction]:
     """One text about each document, as the method asks for it."""
-    return asked.write()
+    return student.write()
 
 
 def phase_1(request: Request, temperature: float = 0.0) -> Request:

@@ -14,7 +14,7 @@ from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
 from ctd.distill.loss_forms import ORIGINAL, Forms
 from ctd.distill.losses import Weights
-from ctd.distill.methods.answering import Asked, plainly
+from ctd.distill.methods.answering import AnsweringStudent, plainly
 from ctd.distill.methods.method import Course, Method, Need, Setting, Stage
 from ctd.distill.methods.registry import METHODS
 from ctd.distill.methods.texts import trace_examples
@@ -108,9 +108,9 @@ class Arm:
         """Whether its students answer each document with one whole trace."""
         return self.base.mode == "trace" and self.base.answers is plainly
 
-    def answers(self, asked: Asked) -> list[Prediction]:
+    def answers(self, student: AnsweringStudent) -> list[Prediction]:
         """What a student answers about the test documents, in its method's way."""
-        return self.base.answers(asked, **self._settings_of(self.base.answers))
+        return self.base.answers(student, **self._settings_of(self.base.answers))
 
     def _settings_of(self, function: Callable[..., Any]) -> dict[str, Setting]:
         return {name: value for name, value in self.settings if name in inspect.signature(function).parameters}

@@ -63,7 +63,7 @@ def hard_but_solved(
     Source: Beyond Scaling Law, arXiv:2508.09883.
     """
     drawn = teacher_samples(experiment, n_samples, temperature)
-    right = {row: [one.trace for one in samples if one.f1 >= 1] for row, samples in enumerate(drawn)}
+    right = {row: [sample.trace for sample in samples if sample.f1 >= 1] for row, samples in enumerate(drawn)}
     rates = {row: len(texts) / len(drawn[row]) for row, texts in right.items() if texts}
     if not rates:
         raise ValueError("hard_but_solved needs documents that a sample of the teacher answers rightly: there is none")
@@ -72,27 +72,27 @@ def hard_but_solved(
     return [
         sample_example(text, tokenizer)
         for row in chosen
-        for text in farthest(right[row], int(each), lambda one, other: edits(_lines(one), _lines(other)))
+        for text in farthest(right[row], int(each), lambda sample, other: edits(_lines(sample), _lines(other)))
     ]
 
 
 def farthest(items: Sequence[T], n: int, distance: Callable[[T, T], float]) -> list[T]:
     """The first item, and in turn that which is farthest from all before, until there are n or the rest is the same."""
-    chosen, left = list(items[:1]), list(items[1:])
-    while left and len(chosen) < n:
-        gaps = [min(distance(item, other) for other in chosen) for item in left]
+    chosen, remaining = list(items[:1]), list(items[1:])
+    while remaining and len(chosen) < n:
+        gaps = [min(distance(item, other) for other in chosen) for item in remaining]
         if max(gaps) == 0:
             break
-        chosen.append(left.pop(int(np.argmax(gaps))))
+        chosen.append(remaining.pop(int(np.argmax(gaps))))
     return chosen
 
 
-def edits(one: Sequence[str], other: Sequence[str]) -> int:
+def edits(first: Sequence[str], second: Sequence[str]) -> int:
     """How many parts must be put in, taken out or replaced to turn one text into another (Levenshtein's distance)."""
-    row = list(range(len(other) + 1))
-    for number, part in enumerate(one, 1):
+    row = list(range(len(second) + 1))
+    for number, part in enumerate(first, 1):
         before, row = row, [number]
-        for place, its in enumerate(other):
+        for place, its in enumerate(second):
             row.append(min(before[place] + (part != its), before[place + 1] + 1, row[place] + 1))
     return row[-1]
 
@@ -183,9 +183,9 @@ def vectors(experiment: Experiment, texts: Sequence[Trace] | None = None) -> Flo
 
 
 def critic(
-    graded: Float[np.ndarray, "n d"], right: Bool[np.ndarray, " n"], asked: Float[np.ndarray, "m d"]
+    graded: Float[np.ndarray, "n d"], right: Bool[np.ndarray, " n"], ungraded: Float[np.ndarray, "m d"]
 ) -> Float[np.ndarray, " m"]:
     """The probability that texts are right, from graded ones; where these are all alike, their grade."""
     if right.all() or not right.any():
-        return np.full(len(asked), float(right[0]))
-    return LogisticRegression(max_iter=1000).fit(graded, right).predict_proba(asked)[:, 1]
+        return np.full(len(ungraded), float(right[0]))
+    return LogisticRegression(max_iter=1000).fit(graded, right).predict_proba(ungraded)[:, 1]

@@ -46,13 +46,13 @@ def chunk_examples(experiment: Experiment, block: int = 4) -> list[Example]:
 
 def starts(trace: Trace, block: float) -> list[int]:
     """The characters of a trace's text at which its chunks begin, but for the first."""
-    found = [trace.cot_span.end]
+    places = [trace.cot_span.end]
     if trace.shortlist is not None:
-        found += [trace.shortlist.start, *(line.start for line in lines(trace)[int(block) :: int(block)])]
+        places += [trace.shortlist.start, *(line.start for line in lines(trace)[int(block) :: int(block)])]
     if trace.comparisons:
         heading = [trace.shortlist.end] if trace.shortlist is not None else []
-        found += [*heading, *(comparison.start for comparison in trace.comparisons[len(heading) :])]
-    return sorted(set(found))
+        places += [*heading, *(comparison.start for comparison in trace.comparisons[len(heading) :])]
+    return sorted(set(places))
 
 
 def lines(trace: Trace) -> list[Span]:
@@ -102,8 +102,8 @@ def shortened(experiment: Experiment, student: Any, block: int = 4) -> list[Exam
             if number < len(spans)
         }
         tried = [row for row, text in texts.items() if "Shortlist:\n- " in text]  # else it would be out of the format
-        asked = [answer_of(written[row], texts[row], tokenizer) for row in tried]
-        for row, skips in zip(tried, comes_out(student, asked), strict=True):
+        targets = [answer_of(written[row], texts[row], tokenizer) for row in tried]
+        for row, skips in zip(tried, comes_out(student, targets), strict=True):
             if skips:
                 left_out[row].append(chunks[row][number])
     return [
@@ -121,12 +121,12 @@ def answer_of(trace: Trace, text: str, tokenizer: Any) -> Example:
 
 
 @torch.no_grad()
-def comes_out(student: Any, asked: Sequence[Example]) -> list[bool]:
+def comes_out(student: Any, answers: Sequence[Example]) -> list[bool]:
     """Whether each target is, token for token, what the student finds the likeliest."""
     student.eval()
-    likeliest = [False] * len(asked)
-    for rows in batches(asked, Settings(batch_tokens=AT_ONCE)):
-        batch = collate(asked, rows, next(student.parameters()).device)
+    likeliest = [False] * len(answers)
+    for rows in batches(answers, Settings(batch_tokens=AT_ONCE)):
+        batch = collate(answers, rows, next(student.parameters()).device)
         learned = batch.targets != IGNORED
         hidden, text = last_hidden(student, batch, learned), learned.nonzero()[:, 0]
         right = each_target(student, hidden, lambda log_p, places: log_p.argmax(-1)) == batch.targets[learned]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ctd.distill import examples
 from ctd.distill.examples import Example
 from ctd.distill.experiment import Experiment
-from ctd.distill.methods.answering import Asked
+from ctd.distill.methods.answering import AnsweringStudent
 from ctd.distill.methods.texts import answer_examples, trace_examples
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.predict import Request
@@ -25,7 +25,7 @@ def both_orders(experiment: Experiment) -> list[Example]:
     return [*trace_examples(experiment), *answer_examples(experiment)]
 
 
-def where_unsure(asked: Asked, threshold: float = 0.1) -> list[Prediction]:
+def where_unsure(student: AnsweringStudent, threshold: float = 0.1) -> list[Prediction]:
     """The student answers at once, and reasons about a document only where that draft is uncertain.
 
     threshold: uncertainty from which on it reasons, in nats a token (ours).
@@ -33,12 +33,13 @@ def where_unsure(asked: Asked, threshold: float = 0.1) -> list[Prediction]:
     Source: CopT, arXiv:2605.20075, and the authors' code. There the reasoning sees the draft, and a second threshold
     says which parts of it do; here it begins anew, for these students never learned to read a draft.
     """
-    own = asked.student.language_model
-    assert isinstance(own, LanguageModel)
-    answers = asked.write(Request("answer"))
-    drafts = [examples.answer_example(draft.trace, own.tokenizer) for draft in answers]
-    unsure = [row for row, draft in enumerate(drafts) if uncertainty(own.model, draft.ids, draft.n_prompt) > threshold]
-    for row, thought in zip(unsure, asked.write(rows=unsure) if unsure else [], strict=True):
+    language_model = student.model.language_model
+    assert isinstance(language_model, LanguageModel)
+    answers = student.write(Request("answer"))
+    drafts = [examples.answer_example(draft.trace, language_model.tokenizer) for draft in answers]
+    doubts = [uncertainty(language_model.model, draft.ids, draft.n_prompt) for draft in drafts]
+    unsure = [row for row, doubt in enumerate(doubts) if doubt > threshold]
+    for row, thought in zip(unsure, student.write(rows=unsure) if unsure else [], strict=True):
         answers[row] = replace(thought, n_tokens=thought.n_tokens + answers[row].n_tokens)
     return answers
 

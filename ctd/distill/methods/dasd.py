@@ -47,8 +47,8 @@ def divergent_samples(
     drawn = [[sample.trace for sample in samples] for samples in teacher_samples(experiment, n_samples, temperature)]
     texts = [sample_example(trace, tokenizer) for traces in drawn for trace in traces]
     shares = [
-        teacher_share(known, own, lines_of(trace, tokenizer), factor)
-        for known, own, trace in zip(
+        teacher_share(teacher_log_p, student_log_p, lines_of(trace, tokenizer), factor)
+        for teacher_log_p, student_log_p, trace in zip(
             target_log_p(teacher, texts), target_log_p(student, texts), chain(*drawn), strict=True
         )
     ]
@@ -106,8 +106,8 @@ def continued(experiment: Experiment, student: Any, temperature: float = 1.0) ->
         "the student's drafts",
         predict.Request(temperature=temperature),
     )
-    own, teacher = f1_of(experiment, drafts), f1_of(experiment, experiment.traces)
-    astray = [row for row, (mine, best) in enumerate(zip(own, teacher, strict=True)) if mine < best]
+    of_student, of_teacher = f1_of(experiment, drafts), f1_of(experiment, experiment.traces)
+    astray = [row for row, (reached, best) in enumerate(zip(of_student, of_teacher, strict=True)) if reached < best]
     if not astray:
         return []
     rng = np.random.default_rng(len(drafts))

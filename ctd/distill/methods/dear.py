@@ -45,10 +45,10 @@ def scored(
     lines: the targets of each label.
     answered: which labels the teacher answers.
     """
-    own, worth = (torch.stack([log_p[line].mean() for line in lines]) for log_p in (student, teacher))
-    right = torch.tensor(answered, device=own.device)
-    one_by_one = -torch.where(right, own, torch.log1p(-own.exp().clamp(max=1 - 1e-6))).mean()
-    return one_by_one + ranknet(own, worth) + kl_div(own.log_softmax(0), worth.softmax(0), reduction="sum")
+    scores, worth = (torch.stack([log_p[line].mean() for line in lines]) for log_p in (student, teacher))
+    right = torch.tensor(answered, device=scores.device)
+    one_by_one = -torch.where(right, scores, torch.log1p(-scores.exp().clamp(max=1 - 1e-6))).mean()
+    return one_by_one + ranknet(scores, worth) + kl_div(scores.log_softmax(0), worth.softmax(0), reduction="sum")
 
 
 def ranknet(scores: Float[Tensor, " k"], teacher: Float[Tensor, " k"]) -> Float[Tensor, ""]:

@@ -66,7 +66,7 @@ class HiddenStates(nn.Module):
             raise ValueError(f"weight must be at least 0, got {weight}")
         self.term, self.weight, self.of_tokens = term, weight, of_tokens
         self.examples, self.traces = course.examples, course.experiment.annotated_traces
-        self.numbers = [row if one.trace < 0 else one.trace for row, one in enumerate(course.examples)]
+        self.numbers = [row if example.trace < 0 else example.trace for row, example in enumerate(course.examples)]
         self.teacher = TeacherAlong(course.experiment)
 
     def forward(self, model: Any, batch: Batch) -> Float[Tensor, ""]:
@@ -92,7 +92,7 @@ class HiddenStates(nn.Module):
 def states_of(model: Any) -> Iterator[list[Float[Tensor, "b s e"]]]:
     """The last hidden states of every pass of a model inside."""
     states: list[Tensor] = []
-    hook = model.get_decoder().register_forward_hook(lambda module, given, out: states.append(out.last_hidden_state))
+    hook = model.get_decoder().register_forward_hook(lambda module, inputs, out: states.append(out.last_hidden_state))
     try:
         yield states
     finally:

@@ -136,7 +136,7 @@ def components(
 ) -> Float[np.ndarray, "k n"]:
     """The first principal components of one verdict's states, for all states; 0 where there are fewer."""
     coordinates = np.zeros((len(states), n))
-    found = min(n, len(of_verdict) - 1, states.shape[1])
-    if found > 0:
-        coordinates[:, :found] = PCA(found, whiten=True, svd_solver="full").fit(of_verdict).transform(states)
+    n_defined = min(n, len(of_verdict) - 1, states.shape[1])
+    if n_defined > 0:
+        coordinates[:, :n_defined] = PCA(n_defined, whiten=True, svd_solver="full").fit(of_verdict).transform(states)
     return coordinates

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ctd.distill.methods.answering import Asked, phase_1, phase_2
+from ctd.distill.methods.answering import AnsweringStudent, phase_1, phase_2
 from ctd.reasoning.rank_answers import Prediction
 
 KNOWLEDGE, REASONING = "knowledge", "reasoning"
 
 
-def agreeing(asked: Asked, tries: int = 4) -> list[Prediction]:
+def agreeing(student: AnsweringStudent, tries: int = 4) -> list[Prediction]:
     """Three experts: one reasons at once, one writes Phase 1 and one goes on from it, until both ways agree.
 
     The first try takes the likeliest tokens, the others are sampled. Where no try agrees, the first answer of the
@@ -23,15 +23,15 @@ def agreeing(asked: Asked, tries: int = 4) -> list[Prediction]:
     """
     if tries < 1:
         raise ValueError(f"tries must be at least 1, got {tries}")
-    knowledge, reasoning = asked.expert(KNOWLEDGE), asked.expert(REASONING)
+    knowledge, reasoning = student.expert(KNOWLEDGE), student.expert(REASONING)
     answers: dict[int, Prediction] = {}
-    spent = [0] * len(asked.experiment.test_documents)
+    spent = [0] * len(student.experiment.test_documents)
     open_rows = list(range(len(spent)))
     for number in range(int(tries)):
         temperature = 1.0 if number else 0.0
-        at_once = asked.write(replace(asked.request, temperature=temperature), rows=open_rows, seed=number)
-        recalled = asked.write(phase_1(asked.request, temperature), knowledge, open_rows, number)
-        gone_on = asked.write(phase_2(asked.request, recalled, temperature), reasoning, open_rows, number)
+        at_once = student.write(replace(student.request, temperature=temperature), rows=open_rows, seed=number)
+        recalled = student.write(phase_1(student.request, temperature), knowledge, open_rows, number)
+        gone_on = student.write(phase_2(student.request, recalled, temperature), reasoning, open_rows, number)
         agreed = set()
         for row, *written in zip(open_rows, at_once, recalled, gone_on, strict=True):
             spent[row] += sum(text.n_tokens for text in written)

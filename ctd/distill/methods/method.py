@@ -150,7 +150,7 @@ class Method(Stage):
     mode: how the student is asked about the test documents (see `ctd.reasoning.predict`).
     after_prompt: what stands between prompt and text when it is asked, such as pauses: a function of settings; None for
         nothing.
-    answers: how it answers: a function of the student that is `Asked` and of settings.
+    answers: how it answers: a function of an `AnsweringStudent` and of settings.
     needs: what it needs beside the teacher's traces: the teacher's "distribution" over the next token, what its "heads"
         compute, its last "hidden" states along its traces, or its "samples", all computed once for all students
         (`read_teacher`); its "model", which runs in every step; or the "gold" labels of training documents.
@@ -189,8 +189,8 @@ class Method(Stage):
     @property
     def all_parts(self) -> list[Callable[..., Any]]:
         """The functions that it is made of."""
-        asked = [self.after_prompt, self.answers] if self.after_prompt else [self.answers]
-        return [part for stage in self.stages for part in stage.parts] + asked
+        answering = [self.after_prompt, self.answers] if self.after_prompt else [self.answers]
+        return [part for stage in self.stages for part in stage.parts] + answering
 
     @property
     def reads_heads(self) -> bool:
@@ -208,6 +208,6 @@ class Method(Stage):
 
         That is its way to answer, else its loss, or its recipe where that is cross-entropy.
         """
-        taught = self.examples if self.of_text else self.tokens or self.loss
-        said = inspect.getdoc(taught if self.answers is plainly else self.answers) or ""
-        return said.partition("\n")[0].rstrip(".")
+        maker = self.examples if self.of_text else self.tokens or self.loss
+        docstring = inspect.getdoc(maker if self.answers is plainly else self.answers) or ""
+        return docstring.partition("\n")[0].rstrip(".")

@@ -120,6 +120,6 @@ def ranking(
     lines: the targets of each label.
     first: which labels come first.
     """
-    own, worth = (torch.stack([log_p[line].sum() for line in lines]) for log_p in (student, teacher))
+    scores, worth = (torch.stack([log_p[line].sum() for line in lines]) for log_p in (student, teacher))
     order = sorted(range(len(lines)), key=lambda place: (not first[place], -worth[place].item()))
-    return (worth.softmax(0)[order] * plackett_luce(own[order][None])[0]).sum()
+    return (worth.softmax(0)[order] * plackett_luce(scores[order][None])[0]).sum()

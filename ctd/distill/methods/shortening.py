@@ -51,9 +51,9 @@ def pruned(trace: Trace, experiment: Experiment, n_labels: int, n_comparisons: i
     if trace.free_form is not None or len(items) != len(trace.shortlisted):
         return trace
     order = sorted(trace.shortlisted, key=lambda label: label not in trace.answered)
-    kept = set(trace.answered) | set(order[:n_labels])
-    compared = [c for c in trace.comparisons if set(c.labels) <= kept][:n_comparisons]
-    dropped = [span for span, label in zip(items, trace.shortlisted, strict=True) if label not in kept]
+    remaining = set(trace.answered) | set(order[:n_labels])
+    compared = [c for c in trace.comparisons if set(c.labels) <= remaining][:n_comparisons]
+    dropped = [span for span, label in zip(items, trace.shortlisted, strict=True) if label not in remaining]
     dropped += [Span(c.start, c.end) for c in trace.comparisons if c not in compared]
     text = without(trace.text, [Span(start - 1, end) for start, end in dropped])
     return as_trace(experiment, trace, text) if dropped else trace
@@ -73,7 +73,7 @@ def retraced(experiment: Experiment) -> list[Example]:
 
     Source: Retro-Search, arXiv:2504.04383.
     """
-    own, short = f1_of(experiment, experiment.traces), dict[int, Trace]()
+    reached, short = f1_of(experiment, experiment.traces), dict[int, Trace]()
     for number in range(max(len(trace.comparisons) for trace in experiment.traces)):
         rows = [
             row
@@ -86,7 +86,7 @@ def retraced(experiment: Experiment) -> list[Example]:
         request = predict.Request(beginnings=[answer_now(trace, number) for trace in part.traces])
         texts = written(part, experiment.teacher, f"answers after {number} comparisons", request)
         for row, text, value in zip(rows, texts, f1_of(part, texts), strict=True):
-            if not text.error and value >= own[row] and len(text.text) < len(experiment.traces[row].text):
+            if not text.error and value >= reached[row] and len(text.text) < len(experiment.traces[row].text):
                 short[row] = text
     tokenizer = experiment.language_model.tokenizer
     return [

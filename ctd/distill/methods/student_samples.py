@@ -47,8 +47,8 @@ def own_texts(experiment: Experiment, student: Any, documents: Sequence[Trace], 
     n_each: texts about each.
     """
     tokenizer, space = experiment.language_model.tokenizer, experiment.task.space
-    asked = [trace for trace in documents for _ in range(n_each)]
-    prompts = [trace.prompt + traces.OPEN for trace in asked]
+    repeated = [trace for trace in documents for _ in range(n_each)]
+    prompts = [trace.prompt + traces.OPEN for trace in repeated]
     completions = generate(
         in_place_of_teacher(experiment, student).language_model,
         prompts,
@@ -57,9 +57,9 @@ def own_texts(experiment: Experiment, student: Any, documents: Sequence[Trace], 
         desc="the student's own texts",
     )
     texts = []
-    for prompt, completion, trace in zip(prompts, completions, asked, strict=True):
+    for prompt, completion, trace in zip(prompts, completions, repeated, strict=True):
         read: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         end = [tokenizer.eos_token_id] if completion.finished else []
-        said = read_text.read(traces.OPEN + completion.text, space, uid=trace.uid, document=trace.document)
-        texts.append(OwnText(Example([*read, *completion.ids, *end], len(read)), said))
+        trace_written = read_text.read(traces.OPEN + completion.text, space, uid=trace.uid, document=trace.document)
+        texts.append(OwnText(Example([*read, *completion.ids, *end], len(read)), trace_written))
     return texts

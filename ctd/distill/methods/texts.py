@@ -72,15 +72,15 @@ def plans(experiment: Experiment) -> list[Example]:
 
 def gold_labels(experiment: Experiment) -> dict[str, set[int]]:
     """The scored gold labels of each trace's document, by its uid."""
-    wanted = {trace.uid for trace in experiment.traces}
-    found: dict[str, set[int]] = {}
+    uids = {trace.uid for trace in experiment.traces}
+    by_document: dict[str, set[int]] = {}
     for split in ("train", "validation"):
         rows = experiment.task.documents.get(split, {"uid": []})["uid"]
-        places = {uid: row for row, uid in enumerate(rows) if uid in wanted}
+        places = {uid: row for row, uid in enumerate(rows) if uid in uids}
         if places:
             gold = experiment.task.gold(split)
-            found |= {uid: set(gold[row].indices.tolist()) for uid, row in places.items()}
-    return found
+            by_document |= {uid: set(gold[row].indices.tolist()) for uid, row in places.items()}
+    return by_document
 
 
 def f1(answered: set[int], gold: set[int]) -> float:

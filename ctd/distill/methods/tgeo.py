@@ -133,7 +133,7 @@ class Trilateral(TokenByToken):
             right = torch.zeros_like(student).scatter_(1, target[places][:, None], 1.0)
             pairs = ((student, teacher), (teacher, right), (student, right))
             ones = torch.ones_like(student[:, 0])
-            return torch.stack([*((one - other).norm(dim=1) for one, other in pairs), ones], 1)
+            return torch.stack([*((first - second).norm(dim=1) for first, second in pairs), ones], 1)
 
         return self.by_text(each_target(model, last_hidden(model, batch, learned), of_targets), batch, text)
 
@@ -159,14 +159,14 @@ class Trilateral(TokenByToken):
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         share = self.mixture(distances)
         with torch.enable_grad():
-            own = _gradient(self.mixed(model, batch, states, share[text]) / len(text), weights)
+            of_batch = _gradient(self.mixed(model, batch, states, share[text]) / len(text), weights)
         ahead = collate(self.held, range(len(self.held)), batch.ids.device)
-        with moved(weights, own, -self.stride), torch.enable_grad():
-            held = _gradient(token_loss(model, ahead) / ahead.n_targets, weights)
-        short = SHORT / max(torch.cat([part.flatten() for part in held]).norm().item(), 1e-12)
+        with moved(weights, of_batch, -self.stride), torch.enable_grad():
+            of_held = _gradient(token_loss(model, ahead) / ahead.n_targets, weights)
+        short = SHORT / max(torch.cat([part.flatten() for part in of_held]).norm().item(), 1e-12)
         parts = []
         for sign in (short, -short):
-            with moved(weights, held, sign), torch.no_grad():
+            with moved(weights, of_held, sign), torch.no_grad():
                 parts.append(self.excess(model, batch, states, text))
         by_share = -self.stride * (parts[0] - parts[1]) / (2 * short)
         return ((by_share * share * (1 - share))[:, None] * distances).sum(0)

@@ -70,10 +70,10 @@ def own_texts_told(experiment: Experiment, student: Any) -> list[Example]:
     writer, request = in_place_of_teacher(experiment, student), predict.Request(temperature=1.0)
     for trace in written(experiment, writer, "the student's own texts", request):
         if not trace.error:
-            told = listing(trace, experiment, sorted(gold[trace.uid]))
-            own, other = from_phase_2(trace, tokenizer), from_phase_2(told, tokenizer)
-            if targets(own) == targets(other):
-                learned.append(own._replace(paired=other))
+            listed = listing(trace, experiment, sorted(gold[trace.uid]))
+            plain, with_gold = from_phase_2(trace, tokenizer), from_phase_2(listed, tokenizer)
+            if targets(plain) == targets(with_gold):
+                learned.append(plain._replace(paired=with_gold))
     if not learned:
         raise ValueError("opsd needs texts of the student in the format, and there is none: let it learn longer before")
     return learned
@@ -119,8 +119,8 @@ class Told(TokenByToken):
         """The loss summed over the batch's targets."""
         if not (model.training and batch.n_targets):
             return token_loss(model, batch)
-        told = collate(self.told, batch.rows, batch.ids.device)
+        with_gold = collate(self.told, batch.rows, batch.ids.device)
         with torch.no_grad():
-            states = last_hidden(model, told, told.targets != IGNORED)
+            states = last_hidden(model, with_gold, with_gold.targets != IGNORED)
         hidden = last_hidden(model, batch, batch.targets != IGNORED)
         return self.summed(model, hidden, batch, states, self.tokens)

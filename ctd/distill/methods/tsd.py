@@ -78,15 +78,15 @@ def selective(
     confidence: of all targets, the weight of the student's entropy.
     """
     student, teacher = seen.log_p, seen.teacher_log_p
-    own = entropy(student)
-    surer = fixed(torch.sigmoid(own - entropy(teacher)))
+    uncertainty = entropy(student)
+    surer = fixed(torch.sigmoid(uncertainty - entropy(teacher)))
     mixture = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
     divergence = beta * kl_divergence(teacher, mixture)
     divergence = divergence + (1 - beta) * kl_divergence(student, mixture)
     chosen = fixed(student).topk(min(candidates, student.shape[1])).indices
     order = chosen.gather(1, teacher.gather(1, chosen).argsort(1, descending=True))
     listed = plackett_luce(student.gather(1, order)).sum(-1)
-    return surer * divergence + ranked[seen.places] * listed + confidence[seen.places] * own
+    return surer * divergence + ranked[seen.places] * listed + confidence[seen.places] * uncertainty
 
 
 def opening(entropies: Float[Tensor, " n"], text: Int[Tensor, " n"], share: float) -> Float[Tensor, " n"]:

@@ -98,10 +98,10 @@ def listing(trace: Trace, experiment: Experiment, labels: list[int]) -> Trace:
 def of_another(experiment: Experiment, name: str) -> list[Trace]:
     """What another teacher writes about the same documents."""
     teacher = teachers.load(name)
-    own, other = (
+    vocabulary, other_vocabulary = (
         grammar.tokenizer_content(model.tokenizer) for model in (experiment.language_model, teacher.language_model)
     )
-    if own != other:
+    if vocabulary != other_vocabulary:
         raise ValueError(f"writer must have the tokenizer of {experiment.language_model.name}, got {name!r}")
     texts = written(experiment, teacher, f"texts of {name}", predict.Request())
     return [replace(text, prompt=trace.prompt) for text, trace in zip(texts, experiment.traces, strict=True)]

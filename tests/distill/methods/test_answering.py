@@ -11,7 +11,7 @@ from ctd.distill import ask_again, export, teach, train
 from ctd.distill.examples import answer_example
 from ctd.distill.experiment import Plan
 from ctd.distill.methods import METHODS, Arm, Stage, copt, planning
-from ctd.distill.methods.answering import PHASE_2, Asked, phase_1, phase_2, plainly
+from ctd.distill.methods.answering import PHASE_2, AnsweringStudent, phase_1, phase_2, plainly
 from ctd.distill.methods.lorid import KNOWLEDGE, REASONING, agreeing
 from ctd.reasoning import predict
 from ctd.reasoning.predict import Request
@@ -20,7 +20,7 @@ from ctd.reasoning.predict import Request
 @pytest.fixture(scope="module")
 def asked(experiment):
     """The teacher itself, asked as a student."""
-    return Asked(experiment, experiment.teacher, Request(), "tests")
+    return AnsweringStudent(experiment, experiment.teacher, Request(), "tests")
 
 
 def texts(answers):
@@ -55,9 +55,9 @@ class TestPlans:
     def test_all_plans_are_paid_for_and_one_of_them_stands_in_the_text(self, asked, monkeypatch):
         written = []
         monkeypatch.setattr(
-            Asked,
+            AnsweringStudent,
             "write",
-            lambda self, *args, write=Asked.write, **options: (
+            lambda self, *args, write=AnsweringStudent.write, **options: (
                 written.append(write(self, *args, **options)) or written[-1]
             ),
         )
@@ -137,7 +137,7 @@ class TestLoRID:
     @pytest.fixture
     def alike(self, asked, monkeypatch):
         """Three experts that are one and the same model."""
-        monkeypatch.setattr(Asked, "expert", lambda self, name: self.student)
+        monkeypatch.setattr(AnsweringStudent, "expert", lambda self, name: self.model)
         return asked
 
     def test_experts_that_are_the_same_agree_at_once_on_the_plain_answer(self, alike):
@@ -149,7 +149,7 @@ class TestLoRID:
 
     def test_who_never_agrees_falls_back_on_the_first_answer_of_both_phases(self, alike, monkeypatch):
         plain, asked_of = alike.write(), []
-        write = Asked.write
+        write = AnsweringStudent.write
 
         def disagreeing(self, request=None, writer=None, rows=None, seed=0):
             asked_of.append((list(rows), seed, request.temperature))
@@ -160,7 +160,7 @@ class TestLoRID:
                 for row, one in zip(rows, written, strict=True)
             ]
 
-        monkeypatch.setattr(Asked, "write", disagreeing)
+        monkeypatch.setattr(AnsweringStudent, "write", disagreeing)
         answers = agreeing(alike, 3)
         assert texts(answers) == texts(plain)
         everyone = list(range(len(plain)))
@@ -187,7 +187,9 @@ class TestLoRID:
         for name, stage in zip((KNOWLEDGE, REASONING), whole.before, strict=True):
             monkeypatch.setitem(METHODS, "part", replace(METHODS["cot"], examples=stage.examples))
             alone, _ = teach.train_student(experiment.with_plan(n_steps=2), Arm("part", "part"), 0, tmp_path / name)
-            kept = Asked(experiment, experiment.teacher, Request(), "", tmp_path / "lorid" / teach.EXPERTS).expert(name)
+            kept = AnsweringStudent(
+                experiment, experiment.teacher, Request(), "", tmp_path / "lorid" / teach.EXPERTS
+            ).expert(name)
             assert all(
                 torch.equal(a, b)
                 for a, b in zip(kept.language_model.model.parameters(), alone.parameters(), strict=True)
@@ -199,7 +201,9 @@ class TestLoRID:
         (home,) = tmp_path.iterdir()
         first = dict(experiment.initial_student(0).named_parameters())
         experts = [
-            Asked(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS).expert(name).language_model.model
+            AnsweringStudent(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS)
+            .expert(name)
+            .language_model.model
             for name in (KNOWLEDGE, REASONING)
         ]
         for expert in experts:
@@ -230,7 +234,7 @@ class TestLoRID:
                     teach.train_student(short, arm, 0, home)
             student, log = teach.train_student(short, arm, 0, home)
             assert len(log) == 3
-            asked = Asked(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS)
+            asked = AnsweringStudent(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS)
             models = [student, *(asked.expert(name).language_model.model for name in (KNOWLEDGE, REASONING))]
             weights.append([weight.detach().float() for model in models for weight in model.parameters()])
         assert len(calls) == 4
