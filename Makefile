@@ -64,7 +64,7 @@ texts: $(STAMP) ## Write what the teachers say in the default profile anew (data
 		CTD_TEXTS=keep $(BIN)/ctd run $$notebook --force || exit 1; done
 
 natural: $(STAMP) ## Write what qwen-1.5b thinks about vignettes anew (data/texts, data/natural.csv; needs `make reasoner`)
-	@CTD_TEXTS=keep $(BIN)/python -m ctd.recipes.natural_reasoner
+	@CTD_TEXTS=keep $(BIN)/python -m ctd.recipes.natural_reasoner && $(BIN)/python -m ctd.book.natural_page
 
 organism: $(STAMP) ## Rebuild the model organism, plain and planted (about an hour on two cores)
 	@$(BIN)/python -m ctd.recipes.organism

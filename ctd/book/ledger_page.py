@@ -16,6 +16,7 @@ from ctd.book.claim_rules import Claim
 from ctd.book.claims import NONE
 from ctd.book.ledger import LedgerRow
 from ctd.book.verdicts import Verdict
+from ctd.recipes.natural_table import MODEL
 
 OWN = "this book's run"
 SOURCES = {"paper": "Claims of the paper", "ours": "Checks of our own"}
@@ -53,8 +54,9 @@ def legend() -> str:
 
 
 def models(rows: Iterable[LedgerRow]) -> list[str]:
-    """The columns of the grid: the models of all runs, in the order of their appearance."""
-    return list(dict.fromkeys(model(row.data) for row in rows if row.stem))
+    """The columns of the grid: the models of all runs, the one that nobody here trained first."""
+    teachers = {model(row.data): row.data.rpartition(", ")[2] for row in rows if row.stem}
+    return sorted(teachers, key=lambda name: teachers[name] != MODEL)
 
 
 def cells(claim: Claim, rows: Sequence[LedgerRow], columns: Sequence[str]) -> str:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
+from ctd.book import looks, provenance, published_runs
+from ctd.book.ledger import LedgerRow
 from ctd.book.markdown import captioned
 from ctd.book.report import estimate
-from ctd.recipes.natural_table import AT_ONCE, CUTOFF, MODEL, PROMPT, RANDOM, RETRIEVER, TABLE, THINKING, Row, read
+from ctd.recipes.natural_table import (
+    AT_ONCE,
+    CUTOFF,
+    DATASET,
+    MODEL,
+    PROMPT,
+    RANDOM,
+    RETRIEVER,
+    TABLE,
+    THINKING,
+    Row,
+    read,
+)  # fmt: skip
 
 MAIN = f"nDCG@{CUTOFF}"
 NOT_MEASURED = "Nothing has been measured yet: `make natural` writes the texts, and the table that this page shows."
@@ -60,6 +77,7 @@ def phases(rows: Sequence[Row]) -> str:
     )
 
 
+PAGE = "natural"  # as chapter and run of its looks
 ENOUGH = 64
 LITTLE = "These are few documents: rankings that are not distinguishable here may be so with more of them."
 NO_FLOOR = "**It does not pass the floor**: it is not shown to be above a random order of the same labels."
@@ -88,9 +106,42 @@ def texts(rows: Sequence[Row]) -> str:
     return captioned("natural-texts", "What its thoughts show, mean over documents.", ["of a text", "mean"], lines)
 
 
+def claims(ledger: Iterable[LedgerRow]) -> str:
+    """What the ledger says of the model's published runs, as a captioned table; or that there is none.
+
+    ledger: its rows, of all runs.
+    """
+    rows = [row for row in ledger if row.published_run and row.data.rpartition(", ")[2] == MODEL]
+    if not rows:
+        return f"No chapter has a published run on `{MODEL}` yet."
+    lines = [
+        [
+            row.claim.statement,
+            f"{{doc}}`{row.claim.chapter} <notebooks/{row.stem}>`",
+            f"**{row.verdict}**",
+            "; ".join([*row.ours, *([row.why] if row.why else [])]),
+        ]
+        for row in rows
+    ]
+    caption = f"What the ledger says of the published runs on `{MODEL}`."
+    return captioned("natural-claims", caption, ["claim", "chapter", "verdict", "numbers, and why"], lines)
+
+
 def _one(rows: Sequence[Row], part: str, method: str, measure: str) -> Row:
     return next(row for row in rows if row[:3] == (part, method, measure))
 
 
 def _estimate(row: Row, digits: int = 3) -> str:
     return estimate(row.value, row.low, row.high, digits)
+
+
+def log_look(log: Path | None = None, table: Path = TABLE) -> None:
+    """Write into the log of looks (`data/looks.csv`) that the page's table was made, now, on test documents."""
+    n_documents = int(_one(read(table), "text", "", "documents").value)
+    how = (0, datetime.now(UTC).isoformat()[:19], provenance.git_state()["commit"][:12])
+    look = pd.DataFrame([(DATASET, MODEL, PAGE, PAGE, n_documents, *how)], columns=looks.COLUMNS)
+    looks.append(look, log or published_runs.log_of_looks())
+
+
+if __name__ == "__main__":
+    log_look()

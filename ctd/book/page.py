@@ -8,7 +8,7 @@ import shlex
 
 import nbformat
 
-from ctd.book import exercises, figures
+from ctd.book import exercises, figures, published_runs
 from ctd.book.captions import caption_tables
 from ctd.book.chapters import LEDGER, NEEDS
 from ctd.book.markdown import code, commit, duration, hardware, memory, started, table
@@ -18,6 +18,7 @@ from ctd.book.results import RESULTS
 from ctd.book.run_folder import RunFolder
 from ctd.book.runs import read_json
 from ctd.book.terms import link_terms
+from ctd.recipes.natural_table import MODEL
 
 TOGGLES = {
     "parameters": "the parameters",
@@ -52,6 +53,7 @@ def page(run: RunFolder, address: str) -> nbformat.NotebookNode:
     folder, answer = run.path / FIGURES, read_answer(run)
     title, _, rest = copy.cells[0].source.partition("\n")
     parts = [title, "", facts(run)]
+    parts += [natural_answer(natural) for natural in published_runs.of(run.stem[:2], teacher=MODEL)]
     name = answer["figure"] if answer else None
     if answer:
         parts.append(opening(answer["sentence"]))
@@ -85,6 +87,15 @@ def caption_of(notebook: nbformat.NotebookNode, name: str) -> str:
 def opening(sentence: str) -> str:
     """The answer of a chapter as Markdown."""
     return "\n".join(["::::{admonition} The answer", ":class: tip ctd-answer", sentence, "::::", ""])
+
+
+def natural_answer(run: RunFolder) -> str:
+    """What a published run on a model that nobody here trained answers, as Markdown above the chapter's own answer."""
+    parameters, answer = run.manifest["parameters"], read_answer(run)
+    title = f"On {parameters['teacher']}, which nobody here trained ({parameters['dataset']})"
+    where = f"{{doc}}`../natural` says how it is asked. Its numbers are the published run `{run.path.name}`."
+    sentence = answer["sentence"] if answer else "It recorded no answer."
+    return "\n".join([f"::::{{admonition}} {title}", ":class: note", sentence, "", where, "::::", ""])
 
 
 def main_figure(shown: str, caption: str) -> str:

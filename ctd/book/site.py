@@ -123,6 +123,7 @@ def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
     (generated / "published_las.md").write_text(las_table(published), "utf-8")
     (generated / "models.md").write_text(models_table(), "utf-8")
     (generated / "natural.md").write_text(natural_page.findings(), "utf-8")
+    (generated / "natural_claims.md").write_text(natural_page.claims(judged), "utf-8")
     (source / "status.md").write_text(status_page(chapters), "utf-8")
     (source / f"{api_page.PAGE}.md").write_text(api_page.api_page(), encoding="utf-8")
     settings = settings_for(profile, yaml.safe_load((ROOT / "_config.yml").read_text("utf-8")), repository())

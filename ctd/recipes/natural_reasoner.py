@@ -25,13 +25,25 @@ from ctd.reasoning import free_text, natural, predict, rank_answers, teachers
 from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.teachers import Teacher
 from ctd.reasoning.traces import Trace
-from ctd.recipes.natural_table import AT_ONCE, CUTOFF, MEASURES, MODEL, PROMPT, RANDOM, RETRIEVER, THINKING, Row, write
+from ctd.recipes.natural_table import (
+    AT_ONCE,
+    CUTOFF,
+    DATASET,
+    MEASURES,
+    MODEL,
+    PROMPT,
+    RANDOM,
+    RETRIEVER,
+    THINKING,
+    Row,
+    write,
+)  # fmt: skip
 from ctd.retrieval import encoders, metrics
 from ctd.retrieval import shortlists as sl
 from ctd.retrieval.index import LabelIndex
 from ctd.retrieval.shortlists import Shortlist
 
-DATASET, ENCODER = "heart-failure", "minilm"
+ENCODER = "minilm"
 MAX_TOKENS = 384
 ORDERS = 200  # random orders of the labels, over which a document's values are averaged
 
@@ -113,6 +125,7 @@ def counted(predictions: Sequence[Prediction]) -> dict[str, Float[np.ndarray, " 
     """What the texts show, of every document; NaN where a text does not show it."""
     traces = [prediction.trace for prediction in predictions]
     values = {
+        "no thought, the answer alone": [not trace.cot for trace in traces],
         "answer forced": [prediction.forced for prediction in predictions],
         "no answer": [not prediction.ranking for prediction in predictions],
         "tokens written": [prediction.n_tokens for prediction in predictions],

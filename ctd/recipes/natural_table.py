@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ctd.cache import DATA, atomic
 
 TABLE = DATA / "natural.csv"
-MODEL = "qwen-1.5b"
+MODEL, DATASET = "qwen-1.5b", "heart-failure"
 CUTOFF = 5
 THINKING, AT_ONCE, RETRIEVER = "after thinking", "answer at once", "retriever's order"
 PROMPT, RANDOM = "order of the prompt", "random order"

@@ -163,6 +163,11 @@ def test_a_row_of_the_ledger_unfolds_to_rule_numbers_and_runs(folder):
     assert row.select_one("a")["href"] == "13_chapter.html#what-it-means"
 
 
+def test_the_model_that_nobody_trained_leads_the_columns(folder):
+    write(folder, "13_chapter", HELD["13_chapter"], dataset="heart-failure", teacher="qwen-1.5b")
+    assert ledger_page.models(rows_of(folder)) == ["qwen-1.5b (heart-failure)", "who (some)"]
+
+
 def test_claims_without_a_run_have_no_link_and_the_grid_no_column(folder):
     page = parsed(ledger_page.table(rows_of(folder, "default")))
     assert page.select("a") == []

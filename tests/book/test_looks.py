@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ctd.book import looks, published_runs
+from ctd.book import looks, natural_page, published_runs
 from ctd.book.results import Row
 from ctd.cache import DATA
 
@@ -54,7 +54,7 @@ def test_every_published_run_that_read_test_documents_is_in_the_log_once_and_a_r
     log = looks.read(DATA / looks.FILE)
     assert not log.duplicated().any()
     newest = log.groupby("run")["date"].transform("max")
-    log = log[log["date"] == newest]
+    log = log[(log["date"] == newest) & (log["chapter"] != natural_page.PAGE)]
     found = pd.concat([looks.of_run(run, run.path.name) for run in published_runs.of()])
     key = ["dataset", "teacher", "chapter", "run", "documents", "seed", "date"]
     assert set(found[key].itertuples(index=False, name=None)) == set(log[key].itertuples(index=False, name=None))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from nbformat import v4
 
-from ctd.book import generated, page, site
+from ctd.book import generated, page, published_runs, site
 from ctd.book.notebook_files import find_notebook, parameters_of
 from ctd.book.parameter_cells import read_parameters
 from ctd.book.parameters import check_all, parse_assignments
@@ -182,6 +182,23 @@ def test_a_page_opens_with_its_answer_and_main_figure(runs, pages):
     assert (source / "notebooks" / address).resolve().read_bytes() == PNG
     assert copy.cells[2].metadata["mystnb"]["code_prompt_show"] == "Show the code"
     assert copy.cells[2].metadata["mystnb"]["figure"]["name"] == "fig-ages"
+
+
+def test_what_a_model_that_nobody_trained_answers_stands_above_the_chapters_own_answer(runs, pages, monkeypatch):
+    add_answer(runs)
+    for teacher, sentence in (("qwen-1.5b", "Not shown."), ("organism", "Something else.")):
+        kept = runs.parent / "results" / teacher
+        kept.mkdir(parents=True)
+        parameters = {"teacher": teacher, "dataset": "heart-failure"}
+        (kept / "manifest.json").write_text(json.dumps(MANIFEST | {"parameters": parameters}))
+        (kept / "results.json").write_text(json.dumps({"schema": 2, "rows": [], "answer": {"sentence": sentence}}))
+    monkeypatch.setattr(published_runs, "FOLDER", runs.parent / "results")
+    monkeypatch.setattr(site.ledger, "judge_claims", lambda *_: [])
+    source = site.assemble("smoke", runs, pages)
+    first = nbformat.read(source / "notebooks" / "00_a.ipynb", as_version=4).cells[0].source
+    places = [first.index(part) for part in ("On qwen-1.5b, which nobody here trained", "Not shown.", "The answer")]
+    assert places == sorted(places)
+    assert "Something else" not in first
 
 
 def test_parameters_and_set_up_are_folded_and_their_toggles_say_so(runs, pages):

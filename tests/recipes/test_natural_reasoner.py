@@ -1,12 +1,18 @@
 """The model that nobody here trained: its documents, what its answers are worth, and the table of the page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from datasets import Dataset
 from scipy.sparse import csr_matrix
 from sklearn.metrics import ndcg_score
 
-from ctd.book import natural_page
+from ctd.book import looks, natural_page
+from ctd.book.claims import CLAIMS
+from ctd.book.ledger import LedgerRow
+from ctd.book.verdicts import Verdict
+from ctd.cache import DATA
 from ctd.reasoning import free_text, natural, predict, rank_answers
 from ctd.reasoning.free_text import ShownLabels
 from ctd.recipes import natural_reasoner as recipe
@@ -130,6 +136,28 @@ def test_the_committed_table_is_whole():
     rows = read()
     assert {row.method for row in rows if row.part == "score"} == {THINKING, *natural_page.OTHERS}
     assert "nDCG@5" in natural_page.findings()
+
+
+def test_making_the_table_is_a_look_at_test_documents(tmp_path):
+    for _ in range(2):
+        natural_page.log_look(tmp_path / "looks.csv")
+    look = looks.read(tmp_path / "looks.csv").iloc[0]
+    n_documents = next(row.value for row in read() if row.measure == "documents")
+    named = tuple(look[["dataset", "teacher", "chapter", "documents"]])
+    assert named == ("heart-failure", "qwen-1.5b", "natural", n_documents)
+    assert natural_page.PAGE in set(looks.read(DATA / looks.FILE)["chapter"])
+
+
+def test_the_page_names_what_the_ledger_says_of_the_models_own_runs():
+    own = LedgerRow(CLAIMS[0], Verdict.REPRODUCED, "", None, "02_a", "mesh, smollm2-mesh", ("a slope: 1",))
+    other = replace(own, published_run="another")
+    natural = replace(other, data="heart-failure, qwen-1.5b", verdict=Verdict.NOT_TESTABLE, why="no CoT")
+    lines = natural_page.claims([own, other, natural]).splitlines()
+    assert len([line for line in lines if line.startswith("| ")]) == 3
+    (line,) = [line for line in lines if CLAIMS[0].statement in line]
+    assert "| **not testable** | a slope: 1; no CoT |" in line
+    assert "{doc}`02 <notebooks/02_a>`" in line
+    assert natural_page.claims([own, other]) == "No chapter has a published run on `qwen-1.5b` yet."
 
 
 def test_the_page_says_where_nothing_was_measured(tmp_path):
