@@ -106,7 +106,7 @@ class ReasoningTrajectories(TaskSettings, TeacherSettings, TopicSettings):
         list[Literal["answer", "candidates", "zero-shot"]], Field(description="other ways of asking, scored too")
     ] = ["answer"]
     t_star: Annotated[float, Field(ge=0.1, le=0.9, description="fixed boundary between phases, as in the paper")] = 0.5
-    n_forced: Annotated[int, Field(ge=2, le=MANY, description="documents at most whose answer is forced")] = 40
+    n_forced: Annotated[int, Field(ge=2, le=MANY, description="documents at most whose answer is forced")] = 12
     cutoff: Cutoff = 5
 
 
@@ -143,11 +143,11 @@ class ActivationPatching(HeadSettings):
     direction: Direction = "unembedding"
     n_patched: Annotated[
         int, Field(ge=2, le=MANY, description="documents that heads are patched on, not those that rank them")
-    ] = 8
+    ] = 4
     n_written: Annotated[
         int,
         Field(ge=0, le=MANY, description="documents written anew under each intervention; the ledger asks for 30"),
-    ] = 2
+    ] = 1
     text_corruption: Annotated[
         Literal["anchors", "sentences", "document", "shortlist"],
         Field(description="what differs between the two runs"),
@@ -173,13 +173,13 @@ class InstrumentCheck(Settings):
         PathOrName, Field(description="a model whose heads are known: organism-planted, or a folder like it")
     ] = "organism-planted"
     n_documents: Annotated[int, Field(ge=4, le=10_000, description="test vignettes that heads are scored on")] = 64
-    n_patched: Annotated[int, Field(ge=2, le=10_000, description="of these, vignettes that heads are patched on")] = 12
+    n_patched: Annotated[int, Field(ge=2, le=10_000, description="of these, vignettes that heads are patched on")] = 8
     n_random: Annotated[
         int, Field(ge=1, le=1000, description="random sets of heads that the planted ones are held against")
     ] = 200
     n_blank: Annotated[
         int, Field(ge=0, le=1000, description="models with random weights, on which nothing should be found")
-    ] = 5
+    ] = 3
     direction: Direction = "unembedding"
     noise: Annotated[
         Literal["run", "gaussian", "uniform", "mean"],
@@ -207,11 +207,11 @@ class Complementarity(TaskSettings, TeacherSettings, TopicSettings):
     cutoff: Cutoff = 5
     n_scored: Annotated[
         int, Field(ge=2, le=MANY, description="of these, documents at most whose heads are scored and texts replaced")
-    ] = 64
+    ] = 24
     n_patched: Annotated[
         int, Field(ge=0, le=MANY, description="others at most on which heads are disturbed, 0 to leave heads alone")
-    ] = 12
-    n_written: Annotated[int, Field(ge=0, le=MANY, description="of these, documents that are written anew")] = 2
+    ] = 6
+    n_written: Annotated[int, Field(ge=0, le=MANY, description="of these, documents that are written anew")] = 1
     heads_bin: Annotated[
         int, Field(ge=1, le=5, description="how many heads of a phase are disturbed, as a bin of chapter 06")
     ] = 4

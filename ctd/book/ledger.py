@@ -1,14 +1,14 @@
 """The ledger: every claim with the verdict that follows from recorded runs.
 
 Notes: runs of a chapter that are published with the book (`ctd.book.published_runs`) are judged by the same rule, in
-rows of their own. The paper's claims that one run, or the reader's own runs together, can be tested on are a family:
-their verdicts are corrected for one another.
+rows of their own. The paper's claims that can be tested on the reader's own runs are a family: their verdicts are
+corrected for one another. So are those of published runs that were made from one commit, on one machine.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -103,7 +103,8 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
 
     profile: that of the reader's runs.
     folder: where they are, as `<stem>/<profile>` (`runs/`).
-    A published run that did not record what a rule reads has no row.
+    A published run that did not record what a rule reads has no row. Its preconditions are looked up in published runs
+    that were made with it, where there are any.
     Raises ValueError with one line for a run that cannot be read, and for two notebooks of one number.
     """
     folder = folder or run_folder.RUNS
@@ -117,16 +118,21 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
         instruments = {need.chapter: own(need.chapter) for need in claim.needs.values() if need.chapter}
         run = own(claim.chapter)
         rows.append(judge_run(claim, run, instruments) if run else LedgerRow(claim, Verdict.NOT_RUN))
-        others = [
-            replace(
-                judge_run(claim, published, instruments),
-                published_run=published.path.name,
-                made=published_runs.made(published),
-            )
-            for published in published_runs.of(claim.chapter)
-        ]
-        rows += [row for row in others if row.verdict is not Verdict.NOT_RUN]
+        for published in published_runs.of(claim.chapter):
+            row = judge_run(claim, published, instruments | _made_with(published, instruments))
+            if row.verdict is not Verdict.NOT_RUN:
+                rows.append(replace(row, published_run=published.path.name, made=published_runs.made(published)))
     return _corrected(rows)
+
+
+def _made_with(run: RunFolder, chapters: Iterable[str]) -> dict[str, RunFolder | None]:
+    """The published runs of these chapters that were made from the same commit on the same machine."""
+    made = published_runs.made(run)
+    together = {
+        chapter: [other for other in published_runs.of(chapter) if published_runs.made(other) == made]
+        for chapter in chapters
+    }
+    return {chapter: runs[0] for chapter, runs in together.items() if runs}
 
 
 def _corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
@@ -135,7 +141,7 @@ def _corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
     families: dict[tuple[str, str, str], list[int]] = {}
     for place, row in enumerate(rows):
         if row.verdict in TESTED:
-            families.setdefault((row.claim.source, row.published_run, row.data), []).append(place)
+            families.setdefault((row.claim.source, row.made, row.data), []).append(place)
     for places in families.values():
         alone = [Judgement(rows[place].verdict, rows[place].p or 0.0) for place in places]
         for place, before, after in zip(places, alone, verdicts.corrected(alone), strict=True):

@@ -17,6 +17,8 @@ from ctd.cache import DATA, atomic
 
 FOLDER = DATA / "results"
 SIZES = ("traces", "documents")
+NAMED_ELSEWHERE = ("arm", "baseline", "method", "k", "group_by", "group")  # in another column, or in front
+SAY_WHAT_THEY_ARE = ("mode", "budget", "phase", "score", "readout", "intervention", "instrument", "item")
 
 
 def keep(run: RunFolder, name: str) -> RunFolder:
@@ -88,13 +90,10 @@ def found(runs: Sequence[RunFolder], **filters: Any) -> pd.DataFrame:
     for run in runs:
         table = results.select(run.frame(), **filters)
         table = table[table["low"].notna() & table["interval_over"].isin(["documents", "seeds"])]
-        subject = results.named(table, "arm", "baseline", by=" - ").where(table["arm"].notna(), table["method"])
-        others = table.assign(budget=table["budget"].str.replace("_", " "), traces=table["traces"].map(_traces))
-        beside = results.named(others, "mode", "budget", "traces")
-        subject = subject + (", " + beside).where(beside != "", "")
         measure = results.measures(table) + (", " + table["group"]).where(table["group"].notna(), "")
         cells = [report.estimate(*numbers) for numbers in table[["value", "low", "high"]].itertuples(index=False)]
-        labelled = table.assign(what=subject, measure=measure, cell=cells, over="over " + table["interval_over"])
+        what = table.apply(_what, axis=1, result_type="reduce")
+        labelled = table.assign(what=what, measure=measure, cell=cells, over="over " + table["interval_over"])
         labelled = labelled.assign(run=run.path.name, teacher=run.manifest["parameters"]["teacher"])
         parts.append(labelled[["run", "teacher", "what", "measure", "over", "cell"]])
     keys = ["run", "teacher", "what", "measure"]
@@ -102,8 +101,19 @@ def found(runs: Sequence[RunFolder], **filters: Any) -> pd.DataFrame:
     return every.unstack(sort=False).fillna("").reset_index().rename_axis(None, axis=1)
 
 
-def _traces(traces: Any) -> str | None:
-    return None if pd.isna(traces) else f"{traces:,} traces"
+def _what(row: pd.Series) -> str:
+    """What a row is about, in words: arm and baseline or the method, then all else that tells it from other rows."""
+    stated = row.dropna()
+    first = " - ".join(str(stated[name]) for name in ("arm", "baseline") if name in stated) or stated.get("method", "")
+    others = [name for name in results.DIMENSIONS if name in stated and name not in NAMED_ELSEWHERE]
+    return ", ".join(filter(None, [first, *(_words(name, stated[name]) for name in others)]))
+
+
+def _words(name: str, value: Any) -> str:
+    if name == "traces":
+        return f"{value:,} traces"
+    said = str(value).replace("_", " ")
+    return said if name in SAY_WHAT_THEY_ARE else f"{name.replace('_', ' ')}: {said}"
 
 
 def show(runs: Sequence[RunFolder], **wanted: Any) -> None:

@@ -172,7 +172,7 @@ class StudentSettings(TaskSettings, TeacherSettings):
     batch_tokens: Annotated[int, Field(ge=64, le=MANY, description="tokens in a step, padding included")] = 1024
     learning_rate: Annotated[float, Field(ge=1e-7, le=1, description="the highest learning rate")] = 0.002
     n_test: Annotated[int, Field(ge=10, le=MANY, description="documents that every student answers")] = 100
-    n_seeds: Annotated[int, Field(ge=1, le=100, description="students of each arm")] = 5
+    n_seeds: Annotated[int, Field(ge=1, le=100, description="students of each arm")] = 3
     patience: Annotated[
         int, Field(ge=0, le=100, description="validation losses that do not fall before a student stops, 0 for never")
     ] = 0
