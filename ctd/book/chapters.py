@@ -147,7 +147,7 @@ class ActivationPatching(HeadSettings):
     n_written: Annotated[
         int,
         Field(ge=0, le=MANY, description="documents written anew under each intervention; the ledger asks for 30"),
-    ] = 1
+    ] = 2
     text_corruption: Annotated[
         Literal["anchors", "sentences", "document", "shortlist"],
         Field(description="what differs between the two runs"),
@@ -211,7 +211,7 @@ class Complementarity(TaskSettings, TeacherSettings, TopicSettings):
     n_patched: Annotated[
         int, Field(ge=0, le=MANY, description="others at most on which heads are disturbed, 0 to leave heads alone")
     ] = 6
-    n_written: Annotated[int, Field(ge=0, le=MANY, description="of these, documents that are written anew")] = 1
+    n_written: Annotated[int, Field(ge=0, le=MANY, description="of these, documents that are written anew")] = 2
     heads_bin: Annotated[
         int, Field(ge=1, le=5, description="how many heads of a phase are disturbed, as a bin of chapter 06")
     ] = 4
