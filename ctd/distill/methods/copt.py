@@ -28,10 +28,12 @@ def both_orders(experiment: Experiment) -> list[Example]:
 def where_unsure(student: AnsweringStudent, threshold: float = 0.1) -> list[Prediction]:
     """The student answers at once, and reasons about a document only where that draft is uncertain.
 
-    threshold: uncertainty from which on it reasons, in nats a token (ours).
+    threshold: uncertainty from which on it reasons, in nats a token (ours; the source has another one for each data
+        set, such as 0.6).
 
-    Source: CopT, arXiv:2605.20075, and the authors' code. There the reasoning sees the draft, and a second threshold
-    says which parts of it do; here it begins anew, for these students never learned to read a draft.
+    Source: CopT, arXiv:2605.20075, as the authors' code has it. There the reasoning begins without the draft, and sees
+    it after each chunk of its own whose uncertainty is below a second threshold. Here it never does, for these students
+    did not learn to read a draft.
     """
     language_model = student.model.language_model
     assert isinstance(language_model, LanguageModel)
@@ -48,17 +50,21 @@ def where_unsure(student: AnsweringStudent, threshold: float = 0.1) -> list[Pred
 def uncertainty(model: Any, ids: Sequence[int], n_prompt: int) -> float:
     """How much likelier a draft is to a model that reads its tokens than to one that reads what it expected of each.
 
-    In nats a token. It is 0 where the model was sure of every token.
+    In nats a token. It is 0 where the model was sure of every token. As in the authors' code, the first token is left
+    out, before which both have read the same, and so is the end token; a draft of one token is certain.
 
-    ids: tokens of prompt and draft.
+    ids: tokens of prompt and draft, with the end token.
     n_prompt: how many are the prompt.
     """
+    if len(ids) < n_prompt + 3:
+        return 0.0
     tokens = torch.tensor([list(ids)], device=model.device)
     embedding = model.get_input_embeddings()
     log_p = draft_log_p(model(input_ids=tokens).logits, n_prompt)
     read = embedding(tokens)
     read[0, n_prompt:] = log_p.exp().to(read.dtype) @ embedding.weight
-    return contrast(log_p, draft_log_p(model(inputs_embeds=read).logits, n_prompt), tokens[0, n_prompt:])
+    expected = draft_log_p(model(inputs_embeds=read).logits, n_prompt)
+    return contrast(log_p[1:-1], expected[1:-1], tokens[0, n_prompt + 1 : -1])
 
 
 def draft_log_p(logits: Float[Tensor, "1 s v"], n_prompt: int) -> Float[Tensor, "n v"]:

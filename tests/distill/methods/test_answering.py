@@ -111,9 +111,11 @@ class TestCopT:
                 read[place] = (log_p[place - 1].exp()[:, None] * model.get_input_embeddings().weight).sum(0)
             expected = model(inputs_embeds=read[None]).logits[0].log_softmax(-1)
         by_hand = np.mean(
-            [(log_p[place - 1, ids[place]] - expected[place - 1, ids[place]]).item() for place in range(15, 20)]
+            [(log_p[place - 1, ids[place]] - expected[place - 1, ids[place]]).item() for place in range(16, 19)]
         )
         assert copt.uncertainty(model, ids, 15) == pytest.approx(by_hand, abs=1e-4)
+        assert copt.uncertainty(model, ids[:17], 15) == 0
+        assert copt.uncertainty(model, ids[:18], 15) != 0
 
     def test_one_that_is_sure_of_every_token_is_certain(self, experiment, monkeypatch):
         model, ids = experiment.language_model.model, [*range(20, 35)]
