@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 import yaml
 
-from ctd.book import api_page, front_page, ledger, natural_page, related_work
+from ctd.book import api_page, front_page, ledger, marks_page, natural_page, related_work
 from ctd.book.finish import finish
 from ctd.book.generated import las_table, models_table, patching_table, status_page
 from ctd.book.page import page
@@ -124,6 +124,7 @@ def assemble(profile: str, runs: Path, book: Path = ROOT / "book") -> Path:
     (generated / "models.md").write_text(models_table(), "utf-8")
     (generated / "natural.md").write_text(natural_page.findings(), "utf-8")
     (generated / "natural_claims.md").write_text(natural_page.claims(judged), "utf-8")
+    (generated / "natural_marks.md").write_text(marks_page.findings(), "utf-8")
     (source / "status.md").write_text(status_page(chapters), "utf-8")
     (source / f"{api_page.PAGE}.md").write_text(api_page.api_page(), encoding="utf-8")
     settings = settings_for(profile, yaml.safe_load((ROOT / "_config.yml").read_text("utf-8")), repository())
