@@ -1,4 +1,4 @@
-"""What two readers marked, by hand, in texts of the model that nobody here trained.
+"""What two readings marked in texts of the model that nobody here trained.
 
     python -m ctd.recipes.natural_marks reader_a.csv reader_b.csv
 

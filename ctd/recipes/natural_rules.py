@@ -1,4 +1,4 @@
-"""What the book's own rules say of the texts that readers marked by hand, sentence by sentence."""
+"""What the book's own rules say of the texts that readers marked, sentence by sentence."""
 
 from __future__ import annotations
 
