@@ -53,7 +53,8 @@ def rules_said(rules: Sequence[RuleMarks], a: Reading, b: Reading) -> str:
     reading = agreed(before_the_answer(a), before_the_answer(b))[0]
     sentences = []
     for kind, name in RULES.items():
-        precision, recall, _ = found(kind, [text.kinds for text in rules], reading)
+        measured = found(kind, [text.kinds for text in rules], reading)
+        precision, recall = measured[0], measured[1]
         sentences.append(
             f"Of the {sum(text.kinds.count(kind) for text in reading)} {name} that both mark before the answer, the "
             f"rules find {interval(recall, 2)}; of what they find, {interval(precision, 2)} are marked so."
@@ -102,9 +103,9 @@ def boundary_table(rules: Sequence[RuleMarks], a: Reading, b: Reading) -> str:
             both = [_boundaries(a)[row] for row in same]
             pairs.append((rule, NAMES[-1], [places[row] for row in same], both))
     lines = []
-    for first, second, places, others in pairs:
-        measured = boundaries(places, others)
-        lines.append([first, second, str(len(places)), *(interval(value, 2) for value in measured.values())])
+    for first, second, ends, others in pairs:
+        measured = boundaries(ends, others)
+        lines.append([first, second, str(len(ends)), *(interval(value, 2) for value in measured.values())])
     heads = ["boundary by", "against", "texts", "both or neither", "both", "within one sentence", "sentences apart"]
     caption = "How far boundaries agree. The last two columns are of the texts in which both have a boundary."
     return captioned("natural-marks-boundaries", caption, heads, lines)
