@@ -48,6 +48,22 @@ const sortBy = (table, rows, name, column) => {
   })
 }
 
+// On a phone a table that holds sentences is a list of cards (custom.css), so every value needs the name of its column.
+document.addEventListener("DOMContentLoaded", () => {
+  const long = 60 // characters
+  for (const table of document.querySelectorAll(".bd-article table:not(.ctd-runs)")) {
+    const rows = [...(table.tBodies[0]?.rows ?? [])]
+    const heads = [...(table.tHead?.rows[0]?.cells ?? [])].map((cell) => cell.textContent.trim())
+    if (heads.length < 3 || !rows.some((row) => [...row.cells].some((cell) => cell.textContent.trim().length > long))) continue
+    table.classList.add("ctd-cards-on-phones")
+    for (const row of rows)
+      [...row.cells].forEach((cell, column) => {
+        if (column) cell.dataset.head = heads[column]
+        cell.classList.toggle("ctd-empty", !cell.textContent.trim())
+      })
+  }
+})
+
 // An address that names a folded claim opens it.
 const unfold = () => {
   const claim = document.getElementById(decodeURIComponent(location.hash.slice(1)))

@@ -120,6 +120,15 @@ def test_every_link_between_pages_and_notebooks_leads_to_one_as_the_build_will_f
     assert wrong == []
 
 
+def test_no_line_of_a_page_begins_with_a_percent_sign():
+    """Such a line is a comment of MyST's, and is left out of the page."""
+    pages = {path.name: path.read_text() for path in sorted((ROOT / "book").glob("*.md"))}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, 4).cells
+        pages[path.name] = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert {name for name, text in pages.items() if re.search(r"^ *%", text, re.MULTILINE)} == set()
+
+
 def test_a_notebook_without_a_run_is_one_line_with_the_command_that_makes_it(runs, pages):
     with pytest.raises(FileNotFoundError, match=r"00_a has no run under profile full .*: ctd run 00_a --profile full$"):
         site.assemble("full", runs, pages)
