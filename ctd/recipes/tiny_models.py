@@ -35,6 +35,10 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 ALL_HEADS = {"num_key_value_heads": 4}  # latent attention has a key head each
 HYBRID = ["linear_attention", "full_attention"] * 2
+INKLING2 = {
+    "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "d_rel": 4, "rel_extent": 8,
+    "unpadded_vocab_size": 300, "n_layers_per_attn_res_block": 1, "layer_types": ["hybrid_sliding", "hybrid"] * 2,
+}  # fmt: skip
 OF_FAMILY: dict[str, dict[str, Any]] = {
     "axk1": ALL_HEADS, "axk2": ALL_HEADS, "bailing_hybrid": ALL_HEADS, "deepseek_v2": ALL_HEADS,
     "deepseek_v3": ALL_HEADS, "deepseek_v32": ALL_HEADS, "glm4_moe_lite": ALL_HEADS, "glm_moe_dsa": ALL_HEADS,
@@ -67,6 +71,8 @@ OF_FAMILY: dict[str, dict[str, Any]] = {
         "layer_types": ["linear_attention", "indexed_attention"] * 2, "indexer_n_heads": 2, "indexer_kv_heads": 1,
         "indexer_head_dim": 8, "indexer_budget": 4, "indexer_compress_ratio": 2,
     },
+    "inkling2_text": INKLING2,
+    "inkling2_loop_text": INKLING2 | {"loop_layer_index_start": 1, "loop_layer_index_end": 3, "loop_gate_rank": 4},
     "zamba": {"layer_types": ["linear_attention", "hybrid"] * 2, "n_mamba_heads": 2, "attention_head_dim": 16},
     "zamba2": {"layer_types": ["linear_attention", "hybrid"] * 2, "mamba_ngroups": 1, "n_mamba_heads": 8},
 }  # fmt: skip
