@@ -16,15 +16,16 @@ from tqdm import tqdm
 
 from ctd import workers
 from ctd.cache import ROOT, atomic, cache_dir
+from ctd.workers.pool import POOL
 
 
 @pytest.fixture(autouse=True)
 def fresh(own_cache, monkeypatch):
     """No processes of an earlier test, and no setting of the caller's."""
     monkeypatch.delenv("CTD_WORKERS", raising=False)
-    workers._POOL.kill()
+    POOL.kill()
     yield
-    workers._POOL.kill()
+    POOL.kill()
 
 
 def meet(folder, n_workers):
@@ -73,7 +74,7 @@ def met_from_the_second_on(folder, piece):
 
 def test_little_work_stays_in_this_process_and_much_does_not(monkeypatch, tmp_path):
     assert set(workers.run(slept, [0.01] * 20, None, workers=2)) == {os.getpid()}
-    monkeypatch.setattr(workers, "STARTING", 1)
+    monkeypatch.setattr("ctd.workers.work.STARTING", 1)
     assert len(set(workers.run(met_from_the_second_on, range(20), tmp_path, workers=2))) == 2
 
 
@@ -85,7 +86,7 @@ def beside(folder):
 
 
 def test_processes_stay_for_the_next_run_and_end_after_a_while(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers, "IDLE", 5)
+    monkeypatch.setattr("ctd.workers.pool.IDLE", 5)
     first = beside(tmp_path / "first")
     assert first == beside(tmp_path / "second")
     assert not psutil.wait_procs([psutil.Process(first)], timeout=30)[1]
@@ -214,8 +215,8 @@ def counted(folder, piece):
 def test_workers_come_and_go_as_their_share_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("CTD_SHARE", str(tmp_path / "share"))
     (tmp_path / "share").write_text("1")
-    monkeypatch.setattr(workers, "STARTING", 0)
-    monkeypatch.setattr(workers, "HANDING_OVER", 0)
+    monkeypatch.setattr("ctd.workers.work.STARTING", 0)
+    monkeypatch.setattr("ctd.workers.work.HANDING_OVER", 0)
     pids = list(workers.run(counted, range(60), tmp_path))
     assert set(pids[:10]) == {os.getpid()}
     assert len(set(pids[10:32])) == 2
@@ -223,7 +224,7 @@ def test_workers_come_and_go_as_their_share_changes(tmp_path, monkeypatch):
 
 
 def test_ctd_workers_says_how_many(monkeypatch):
-    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr("ctd.workers.share.cores", lambda: 8)
     assert workers.available() == 8
     monkeypatch.setenv("CTD_WORKERS", "3")
     assert workers.available() == 3
@@ -307,13 +308,14 @@ UNFINISHED = """
 from pathlib import Path
 from tests.test_workers import met
 from ctd import workers
+from ctd.workers.pool import POOL
 results = workers.run(met, [2] * 100_000, Path({folder!r}), workers=2, seconds=60)
 print(next(results) > 0, flush=True)
 {then}
 """
 
 
-@pytest.mark.parametrize("then", ["", "workers._POOL.kill()"])
+@pytest.mark.parametrize("then", ["", "POOL.kill()"])
 def test_a_run_that_nobody_ended_keeps_no_process_from_ending(then, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(UNFINISHED.format(folder=str(tmp_path), then=then))

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from ctd import workers
 from ctd.cache import ROOT
 from ctd.distill import measures, methods, pool, teach
 from ctd.distill.methods import METHODS, Arm, Method
 from ctd.distill.methods.token_by_token import TokenByToken
+from ctd.workers.pool import POOL
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_so_are_its_way_of_asking_and_the_code_of_a_base_loss(registered, my_arm
 
 def test_its_students_are_taught_in_this_process_which_alone_knows_it(registered, experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(pool, "STEP_SECONDS", 20)
-    monkeypatch.setattr(workers._POOL, "enter", lambda _: pytest.fail("another process does not know the method"))
+    monkeypatch.setattr(POOL, "enter", lambda _: pytest.fail("another process does not know the method"))
     assert len(pool.run(experiment, [Arm("skewed", "skewed")], [0, 1], tmp_path, n_workers=2)) == 2
 
 

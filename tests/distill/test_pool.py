@@ -32,7 +32,7 @@ def test_two_processes_that_want_the_same_student_teach_it_once(experiment, tmp_
 
 
 def test_students_on_an_accelerator_are_fewer_than_the_cores_of_its_machine(monkeypatch):
-    monkeypatch.setattr(workers, "cores", lambda: 64)
+    monkeypatch.setattr("ctd.workers.share.cores", lambda: 64)
     monkeypatch.delenv("CTD_WORKERS", raising=False)
     on_gpu, on_cpu = (SimpleNamespace(device=torch.device(place)) for place in ("cuda", "cpu"))
     assert (pool._most(on_gpu), pool._most(on_cpu)) == (pool.ON_GPU, 0)

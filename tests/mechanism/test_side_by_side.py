@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ctd import hardware, workers
+from ctd import hardware
 from ctd.distill import trace_signals
 from ctd.mechanism import attention, corruptions, head_bins, heads, patching, scores, validation
 from ctd.mechanism.forced_answers import Question, near_shares
@@ -11,6 +11,8 @@ from ctd.mechanism.patching import Intervention
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import Score
 from ctd.reasoning import models
+from ctd.workers import work
+from ctd.workers.pool import POOL
 from tests.mechanism.test_add_a_score import evenness
 from tests.mechanism.test_attention import made
 from tests.mechanism.test_patching import MANY, WordTokens
@@ -22,8 +24,8 @@ LLAMA = made("llama")
 def side_by_side(monkeypatch):
     """Calls a function with one worker and with two, each of which does a part; gives both results."""
     monkeypatch.setattr(hardware, "seconds_to_read", lambda model, n_tokens: 60.0 * n_tokens)
-    entered, enter = [], workers._POOL.enter
-    monkeypatch.setattr(workers._POOL, "enter", lambda n: (entered.append(n), enter(n))[1])
+    entered, enter = [], POOL.enter
+    monkeypatch.setattr(POOL, "enter", lambda n: (entered.append(n), enter(n))[1])
 
     def call(function, *arguments, **options):
         monkeypatch.setenv("CTD_WORKERS", "1")
@@ -80,8 +82,8 @@ def test_signals_of_a_teacher(side_by_side):
 
 
 def test_forced_answers(side_by_side, monkeypatch):
-    monkeypatch.setattr(workers, "STARTING", 0)
-    monkeypatch.setattr(workers, "HANDING_OVER", 0)
+    monkeypatch.setattr(work, "STARTING", 0)
+    monkeypatch.setattr(work, "HANDING_OVER", 0)
     question = Question("Fever and cough.", "Topics: fever. Shortlist: influenza, measles.", "fever", "cough")
     alone, beside = side_by_side(near_shares, models.load("organism"), [question] * 12)
     np.testing.assert_array_equal(alone, beside)

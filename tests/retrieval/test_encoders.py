@@ -139,7 +139,7 @@ def test_an_encoder_is_given_as_many_texts_as_it_asks_for(own_cache, at_once):
 
 
 def test_vectors_do_not_depend_on_the_number_of_workers(own_cache, monkeypatch):
-    monkeypatch.setattr("ctd.workers.STARTING", 0)
+    monkeypatch.setattr("ctd.workers.work.STARTING", 0)
     encoder, texts = encoders.load("minilm", "int8"), [f"heading {number}/blood" for number in range(300)]
     encoder.at_once = 64
     whole = {}
