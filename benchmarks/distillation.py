@@ -24,8 +24,9 @@ from rich.table import Table
 from ctd.data import readers
 from ctd.distill import memory, methods, students, train
 from ctd.distill.examples import Example, batches, collate
-from ctd.distill.experiment import Experiment, Plan, prepare
+from ctd.distill.experiment import Experiment, Plan
 from ctd.distill.methods import Arm
+from ctd.distill.prepare import prepare
 from ctd.distill.settings import Settings
 from ctd.reasoning import teachers
 from ctd.retrieval import encoders

@@ -6,8 +6,9 @@ import torch
 
 from ctd.data import readers
 from ctd.distill import pool, tables
-from ctd.distill.experiment import Plan, prepare
+from ctd.distill.experiment import Plan
 from ctd.distill.methods import METHODS, Arm, Method, Seen
+from ctd.distill.prepare import prepare
 from ctd.reasoning import teachers
 from ctd.retrieval import encoders
 

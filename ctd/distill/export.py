@@ -19,8 +19,9 @@ from ctd import hardware, stats
 from ctd.cache import atomic, cache_dir
 from ctd.data import label_files, readers
 from ctd.distill import card, checkpoint, measures, train
-from ctd.distill.experiment import Experiment, Plan, prepare
+from ctd.distill.experiment import Experiment, Plan
 from ctd.distill.methods import Arm
+from ctd.distill.prepare import prepare
 from ctd.distill.teach import answers_of, chosen_step, forget, key, train_student
 from ctd.reasoning import architecture, teachers
 from ctd.reasoning.models import LanguageModel
@@ -51,7 +52,7 @@ class Lesson:
     n_clusters: int = 0
 
     def prepare(self, plan: Plan, seed: int = 0, live: bool = False, heads: bool = False) -> Experiment:
-        """Load the task and the teacher, and let the teacher write (see `ctd.distill.experiment.prepare`).
+        """Load the task and the teacher, and let the teacher write (see `ctd.distill.prepare`).
 
         heads: whether the teacher's heads are imitated. Raises ValueError where they cannot be read exactly.
         """

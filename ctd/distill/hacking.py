@@ -21,8 +21,9 @@ from jaxtyping import Float
 from ctd import stats
 from ctd.distill import ask_again, measures, pool
 from ctd.distill.examples import Example
-from ctd.distill.experiment import Experiment, prepare
+from ctd.distill.experiment import Experiment
 from ctd.distill.methods import Arm
+from ctd.distill.prepare import prepare
 from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning.teachers import Teacher
 

@@ -57,7 +57,7 @@ def run(
 
 
 def run_draws(experiments: Mapping[int, Experiment], arms: Sequence[Arm], folder: Path | None = None) -> list[Outcome]:
-    """Teach every arm with every seed, each seed in an experiment of its own (see `experiment.prepare_draws`).
+    """Teach every arm with every seed, each seed in an experiment of its own (see `prepare.prepare_draws`).
 
     experiments: by the seed of the students. All must have the same test documents.
     folder: as in `run`.

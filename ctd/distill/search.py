@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 from ctd.distill import pool
-from ctd.distill.experiment import Experiment, prepare
+from ctd.distill.experiment import Experiment
 from ctd.distill.measures import Outcome
 from ctd.distill.methods import Arm
+from ctd.distill.prepare import prepare
 
 MEASURE = "ndcg@5"
 

@@ -7,7 +7,7 @@ import pytest
 
 from ctd.distill import checkpoint, pool, teach
 from ctd.distill import experiment as experiments
-from ctd.distill.experiment import prepare, prepare_draws
+from ctd.distill.prepare import prepare, prepare_draws
 from tests.distill.conftest import COT, FULL, PLAN
 
 PATIENT = replace(PLAN, patience=1, n_validation=3, n_steps=10, learning_rate=0.1)  # far too high

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ctd.distill import experiment as module
-from ctd.distill.experiment import prepare
+from ctd.distill.prepare import prepare
 from ctd.mechanism.untestable import NotTestable
 from tests.distill.conftest import PLAN
 
