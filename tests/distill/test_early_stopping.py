@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ctd.distill import checkpoint, pool, teach
-from ctd.distill import experiment as experiments
+from ctd.distill import prepare as prepare_module
 from ctd.distill.prepare import prepare, prepare_draws
 from tests.distill.conftest import COT, FULL, PLAN
 
@@ -68,7 +68,7 @@ def test_patience_without_validation_documents_is_refused(experiment):
 
 
 def test_each_seed_has_a_draw_of_its_own_or_all_share_the_first(experiment, monkeypatch):
-    monkeypatch.setattr(experiments, "prepare", lambda *inputs: inputs[-1])
+    monkeypatch.setattr(prepare_module, "prepare", lambda *inputs: inputs[-1])
     inputs = (experiment.teacher, experiment.task, experiment.index, PLAN, [3, 4, 5])
     assert prepare_draws(*inputs) == {3: 3, 4: 4, 5: 5}
     assert prepare_draws(*inputs, draw_per_seed=False) == {3: 3, 4: 3, 5: 3}
