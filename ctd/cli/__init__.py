@@ -3,7 +3,9 @@
 from ctd.cli import archives as archives
 from ctd.cli import cache as cache
 from ctd.cli import commands as commands
+from ctd.cli import distill as distill
 from ctd.cli import explorer as explorer
+from ctd.cli import machine as machine
 from ctd.cli import own_data as own_data
 from ctd.cli import pdf as pdf
 from ctd.cli import plan as plan

@@ -49,8 +49,13 @@ def service(predictor: Predictor, model: str, hosts: tuple[str, ...] = HERE) -> 
     app = FastAPI(title=f"ctd: labels by {model}", docs_url=None, redoc_url=None)  # those pages load from other hosts
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    turn = Lock()
+    _guard(app)
+    _refuse_in_one_line(app)
+    _answer(app, predictor, model)
+    return app
 
+
+def _guard(app: FastAPI) -> None:
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         response = await answer(request)
@@ -58,6 +63,8 @@ def service(predictor: Predictor, model: str, hosts: tuple[str, ...] = HERE) -> 
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
+
+def _refuse_in_one_line(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
@@ -67,6 +74,10 @@ def service(predictor: Predictor, model: str, hosts: tuple[str, ...] = HERE) -> 
     @app.exception_handler(ValueError)
     async def refuse_value(request: Request, error: ValueError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 422)
+
+
+def _answer(app: FastAPI, predictor: Predictor, model: str) -> None:
+    turn = Lock()
 
     @app.get("/", include_in_schema=False)
     def page() -> FileResponse:
@@ -90,5 +101,3 @@ def service(predictor: Predictor, model: str, hosts: tuple[str, ...] = HERE) -> 
         with turn:
             batches = predictions_file.records(predictor, documents, total=len(documents))
             return [line for batch in batches for line in batch]
-
-    return app

@@ -72,69 +72,70 @@ def load(
     batches: dict[str, list[pa.RecordBatch]] = {split: [] for split in SPLITS}
     documents = Documents({split: batches[split].append for split in SPLITS}, on_empty)
     known = {} if space is None else _lookup(space)
-    columns = [text, labels, *([] if uid is None else [uid])]
-    if isinstance(source, str | Path):
-        parts, licence = _parts(str(source), columns, labels)
-    else:
-        opened = Dataset.from_pandas(source, preserve_index=False) if isinstance(source, pd.DataFrame) else source
-        source = "your data"
-        parts, licence = _parts_of(opened, source, columns, labels)
+    origin = str(source) if isinstance(source, str | Path) else "your data"
+    parts, licence = _parts(source, origin, [text, labels, *([] if uid is None else [uid])], labels)
     shares = {split: 0.0 if split in parts else share for split, share in SHARES.items()}
     for part, rows in parts.items():
         for row, (where, record) in enumerate(rows):
             name = f"{part}-{row}" if uid is None else identifier(record, uid, where)
             names = _names(field(record, labels, where), where, labels)
-            if space is not None:
-                names = [name if name in known else _plain(name) for name in names]
-            gold, unknown = _numbers(names, known, grow=space is None)
-            if space is not None and unknown:
-                documents.dropped[f"label occurrences outside '{space.name}'"] += unknown
-            if space is not None and names and not gold:
+            gold = _numbers(names, known, space, documents.dropped)
+            if names and not gold and space is not None:
                 where += f" (none of its labels is in '{space.name}')"
             split = split_by_hash(name, **shares) if part == "train" else part
             documents.add(where, split, name, string(record, text, where), gold)
     documents.finish()
     if not known:
         raise ValueError(
-            f"{source}: no document has a label in {labels!r}; name the column that has them (columns, or labels= "
+            f"{origin}: no document has a label in {labels!r}; name the column that has them (columns, or labels= "
             "in Python)"
         )
     if not batches["train"]:
-        raise ValueError(f"{source}: no document is left for the split 'train'; add documents, or a train split")
+        raise ValueError(f"{origin}: no document is left for the split 'train'; add documents, or a train split")
     return Task(
         documents=DatasetDict({split: Dataset(pa.Table.from_batches(batches[split], SCHEMA)) for split in SPLITS}),
-        space=space or LabelSpace(_title(source), list(known), list(known), len(known)),
-        card=Card(
-            title=_title(source),
-            licence=licence or "as the dataset's maker states it; fetched by each user, never vendored",
-            source=str(source),
-            made=f"Texts from the column {text!r}, labels from {labels!r}. {_described(shares)}.",
-            dropped=dict(documents.dropped),
-        ),
+        space=space or LabelSpace(_title(origin), list(known), list(known), len(known)),
+        card=_card(origin, licence, text, labels, shares, documents.dropped),
     )
 
 
-def _described(shares: Mapping[str, float]) -> str:
-    """Where the splits came from, in words."""
-    return ", ".join(
+def _card(
+    origin: str, licence: str, text: str, labels: str, shares: Mapping[str, float], dropped: Mapping[str, int]
+) -> Card:
+    splits = ", ".join(
         f"{split}: {f'{share:.0%} of train by a hash of the uid' if share else 'as given'}"
         for split, share in shares.items()
     )
+    return Card(
+        title=_title(origin),
+        licence=licence or "as the dataset's maker states it; fetched by each user, never vendored",
+        source=origin,
+        made=f"Texts from the column {text!r}, labels from {labels!r}. {splits}.",
+        dropped=dict(dropped),
+    )
 
 
-def _numbers(names: list[str], known: dict[str, int], grow: bool) -> tuple[list[int], int]:
-    """The numbers of a document's labels, sorted, and how many occurrences are unknown; grow: number new labels."""
-    if grow:
+def _numbers(names: list[str], known: dict[str, int], space: LabelSpace | None, dropped: Counter[str]) -> list[int]:
+    """The numbers of a document's labels, sorted. Without a label space new labels are numbered, else they are counted.
+
+    known: numbers by name.
+    dropped: counts the occurrences of unknown labels.
+    """
+    if space is None:
         for name in names:
             known.setdefault(name, len(known))
-    return sorted({known[name] for name in names if name in known}), sum(name not in known for name in names)
+    else:
+        names = [name if name in known else _plain(name) for name in names]
+        if unknown := sum(name not in known for name in names):
+            dropped[f"label occurrences outside '{space.name}'"] += unknown
+    return sorted({known[name] for name in names if name in known})
 
 
-def _title(source: str | Path) -> str:
+def _title(source: str) -> str:
     """A file's or folder's name without its suffix; a hub id as it is."""
     path = Path(source)
     ending = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})$", re.IGNORECASE)
-    return ending.sub("", path.resolve().name) if path.exists() else str(source)
+    return ending.sub("", path.resolve().name) if path.exists() else source
 
 
 def _lookup(space: LabelSpace) -> dict[str, int]:
@@ -186,12 +187,18 @@ def _list_in_text(text: str, where: str, column: str) -> Any:
     return value if isinstance(value, list) else text
 
 
-def _parts(source: str, columns: list[str], labels: str) -> tuple[dict[str, Located], str]:
+def _parts(
+    source: str | Path | Dataset | DatasetDict | pd.DataFrame, origin: str, columns: list[str], labels: str
+) -> tuple[dict[str, Located], str]:
     """The rows of each split that the source has, train first, and the licence it states, or ""."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return {"train": tables.read_rows(path)}, ""
-    return _parts_of(_open_folder(path) if path.is_dir() else _open_hub(source), source, columns, labels)
+    if isinstance(source, pd.DataFrame):
+        source = Dataset.from_pandas(source, preserve_index=False)
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        if path.is_file():
+            return {"train": tables.read_rows(path)}, ""
+        source = _open_folder(path) if path.is_dir() else _open_hub(origin)
+    return _parts_of(source, origin, columns, labels)
 
 
 def _parts_of(
