@@ -121,8 +121,9 @@ class Experiment:
     teacher_answers: what the teacher wrote about the test documents. No student learns from it.
     left_out: how many traces were left out, by the reason.
     live: run the teacher in every step instead of once for all students, and write nothing of it to disk.
-    validation_annotated, validation_traces: the teacher's traces of validation documents, by which students are
-        stopped; empty where the plan has no patience.
+    validation_annotated: the teacher's traces of validation documents, by which students are stopped, as tokens; none
+        where the plan has no patience.
+    validation_traces: the same, as text.
     """
 
     teacher: Teacher

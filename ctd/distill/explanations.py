@@ -128,8 +128,11 @@ def of_known_explanations(
     """LAS of one model's answers with explanations of known quality, from the best to the worst (our definition).
 
     They are the labels of the answer themselves, the model's own explanations, their words in random order, and the
-    explanations of the next document. LAS that does not order these cannot order students.
-    answers, cots: of each document; the other arguments are those of `of_students`.
+    explanations of the next document. LAS that does not order these cannot order students. Other arguments are those of
+    `of_students`.
+
+    answers: of each document.
+    cots: of each document.
     seed: draws the order of words too.
     Raises what `of_students` raises.
     """

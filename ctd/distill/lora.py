@@ -24,7 +24,8 @@ class MergedLoRA(nn.Module):
     """Adapters for every linear layer of a model but its output layer; A [rank, in] and B [out, rank] are float32.
 
     model: its other weights are frozen, its linear weights are overwritten by `merge`.
-    rank, alpha: as in peft.
+    rank: as in peft.
+    alpha: as in peft; the adapters' product counts alpha / rank times.
     seed: draws A as peft does; B begins at zero.
     Raises ValueError for a model without linear layers, a rank out of range, or alpha not above 0.
     """

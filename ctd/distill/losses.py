@@ -61,7 +61,8 @@ def along_cosine(
 ) -> Float[Tensor, ""]:
     """1 - cos of two sequences of margin components, mean over traces: L_write of Phase 2.
 
-    teacher, student: at every query, how far the summed write moves the margin.
+    teacher: at every query, how far the summed write moves the margin.
+    student: likewise.
     row: the trace of each query. Traces without one are left out; 0 where none has one.
     n_rows: how many traces there are.
     """

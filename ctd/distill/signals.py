@@ -32,11 +32,15 @@ TINY = 1e-12
 class Places:
     """Where the phases are read in a batch.
 
-    row1, query1: trace and position of each query of Phase 1.
+    row1: the trace of each query of Phase 1.
+    query1: its position.
     document: the tokens of each trace's document.
-    row2, query2: trace and position of each query of Phase 2.
-    gold, near: the keys at which gold label and near miss were mentioned before each query of Phase 2.
-    gold_token, near_token: the tokens whose logits make the margin of each query of Phase 2.
+    row2: the trace of each query of Phase 2.
+    query2: its position.
+    gold: the keys at which the gold label was mentioned before each query of Phase 2.
+    near: the same of the near miss.
+    gold_token: the token whose logit counts for the gold label in the margin of each query of Phase 2.
+    near_token: the same of the near miss.
     """
 
     row1: Int[Tensor, " n1"]

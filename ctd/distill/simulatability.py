@@ -49,7 +49,8 @@ class Simulatability:
     las: LAS as published, the unweighted mean of the two gaps; NaN where a bin is empty.
     leaking: what the explanation adds to the accuracy of sim(x), in items that leak.
     other: the same in all other items.
-    n_leaking, n_other: how many items that is.
+    n_leaking: how many items leak.
+    n_other: how many do not.
     accuracies: of the simulator by what is shown, "xe", "x" and "e"; the last is the share of items that leak.
     balanced_accuracies: likewise, the mean over items whose label is answered and those whose label is not.
     majority: accuracy of always guessing what is more frequent; its balanced accuracy is 0.5.

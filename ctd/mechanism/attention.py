@@ -44,7 +44,8 @@ class Attended:
     layer: number of the layer among those with attention, from 0.
     first: position of the first query in its text: what was read in passes before stands before it.
     query: of each head.
-    key, value: of each key head, which several heads may share.
+    key: of each key head, which several heads may share.
+    value: likewise.
     mask: what each query sees; None where that is every token up to itself (no row is padded).
     scaling: factor of the scores.
     softcap: bound of the scores (Gemma 2), or None.
@@ -225,7 +226,8 @@ def record(
     patterns of a long text takes much memory: choose heads, or use `attention_hooks`.
 
     heads: which ones; None for all.
-    patterns, outputs: whether each is recorded.
+    patterns: whether attention patterns are recorded.
+    outputs: whether the heads' outputs are.
     Raises ValueError for a head that the model does not have.
     """
     wanted = check(model, all_heads(model) if heads is None else heads)

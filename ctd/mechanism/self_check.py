@@ -47,7 +47,8 @@ class Check:
 class Finding:
     """What a check found.
 
-    part, what: of the check.
+    part: of what the book does with a model, as in `Check`.
+    what: the thing that was checked, as it is where all is well.
     problem: what is wrong, "" where nothing is.
     """
 

@@ -48,7 +48,8 @@ def embed_targets(
     """The targets of each document: its own text, and the means over its gold labels, near misses and anchors.
 
     documents: their texts.
-    gold, near_misses: label numbers, one list (possibly empty) per document.
+    gold: label numbers, one list (possibly empty) per document.
+    near_misses: likewise.
     anchors: node numbers of the label space, likewise.
     space: the labels and nodes.
     encoder: embeds texts.

@@ -57,7 +57,8 @@ def margin_gradient(
     """Gradient of logit(gold) - logit(near) with respect to the residual stream before the final norm, float32.
 
     hidden: that residual stream, a row per query.
-    gold, near: a token id per query. Their logits are taken before any cap.
+    gold: the token of the gold label, an id per query. Logits are taken before any cap.
+    near: the token of the near miss, likewise.
     """
     weight = model.get_output_embeddings().weight
     difference = (weight[list(gold)] - weight[list(near)]).float()

@@ -27,7 +27,9 @@ def measuring(
 ) -> Iterator[list[str]]:
     """Measure every layer in the forward passes inside.
 
-    layers, attentions, projections: those of a model, first layer first.
+    layers: those of a model, first layer first.
+    attentions: the attention module of each.
+    projections: the output projection of each attention.
     added: what a layer is said to add, given its number and what its output projection puts out.
     nearly: how far the two may be apart, relative to the largest number.
     Gives the problems found, empty where there is none.

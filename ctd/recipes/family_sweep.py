@@ -31,7 +31,8 @@ class Outcome(NamedTuple):
 
     family: as the library calls it.
     model: its class.
-    writes, heads: "exact" or "refused".
+    writes: whether it can write, "exact" or "refused".
+    heads: likewise, whether its heads can be read and patched.
     reason: why the first of them is refused, "" where nothing is.
     """
 

@@ -21,9 +21,12 @@ class Recipe:
     n_documents: vignettes learned from, each once.
     n_topics: of the vignettes.
     n_siblings: codes of the gold labels' categories in the shortlist beside the gold labels, the denied ones first.
-    layers, heads, inner: of the Llama.
+    layers: of the Llama.
+    heads: of each layer.
+    inner: width of the MLP.
     width: of its residual stream; a multiple of twice the heads.
-    phase1, phase2: planted heads, none or each phase's in one layer.
+    phase1: heads planted for Phase 1, in one layer; none for an organism without planted heads.
+    phase2: likewise for Phase 2.
     weight: of the planted heads' loss.
     barring: of the loss that keeps the other heads away.
     base: the organism beside it from which it is grown, or "" for random weights.

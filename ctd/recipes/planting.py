@@ -35,7 +35,8 @@ class Lookout(NamedTuple):
     """Where planted heads look from one token.
 
     query: the token that they look from.
-    start, end: they look at tokens start .. end - 1.
+    start: the first token that they look at.
+    end: the first token behind those that they look at.
     barred: tokens 1 .. barred - 1 are barred to other heads. Token 0 is barred to none: it says nothing of the tokens
         after it, and heads with nothing to look at rest there.
     """
@@ -130,7 +131,8 @@ def log_rows(
 
     attention: the layer's attention module.
     heads: of the layer.
-    hidden_states, position_embeddings: what the module is given in a forward pass.
+    hidden_states: what the module is given in a forward pass.
+    position_embeddings: cosine and sine, likewise.
     """
 
     def project(weight: Tensor) -> Float[Tensor, "b h s c"]:

@@ -87,10 +87,14 @@ class Recipe:
 
     passes: over the training split, in order.
     document_tokens: what it sees of a document.
-    shortlist_size, n_near, n_comparisons, n_topics: of the traces (see `rationales`).
+    shortlist_size: labels of a trace's shortlist.
+    n_near: near misses among them.
+    n_comparisons: comparisons of a trace at most.
+    n_topics: topics of a trace at most.
     n_clusters: coarse topics that the label space is given.
     candidates: retrieved headings in the prompt of one trace in four.
-    rank, alpha: of the adapters.
+    rank: of the adapters.
+    alpha: of the adapters; their scale is alpha / rank.
     n_validation: documents that the loss is watched on.
     encoder: retrieves headings.
     seed: of adapters, traces and their order.

@@ -75,7 +75,8 @@ def kept(home: Path, like: LanguageModel, name: str, key: str) -> LanguageModel:
 
     home: its folder.
     like: whose tokenizer, type of numbers and device it has.
-    name, key: of the model that is returned.
+    name: of the model that is returned.
+    key: of that model.
     """
     with named_if_damaged(home):
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(

@@ -45,7 +45,8 @@ def clipped(
 ) -> Float[Tensor, " m"]:
     """KL of a part of the teacher's distribution, which is made to sum to 1, from the student's.
 
-    teacher, student: log-probabilities.
+    teacher: log-probabilities of all tokens.
+    student: likewise.
     bounds: the log-probabilities between which a token belongs to the part; it fades out beyond them.
     """
     low, high = bounds[:, :1], bounds[:, 1:]
@@ -80,7 +81,8 @@ class Clipped(TokenByToken):
     """The loss with its network, whose gradient passes through the output layer's pieces.
 
     course: what the loss of one student is made from.
-    text, spans: weights.
+    text: weight of the text itself, beside the clipped divergence.
+    spans: weight of the products over tokens that stand together in a label.
     likeliest: probabilities that the network sees.
     """
 

@@ -62,7 +62,8 @@ def teacher_share(
 ) -> float:
     """The share of lines whose tokens are so many times likelier to the teacher, in the geometric mean.
 
-    teacher, student: log-probabilities.
+    teacher: log-probabilities of the tokens.
+    student: likewise.
     lines: the number of each token's line.
     """
     return (line_means(teacher - student, lines) >= log(factor)).double().mean().item()
@@ -82,7 +83,9 @@ def mixed_policy(
     is worse than that of the teacher's trace; its text is cut after a random line (ours).
 
     student: as the stages before left it.
-    n_samples, temperature, factor: of the teacher's texts, as in the stage before.
+    n_samples: texts that the teacher draws for each document, as in the stage before.
+    temperature: of these draws.
+    factor: by which a line must be likelier to the teacher, as in the stage before.
     student_share: the largest share of texts that the student begins; the source has 1 to 2.6 of the teacher's.
     Raises ValueError for a share outside 0 .. 1.
 

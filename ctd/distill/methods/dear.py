@@ -41,7 +41,8 @@ def scored(
 ) -> Float[Tensor, ""]:
     """The loss of one shortlist: cross-entropy of each label, RankNet, and KL from the teacher's scores.
 
-    student, teacher: log-probabilities of all targets.
+    student: log-probabilities of all targets.
+    teacher: likewise.
     lines: the targets of each label.
     answered: which labels the teacher answers.
     """

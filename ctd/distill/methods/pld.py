@@ -116,7 +116,8 @@ def ranking(
 ) -> Float[Tensor, ""]:
     """The loss of one shortlist.
 
-    student, teacher: log-probabilities of all targets.
+    student: log-probabilities of all targets.
+    teacher: likewise.
     lines: the targets of each label.
     first: which labels come first.
     """

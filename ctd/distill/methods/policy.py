@@ -60,7 +60,8 @@ def advantages(rewards: Sequence[float]) -> list[float]:
 def kdrl(course: Course, first: float = 5e-3, last: float = 1e-3, clip: float = 0.2) -> Loss:
     """The student's better texts become likelier, and its tokens are held near the teacher's probabilities (k2).
 
-    first, last: weight of the teacher, which falls in a line from the one to the other in each round.
+    first: weight of the teacher at the beginning of a round, from which it falls in a line.
+    last: its weight at the end.
     clip: by how much a probability may change in a round.
 
     Source: KDRL, arXiv:2506.02208, equations 8 and 21, as third parties state them.
