@@ -27,8 +27,6 @@ from ctd.reasoning import architecture, teachers
 from ctd.reasoning.models import LanguageModel
 from ctd.retrieval import encoders
 
-Measured = dict[str, dict[str, dict[str, float]]]  # by model and measure: value, low and high
-
 
 @dataclass(frozen=True)
 class Lesson:
