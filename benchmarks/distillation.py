@@ -54,7 +54,7 @@ def main(
     language_model, mixed = experiment.language_model, experiment.mixed
     examples = methods.trace_examples(experiment)
     steps = batches(examples, Settings(batch_tokens=batch_tokens))
-    with memory.kept():
+    with memory.keep_freed():
         seconds = timed({name: taught(experiment, name) for name in WAYS}, examples, steps, runs)
     show(f"{teacher}, {layers} layers, {batch_tokens} tokens a step", seconds, "cot")
     padded = sum(collate(examples, rows).ids.numel() for rows in steps)

@@ -67,8 +67,8 @@ class Entry:
 class Shrunk:
     """What a removal did: the entries that went, and those that stayed though there was no room for them."""
 
-    gone: Sequence[Entry]
-    kept: Sequence[Entry]
+    removed: Sequence[Entry]
+    in_use: Sequence[Entry]
 
 
 def limit() -> int | None:
@@ -112,9 +112,11 @@ def keep_to_limit() -> Shrunk | None:
     if most is None or sum(entry.size for entry in entries()) <= most:
         return None
     done = shrink(most)
-    if done.gone:
-        gone = f"{len(done.gone)} things ({sum(entry.size for entry in done.gone) / 2**30:.2f} GiB)"
-        tqdm.write(f"removed {gone} from the cache, the longest unused, to keep within CTD_CACHE_GB", file=sys.stderr)
+    if done.removed:
+        removed = f"{len(done.removed)} things ({sum(entry.size for entry in done.removed) / 2**30:.2f} GiB)"
+        tqdm.write(
+            f"removed {removed} from the cache, the longest unused, to keep within CTD_CACHE_GB", file=sys.stderr
+        )
     return done
 
 

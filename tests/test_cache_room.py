@@ -36,7 +36,7 @@ def test_the_longest_unused_goes_first_and_no_more_than_needed(own_cache):
     for number, days in enumerate((1, 9, 5, 3)):
         put(own_cache, "vectors", f"{KEYS[number]}.npy", days)
     done = cache_room.shrink(2 * 8 * 1024)
-    assert [entry.path.stem for entry in done.gone] == [KEYS[1], KEYS[2]]
+    assert [entry.path.stem for entry in done.removed] == [KEYS[1], KEYS[2]]
     assert left(own_cache) == [f"vectors/{KEYS[0]}.npy", f"vectors/{KEYS[3]}.npy"]
     assert not (own_cache / "removed").exists()
 
@@ -78,12 +78,12 @@ def test_what_another_process_uses_or_makes_stays_until_it_ends(user, own_cache)
     assert (missing, missing_too) == ("False", "True")
     half = put(own_cache, "tasks", f"mesh-{KEYS[2]}")
     done = cache_room.shrink(0)
-    assert [entry.path for entry in done.gone] == [unused]
-    assert {entry.path for entry in done.kept} == {used, half}
+    assert [entry.path for entry in done.removed] == [unused]
+    assert {entry.path for entry in done.in_use} == {used, half}
     for process in (one, other):
         process.kill()
         process.wait()
-    assert {entry.path for entry in cache_room.shrink(0).gone} == {used, half}
+    assert {entry.path for entry in cache_room.shrink(0).removed} == {used, half}
     assert len(os.listdir(own_cache / "in-use")) <= 2, "the notes of ended processes are gone"
 
 
@@ -107,7 +107,7 @@ def test_what_ctd_did_not_make_stays(own_cache, tmp_path):
     link.symlink_to(tmp_path / "elsewhere")
     living, dead = (put(own_cache, "vectors", f".{KEYS[4]}.npy.{pid}.partial") for pid in (os.getppid(), 2**22 + 1))
     ours = put(own_cache, "students", KEYS[5] + "/outcome.json").parent
-    assert {entry.path for entry in cache_room.shrink(0).gone} == {ours, dead}
+    assert {entry.path for entry in cache_room.shrink(0).removed} == {ours, dead}
     for path in (*mine, link, living, tmp_path / "elsewhere"):
         assert path.exists()
     assert next(row.entries for row in cache_room.table() if row.kind == "other") == 5
@@ -118,7 +118,7 @@ def test_the_bound_is_kept_after_a_run(own_cache, monkeypatch, capsys):
     put(own_cache, "vectors", f"{KEYS[1]}.npy", 1, 1024)
     assert cache_room.keep_to_limit() is None
     monkeypatch.setenv("CTD_CACHE_GB", "0.0015")
-    assert [entry.path.stem for entry in cache_room.keep_to_limit().gone] == [KEYS[0]]
+    assert [entry.path.stem for entry in cache_room.keep_to_limit().removed] == [KEYS[0]]
     assert "removed 1 things (0.00 GiB) from the cache, the longest unused" in capsys.readouterr().err
     assert cache_room.keep_to_limit() is None
     for wrong in ("much", "-1", "nan", "inf"):

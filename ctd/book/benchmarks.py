@@ -146,7 +146,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not whole ({error}): run make bench") from None
 
 
-def kept(folder: Path = FOLDER) -> list[dict[str, Any]]:
+def stored(folder: Path = FOLDER) -> list[dict[str, Any]]:
     """What `data/benchmarks/` has, by question."""
     return [read(path) for path in sorted(folder.glob("*.json"))]
 

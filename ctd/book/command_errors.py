@@ -47,7 +47,7 @@ class OneLineErrors(TyperGroup):
         except RunFailed as error:
             fail(str(error), 1)
         except FORESEEN as error:
-            fail(said(error), 2)
+            fail(in_one_line(error), 2)
         except Exception as error:
             fail(unforeseen(error), 3)
 
@@ -69,7 +69,7 @@ def fail(line: str, status: int) -> None:
     raise typer.Exit(status)
 
 
-def said(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     """What an error says, with the name of the file where the system only names its trouble."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
@@ -78,7 +78,7 @@ def said(error: BaseException) -> str:
 
 def unforeseen(error: Exception) -> str:
     """What to do about an error that nobody thought of; its traceback is kept in the cache."""
-    cause = f"{type(error).__name__}: {said(error)}"
+    cause = f"{type(error).__name__}: {in_one_line(error)}"
     try:
         file = cache_dir("errors") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
         file.write_text("".join(traceback.format_exception(error)), "utf-8")

@@ -121,7 +121,7 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
         for published in published_runs.of(claim.chapter):
             row = judge_run(claim, published, instruments | _made_with(published, instruments))
             if row.verdict is not Verdict.NOT_RUN:
-                rows.append(replace(row, published_run=published.path.name, made=published_runs.made(published)))
+                rows.append(replace(row, published_run=published.path.name, made=published_runs.how_made(published)))
     return _corrected(rows)
 
 

@@ -41,10 +41,10 @@ def findings(path: Path = TABLE) -> str:
     if not path.is_file():
         return NOT_MEASURED
     rows = read(path)
-    return f"{said(rows)}\n\n{phases(rows)}\n\n{scores(rows)}\n{texts(rows)}"
+    return f"{paragraph(rows)}\n\n{phases(rows)}\n\n{scores(rows)}\n{texts(rows)}"
 
 
-def said(rows: Sequence[Row]) -> str:
+def paragraph(rows: Sequence[Row]) -> str:
     """Whether the answer after thinking is better than each other ranking, and whether the task counts."""
     n = _one(rows, "text", "", "documents").value
     thinking = _one(rows, "score", THINKING, MAIN)

@@ -58,7 +58,7 @@ def of(chapter: str = "", **parameters: object) -> list[RunFolder]:
     ]
 
 
-def made(run: RunFolder) -> str:
+def how_made(run: RunFolder) -> str:
     """On what hardware it was made, and from which commit."""
     machine = run.manifest["hardware"]
     many = "s" if machine["cores"] != 1 else ""
@@ -74,13 +74,20 @@ def overview(runs: Sequence[RunFolder]) -> pd.DataFrame:
         sizes: dict[str, Any] = {row.label: row.value for row in run.rows}
         changed = ", ".join(f"{name}={json.dumps(value)}" for name, value in run.manifest["overrides"].items())
         rows.append(
-            (run.path.name, parameters["teacher"], parameters["dataset"], *map(sizes.get, SIZES), made(run), changed)
+            (
+                run.path.name,
+                parameters["teacher"],
+                parameters["dataset"],
+                *map(sizes.get, SIZES),
+                how_made(run),
+                changed,
+            )
         )
     columns = ["run", "teacher", "data", *SIZES, "made on", "with"]
     return pd.DataFrame(rows, columns=columns, dtype=object).fillna("").infer_objects()
 
 
-def found(runs: Sequence[RunFolder], **filters: Any) -> pd.DataFrame:
+def results_table(runs: Sequence[RunFolder], **filters: Any) -> pd.DataFrame:
     """What the runs found, in one long table: a row for each number, with its intervals.
 
     filters: what the results must say, as of `ctd.book.results.select`.
@@ -121,7 +128,7 @@ def show(runs: Sequence[RunFolder], **wanted: Any) -> None:
     if runs:
         report.table(overview(runs), caption="Published runs of this chapter, and how each was made.")
         report.table(
-            found(runs, **wanted),
+            results_table(runs, **wanted),
             caption="What the published runs found, with 95 % intervals.",
             filters=["run", "teacher", "what", "measure"],
         )

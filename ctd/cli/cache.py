@@ -30,10 +30,10 @@ def cache(
         done = cache_room.shrink(int(keep_gb * 2**30))
         typer.echo(
             err=as_json,
-            message=f"removed {len(done.gone)} things, {sum(entry.size for entry in done.gone) / 2**20:,.1f} MiB",
+            message=f"removed {len(done.removed)} things, {sum(entry.size for entry in done.removed) / 2**20:,.1f} MiB",
         )
-        if done.kept:
-            typer.echo(err=as_json, message=f"{len(done.kept)} things stay, for they are in use")
+        if done.in_use:
+            typer.echo(err=as_json, message=f"{len(done.in_use)} things stay, for they are in use")
     rows = cache_room.table()
     show_table(
         ("kind", "entries", "MiB", "longest unused", "what it is"),

@@ -10,7 +10,7 @@ from ctd.cache import cache_dir
 from ctd.distill import teach
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import Arm
-from ctd.distill.methods.answering import kept
+from ctd.distill.methods.answering import load_student
 from ctd.reasoning import predict
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.rank_answers import Prediction
@@ -23,7 +23,7 @@ def language_model(experiment: Experiment, arm: Arm, seed: int, folder: Path | N
     folder: where students are kept; the cache's own by default.
     """
     home = _home(experiment, arm, seed, folder)
-    return kept(home, experiment.language_model, arm.name, home.name)
+    return load_student(home, experiment.language_model, arm.name, home.name)
 
 
 def _home(experiment: Experiment, arm: Arm, seed: int, folder: Path | None) -> Path:
@@ -41,7 +41,7 @@ def answers(experiment: Experiment, arm: Arm, seed: int, folder: Path | None = N
     return teach.answers_of(experiment, arm, student.model, f"{arm.name}, seed {seed}, answers", student.key, home)
 
 
-def drawn(
+def draw_answers(
     experiment: Experiment, answerer: Teacher, n_documents: int, n_samples: int, arm: Arm | None = None
 ) -> list[list[Prediction]]:
     """Answers that a model draws at temperature 1, by the document.
@@ -69,8 +69,8 @@ def drawn(
     return [list(samples) for samples in zip(*by_sample, strict=True)]
 
 
-def drawn_by_student(
+def draw_answers_of_student(
     experiment: Experiment, arm: Arm, seed: int, n_documents: int, n_samples: int, folder: Path | None = None
 ) -> list[list[Prediction]]:
     """The same of a student."""
-    return drawn(experiment, as_teacher(experiment, arm, seed, folder), n_documents, n_samples, arm)
+    return draw_answers(experiment, as_teacher(experiment, arm, seed, folder), n_documents, n_samples, arm)

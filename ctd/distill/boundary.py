@@ -47,7 +47,7 @@ def shortlists(experiment: Experiment, seed: int = 0) -> list[list[int]]:
 
     seed: draws the order.
     """
-    gold, of_teacher = experiment.gold, isolation.own(experiment.teacher_answers)
+    gold, of_teacher = experiment.gold, isolation.own_shortlists(experiment.teacher_answers)
     near = isolation.near_misses(experiment.index, gold, experiment.test_documents, NEAR_MISSES)
     lengths = [max(len(listed), 2 * row.nnz, 1) for listed, row in zip(of_teacher, gold, strict=True)]
     return isolation.oracle(gold, near, as_array(of_teacher), lengths, seed)

@@ -16,7 +16,7 @@ USUAL = {MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26, TOP_PAD: 2**17}  # where 
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_freed() -> Iterator[None]:
     """Keep freed memory for the next step inside, and give it back at the end; without glibc, do nothing."""
     if not _set(KEPT):
         yield

@@ -69,7 +69,7 @@ def train(
     identity = _identity(examples, settings, trainer.trained)
     trainer.prepare()
     log = checkpoint.resume(folder, identity, trainer.trained, trainer.optimizer, loss)
-    with trainer.training(), memory.kept(), _progress(desc, len(log), len(steps), trainer.writes) as progress:
+    with trainer.training(), memory.keep_freed(), _progress(desc, len(log), len(steps), trainer.writes) as progress:
         for step in range(len(log), len(steps)):
             if ended(log, settings.patience):
                 break

@@ -29,7 +29,7 @@ from ctd.retrieval.shortlists import Shortlist
 KINDS = ("own", "retrieved", "oracle", "corrupted")
 
 
-def own(predictions: Sequence[Prediction]) -> list[list[int]]:
+def own_shortlists(predictions: Sequence[Prediction]) -> list[list[int]]:
     """What each document's trace shortlisted, in its order; nothing where the trace marks no shortlist."""
     return [list(prediction.trace.shortlisted) for prediction in predictions]
 
@@ -72,7 +72,7 @@ class Isolated:
     task: whose test documents.
     index: over the task's label space.
     predictions: what the teacher wrote.
-    given: the four shortlists of each document, by `KINDS`.
+    shortlists: the four shortlists of each document, by `KINDS`.
     outputs: the ranking that its refinement makes of each.
     """
 
@@ -80,7 +80,7 @@ class Isolated:
     task: Task
     index: LabelIndex
     predictions: list[Prediction]
-    given: dict[str, list[list[int]]]
+    shortlists: dict[str, list[list[int]]]
     outputs: dict[str, Shortlist]
 
 
@@ -120,7 +120,7 @@ def shortlists(
     )  # fmt: skip
 
     def make() -> dict[str, list[list[int]]]:
-        listed, gold = own(predictions), task.gold("test")
+        listed, gold = own_shortlists(predictions), task.gold("test")
         wanted = sizes(listed, size)
         retrieved = sl.retrieve_scored(index, task, "test", max(wanted))
         near = near_misses(index, gold, list(task.documents["test"]["text"]), n_near_misses)

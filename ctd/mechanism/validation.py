@@ -110,7 +110,7 @@ def precision(
     return known.ravel()[highest].mean(-1)
 
 
-def rated(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def ratings(values: Mapping[str, Values], known: Sequence[Head], draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """How well the mean of each score ranks the known heads: columns score, auroc, low, high, precision, worst, n.
 
     values: of each score, NaN in the documents that do not have it.
@@ -138,7 +138,7 @@ def by_documents(
 ) -> pd.DataFrame:
     """The AUROC by number of documents: columns score, documents, auroc (mean), low, high (95 % of draws).
 
-    values, known, errors: as in `rated`.
+    values, known, errors: as in `ratings`.
     sizes: numbers of documents; each draw takes that many without replacement. Larger ones than a score has documents
         are left out.
     """

@@ -129,12 +129,12 @@ class Sizes:
 
     ks: sorted; the size at which failures are examined and the cutoff of the scores are among them.
     k_fail: the size at which failures are examined.
-    said: what does not fit, as a sentence; "" where all does.
+    note: what does not fit, as a sentence; "" where all does.
     """
 
     ks: list[int]
     k_fail: int
-    said: str
+    note: str
 
 
 def usable_sizes(task: Task, ks: Sequence[int], k_fail: int, cutoff: int | None = None) -> Sizes:
@@ -153,6 +153,6 @@ def usable_sizes(task: Task, ks: Sequence[int], k_fail: int, cutoff: int | None 
     examined = k_fail if k_fail <= most else max(fitting, default=most)
     sizes = sorted(fitting | {examined} | ({cutoff} if cutoff else set()))
     too_large = ", ".join(f"{k:,}" for k in sorted(set(ks) - fitting))
-    said = [f"Shortlists of {too_large} labels are left out: '{task.space.name}' has {most:,}."] if too_large else []
-    said += [f"Failures are examined at {examined:,} places instead of {k_fail:,}."] if examined != k_fail else []
-    return Sizes(sizes, examined, " ".join(said))
+    notes = [f"Shortlists of {too_large} labels are left out: '{task.space.name}' has {most:,}."] if too_large else []
+    notes += [f"Failures are examined at {examined:,} places instead of {k_fail:,}."] if examined != k_fail else []
+    return Sizes(sizes, examined, " ".join(notes))

@@ -22,7 +22,7 @@ def test_ratios_are_of_turns_and_survive_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks.hardware, "bandwidth", lambda: 10.0)
     monkeypatch.setattr(benchmarks.hardware, "machine", lambda: {"cpu": "made up"})
     path = benchmarks.keep("search", rows, tmp_path)
-    [content] = benchmarks.kept(tmp_path)
+    [content] = benchmarks.stored(tmp_path)
     assert content["rows"] == rows
     assert content["machine"] == {"cpu": "made up", "gflops": 50.0, "gigabytes_a_second": 10.0}
     path.write_text('{"schema": 0}')
@@ -41,7 +41,7 @@ def test_the_limit_is_the_slower_of_computing_and_reading():
 
 
 def test_what_is_kept_can_be_read_and_names_its_peer():
-    for content in benchmarks.kept():
+    for content in benchmarks.stored():
         assert {row.question for row in content["rows"]} == {content["question"]}
         assert {row.runs for row in content["rows"]} == {benchmarks.RUNS}
         assert {row.peer for row in content["rows"]} <= {row.way for row in content["rows"]}

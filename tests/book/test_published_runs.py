@@ -52,7 +52,7 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
         ({"gpu": None, "cores": 1, "cpu": "b"}, "1 core (b)"),
     ):
         (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"hardware": machine}))
-        assert published_runs.made(RunFolder(run.path)).startswith(words)
+        assert published_runs.how_made(RunFolder(run.path)).startswith(words)
 
 
 def test_what_runs_found_is_a_row_a_number_with_its_intervals_beside_each_other(run):
@@ -61,7 +61,7 @@ def test_what_runs_found_is_a_row_a_number_with_its_intervals_beside_each_other(
     over = {"documents": (0.25, 0.75), "seeds": (0.0, 1.0), "documents and seeds": (-1.0, 1.0)}
     rows = [results.Row(**gain, interval_over=name, interval=ends) for name, ends in over.items()]
     results.write([*run.rows, *rows], run.path / "results.json")
-    table = published_runs.found([published_runs.keep(RunFolder(run.path), "one")])
+    table = published_runs.results_table([published_runs.keep(RunFolder(run.path), "one")])
     assert list(table) == ["run", "teacher", "what", "measure", "over documents", "over seeds"]
     assert table["what"].tolist() == ["cot, 64 traces", "a - cot, 1,024 traces", "cot", "a - cot, equal steps"]
     assert table["measure"].tolist() == ["ndcg@5"] * 3 + ["exact_match"]

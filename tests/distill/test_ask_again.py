@@ -22,7 +22,7 @@ def test_it_answers_as_it_did_and_says_how_sure_it_is(experiment, folder):
 
 
 def test_drawn_answers_are_those_of_the_document_each_time_the_same(experiment, folder):
-    first, again = (ask_again.drawn_by_student(experiment, COT, 0, 2, 2, folder) for _ in range(2))
+    first, again = (ask_again.draw_answers_of_student(experiment, COT, 0, 2, 2, folder) for _ in range(2))
     assert [len(samples) for samples in first] == [2, 2]
     assert [[answer.trace.cot for answer in samples] for samples in first] == [
         [answer.trace.cot for answer in samples] for samples in again

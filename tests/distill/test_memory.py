@@ -21,7 +21,7 @@ def faults_of_steps(n=20):
 @pytest.mark.skipif(sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="of glibc alone")
 def test_steps_take_the_memory_of_the_step_before():
     outside = faults_of_steps()
-    with memory.kept():
+    with memory.keep_freed():
         np.ones(2**23)
         inside = faults_of_steps()
     assert inside < outside / 10
@@ -30,5 +30,5 @@ def test_steps_take_the_memory_of_the_step_before():
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    with memory.kept():
+    with memory.keep_freed():
         pass

@@ -30,7 +30,7 @@ def scores_find(n_models):
         scored = heads.score(model, APART)
         for phase, name in scores.PAPER.items():
             chance = validation.random_auroc(18, len(KNOWN[phase]), draws=500)
-            row = validation.rated({name: scored.raw(name)[:, 0]}, KNOWN[phase], draws=200).iloc[0]
+            row = validation.ratings({name: scored.raw(name)[:, 0]}, KNOWN[phase], draws=200).iloc[0]
             found = Interval(*(np.array(row[end]) for end in ("auroc", "low", "high")))
             passes.append(found.less(chance).scalar[1] > 0)
     return np.array(passes)
@@ -55,7 +55,7 @@ def test_an_interval_over_documents_alone_would_find_heads_that_nobody_planted()
     name = scores.PAPER[Phase.SHORTLIST]
     values = scored.raw(name)[:, 0]
     highest = scored.ranking(name)[:2]
-    (row,) = validation.rated({name: values}, highest, draws=200).to_dict("records")
+    (row,) = validation.ratings({name: values}, highest, draws=200).to_dict("records")
     chance = validation.random_auroc(18, 2, draws=500)
     assert row["low"] > 0.5
     assert chance.scalar[2] > 0.85

@@ -26,7 +26,7 @@ def test_the_own_shortlist_is_what_the_trace_marks():
     marked = Trace("u", "d", cot, ("a",), Span(start, start + len(cot)), (), (Mention(4, start + 13, start + 14),))
     bare = Trace("u", "d", "words", ("a",))
     predictions = [Prediction(trace, (), (), 1, True, 0, 0) for trace in (marked, bare)]
-    assert isolation.own(predictions) == [[4], []]
+    assert isolation.own_shortlists(predictions) == [[4], []]
 
 
 def test_sizes_follow_the_own_shortlist_or_are_all_the_same():

@@ -88,7 +88,7 @@ def test_a_score_that_sees_the_known_heads_is_told_from_one_that_does_not():
     seeing = noise + 3 * KNOWN
     seeing[4] = np.nan
     known = [Head(1, 2), Head(2, 0)]
-    table = validation.rated({"seeing": seeing, "blind": noise}, known).set_index("score")
+    table = validation.ratings({"seeing": seeing, "blind": noise}, known).set_index("score")
     assert table.loc["seeing", ["auroc", "low", "precision", "worst"]].tolist() == [1.0, 1.0, 1.0, 2]
     assert table["n"].to_dict() == {"seeing": 29, "blind": 30}
     assert table.loc["blind", "low"] < 0.6 < table.loc["seeing", "low"]
@@ -109,7 +109,7 @@ def test_a_score_that_sees_the_known_heads_is_told_from_one_that_does_not():
 )
 def test_a_ranking_needs_documents_and_both_kinds_of_heads(values, known, message):
     with pytest.raises(ValueError, match=message):
-        validation.rated({"it": values}, known)
+        validation.ratings({"it": values}, known)
 
 
 def test_a_passage_without_topics_has_no_anchor_readout(llama):

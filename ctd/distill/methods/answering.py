@@ -66,11 +66,11 @@ class AnsweringStudent:
         student = self.model.language_model
         assert self.experts
         assert isinstance(student, LanguageModel)
-        expert = kept(self.experts / name, student, name, f"{student.key} {name}")
+        expert = load_student(self.experts / name, student, name, f"{student.key} {name}")
         return replace(self.model, language_model=expert)
 
 
-def kept(home: Path, like: LanguageModel, name: str, key: str) -> LanguageModel:
+def load_student(home: Path, like: LanguageModel, name: str, key: str) -> LanguageModel:
     """A student that was saved, ready to write.
 
     home: its folder.
