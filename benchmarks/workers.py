@@ -14,11 +14,12 @@ from compute import busy_core
 from rich.console import Console
 from rich.table import Table
 
-from ctd import hardware, workers
+from ctd import hardware
 from ctd.mechanism import heads
 from ctd.reasoning import models
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.token_spans import Span
+from ctd.workers.pool import POOL
 
 TOKENS = 256  # of a trace
 
@@ -60,7 +61,7 @@ def main(
     in_threads()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for state in (nullcontext(), busy_core()):
-        workers._POOL.kill()
+        POOL.kill()
         with state:
             for name, way in ways.items():
                 began = time.perf_counter()

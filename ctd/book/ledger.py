@@ -127,9 +127,9 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
 
 def _made_with(run: RunFolder, chapters: Iterable[str]) -> dict[str, RunFolder | None]:
     """The published runs of these chapters that were made from the same commit on the same machine."""
-    made = published_runs.made(run)
+    how_made = published_runs.how_made(run)
     together = {
-        chapter: [other for other in published_runs.of(chapter) if published_runs.made(other) == made]
+        chapter: [other for other in published_runs.of(chapter) if published_runs.how_made(other) == how_made]
         for chapter in chapters
     }
     return {chapter: runs[0] for chapter, runs in together.items() if runs}

@@ -16,8 +16,9 @@ from ctd.book.recorder import Recorder
 from ctd.cache import file_digest
 from ctd.data import readers
 from ctd.distill import measures, pool
-from ctd.distill.experiment import Plan, prepare
+from ctd.distill.experiment import Plan
 from ctd.distill.methods import Arm
+from ctd.distill.prepare import prepare
 from ctd.reasoning import teachers
 from ctd.retrieval.index import LabelIndex
 run = Recorder.start(seed)
