@@ -124,9 +124,12 @@ def _words(name: str, value: Any) -> str:
 
 
 def show(runs: Sequence[RunFolder], **wanted: Any) -> None:
-    """Show what runs are, and what they found, as tables to filter; nothing where there is no run."""
+    """Show what runs are, and what they found or why not, as tables to filter; nothing where there is no run."""
     if runs:
         report.table(overview(runs), caption="Published runs of this chapter, and how each was made.")
+        for run in runs:
+            if why := results.untestable(run.rows):
+                report.say(f"`{run.path.name}`, not testable: {why}.")
         report.table(
             results_table(runs, **wanted),
             caption="What the published runs found, with 95 % intervals.",

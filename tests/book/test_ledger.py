@@ -94,6 +94,39 @@ def test_a_verdict_that_does_not_stand_among_the_others_says_so(folder):
     assert row.why.startswith("reproduced by itself, not among ")
 
 
+def test_published_runs_of_one_commit_and_machine_are_corrected_together(folder):
+    just = {row: (0.1, 0.001, 0.199) if row in LAS else value for row, value in HELD["13_chapter"].items()}
+    weak = {row: WIDE if row not in LAS else value for row, value in just.items()} | NEED
+    keep(folder, "las", "13_chapter", weak)
+    published = {row.key: row for row in ledger.judge_claims("smoke", folder) if row.published_run}
+    tested = sum(row.verdict in TESTED and row.claim.source == "paper" for row in published.values())
+    assert published["las", "las"].why.endswith(
+        f"not among {tested} claims (Holm, p = {published['las', 'las'].p:.2g})"
+    )
+    keep(folder, "curves", "02_chapter", HELD["02_chapter"])
+    again = {row.key: row for row in ledger.judge_claims("smoke", folder) if row.published_run}
+    more = sum(row.verdict in TESTED and row.claim.source == "paper" for row in again.values())
+    assert more > tested
+    assert f"not among {more} claims" in again["las", "las"].why
+    manifest = published_runs.FOLDER / "curves" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("0123456789", "9876543210"))
+    apart = {row.key: row for row in ledger.judge_claims("smoke", folder) if row.published_run}
+    assert apart["las", "las"].why == published["las", "las"].why
+
+
+def test_the_precondition_of_a_published_run_is_looked_up_in_one_that_was_made_with_it(folder):
+    keep(folder, "heads", "04_chapter", HELD["04_chapter"])
+    assert judge_published(folder, "shortlisting-heads-early").verdict == Verdict.REPRODUCED
+    blind = {row: (0.4, 0.3, 0.45) if row[0] == "auroc" else value for row, value in HELD["07_chapter"].items()}
+    keep(folder, "instruments", "07_chapter", blind)
+    assert judge_published(folder, "shortlisting-heads-early").verdict == Verdict.NOT_TESTABLE
+    assert judge(folder, "shortlisting-heads-early").verdict == Verdict.REPRODUCED
+
+
+def judge_published(folder, name):
+    return next(row for row in ledger.judge_claims("smoke", folder) if row.claim.id == name and row.published_run)
+
+
 def test_the_largest_bin_is_the_largest_number_and_the_row_says_which(folder):
     assert judge(folder, "noising-phase-1").ours[0].startswith("anchor lost, top 90: 0.2 ")
     bins = key("patching_effect", intervention="noising", readout="anchor", heads="top", phase=1, n_heads=100)

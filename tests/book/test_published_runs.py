@@ -70,6 +70,25 @@ def test_what_runs_found_is_a_row_a_number_with_its_intervals_beside_each_other(
     assert table.iloc[0]["over seeds"] == ""
 
 
+def test_what_tells_numbers_of_a_run_apart_is_said(run):
+    number = {"metric": "head_score", "unit": "score", "value": 1.5, "interval": (1.0, 2.0), "n": 9}
+    number |= {"interval_method": "BCa", "interval_over": "documents"}
+    rows = [results.Row(**number, score="RefineScore", layer=layer, head=2, phase=2) for layer in (0, 3)]
+    results.write(rows, run.path / "results.json")
+    table = published_runs.found([published_runs.keep(RunFolder(run.path), "one")])
+    assert table["what"].tolist() == [f"Phase 2, RefineScore, layer: {layer}, head: 2" for layer in (0, 3)]
+
+
+def test_a_run_that_could_not_answer_says_why(run):
+    reason = results.Row(metric=results.NOT_TESTABLE, unit="reason", value="nobody compares")
+    results.write([reason], run.path / "results.json")
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published_runs.report, "say", shown.append)
+        published_runs.show([published_runs.keep(RunFolder(run.path), "one")])
+    assert shown == ["`one`, not testable: nobody compares."]
+
+
 def test_the_learning_curve_is_what_was_found_over_numbers_of_traces(run):
     assert published_runs.learning_curve(run).to_dict("records") == [
         {"traces": 64, "arm": "cot", "value": 0.25, "low": 0.125, "high": 0.5},
