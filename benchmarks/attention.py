@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ctd.book.results import peak_memory_mib
+from ctd.book.recorder import peak_memory_mib
 from ctd.mechanism import attention, attention_patches, head_bins
 from ctd.reasoning import architecture, models
 

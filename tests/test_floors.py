@@ -60,6 +60,26 @@ def test_no_module_imports_itself_in_a_circle():
     assert left == {}
 
 
+def missing(path):
+    """What a script imports from ctd that is not there."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            defined = ast.walk(ast.parse(MODULES[node.module].read_text()))
+            there = {getattr(part, "name", None) or getattr(part, "id", None) for part in defined}
+            yield from {f"{node.module}.{alias.name}" for alias in node.names if alias.name not in there} - set(MODULES)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path):
+    assert list(missing(path)) == []
+
+
+def test_an_import_that_is_not_there_is_noticed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from ctd.text import nothing, words\nfrom ctd.book import report\n")
+    assert list(missing(script)) == ["ctd.text.nothing"]
+
+
 def drawing():
     """The package's rooms as a Mermaid flowchart: an arrow from each room to those that it imports."""
     ground = [name for floor in FLOORS[:GROUND] for name in floor]

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ctd.distill import experiment as module
+from ctd.distill import prepare as module
 from ctd.distill.prepare import prepare
 from ctd.mechanism.untestable import NotTestable
 from tests.distill.conftest import PLAN
