@@ -63,20 +63,22 @@ def paragraph(rows: Sequence[Row]) -> str:
 
 def phases(rows: Sequence[Row]) -> str:
     """How much of the two phases shows in its thoughts."""
-    end, judging, comparing = (
-        _estimate(_one(rows, "text", "", measure), digits=2)
-        for measure in (
-            "end of Phase 1, share of the thought",
-            "sentences that judge one label",
-            "sentences that compare two labels",
-        )
-    )
+    n = _one(rows, "text", "", "documents").value
+    silent, end, judging, comparing = (_one(rows, "text", "", measure) for measure in SHOWN)
     return (
-        f"**Do the phases show?** The last label that was not named before comes at {end} of a thought. A text has "
-        f"{comparing} sentences that compare two labels, as Phase 2 would, and {judging} that judge one label."
+        f"**Do the phases show?** {n * silent.value:.0f} of {n:.0f} texts are an answer without a thought. In the "
+        f"others the last label that was not named before comes at {_estimate(end, digits=2)} of a thought. A text has "
+        f"{_estimate(comparing, digits=2)} sentences that compare two labels, as Phase 2 would, and "
+        f"{_estimate(judging, digits=2)} that judge one label."
     )
 
 
+SHOWN = (
+    "no thought, the answer alone",
+    "end of Phase 1, share of the thought",
+    "sentences that judge one label",
+    "sentences that compare two labels",
+)
 PAGE = "natural"  # as chapter and run of its looks
 ENOUGH = 64
 LITTLE = "These are few documents: rankings that are not distinguishable here may be so with more of them."
@@ -119,7 +121,7 @@ def claims(ledger: Iterable[LedgerRow]) -> str:
             row.claim.statement,
             f"{{doc}}`{row.claim.chapter} <notebooks/{row.stem}>`",
             f"**{row.verdict}**",
-            "; ".join([*row.ours, *([row.why] if row.why else [])]),
+            "; ".join(filter(None, [*(row.ours if row.estimates else ()), row.why])),
         ]
         for row in rows
     ]

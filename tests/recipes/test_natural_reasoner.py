@@ -11,7 +11,7 @@ from sklearn.metrics import ndcg_score
 from ctd.book import looks, natural_page
 from ctd.book.claims import CLAIMS
 from ctd.book.ledger import LedgerRow
-from ctd.book.verdicts import Verdict
+from ctd.book.verdicts import Estimate, Verdict
 from ctd.cache import DATA
 from ctd.reasoning import free_text, natural, predict, rank_answers
 from ctd.reasoning.free_text import ShownLabels
@@ -114,6 +114,7 @@ def test_the_table_is_read_as_it_was_written_and_a_random_order_has_its_expected
     assert "not distinguishable from its own answer at once" in page
     assert "On 6 generated" in page
     assert "and 1.00 [1.00, 1.00] that judge one label." in page.replace("\xa0", " ")
+    assert "0 of 6 texts are an answer without a thought" in page
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,16 @@ def test_making_the_table_is_a_look_at_test_documents(tmp_path):
 
 
 def test_the_page_names_what_the_ledger_says_of_the_models_own_runs():
-    own = LedgerRow(CLAIMS[0], Verdict.REPRODUCED, "", None, "02_a", "mesh, smollm2-mesh", ("a slope: 1",))
+    own = LedgerRow(
+        CLAIMS[0],
+        Verdict.REPRODUCED,
+        "",
+        None,
+        "02_a",
+        "mesh, smollm2-mesh",
+        ("a slope: 1",),
+        estimates=(("a", next(iter(CLAIMS[0].parts.values())), Estimate(1, 0, 2)),),
+    )
     other = replace(own, published_run="another")
     natural = replace(other, data="heart-failure, qwen-1.5b", verdict=Verdict.NOT_TESTABLE, why="no CoT")
     lines = natural_page.claims([own, other, natural]).splitlines()
@@ -157,6 +167,8 @@ def test_the_page_names_what_the_ledger_says_of_the_models_own_runs():
     (line,) = [line for line in lines if CLAIMS[0].statement in line]
     assert "| **not testable** | a slope: 1; no CoT |" in line
     assert "{doc}`02 <notebooks/02_a>`" in line
+    unread = replace(natural, estimates=())
+    assert "| **not testable** | no CoT |" in natural_page.claims([unread])
     assert natural_page.claims([own, other]) == "No chapter has a published run on `qwen-1.5b` yet."
 
 
