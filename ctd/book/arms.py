@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ctd.book import report
-from ctd.distill import comparison
+from ctd.distill import comparison, retrieval_arm
 from ctd.distill.methods import METHODS
 
 KNOWN = {
@@ -26,11 +26,6 @@ NEEDS = {
     "samples": "answers sampled from the teacher",
 }
 """`Method.needs`, in words."""
-WITHOUT = (
-    "A linear classifier on TF-IDF for each label of the training documents, added to the search by embeddings. No "
-    "language model, and it reads gold labels instead of traces. Source: Babbar and Schölkopf (2017), "
-    "arXiv:1609.02521, for the classifiers (known by its abstract alone); the sum is ours."
-)
 TOLD = ("exact_match", "ndcg@5")
 ENDS = ["value", "low", "high"]
 
@@ -61,7 +56,11 @@ def better(gains: pd.DataFrame, measure: str, level: float = 0.05) -> Sequence[s
 
 def _what(name: str) -> str:
     if name == comparison.RETRIEVAL:
-        return WITHOUT
+        mark = KNOWN[retrieval_arm.KNOWN]
+        return (
+            f"{retrieval_arm.SUMMARY}. It reads gold labels instead of traces. Source: {retrieval_arm.SOURCE}, for the "
+            f"classifiers ({mark}); the sum is ours."
+        )
     if name.endswith(comparison.ADDED):
         base = name.removesuffix(comparison.ADDED)
         return f"The loss of {base}, with what the teacher's heads of both phases compute added to it."

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 
 from ctd.cache import DATA
-from ctd.distill import boundary, calibration, diversity, hacking
+from ctd.distill import boundary, calibration, comparison, diversity, hacking, retrieval_arm
 from ctd.distill.methods import METHODS, Method
 
 TABLE = DATA / "related_work.csv"
@@ -59,15 +59,17 @@ def number_of(source: str) -> str:
     return matched[1] if matched else ""
 
 
-def related_work(listed: list[System] | None = None, methods: Mapping[str, Method] = METHODS) -> list[list[str]]:
+def related_work(listed: list[System] | None = None, methods: Mapping[str, Method] | None = None) -> list[list[str]]:
     """The rows of the page, each a cell of HTML for each of `COLUMNS`.
 
     A method whose source is not among the systems has a row of its own, below them.
 
     listed: the systems; those of the repository when not given.
-    methods: what is run, by name.
+    methods: what is run, by name; when not given, all that is registered, and the arm without a language model.
     """
     listed = systems() if listed is None else listed
+    others = [_without_language_model()] if methods is None else []
+    methods = METHODS if methods is None else methods
     run: dict[str, list[str]] = {}
     for name, method in methods.items():
         run.setdefault(number_of(method.source) or method.source, []).append(name)
@@ -78,7 +80,7 @@ def related_work(listed: list[System] | None = None, methods: Mapping[str, Metho
         source = method.source.removesuffix(f"arXiv:{number}").rstrip(", ") or names[0]
         what = f"{method.summary}."
         rows.append(_row(System(source, number, "yes", method.known, "general baseline", what, ""), names))
-    return rows
+    return rows + others
 
 
 def page_table() -> str:
@@ -93,6 +95,14 @@ def page_table() -> str:
         f"<caption>{len(rows)} systems and baselines.</caption>"
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n</div>"
     )
+
+
+def _without_language_model() -> list[str]:
+    number = number_of(retrieval_arm.SOURCE)
+    source = retrieval_arm.SOURCE.removesuffix(f", arXiv:{number}")
+    what = f"{retrieval_arm.SUMMARY}."
+    system = System(source, number, "yes", retrieval_arm.KNOWN, "general baseline", what, "")
+    return _row(system, [comparison.RETRIEVAL])
 
 
 def _analyses(system: System) -> list[str]:

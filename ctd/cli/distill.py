@@ -106,8 +106,10 @@ def methods(as_json: Json = False) -> None:
     """List the ways to teach a student: what each does, its settings, what it needs, what it costs, its source.
 
     A cost is the time of a training at equal steps, times that of cot. Where a method carries the mechanistic terms, it
-    may be a --base-loss of the method mechanistic. A second table lists the controls of that method (--control).
+    may be a --base-loss of the method mechanistic. The last row is no method of a student: chapter 14 compares with it.
+    A second table lists the controls of the method mechanistic (--control).
     """
+    from ctd.distill import comparison, retrieval_arm
     from ctd.distill.controls import CONTROLS, summary
     from ctd.distill.methods import METHODS, base_losses
 
@@ -126,6 +128,8 @@ def methods(as_json: Json = False) -> None:
         )
         for name, method in METHODS.items()
     ]
+    without = retrieval_arm.SUMMARY, "none", "gold", "0", "no", retrieval_arm.SOURCE, retrieval_arm.KNOWN
+    rows.append((comparison.RETRIEVAL, *without))
     show_table(heads, rows, as_json)
     if as_json:
         return

@@ -10,8 +10,16 @@ import numpy as np
 from ctd.distill.comparison import PLACES, RETRIEVAL
 from ctd.distill.experiment import Experiment
 from ctd.distill.measures import Outcome
+from ctd.distill.methods.method import Known
 from ctd.retrieval import metrics
 from ctd.retrieval.linear import WithoutLanguageModel
+
+SUMMARY = (
+    "A linear classifier on TF-IDF for each label of the training documents, added to the search by embeddings; no "
+    "language model"
+)
+SOURCE = "DiSMEC, arXiv:1609.02521"
+KNOWN: Known = "abstract"
 
 
 def outcomes(experiment: Experiment, seeds: Sequence[int], draw: int) -> list[Outcome]:

@@ -136,6 +136,8 @@ def test_methods_are_listed_with_what_they_need_and_cost():
     rows = [re.split(r"\s{2,}", line.strip()) for line in listed.splitlines()]
     named = {row[0]: row for row in rows if row[0] in methods.METHODS}
     assert list(named) == list(methods.METHODS)
+    (without,) = [row for row in rows if row[0] == "retrieval"]
+    assert "arXiv:1609.02521" in " ".join(without)
     for name, method in methods.METHODS.items():
         assert method.source in " ".join(named[name]), name
         assert method.summary, name

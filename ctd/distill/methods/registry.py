@@ -69,8 +69,12 @@ METHODS = {
         examples=answer_examples, mode="answer", cost=0.7, whole_traces=False, source=OPEN, known="abstract"
     ),
     "cot": Method(source=OPEN, known="abstract"),
-    "fkl": Method(loss=forward_kl, needs=TEACHER, cost=1.1, source="Hinton et al. (2015), arXiv:1503.02531"),
-    "rkl": Method(loss=reverse_kl, needs=TEACHER, cost=1.1, source="Gu et al. (2024), arXiv:2306.08543"),
+    "fkl": Method(
+        loss=forward_kl, needs=TEACHER, cost=1.1, known="third party", source="Hinton et al. (2015), arXiv:1503.02531"
+    ),
+    "rkl": Method(
+        loss=reverse_kl, needs=TEACHER, cost=1.1, known="third party", source="Gu et al. (2024), arXiv:2306.08543"
+    ),
     "filtered": Method(examples=right_traces, needs=GOLD, source="our control", known="ours"),
     "jsd": Method(
         loss=jensen_shannon, needs=TEACHER, cost=1.1, known="code", source="Agarwal et al. (2024), arXiv:2306.13649"
