@@ -55,8 +55,8 @@ def trial(
     ranked_on = [trace for trace in traces[:n_scored] if trace.anchor_mentions or direction == "unembedding"]
     comparing = [trace for trace in traces[n_scored:] if any(pair.decided for pair in trace.comparisons)]
     require_comparisons(ranked_on, least=1)
+    paired, whole = corruptions.pairs(comparing, seed, corruption)  # refuses too few, and costs nothing
     scored = heads.score(model, ranked_on, direction)
     rankings = {phase: scored.ranking(name) for phase, name in PAPER.items()}
-    paired, whole = corruptions.pairs(comparing, seed, corruption)
     left_out = {LEFT_OUT[corruption]: whole, "no comparison": len(traces[n_scored:]) - len(comparing)}
     return Trial(scored, rankings, paired[:n_patched], left_out)

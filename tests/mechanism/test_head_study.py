@@ -80,3 +80,5 @@ def test_heads_that_refine_are_not_ranked_by_a_single_text_that_compares(teacher
         head_study.study(teacher, task, None, Settings(Phase.REFINE))
     with pytest.raises(NotTestable, match="0 of 1 texts with phases do, and at least 1 must$"):
         trials.trial(teacher.language_model.model, traces[1:], 1, 1)
+    with pytest.raises(NotTestable, match="needs two documents or more, got 0"):
+        trials.trial(teacher.language_model.model, traces, len(traces), 1)
