@@ -21,7 +21,7 @@ import numpy as np
 from ctd import hardware
 from ctd.cache import atomic, once
 from ctd.data.damaged import named_if_damaged
-from ctd.distill import checkpoint, lora, measures, train
+from ctd.distill import checkpoint, early_stopping, lora, measures, train
 from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
@@ -202,7 +202,7 @@ def forget(home: Path) -> None:
 
 def chosen_step(experiment: Experiment, log: Sequence[dict[str, float]]) -> int:
     """How many steps a student's weights have taken: all, or those to the lowest validation loss."""
-    return train.steps_to_lowest(log) if experiment.plan.patience else len(log)
+    return early_stopping.steps_to_lowest(log) if experiment.plan.patience else len(log)
 
 
 def _outcome(

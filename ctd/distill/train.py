@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from math import ceil, cos, isnan, pi
+from math import ceil, cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from ctd.cache import digest
 from ctd.distill import checkpoint, memory
 from ctd.distill.checkpoint import Log
+from ctd.distill.early_stopping import ended, looks_since_lowest
 from ctd.distill.examples import IGNORED, Batch, Example, batches, check, collate
 from ctd.distill.lora import MergedLoRA
 from ctd.distill.settings import Settings
@@ -291,24 +292,6 @@ def _mean(trainee: nn.Module, examples: Sequence[Example], batch_tokens: int) ->
     total = sum(trainee(batch).item() for batch in parts)
     trainee.train(training)
     return total / max(sum(batch.n_targets for batch in parts), 1)
-
-
-def looks_since_lowest(log: Log) -> int | None:
-    """How many looks at the validation examples ago their loss was lowest; None where the last row has no look."""
-    looks = [row["validation"] for row in log if not isnan(row["validation"])]
-    return None if not log or isnan(log[-1]["validation"]) else len(looks) - 1 - looks.index(min(looks))
-
-
-def steps_to_lowest(log: Sequence[dict[str, float]]) -> int:
-    """How many rows of a log there are up to the first of the lowest validation losses of its last training."""
-    begun = max(place for place, row in enumerate(log) if row["step"] == 0)
-    looks = [(row["validation"], place) for place, row in enumerate(log) if not isnan(row["validation"])]
-    return min(look for look in looks if look[1] >= begun)[1] + 1
-
-
-def ended(log: Log, patience: int) -> bool:
-    """Whether so many looks in a row had no lower validation loss."""
-    return bool(patience) and (looks_since_lowest(log) or 0) >= patience
 
 
 def learning_rate(step: int, n_steps: int, settings: Settings) -> float:

@@ -75,7 +75,7 @@ def test_what_tells_numbers_of_a_run_apart_is_said(run):
     number |= {"interval_method": "BCa", "interval_over": "documents"}
     rows = [results.Row(**number, score="RefineScore", layer=layer, head=2, phase=2) for layer in (0, 3)]
     results.write(rows, run.path / "results.json")
-    table = published_runs.found([published_runs.keep(RunFolder(run.path), "one")])
+    table = published_runs.results_table([published_runs.keep(RunFolder(run.path), "one")])
     assert table["what"].tolist() == [f"Phase 2, RefineScore, layer: {layer}, head: 2" for layer in (0, 3)]
 
 
