@@ -56,6 +56,31 @@ def cache_base() -> Path:
     return Path(os.environ.get("CTD_CACHE") or platformdirs.user_cache_dir("ctd")).absolute()
 
 
+def require_free(path: Path, mend: str) -> None:
+    """Check, before any work, that a file or folder can be made.
+
+    path: to be made, with the folders above it.
+    mend: the end of the line: what to do.
+    Raises FileExistsError where something is there, a broken link too, and what `require_folders` raises.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} exists and is not written over: {mend}")
+    require_folders(path, mend)
+
+
+def require_folders(path: Path, mend: str) -> None:
+    """Check that what stands above a path are folders, as far as they are there.
+
+    path: to be made.
+    mend: the end of the line: what to do.
+    Raises NotADirectoryError.
+    """
+    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        shown = next((parent for parent in path.parents if parent.absolute() == above), above)
+        raise NotADirectoryError(f"{shown} is not a folder, so {path} cannot be made: {mend}")
+
+
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` for this process alone; what lies there at the end is removed.

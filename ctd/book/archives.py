@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from ctd.book.run_folder import MANIFEST, RunFolder
-from ctd.cache import atomic, file_digest
+from ctd.cache import atomic, file_digest, require_free
 
 HASHES = "SHA256.json"  # in the archive: the digest of each file by its name
 SUFFIX = ".ctd.zip"
@@ -22,8 +23,7 @@ def pack(run: RunFolder, out: Path) -> Path:
     out: the archive.
     Raises FileExistsError where it is there, ValueError for a run that cannot be read.
     """
-    if out.exists():
-        raise FileExistsError(f"{out} exists and is not written over: name another file with --out")
+    require_free(out, "name another file with --out")
     _ = run.manifest, run.rows
     files = sorted(path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink())
     names = {path: path.relative_to(run.path).as_posix() for path in files}
@@ -42,8 +42,7 @@ def unpack(archive: Path, out: Path) -> RunFolder:
     Raises FileExistsError where the folder is there, FileNotFoundError for an archive that is not there, and ValueError
     for a file that is no such archive, whose files are not those that were packed, or that would leave the folder.
     """
-    if out.exists():
-        raise FileExistsError(f"{out} exists and is not written over: name another folder with --out")
+    require_free(out, "name another folder with --out")
     if not archive.is_file():
         raise FileNotFoundError(f"there is no archive {archive}; ctd pack makes one")
     try:
@@ -58,7 +57,7 @@ def unpack(archive: Path, out: Path) -> RunFolder:
                     path = scratch / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ValueError(f"{archive} is no archive of ctd pack, or is damaged ({error}); fetch it again") from error
     return RunFolder(out)
 

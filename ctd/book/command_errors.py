@@ -1,14 +1,18 @@
 """What goes wrong on the command line, in one line each, with an exit status.
 
-Notes: 2 is bad input, 1 a failed notebook, 130 Ctrl-C, and 3 a fault of the software: its traceback is kept in a file.
-CTD_DEBUG=1 shows every traceback.
+Notes: 2 is bad input, 1 a failed notebook, 130 Ctrl-C, 143 SIGTERM (of a scheduler, or `timeout`), and 3 a fault of the
+software: its traceback is kept in a file. CTD_DEBUG=1 shows every traceback.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +40,15 @@ class OneLineErrors(TyperGroup):
             refuse(error)
 
     def invoke(self, ctx: Any) -> Any:
+        with signals_as_interrupts() as came:
+            return self._invoke(ctx, came)
+
+    def _invoke(self, ctx: Any, came: list[int]) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            fail("interrupted: nothing half-made was kept, earlier runs are as they were", 130)
+            how = f"ended by {signal.Signals(came[0]).name}" if came else "interrupted"
+            fail(f"{how}: nothing half-made was kept, earlier runs are as they were", 128 + (*came, signal.SIGINT)[0])
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise
         except TyperException as error:
@@ -50,6 +59,38 @@ class OneLineErrors(TyperGroup):
             fail(in_one_line(error), 2)
         except Exception as error:
             fail(unforeseen(error), 3)
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[list[int]]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that kernels end and scratch folders are removed.
+
+    Yields the numbers of those that came. A signal that is ignored (nohup) stays ignored.
+    """
+    came: list[int] = []
+    command = os.getpid()
+
+    def interrupt(number: int, _: Any) -> None:
+        if os.getpid() != command:  # a fork that inherited this
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        came.append(number)
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a script
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # asyncio has its own way with it
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        before = {number: signal.getsignal(number) for number in numbers}
+        for number in numbers:
+            if before[number] == signal.SIG_DFL:
+                signal.signal(number, interrupt)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def refuse(error: Any) -> None:

@@ -29,6 +29,7 @@ RENAMED = {"words": "base_losses"}  # old names, for one version
 TYPES = {"boolean": "bool", "integer": "int", "number": "float", "string": "str"}
 PATHS = ("path", "path or name")
 SEED_LIMIT = 2**32 - 1  # the largest that numpy and PYTHONHASHSEED both take
+MOST_VALUES = 1_000_000  # of a YAML text
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ _Loader.add_implicit_resolver(
 def read_yaml(text: str, source: str) -> Any:
     """YAML text as Python values. Raises ValueError with one line that names the source when it is not YAML."""
     try:
-        return yaml.load(text, _Loader)
+        value = yaml.load(text, _Loader)
+        if _size(value, {}) > MOST_VALUES:
+            raise ValueError(f"its aliases unfold to more than {MOST_VALUES:,} values")
+        return value
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
@@ -126,6 +130,23 @@ def read_yaml(text: str, source: str) -> Any:
         raise ValueError(f"{source}{place}: not YAML ({reason})") from None
     except Exception as error:  # the library stumbles over impossible dates, tags that do not fit, ...
         raise ValueError(f"{source}: not YAML ({' '.join(str(error).split()) or type(error).__name__})") from None
+
+
+def _size(value: Any, sizes: dict[int, int]) -> int:
+    """How many values a value holds, each as often as aliases name it.
+
+    sizes: those of the lists and mappings that were met, by their identity; 0 while one is counted.
+    Raises ValueError for a value that holds itself.
+    """
+    if not isinstance(value, dict | list):
+        return 1
+    if sizes.get(id(value)) == 0:
+        raise ValueError("a value holds itself")
+    if id(value) not in sizes:
+        sizes[id(value)] = 0
+        parts = value.values() if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[id(value)]
 
 
 def read_yaml_file(file: Path) -> Any:

@@ -25,7 +25,7 @@ from ctd.book.provenance import files_digest, git_state, inputs_digest, notebook
 from ctd.book.recorder import Recorder as Recorder
 from ctd.book.results import RESULTS, read_json
 from ctd.book.run_folder import MANIFEST, RUNS, RunFolder
-from ctd.cache import ROOT, alone, atomic, digest
+from ctd.cache import ROOT, alone, atomic, digest, require_folders
 from ctd.hardware import machine
 
 KEY_PARTS = ("notebook_hash", "parameters", "ctd_hash", "inputs_hash")
@@ -90,8 +90,9 @@ def plan(
         "ctd_hash": files_digest(ROOT / "ctd"),
         "inputs_hash": inputs,
     }
-    folder = (out or RUNS / notebook.stem / f"{profile}{suffix}").absolute()
-    return Plan(notebook.resolve(), profile, defaults, resolved, changed, folder, parts)
+    folder = out or RUNS / notebook.stem / f"{profile}{suffix}"
+    require_folders(folder, "name another folder with --out")
+    return Plan(notebook.resolve(), profile, defaults, resolved, changed, folder.absolute(), parts)
 
 
 def run(

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import yaml
 
-from ctd.cache import atomic
-from ctd.data import survey as surveys
+from ctd.cache import atomic, require_free
 from ctd.data.readers import tables
-from ctd.data.survey import Survey
+from ctd.data.survey import Survey, text_and_labels
 
 PARAMETERS, DOCUMENTS, LABELS = "parameters.yml", "documents.jsonl", "labels.txt"
 CLUSTERS = 256  # at most: the chapters' default
@@ -24,14 +23,13 @@ def write(survey: Survey, folder: Path) -> None:
     folder: to be made.
     Raises FileExistsError where it is there.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists and is not written over: name another folder with --out")
+    require_free(folder, "name another folder with --out")
     with atomic(folder) as scratch:
         scratch.mkdir(parents=True)
         with open(scratch / DOCUMENTS, "w", encoding="utf-8") as file:
-            for _, row in tables.read_rows(survey.file):
-                labels = surveys.split_labels(row.get(survey.label_column), survey.separator)
-                line = {"text": str(row.get(survey.text_column) or ""), "labels": list(dict.fromkeys(labels))}
+            for where, row in tables.read_rows(survey.file):
+                text, labels = text_and_labels(row, where, survey.text_column, survey.label_column, survey.separator)
+                line = {"text": text, "labels": list(dict.fromkeys(labels))}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
         (scratch / LABELS).write_text(
             "".join(f"{' '.join(label.split())}\n" for label in survey.labels), encoding="utf-8"

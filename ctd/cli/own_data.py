@@ -27,11 +27,11 @@ def init(
     The folder holds the documents with their labels as lists, the labels, and a parameter file.
     """
     from ctd.book import starter
+    from ctd.cache import require_free
     from ctd.data.survey import survey
 
     folder = out or Path(table.name.partition(".")[0])
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists and is not written over: name another folder with --out")
+    require_free(folder, "name another folder with --out")
     surveyed = survey(table, text_column, label_column, separator)
     starter.write(surveyed, folder)
     if as_json:

@@ -57,6 +57,8 @@ def predict(
     from ctd.reasoning import predictions_file
     from ctd.reasoning.predictor import Predictor
 
+    if out is not None:
+        predictions_file.check(out)
     stdin = source == documents.STDIN
     texts = documents.read(source, text_column, uid_column)
     total = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ctd.data.readers import tables
-from ctd.data.readers.lines import read_lines
+from ctd.data.readers.lines import decoded, identifier, read_lines
 
 UIDS = ("uid", "id")  # columns that name documents, where nobody says which does
 STDIN = "-"
@@ -39,8 +39,7 @@ def read(source: str, text: str = "text", uid: str = "") -> Iterator[Document]:
     text or without the columns.
     """
     if source == STDIN:
-        numbered = ((f"standard input, line {number}", line) for number, line in enumerate(sys.stdin, 1))
-        filled = (pair for pair in numbered if pair[1].strip())
+        filled = ((where, line) for where, line in decoded(sys.stdin.buffer, "standard input") if line.strip())
         first = list(islice(filled, 1))
         lines = chain(first, filled)
         if first and first[0][1].lstrip().startswith("{"):
@@ -68,7 +67,7 @@ def _of_rows(rows: Iterable[tuple[str, Mapping[str, Any]]], text: str, uid: str)
         value, named = row[text], uid or next((column for column in UIDS if column in row), "")
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{where}: {text!r} must be a text that is not empty, got {value!r:.60}")
-        yield Document(str(row[named]) if named else str(number), value.strip())
+        yield Document(identifier(row, named, where) if named else str(number), value.strip())
 
 
 def _json_object(line: str, where: str) -> dict[str, Any]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import tables
-from ctd.data.readers.lines import read_lines
+from ctd.data.readers.lines import identifier, read_lines, string
 
 TEXTS = ("text", "label", "name")  # columns that may hold a label's text
 SAVED = "labels.parquet"  # beside the weights of a student
@@ -26,7 +24,7 @@ def read(file: Path) -> LabelSpace:
     file = file.expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file} with labels; check the path")
-    if file.suffix == tables.PARQUET and b"ctd" in (pq.read_schema(file).metadata or {}):
+    if file.suffix == tables.PARQUET and b"ctd" in tables.parquet_metadata(file):
         return LabelSpace.load(file)
     labels: dict[str, str] = {}
     for where, name, text in _labels(file):
@@ -49,7 +47,8 @@ def _labels(file: Path) -> Iterator[tuple[str, str, str]]:
         column = next((name for name in TEXTS if name in row), None)
         if column is None:
             raise ValueError(f"{where}: no column {' or '.join(map(repr, TEXTS))}; there are: {', '.join(row)}")
-        text = str(row[column] or "").strip()
+        text = string(row, column, where)
         if not text:
             raise ValueError(f"{where}: the label's {column!r} is empty; fill it in or remove the row")
-        yield where, str(row.get("id") or text), text
+        named = row.get("id") not in (None, "")
+        yield where, identifier(row, "id", where) if named else text, text

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from ctd.data.readers import tables
+from ctd.data.readers import label_cells, tables
+from ctd.data.readers.lines import string
 from ctd.text import stop_words
 
 LABEL_NAMES = ("labels", "label", "codes", "code", "keywords", "tags", "categories", "category", "classes", "class")
@@ -98,19 +99,22 @@ def survey(file: Path, text_column: str = "", label_column: str = "", separator:
     separator: what stands between the labels of a cell; "" for nothing, None to find out.
     Raises ValueError for a table without documents, a column that is not there, or no column that could hold labels.
     """
-    rows = [row for _, row in tables.read_rows(file)]
+    located = list(tables.read_rows(file))
+    rows = [row for _, row in located]
     if not rows:
         raise ValueError(f"{file} holds no rows: give a table with a document a row")
     for option, name in (("--text-column", text_column), ("--label-column", label_column)):
         if name and name not in rows[0]:
             raise ValueError(f"{file} has no column {name!r} ({option}); there are: {', '.join(map(repr, rows[0]))}")
+    if label_column and label_column == text_column:
+        raise ValueError(f"--text-column and --label-column both name {text_column!r}: name one column each")
     columns = {name: _kind([row.get(name) for row in rows]) for name in rows[0]}
-    text_column = text_column or _text_column(file, rows, columns)
+    text_column = text_column or _text_column(file, rows, columns, label_column)
     label_column = label_column or _label_column(file, rows, columns, text_column)
     cells = [row.get(label_column) for row in rows]
     separator = _separator(cells) if separator is None else separator
-    labels = [split_labels(cell, separator) for cell in cells]
-    texts = [str(row.get(text_column) or "").strip() for row in rows]
+    pairs = [text_and_labels(row, where, text_column, label_column, separator) for where, row in located]
+    texts, labels = [text for text, _ in pairs], [names for _, names in pairs]
     counts = Counter(label for names in labels for label in dict.fromkeys(names))
     if not counts:
         raise ValueError(f"{file} has no label in {label_column!r}: name the column that has them with --label-column")
@@ -122,16 +126,23 @@ def survey(file: Path, text_column: str = "", label_column: str = "", separator:
     )  # fmt: skip
 
 
-def split_labels(cell: Any, separator: str) -> list[str]:
-    """The labels of a cell: a list, or a text that is divided where the separator stands."""
-    if isinstance(cell, list):
-        return [str(label).strip() for label in cell if label is not None and str(label).strip()]
-    if cell is None or not str(cell).strip():
-        return []
-    text = str(cell)
-    if text.strip().startswith("[") and text.strip().endswith("]"):
-        return re.findall(r"""['"]([^'"]+)['"]""", text) or [text.strip()]
-    return [part.strip() for part in (text.split(separator) if separator else [text]) if part.strip()]
+def text_and_labels(
+    row: Mapping[str, Any], where: str, text_column: str, label_column: str, separator: str
+) -> tuple[str, list[str]]:
+    """The text of a document, "" for none, and its labels.
+
+    row: of the table, by column.
+    where: where it stands, for messages.
+    text_column, label_column: its columns.
+    separator: what divides the labels of a cell; "" for nothing.
+    Raises ValueError for a text that is no string, and for labels other than strings, whole numbers and lists of such.
+    """
+    cell = row.get(label_column)
+    if isinstance(cell, str) and cell.strip()[:1] == "[":
+        cell = label_cells.list_in_text(cell.strip(), where, label_column)
+    if isinstance(cell, str) and separator:
+        cell = cell.split(separator)
+    return string({text_column: row.get(text_column)}, text_column, where), label_cells.names(cell, where, label_column)
 
 
 def _kind(values: Sequence[Any]) -> str:
@@ -140,9 +151,11 @@ def _kind(values: Sequence[Any]) -> str:
     return " or ".join(sorted({names.get(kind, kind) for kind in kinds})) or "empty"
 
 
-def _text_column(file: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+def _text_column(file: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], label_column: str) -> str:
     lengths = {
-        name: mean(len(str(row.get(name) or "")) for row in rows) for name, kind in columns.items() if kind == "text"
+        name: mean(len(str(row.get(name) or "")) for row in rows)
+        for name, kind in columns.items()
+        if kind == "text" and name != label_column
     }
     if not lengths:
         raise ValueError(f"{file} has no column with texts: name one with --text-column")

@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ctd import hardware, stats
-from ctd.cache import atomic, cache_dir
+from ctd.cache import atomic, cache_dir, require_free
 from ctd.data import label_files, readers
 from ctd.distill import card, checkpoint, measures, train
 from ctd.distill.experiment import Experiment, Plan
@@ -77,8 +77,7 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
     """
     if any(stage.expert for stage in arm.stages):
         raise ValueError(f"{arm.method} teaches several models, which one folder does not hold: choose another method")
-    if out.exists():
-        raise FileExistsError(f"{out} exists: a student is not written over, name another folder")
+    require_free(out, "name another folder")
     processes = train.processes()
     with processes.main_process_first():
         experiment = lesson.prepare(plan, seed, live, heads="heads" in arm.needs)

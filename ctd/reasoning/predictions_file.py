@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ctd.cache import alone, digest, written_or_told
+from ctd.cache import alone, digest, require_folders, written_or_told
 from ctd.data.documents import Document
 from ctd.data.label_space import LabelSpace
 from ctd.reasoning.predictor import Labelling, Predictor
@@ -80,6 +80,17 @@ def records(
         raise ValueError(f"the output has {len(done):,} lines and there are {start:,} documents: name another file")
 
 
+def check(out: Path) -> None:
+    """Check, before a model is loaded, that predictions can be written to a file, or go on behind those it has.
+
+    Raises IsADirectoryError, NotADirectoryError, and ValueError for a file of something else.
+    """
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder: name a file with --out")
+    require_folders(out, "name another file with --out")
+    _whole_lines(out)
+
+
 def write(predictor: Predictor, documents: Iterable[Document], out: Path, total: int | None = None) -> tuple[int, int]:
     """Label documents into a file; go on behind the lines that it has.
 
@@ -93,6 +104,7 @@ def write(predictor: Predictor, documents: Iterable[Document], out: Path, total:
     """
     added = 0
     with alone(out), written_or_told(out, MEND):
+        out.parent.mkdir(parents=True, exist_ok=True)
         done = _done(out)
         with open(out, "ab") as file:
             for batch in records(predictor, documents, done, total):
@@ -105,8 +117,17 @@ def write(predictor: Predictor, documents: Iterable[Document], out: Path, total:
 
 def _done(out: Path) -> list[str]:
     """The keys of the whole lines of a file; what was torn is cut off."""
+    keys, size = _whole_lines(out)
+    if out.exists() and size < out.stat().st_size:
+        with open(out, "r+b") as file:
+            file.truncate(size)
+    return keys
+
+
+def _whole_lines(out: Path) -> tuple[list[str], int]:
+    """The keys of the whole lines of a file, which may not be there, and their size in bytes."""
     if not out.exists():
-        return []
+        return [], 0
     content = out.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     try:
@@ -115,7 +136,4 @@ def _done(out: Path) -> list[str]:
         raise ValueError(f"{out} holds something else than predictions: name another file with --out") from None
     if not whole and content and not content.startswith(b'{"uid": '):
         raise ValueError(f"{out} holds something else than predictions: name another file with --out")
-    if len(whole) < len(content):
-        with open(out, "r+b") as file:
-            file.truncate(len(whole))
-    return keys
+    return keys, len(whole)

@@ -142,7 +142,7 @@ CASES = [
     distill("an unknown dataset", "--dataset pubmed", "dataset must be one of mesh, mesh-descriptors, setmm", "got 'pubmed'"),
     distill("no source", "--dataset records", "dataset 'records' needs a source", "with a text and a labels column"),
     distill("a source for nothing", "--dataset organism --source x", "dataset 'organism' takes no source, got 'x': leave"),
-    Case("distill: a folder that is there", "distill organism there", ("there exists: a student is not written over", "name another"),
+    Case("distill: a folder that is there", "distill organism there", ("there exists and is not written over", "name another"),
          {"there/a": ""}),
     Case("environment: no such set.mm", "distill organism {out} --dataset setmm", ("CTD_SETMM names nowhere", "mend it, or unset"),
          environment={"CTD_SETMM": "nowhere"}),

@@ -368,7 +368,15 @@ def test_a_notebook_that_records_nothing_fails(project, no_kernel, monkeypatch):
         runs.run(notebook_files.find_notebook("01"), force=True)
 
 
-def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project):
+@pytest.mark.parametrize(
+    ("number", "at_interrupts", "said"),
+    [
+        (signal.SIGINT, signal.default_int_handler, "interrupted"),
+        (signal.SIGTERM, signal.default_int_handler, "ended by SIGTERM"),
+        (signal.SIGTERM, signal.SIG_IGN, "ended by SIGTERM"),  # as a shell starts what it puts in the background
+    ],
+)
+def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project, number, at_interrupts, said):
     before = (project / "runs" / "01_first" / "default" / "manifest.json").read_text()
     path = notebook_files.find_notebook("01")
     write_notebook(path, *BODY[:2], "open('kernel.pid', 'w').write(str(os.getpid())); time.sleep(60)", BODY[2])
@@ -377,17 +385,17 @@ def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project
         [*ctd, "run", "01"],
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, at_interrupts),
     )
-    deadline = time.time() + 30
-    while not (said := list((project / "runs" / "01_first").glob(".*/kernel.pid"))) or not said[0].read_text():
+    deadline = time.time() + 120
+    while not (written := list((project / "runs" / "01_first").glob(".*/kernel.pid"))) or not written[0].read_text():
         assert time.time() < deadline
         time.sleep(0.05)
-    kernel = int(said[0].read_text())
-    process.send_signal(signal.SIGINT)
+    kernel = int(written[0].read_text())
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors.splitlines() == ["error: interrupted: nothing half-made was kept, earlier runs are as they were"]
+    assert process.returncode == 128 + number
+    assert errors.splitlines() == [f"error: {said}: nothing half-made was kept, earlier runs are as they were"]
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
     assert os.listdir(project / "runs" / "01_first") == ["default"]

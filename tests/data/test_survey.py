@@ -69,6 +69,17 @@ def test_a_comma_within_labels_is_no_separator(tmp_path):
     assert survey(tmp_path / "t.csv").separator == ""
 
 
+def test_lists_saved_as_text_are_read_as_records_reads_them(tmp_path):
+    cells = ["[\"Crohn's disease\", 'Pain, chronic']", "['Crohn\\'s disease']", "[7, 8]", "[no list; a label"]
+    pd.DataFrame({"note": [f"a note {row}" for row in range(4)], "labels": cells}).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    labels = survey(tmp_path / "t.csv", "note", separator=";").labels
+    assert labels == {"Crohn's disease": 2, "Pain, chronic": 1, "7": 1, "8": 1, "[no list": 1, "a label": 1}
+    task = readers.load_as_asked("records", str(tmp_path / "t.csv"), "note")
+    assert {"Crohn's disease", "Pain, chronic", "7", "8"} <= set(task.space.texts)
+
+
 def test_a_semicolon_divides_labels_also_where_they_never_recur_apart(tmp_path):
     (tmp_path / "t.csv").write_text("note,codes\n" + "one long note,I50;E83\nanother note,K76\n" * 3)
     assert survey(tmp_path / "t.csv").labels == {"I50": 3, "E83": 3, "K76": 3}

@@ -44,7 +44,7 @@ def test_the_delimiter_of_a_csv_file_is_seen_in_its_first_line(delimiter, tmp_pa
         ("t.csv", 'a,b\n1,"2\n', "t.csv, line 2: not valid CSV"),
         ("t.csv", b"a,b\n1,\xff\n", "t.csv, line 2: byte 3 (0xff) is not UTF-8"),
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "truncated or damaged gzip file"),
-        ("t.parquet", "a,b\n", "t.parquet is not a Parquet file"),
+        ("t.parquet", "a,b\n", "t.parquet is not a whole Parquet file"),
         ("t.xlsx", "", "a file must end in one of .jsonl"),
     ],
 )
@@ -82,6 +82,19 @@ def test_a_line_of_standard_input_that_is_no_document(line, complaint, tmp_path,
         with pytest.raises(ValueError, match=".") as refused:
             list(documents.read("-"))
     assert complaint in str(refused.value)
+
+
+def test_standard_input_of_other_bytes_names_the_line(tmp_path, monkeypatch):
+    (tmp_path / "in").write_bytes(b"one\ncaf\xe9\n")
+    with open(tmp_path / "in") as lines:
+        monkeypatch.setattr("sys.stdin", lines)
+        with pytest.raises(ValueError, match=r"standard input, line 2: byte 4 \(0xe9\) is not UTF-8"):
+            list(documents.read("-"))
+
+
+def test_a_label_may_have_the_number_0_as_its_id(tmp_path):
+    (tmp_path / "l.jsonl").write_text('{"id": 0, "text": "Calcium"}\n{"id": null, "text": "Liver"}\n')
+    assert label_files.read(tmp_path / "l.jsonl").ids == ["0", "Liver"]
 
 
 def test_labels_come_from_a_list_a_table_or_a_saved_label_space(tmp_path, space):

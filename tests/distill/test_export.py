@@ -145,7 +145,7 @@ def test_methods_are_listed_with_what_they_need_and_cost():
 
 def test_a_folder_that_is_there_is_left_alone(student):
     before = (student / "model.safetensors").read_bytes()
-    assert "exists: a student is not written over" in distill("organism", student, *SHORT, code=2)
+    assert "exists and is not written over" in distill("organism", student, *SHORT, code=2)
     assert (student / "model.safetensors").read_bytes() == before
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers import lines, mesh, metamath, metamath_statements, mimic, records, xmc
+from ctd.data.readers import label_cells, lines, mesh, metamath, metamath_statements, mimic, xmc
 from ctd.reasoning import read_text, trace_parser, traces
 
 LABELS = ["Calcium", "Calcium/blood", "Left heart", 'a [[b]] "c"', "I&#10;", "two\nlines", "- Answer:"]
@@ -29,7 +29,7 @@ def refused(error, file):
 
 def json_lines(content, folder):
     _read(folder / "m.jsonl", content, lambda file: [
-        records._names(record.get("labels"), where, "labels") for where, record in lines.read_json_lines(file)
+        label_cells.names(record.get("labels"), where, "labels") for where, record in lines.read_json_lines(file)
     ])  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,33 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
             open_unpacked(file) as (raw, stream),
             tqdm(desc=f"reading {file.name}", total=file.stat().st_size, unit="B", unit_scale=True) as bar,
         ):
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(decoded(stream, str(file)), 1):
                 if number % AT_ONCE == 0:
                     bar.update(raw.tell() - bar.n)
-                yield f"{file}, line {number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                yield line
             bar.update(raw.tell() - bar.n)
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) is not UTF-8; "
-            "convert the file to UTF-8, for instance with iconv"
-        ) from error
     except DAMAGED as error:
         raise ValueError(f"{file} is a truncated or damaged gzip file, after line {number}; fetch it again") from error
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ValueError(f"{file} cannot be read, after line {number} ({error.strerror})") from error
+
+
+def decoded(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, str]]:
+    """Each line of UTF-8, with where it stands; a mark of the encoding before the first is left out.
+
+    name: of the file, for messages.
+    Raises ValueError, naming file and line, for other bytes.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            yield f"{name}, line {number}", line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{name}, line {number}: byte {error.start + 1} (0x{error.object[error.start]:02x}) is not UTF-8; "
+                "convert the file to UTF-8, for instance with iconv"
+            ) from error
 
 
 def read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,14 +6,10 @@ first appearance in train, then validation, then test, or in the one part that i
 
 from __future__ import annotations
 
-import ast
-import io
 import json
 import re
-import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +21,7 @@ from tqdm import tqdm
 
 from ctd.cache import cache_dir
 from ctd.data.label_space import LabelSpace
-from ctd.data.readers import tables
+from ctd.data.readers import label_cells, tables
 from ctd.data.readers.lines import AT_ONCE, Documents, field, identifier, read_json_lines, string
 from ctd.data.readers.streams import SCHEMA
 from ctd.data.task import SPLITS, Card, Task, split_by_hash
@@ -78,7 +74,7 @@ def load(
     for part, rows in parts.items():
         for row, (where, record) in enumerate(rows):
             name = f"{part}-{row}" if uid is None else identifier(record, uid, where)
-            names = _names(field(record, labels, where), where, labels)
+            names = label_cells.names(field(record, labels, where), where, labels)
             gold = _numbers(names, known, space, documents.dropped)
             if names and not gold and space is not None:
                 where += f" (none of its labels is in '{space.name}')"
@@ -155,36 +151,6 @@ def _lookup(space: LabelSpace) -> dict[str, int]:
 def _plain(name: str) -> str:
     """An id without dots and case: "I50.21" and "i5021" share it."""
     return name.replace(".", "").casefold()
-
-
-def _names(value: Any, where: str, column: str) -> list[str]:
-    """The labels of one document as strings."""
-    names = []
-    if isinstance(value, str) and value.strip()[:1] == "[":
-        value = _list_in_text(value.strip(), where, column)
-    for label in value if isinstance(value, list) else [value]:
-        if not isinstance(label, str | int | None) or isinstance(label, bool):
-            raise ValueError(
-                f"{where}: {column!r} must be a string, a whole number or a list of such, "
-                f"got one with a {type(label).__name__}"
-            )
-        if label is not None and (name := str(label).strip()):
-            names.append(name)
-    return names
-
-
-def _list_in_text(text: str, where: str, column: str) -> Any:
-    """The list that a text spells as Python or JSON do ("['a', 'b']"); the text itself where it is no list."""
-    try:
-        words = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
-        value = json.loads(text) if "null" in text else ast.literal_eval(text)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, tokenize.TokenError):
-        return text
-    if (tokenize.STRING, tokenize.STRING) in pairwise(words):  # Python would read them as one
-        raise ValueError(
-            f"{where}: {column!r} is a list without commas, {text[:40]!r}; save it as a list, or with commas"
-        )
-    return value if isinstance(value, list) else text
 
 
 def _parts(

@@ -75,8 +75,7 @@ def _separated(file: Path, delimiter: str) -> Iterator[Located]:
     reader = csv.reader(whole(), delimiter=delimiter, strict=True)
     try:
         columns = [name.strip() for name in next(reader)]
-        if twice := next((name for name in columns if columns.count(name) > 1), None):
-            raise ValueError(f"{place}: the column {twice!r} stands twice; rename one")
+        _check_columns(columns, place)
         for cells in reader:
             if not cells:
                 continue
@@ -87,15 +86,36 @@ def _separated(file: Path, delimiter: str) -> Iterator[Located]:
         raise ValueError(f"{place}: not valid CSV ({error}); quote cells that hold quotes or line breaks") from error
 
 
+def _check_columns(names: list[str], where: str) -> None:
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{where}: the column {twice!r} stands twice; rename one")
+
+
 def _parquet(file: Path) -> Iterator[Located]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}; check the path")
+    row = 0
     try:
         table = pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{file} is not a Parquet file ({str(error).splitlines()[0]}); write it again") from error
-    row = 0
-    for batch in table.iter_batches(AT_ONCE):
-        for record in batch.to_pylist():
-            yield f"{file}, row {row}", record
-            row += 1
+        _check_columns(table.schema_arrow.names, str(file))
+        for batch in table.iter_batches(AT_ONCE):
+            for record in batch.to_pylist():
+                yield f"{file}, row {row}", record
+                row += 1
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def parquet_metadata(file: Path) -> Mapping[bytes, bytes]:
+    """What a Parquet file says of itself besides its columns.
+
+    Raises ValueError for a file that is not one.
+    """
+    try:
+        return pq.read_schema(file).metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file} is not a whole Parquet file ({str(error).splitlines()[0]}); write it again")
