@@ -133,7 +133,8 @@ def text_and_labels(
 
     row: of the table, by column.
     where: where it stands, for messages.
-    text_column, label_column: its columns.
+    text_column: the column of its texts.
+    label_column: the column of their labels.
     separator: what divides the labels of a cell; "" for nothing.
     Raises ValueError for a text that is no string, and for labels other than strings, whole numbers and lists of such.
     """

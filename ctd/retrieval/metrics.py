@@ -143,7 +143,8 @@ def inverse_propensity(train: csr_matrix, a: float = 0.55, b: float = 1.5) -> Fl
     """Inverse propensity of each label: 1 + C (N_l + b)^-a, C = (ln N - 1)(b + 1)^a (Jain et al., 2016).
 
     train: the **training** labels; N documents, N_l of them with label l.
-    a, b: of the model: 0.6, 2.6 for the Amazon sets; 0.5, 0.4 for Wikipedia-500K and WikiLSHTC; 0.55, 1.5 for all else.
+    a: of the model: 0.6 for the Amazon sets, 0.5 for Wikipedia-500K and WikiLSHTC, 0.55 for all else.
+    b: of the model: 2.6, 0.4 and 1.5 for these.
     Raises ValueError for a or b not above 0, or fewer than 3 documents (propensities would exceed 1).
     """
     train = _binary(train, "train")
