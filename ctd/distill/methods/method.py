@@ -24,6 +24,7 @@ from ctd.reasoning.rank_answers import Prediction
 Need = Literal["distribution", "heads", "hidden", "model", "gold", "samples"]
 Known = Literal["code", "paper", "third party", "abstract", "ours"]
 Setting = float | str
+WEIGHTS = "weights"
 Recipe = Callable[..., list[Example]]
 """What is learned from: a function of the experiment and its settings, and of the `student` so far if it has a
 parameter of that name."""
@@ -156,6 +157,9 @@ class Method(Stage):
         (`read_teacher`); its "model", which runs in every step; or the "gold" labels of training documents.
     cost: seconds of training at equal steps, times those of cot: measured for the first five, else estimated.
     whole_traces: whether the last stage learns from whole traces, so that the mechanistic terms can be added.
+    searched: its settings whose values are ours, each with the values that a search tries (see `ctd.distill.search`),
+        the default among them. `WEIGHTS` stands for the weights of the mechanistic terms, and its values are factors.
+    Raises ValueError for an unknown need or searched setting, or stages before the last one that leave it no steps.
     """
 
     source: str = ""
@@ -167,6 +171,7 @@ class Method(Stage):
     needs: frozenset[Need] = frozenset()
     cost: float = 1.0
     whole_traces: bool = True
+    searched: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for need in self.needs:
@@ -174,6 +179,9 @@ class Method(Stage):
                 raise ValueError(f"needs must be some of {', '.join(get_args(Need))}, got {need!r}")
         if not sum(stage.share for stage in self.before) < 1:
             raise ValueError("the stages before the last one must leave it a share of the steps")
+        for name, values in self.searched.items():
+            if name not in self.tuned or self.tuned[name] not in values:
+                raise ValueError(f"searched must be settings, each with its default among the values, got {name!r}")
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -185,6 +193,11 @@ class Method(Stage):
         """The settings of all stages, and of its way to answer, with their defaults."""
         of_stages = {name: value for stage in self.stages for name, value in stage.defaults.items()}
         return of_stages | defaults(self.answers)
+
+    @property
+    def tuned(self) -> dict[str, Setting]:
+        """What a search may change, with the defaults: its settings, and the weights of the mechanistic terms."""
+        return self.settings | ({WEIGHTS: 1.0} if self.reads_heads else {})
 
     @property
     def all_parts(self) -> list[Callable[..., Any]]:

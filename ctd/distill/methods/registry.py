@@ -17,7 +17,7 @@ from ctd.distill.methods.hard import disturbed_examples
 from ctd.distill.methods.lelp import lelp
 from ctd.distill.methods.lorid import KNOWLEDGE, REASONING, agreeing
 from ctd.distill.methods.mechanistic import mechanistic
-from ctd.distill.methods.method import Known, Method, Need, Recipe, Stage
+from ctd.distill.methods.method import WEIGHTS, Known, Method, Need, Recipe, Stage
 from ctd.distill.methods.pairs import flawed_pairs, kto, orpo, redi, sampled_pairs
 from ctd.distill.methods.pgkd import where_it_fails
 from ctd.distill.methods.planning import best_of_plans
@@ -82,13 +82,28 @@ METHODS = {
     "skew": Method(tokens=skew, needs=TEACHER, cost=1.2, known="paper", source="Ko et al. (2024), arXiv:2402.03898"),
     "taid": Method(tokens=Taid, needs=TEACHER, cost=1.2, known="code", source="Shing et al. (2025), arXiv:2501.16937"),
     "pld": Method(tokens=pld, needs=TEACHER, cost=1.3, known="third party", source="arXiv:2506.12542"),
-    "pld-labels": Method(loss=pld_labels, needs=TEACHER, cost=1.3, source="arXiv:2506.12542, applied to labels"),
+    "pld-labels": Method(
+        loss=pld_labels,
+        needs=TEACHER,
+        cost=1.3,
+        source="arXiv:2506.12542, applied to labels",
+        searched={"weight": (0.03, 0.1, 0.3, 1.0)},
+    ),
     "tsd": Method(loss=tsd, needs=TEACHER, cost=1.6, known="code", source="Kim and Baek (2026), arXiv:2603.13260"),
     "first": Method(
-        examples=answer_first, mode="first", whole_traces=False, source="arXiv:2404.09170v2", known="third party"
+        examples=answer_first,
+        mode="first",
+        whole_traces=False,
+        source="arXiv:2404.09170v2",
+        known="third party",
+        searched={"answer_weight": (0.3, 0.5, 0.7, 0.9)},
     ),
     "cwt": Method(
-        examples=chunk_examples, whole_traces=False, source="Skip-Thinking, arXiv:2505.18642", known="third party"
+        examples=chunk_examples,
+        whole_traces=False,
+        source="Skip-Thinking, arXiv:2505.18642",
+        known="third party",
+        searched={"block": (2, 4, 8, 16)},
     ),
     "stt": Method(
         examples=shortened,
@@ -97,6 +112,7 @@ METHODS = {
         whole_traces=False,
         source="Skip-Thinking, arXiv:2505.18642",
         known="third party",
+        searched={"block": (2, 4, 8, 16)},
     ),
     "efsft": Method(
         examples=plans, before=(Stage(),), source="Explore-Execute Chain, arXiv:2509.23946", known="third party"
@@ -113,6 +129,7 @@ METHODS = {
         cost=1.5,
         source="REDI, arXiv:2505.24850",
         known="paper",
+        searched={"gap": (0.05, 0.1, 0.15, 0.2)},
     ),
     "orpo": Method(loss=orpo, examples=flawed_pairs, cost=2.0, source="R2Vul, arXiv:2504.04699", known="code"),
     "kto": Method(
@@ -132,6 +149,7 @@ METHODS = {
         whole_traces=False,
         source="Chen et al. (2024), arXiv:2404.09170",
         known="third party",
+        searched={"weight": (0.3, 1.0, 3.0, 10.0)},
     ),
     "semcot": Method(
         loss=semcot,
@@ -143,11 +161,24 @@ METHODS = {
         whole_traces=False,
         source="SemCoT, arXiv:2510.24940",
         known="code",
+        searched={"share": (0.25, 0.5, 0.75, 0.9)},
     ),
     "trg": Method(
-        loss=trg, needs=STATES | GOLD, cost=1.1, source="Token-level relationships, arXiv:2306.12442", known="abstract"
+        loss=trg,
+        needs=STATES | GOLD,
+        cost=1.1,
+        source="Token-level relationships, arXiv:2306.12442",
+        known="abstract",
+        searched={"weight": (0.1, 0.3, 1.0, 3.0)},
     ),
-    "lelp": Method(loss=lelp, needs=STATES | GOLD, cost=1.1, source="LELP, arXiv:2409.20449", known="third party"),
+    "lelp": Method(
+        loss=lelp,
+        needs=STATES | GOLD,
+        cost=1.1,
+        source="LELP, arXiv:2409.20449",
+        known="third party",
+        searched={"weight": (0.03, 0.1, 0.3, 1.0)},
+    ),
     "dac": Method(
         loss=dac,
         needs=TEACHER,
@@ -164,6 +195,7 @@ METHODS = {
         whole_traces=False,
         source="DASD, arXiv:2601.09088",
         known="paper",
+        searched={"factor": (1.25, 1.5, 1.75, 2.0)},
     ),
     "genssd": Method(
         examples=chosen_by_student,
@@ -173,6 +205,7 @@ METHODS = {
         whole_traces=False,
         source="Gen-SSD, arXiv:2604.02819",
         known="third party",
+        searched={"unlikeliest": (0.01, 0.05, 0.1, 0.2)},
     ),
     "dap": Method(
         examples=by_difficulty,
@@ -181,6 +214,7 @@ METHODS = {
         whole_traces=False,
         source="LiteCoT, arXiv:2505.19716",
         known="abstract",
+        searched={"easy": (0.5, 0.75, 0.9, 1.0)},
     ),
     "ded": Method(
         examples=hard_but_solved,
@@ -188,6 +222,7 @@ METHODS = {
         whole_traces=False,
         source="Beyond Scaling Law, arXiv:2508.09883",
         known="abstract",
+        searched={"hardest": (0.25, 0.5, 0.75, 1.0)},
     ),
     "retro": Method(
         examples=retraced,
@@ -198,7 +233,11 @@ METHODS = {
         known="abstract",
     ),
     "graded": Method(
-        examples=in_between, needs=GOLD | SAMPLES, source="DeepDistill, arXiv:2504.17565", known="abstract"
+        examples=in_between,
+        needs=GOLD | SAMPLES,
+        source="DeepDistill, arXiv:2504.17565",
+        known="abstract",
+        searched={"keep": (0.25, 0.5, 0.75, 1.0)},
     ),
     "prm": Method(
         examples=best_by_steps,
@@ -206,12 +245,14 @@ METHODS = {
         whole_traces=False,
         source="ReasonFlux-PRM, arXiv:2506.18896",
         known="abstract",
+        searched={"steps": (0.25, 0.5, 0.75, 1.0)},
     ),
     "critic": Method(
         examples=accepted,
         needs=GOLD | SAMPLES,
         source="Symbolic Knowledge Distillation, arXiv:2110.07178",
         known="abstract",
+        searched={"threshold": (0.2, 0.3, 0.4, 0.5)},
     ),
     "hard": Method(
         examples=disturbed_examples,
@@ -250,6 +291,7 @@ METHODS = {
         cost=1.8,
         source="Trilateral Geometry, arXiv:2312.15112",
         known="third party",
+        searched={"stride": (0.03, 0.1, 0.3, 1.0)},
     ),
     "pid": Method(
         examples=told_traces,
@@ -269,6 +311,7 @@ METHODS = {
         cost=1.2,
         source="DeAR, arXiv:2508.16998",
         known="code",
+        searched={"label_weight": (0.03, 0.1, 0.3, 1.0)},
     ),
     "lorid": Method(
         before=(
@@ -282,10 +325,20 @@ METHODS = {
         known="abstract",
     ),
     "copt": Method(
-        examples=both_orders, answers=where_unsure, whole_traces=False, source="CopT, arXiv:2605.20075", known="code"
+        examples=both_orders,
+        answers=where_unsure,
+        whole_traces=False,
+        source="CopT, arXiv:2605.20075",
+        known="code",
+        searched={"threshold": (0.03, 0.1, 0.3, 1.0)},
     ),
     "plans": Method(answers=best_of_plans, source="RLAD (abstractions), arXiv:2510.02263", known="abstract"),
     "mechanistic": Method(
-        loss=mechanistic, needs=frozenset({"heads"}), cost=1.1, source="the paper, arXiv:2606.06840", known="abstract"
+        loss=mechanistic,
+        needs=frozenset({"heads"}),
+        cost=1.1,
+        source="the paper, arXiv:2606.06840",
+        known="abstract",
+        searched={WEIGHTS: (0.3, 1.0, 3.0, 10.0)},
     ),
 }
