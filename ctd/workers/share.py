@@ -24,7 +24,7 @@ def available() -> int:
 
 
 def n_workers() -> int:
-    """The same, whatever this process works on."""
+    """How many workers a process may have that hands pieces to others."""
     setting = os.environ.get("CTD_WORKERS", "").strip()
     with suppress(KeyError, OSError):
         setting = Path(os.environ["CTD_SHARE"]).read_text()
