@@ -1,19 +1,15 @@
-"""What a step of each way of teaching costs beside a step on the text alone, and that beside a step of TRL's trainer.
+"""What a step of each way of teaching costs beside a step on the text alone.
 
 The same student and the same batches throughout; steps of the ways in turn, medians are compared. "live" runs the
 teacher in every step; the other ways use what was computed of it once. It also prints how many of the tokens are
-padding, and how far the gradients of stored and live states are apart. TRL is an optional package:
-`pip install .[crosscheck]`.
+padding, and how far the gradients of stored and live states are apart. `training.py` has the steps of TRL's trainers.
 """
 
-import importlib.util
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -51,7 +47,6 @@ def main(
         layers=layers, n_traces=traces, batch_tokens=batch_tokens, n_heads=heads, n_test=2, topic_depth=topic_depth
     )
     experiment = prepare(teachers.load(teacher), task, index, plan)
-    language_model, mixed = experiment.language_model, experiment.mixed
     examples = methods.trace_examples(experiment)
     steps = batches(examples, Settings(batch_tokens=batch_tokens))
     with memory.keep_freed():
@@ -62,10 +57,6 @@ def main(
     for name in ("fkl", "rkl"):
         live, stored = (gradient(taught(experiment, way), examples, steps[0]) for way in (f"{name} live", name))
         Console().print(f"gradient of {name}: {(stored - live).norm() / live.norm():.1e} from that of a live teacher")
-    if importlib.util.find_spec("trl"):
-        beside_trl(language_model, examples, layers, batch_tokens, runs * len(steps), mixed)
-    else:
-        Console().print("TRL is not installed (pip install .[crosscheck]): not compared with its trainer")
 
 
 def taught(experiment: Experiment, way: str) -> train.Trainee:
@@ -97,66 +88,6 @@ def gradient(trainee: train.Trainee, examples: Sequence[Example], rows: list[int
     """The gradient of a batch, all weights in a row."""
     trainee(collate(examples, rows)).backward()
     return torch.cat([weight.grad.flatten() for weight in trainee.model.parameters() if weight.grad is not None])
-
-
-def beside_trl(
-    language_model: Any, examples: Sequence[Example], layers: int, batch_tokens: int, n: int, mixed: bool
-) -> None:
-    """Whole steps, optimizer included, of `distill.train` and of SFTTrainer, on texts cut to one length."""
-    length = sorted(len(one.ids) for one in examples)[len(examples) // 4]
-    cut = [one._replace(ids=one.ids[:length]) for one in examples if length <= len(one.ids)]
-    cut = [one for one in cut if one.n_prompt < length - 1]
-    rows = min(batch_tokens // length, len(cut))
-    seconds: dict[str, list[float]] = {"SFTTrainer": [], "ctd.distill.train": []}
-    for _ in range(2):  # in turn; the first steps of each warm up
-        for name, step in (("SFTTrainer", trl_steps), ("ctd.distill.train", own_steps)):
-            student = students.shallower(language_model.model, layers)
-            seconds[name] += [
-                one / (rows * length) for one in step(student, language_model.tokenizer, cut, rows, n, mixed)[3:]
-            ]
-    show(f"beside TRL: {rows} texts of {length} tokens a step", seconds, "SFTTrainer")
-
-
-def own_steps(student: Any, _: Any, examples: Sequence[Example], rows: int, n: int, mixed: bool) -> list[float]:
-    """Seconds of each of n steps of `distill.train`."""
-    tokens = rows * len(examples[0].ids)
-    settings = Settings(batch_tokens=tokens, mixed=mixed, epochs=n, n_steps=n, save_every=10**9)
-    with tempfile.TemporaryDirectory() as folder:
-        log = train.train(student, examples, settings, Path(folder))
-    return [row["seconds"] for row in log if row["tokens"] == tokens]
-
-
-def trl_steps(student: Any, tokenizer: Any, examples: Sequence[Example], rows: int, n: int, mixed: bool) -> list[float]:
-    """Seconds of each of n steps of TRL's SFTTrainer."""
-    from datasets import Dataset
-    from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.began, self.seconds = 0.0, list[float]()
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.seconds.append(time.perf_counter() - self.began)
-
-    told = [
-        {"input_ids": list(one.ids), "completion_mask": [int(at >= one.n_prompt) for at in range(len(one.ids))]}
-        for one in examples
-    ]
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        asked = SFTConfig(
-            folder, per_device_train_batch_size=rows, max_steps=n, bf16=mixed, use_cpu=True, max_length=None,
-            save_strategy="no", report_to=[], logging_steps=10**9, gradient_checkpointing=False,
-            dataloader_drop_last=True, adam_beta2=0.95,
-        )  # fmt: skip
-        SFTTrainer(
-            student, asked, train_dataset=Dataset.from_list(told), processing_class=tokenizer, callbacks=[clock]
-        ).train()
-    return clock.seconds
 
 
 def show(title: str, seconds: dict[str, list[float]], base: str) -> None:

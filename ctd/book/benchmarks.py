@@ -98,11 +98,21 @@ def compare(work: Work, ways: Mapping[str, Callable[[], object]], peer: str, run
             way()
             if turn:
                 seconds[name].append(max(time.process_time() - began, 1e-9))
+    return of_turns(work, seconds, peer)
+
+
+def of_turns(work: Work, seconds: Mapping[str, Sequence[float]], peer: str) -> list[Row]:
+    """Medians of turns, and their ratios to the peer's.
+
+    work: what was done.
+    seconds: of each way, in every turn.
+    peer: as in `compare`.
+    """
     rows = []
     for name, took in seconds.items():
         ratios = [of_peer / of_way for of_peer, of_way in zip(seconds.get(peer, []), took, strict=False)]
         ratio, low, high = (median(ratios), min(ratios), max(ratios)) if ratios else (None, None, None)
-        row = Row(work.question, name, peer, work.grows, work.size, median(took), ratio, low, high, runs)
+        row = Row(work.question, name, peer, work.grows, work.size, median(took), ratio, low, high, len(took))
         rows.append(replace(row, operations=work.operations, bytes=work.bytes))
     return rows
 
