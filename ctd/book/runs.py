@@ -63,7 +63,7 @@ def plan(
     """Resolve parameters (cell, then profile, then overrides) and the folder of a run, or refuse.
 
     Raises ValueError with every unknown name, wrong type and broken bound, in one line; FileNotFoundError for a missing
-    notebook.
+    notebook, and for a folder that is a link to nothing; NotADirectoryError for one below a file.
     """
     if not notebook.is_file():
         raise FileNotFoundError(f"no notebook {notebook}")
@@ -92,6 +92,8 @@ def plan(
     }
     folder = out or RUNS / notebook.stem / f"{profile}{suffix}"
     require_folders(folder, "name another folder with --out")
+    if folder.is_symlink() and not folder.exists():
+        raise FileNotFoundError(f"{folder} is a link that leads nowhere: name another folder with --out")
     return Plan(notebook.resolve(), profile, defaults, resolved, changed, folder.absolute(), parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Annotated
 
@@ -27,6 +28,8 @@ def cache(
 
     most = cache_room.limit()
     if keep_gb is not None:
+        if not math.isfinite(keep_gb):
+            raise ValueError(f"--keep-gb must be a number from 0 on, got {keep_gb}")
         done = cache_room.shrink(int(keep_gb * 2**30))
         typer.echo(
             err=as_json,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,6 +85,9 @@ def distill(
     base_loss = _renamed("--words", words, "--base-loss", base_loss)
     anneal_fraction = _renamed("--fade", fade, "--anneal-fraction", anneal_fraction)
     settings = tuple(_assigned(text) for text in setting or ())
+    for option, values in (("--learning-rate", (learning_rate,)), ("--weights", weights)):
+        if math.inf in values:
+            raise ValueError(f"{option} must be finite, got {math.inf}")
     arm = Arm(
         out.name, method, Weights.of(weights), anneal_fraction, base_loss=base_loss, settings=settings,
         forms=FORMS[loss_forms], control=control,
@@ -150,6 +154,9 @@ def _assigned(text: str) -> tuple[str, float | str]:
     if not equals:
         raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
     try:
-        return name, float(value)
+        number = float(value)
     except ValueError:
         return name, value
+    if not math.isfinite(number):
+        raise ValueError(f"--set {name} must be finite, got {value}")
+    return name, number
