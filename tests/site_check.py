@@ -233,8 +233,8 @@ def browser() -> str | None:
 def open_pages(site: Path, screenshots: Path | None = None, served: bool = True, width: int = WIDE) -> list[str]:
     """Open every page in both themes.
 
-    Complains about console errors, failed or off-machine requests, broken images, bad math, what axe-core finds grave,
-    and pages that scroll sideways.
+    Complains about console errors, failed or off-machine requests, broken images, bad math, and, with all parts folded
+    and once more with all of them open, about what axe-core finds grave and about pages that scroll sideways.
 
     screenshots: a folder for one PNG a page and theme.
     served: through a web server on the loopback; else as files.
@@ -292,6 +292,10 @@ def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
     found += [f"bad math: {text}" for text in page.evaluate(BAD_MATH)]
     found += [f"scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
     found += inaccessible(page)
+    if page.evaluate(UNFOLD):
+        page.wait_for_function(AT_REST)
+        found += [f"unfolded, {complaint}" for complaint in inaccessible(page)]
+        found += [f"unfolded, scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
     return found
 
 
@@ -314,6 +318,15 @@ BAD_MATH = """() => {
   const wrong = [...document.querySelectorAll('[data-mml-node=merror]')].map(node => node.dataset.mjxError)
   const unset = [...document.querySelectorAll('.math')].filter(node => !node.querySelector('svg'))
   return [...wrong, ...unset.map(node => node.textContent)]
+}"""
+AT_REST = "() => document.getAnimations().every(motion => motion.playState !== 'running')"
+# Opens whatever is folded: details, dropdowns and cells behind a toggle. Returns how many were.
+UNFOLD = """() => {
+  const folded = [...document.querySelectorAll('details:not([open])')]
+  const toggles = [...document.querySelectorAll('.toggle-hidden > .toggle-button')]
+  for (const part of folded) part.open = true
+  for (const button of toggles) button.click()
+  return folded.length + toggles.length
 }"""
 # The elements that make a page wider than the window, when it is.
 TOO_WIDE = """() => {

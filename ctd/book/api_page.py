@@ -33,7 +33,7 @@ PACKAGES = ("data", "retrieval", "reasoning", "mechanism", "distill", "recipes",
 INTRO = """# API reference
 
 Generated from the docstrings. `import ctd` gives ten names; each loads what it needs when it is first used. What the
-notebooks call besides is listed by module below.
+notebooks call besides is listed by module below: unfold a module to see its names.
 """
 
 
@@ -90,7 +90,9 @@ def _module_table(file: Path) -> str:
     if not rows:
         return ""
     summary = _safe(_first_line(ast.get_docstring(tree)))
-    return f"### {_module(file)}\n\n{summary}\n\n{table(['name', 'what it does'], rows)}\n"
+    names = table(["name", "what it does"], rows)
+    fold = f'<details class="ctd-fold"><summary><code>{_module(file)}</code></summary>'
+    return f"{fold}\n\n{summary}\n\n{names}\n\n</details>\n"
 
 
 def _public(body: list[ast.stmt]) -> Iterator[Definition]:

@@ -38,6 +38,9 @@ def captioned(outputs: Sequence[Any], heading: str) -> list[Any]:
             if is_introduced:
                 done.pop()
             words = escape(re.sub(r"[*`]", "", caption).rstrip("."))
-            output["data"]["text/html"] = re.sub(r"(<table[^>]*>)", rf"\1<caption>{words}.</caption>", markup, count=1)
+            stop = "" if words.endswith("?") else "."
+            markup = markup.replace("<summary>Table (", f"<summary>{words} (", 1)  # folded, as `report.table` does it
+            before_rows, opened, rows = re.split(r"(<table[^>]*>)", markup, maxsplit=1)
+            output["data"]["text/html"] = f"{before_rows}{opened}<caption>{words}{stop}</caption>{rows}"
         done.append(output)
     return done

@@ -206,7 +206,7 @@ def _failed(claim: Claim, run: RunFolder, instruments: Mapping[str, RunFolder | 
         row = need.read(place.rows, place.manifest["parameters"]) if place else None
         if not need.holds(row):
             value = "not recorded" if row is None else say(row) + (f", n = {row.n}" if row.n else "")
-            failed.append(f"{_named(name, row, need.reads.largest)} is not {need.words} ({value})")
+            failed.append(f"{_named(name, row, need.reads.largest)}: {value}, where {need.words} is needed")
     return "; ".join(failed)
 
 

@@ -4,7 +4,8 @@ Notes: a chapter judges by its own numbers. What the ledger asks of another chap
 finds known heads, is named and not looked up. Verdicts are not corrected for the other claims of the ledger.
 
     rows = own_verdicts.judge(chapter, "shortlisting-heads-early")
-    run.answer(own_verdicts.sentence(rows), figure="ranking")
+    report.say(own_verdicts.sentence(rows))
+    run.answer(own_verdicts.short(rows), figure="ranking")
 """
 
 from __future__ import annotations
@@ -41,15 +42,24 @@ def judge(chapter: Chapter, *names: str) -> list[LedgerRow]:
 
 
 def sentence(rows: Sequence[LedgerRow]) -> str:
-    """The verdicts in words; "" without any. What needs another chapter's instruments is said to need them."""
-    if not rows:
-        return ""
+    """The verdicts in words, each with its reason; "" without any."""
+    return _words(rows, reasons=True)
+
+
+def short(rows: Sequence[LedgerRow]) -> str:
+    """The verdicts in words without reasons, for a chapter's answer; "" without any."""
+    return _words(rows, reasons=False)
+
+
+def _words(rows: Sequence[LedgerRow], reasons: bool) -> str:
+    """What needs another chapter's instruments is said to need them."""
     words = []
     for row in rows:
         elsewhere = sorted({need.chapter for need in row.claim.needs.values() if need.chapter})
-        verdict = f"**{row.verdict}**" + (f" ({row.why})" if row.why else "")
+        verdict = f"**{row.verdict}**"
         if elsewhere and row.verdict is not Verdict.NOT_TESTABLE:
-            first = f"**not testable**, unless chapter {' and '.join(elsewhere)} finds that the instruments work"
-            verdict = f"{first}; then {verdict}"
-        words.append(f"\u201c{row.claim.statement}\u201d: {verdict}")
-    return f"By the ledger's rules: {'; '.join(words)}."
+            works = f"if chapter {' and '.join(elsewhere)} finds that the instruments work"
+            verdict += f" {works}, otherwise **{Verdict.NOT_TESTABLE}**"
+        reason = f" ({row.why})" if reasons and row.why else ""
+        words.append(f"\u201c{row.claim.statement}\u201d is {verdict}{reason}")
+    return f"By the ledger's rules, {'; '.join(words)}." if words else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 from IPython.display import HTML, Markdown, display
@@ -106,8 +106,26 @@ def bounds(low: float, high: float, digits: int = 3) -> str:
 
 
 def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
-    """A number with its 95 % interval: `0.372 [0.351, 0.394]`, which no line break takes apart."""
+    """A number with its 95 % interval: `0.372 [0.351, 0.394]`, which no line break takes apart; "none" for NaN."""
+    if math.isnan(value):
+        return "none"
     return f"{value:.{digits}f}{NO_BREAK_SPACE}{bounds(low, high, digits)}"
+
+
+def by_side(
+    differences: Iterable[tuple[str, float, float, float]], above: str, below: str, neither: str, unit: str = ""
+) -> str:
+    """Which differences lie above 0, which below, and which are not shown to: `lower for cot (-0.1 [-0.2, -0.0])`.
+
+    differences: name, value and the ends of the interval of each.
+    above: what is said before the names of those whose whole interval is above 0; `below` and `neither` likewise.
+    unit: behind each number.
+    """
+    sides: dict[str, list[str]] = {above: [], below: [], neither: []}
+    for name, value, low, high in differences:
+        side = above if low > 0 else below if high < 0 else neither
+        sides[side].append(f"{name} ({estimate(value, low, high)}{f' {unit}' if unit else ''})")
+    return "; ".join(f"{words} {', '.join(shown)}" for words, shown in sides.items() if shown)
 
 
 def interval(shown: Interval, digits: int = 3) -> str:

@@ -13,9 +13,11 @@ from ctd.cli.base import RUN_HELP, app
 @app.command(epilog="Example:  ctd pack 01_retrieval_shortlists/smoke --out mine.ctd.zip")
 def pack(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
-    out: Annotated[Path | None, typer.Option(help="The archive; by default named after notebook and run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The archive to write; by default named after the notebook and the run.")
+    ] = None,
 ) -> None:
-    """Pack a run into one file, with the SHA-256 of each of its files."""
+    """Pack a run into one archive, with the SHA-256 of each file."""
     from ctd.book import archives, run_folder
 
     folder = run_folder.find_run(run)
@@ -25,14 +27,14 @@ def pack(
 
 @app.command(epilog="Example:  ctd unpack mine.ctd.zip --out runs/mine")
 def unpack(
-    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="What ctd pack wrote.")],
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="An archive made by ctd pack.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder to be made; by default runs/ and the archive's name.")
+        Path | None, typer.Option(help="Folder to create; by default in runs/, named after the archive.")
     ] = None,
 ) -> None:
-    """Unpack a run and check every file. Nothing is kept of an archive that is damaged or was changed.
+    """Unpack a run and check every file. A damaged or altered archive leaves nothing behind.
 
-    The hashes show damage, not who packed it. Its notebook is code, which ctd validate runs: read a stranger's first.
+    The hashes reveal damage, not who packed the run. ctd validate executes its notebook, so read a stranger's first.
     """
     from ctd.book import archives, run_folder
 

@@ -18,17 +18,22 @@ app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Run the notebooks of the book, look at their runs, and check them.",
-    epilog="CTD_DEBUG=1 shows the traceback of an error. CTD_CACHE names the folder for things made once, CTD_CACHE_GB "
-    "bounds its size: see ctd cache. CTD_WORKERS is how many processes work side by side, CTD_DTYPE (float32 or "
-    "bfloat16) what models compute in: see ctd machine. Past one machine: ctd sweep --on, and CTD_RAY, the address of "
-    "a Ray cluster (book/many_machines.md).",
+    help="Run the notebooks of the book, inspect and check their runs, label documents, and teach students.",
+    epilog="Examples:  ctd run 01  |  ctd init my.csv  |  ctd predict retrieval notes.txt --labels mesh. Environment: "
+    "CTD_DEBUG=1 shows the traceback of an error; CTD_CACHE is the cache folder and CTD_CACHE_GB limits its size (ctd "
+    "cache); CTD_WORKERS is the number of processes, CTD_DTYPE (float32 or bfloat16) the number type of models (ctd "
+    "machine). For many machines see ctd sweep --on and CTD_RAY, the address of a Ray cluster (book/many_machines.md).",
 )
-Profile = Annotated[str, typer.Option(help="Settings by name, of notebooks/profiles.yml: smoke, default, full, paper.")]
-Jobs = Annotated[
-    int, typer.Option(min=0, help="Notebooks at a time; 0 for as many as cores (or CTD_WORKERS), 1 on a GPU.")
+Profile = Annotated[
+    str, typer.Option(help="Name of the settings in notebooks/profiles.yml: smoke, default, full or paper.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        min=0, help="How many notebooks run at a time; 0 for one per core (or CTD_WORKERS), and one on a GPU."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 RUN_HELP = "A run: STEM/PROFILE (such as 01_retrieval_shortlists/smoke) or its folder."
 
 

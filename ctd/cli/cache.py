@@ -14,14 +14,15 @@ from ctd.cli.base import Json, app, show_table
 @app.command(epilog="Examples:  ctd cache  |  ctd cache --keep-gb 5  |  ctd cache --keep-gb 0 (make clean-cache)")
 def cache(
     keep_gb: Annotated[
-        float | None, typer.Option("--keep-gb", min=0, help="Remove the longest unused until so many GiB are left.")
+        float | None,
+        typer.Option("--keep-gb", min=0, help="Remove what was unused for longest, until this many GiB are left."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the cache holds, or remove from it what was not used for the longest time.
+    """Show what the cache holds, or remove what was unused for longest.
 
-    What a running process uses stays, and so does what ctd did not make. CTD_CACHE_GB keeps the cache within a bound
-    after every run.
+    Anything in use by a running process stays, and so does anything that ctd did not make. CTD_CACHE_GB limits the
+    size of the cache after every run.
     """
     from ctd import cache_room
     from ctd.cache import cache_base

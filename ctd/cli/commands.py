@@ -26,17 +26,17 @@ def run(
         typer.Option("-p", metavar="NAME=VALUE", help="Set a parameter; the value is YAML. Repeatable."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("-f", "--file", help="Parameter file, as ctd init writes it; -p goes before it.")
+        Path | None, typer.Option("-f", "--file", help="A parameter file, as ctd init writes it; -p overrides it.")
     ] = None,
     profile: Profile = "default",
-    out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of runs/STEM/PROFILE.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run even when nothing has changed.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="All notebooks, side by side.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run; by default runs/NOTEBOOK/PROFILE.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run again even if nothing has changed.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Run all notebooks, several at a time.")] = False,
     jobs: Jobs = 0,
 ) -> None:
-    """Run notebooks and keep what they found. An unchanged run is kept as it is.
+    """Run notebooks and store their results. A notebook whose run is up to date is skipped.
 
-    Parameters are checked, all of them, before anything runs. Where one fails, the others go on.
+    All parameters are checked before anything runs. If one notebook fails, the others still run.
     """
     from ctd.book import progress
 
@@ -69,7 +69,7 @@ def planned(
 def params(
     notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")], as_json: Json = False
 ) -> None:
-    """List the parameters of a notebook: type, default, bound, meaning."""
+    """List a notebook's parameters: type, default, allowed values and meaning."""
     rows = [
         (parameter.name, parameter.type, repr(parameter.default), parameter.bound, parameter.help)
         for parameter in notebook_files.parameters_of(notebook_files.find_notebook(notebook)).values()
@@ -79,7 +79,7 @@ def params(
 
 @app.command("list", epilog="Examples:  ctd list  |  ctd list --json")
 def list_(as_json: Json = False) -> None:
-    """List the runs in runs/: when and how long they ran, how much they found, and whether they are stale."""
+    """List the runs in runs/: when they ran, for how long, how many results they have, and whether they are stale."""
     rows = []
     for run in run_folder.all_runs():
         try:
@@ -97,7 +97,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command(epilog="Example:  ctd show 01_retrieval_shortlists/smoke")
 def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)], as_json: Json = False) -> None:
-    """Show how a run was made and what it found."""
+    """Show how a run was made, and its results."""
     from ctd.book.compare import say
 
     folder = run_folder.find_run(run)
@@ -122,10 +122,11 @@ def show(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)], as_j
 )
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help=RUN_HELP)],
-    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run.")],
-    as_html: Annotated[bool, typer.Option("--html", help="Print a page for a browser.")] = False,
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="The run to compare it with.")],
+    as_html: Annotated[bool, typer.Option("--html", help="Print an HTML page.")] = False,
     as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print changed results as Markdown; the two may be folders of runs.")
+        bool,
+        typer.Option("--markdown", help="Print changed results as Markdown; RUN_A and RUN_B may be folders of runs."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -155,13 +156,15 @@ def compare(
     "  |  ctd validate --write-golden 00_label_spaces/smoke"
 )
 def validate(
-    chosen: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help=RUN_HELP + " All, if none.")] = None,
+    chosen: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help=RUN_HELP + " All runs if none is named.")
+    ] = None,
     write_golden: Annotated[
-        bool, typer.Option("--write-golden", help="Take the numbers of these runs as the golden results.")
+        bool, typer.Option("--write-golden", help="Store the numbers of these runs as the golden results.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run executed copies again: compare outputs, pictures and numbers, and numbers with the golden results."""
+    """Run notebooks again; compare outputs, pictures and numbers with the stored run and with the golden results."""
     from ctd.book import validate as validation
 
     folders: Sequence[RunFolder] = [run_folder.find_run(name) for name in chosen] if chosen else run_folder.all_runs()
@@ -194,9 +197,9 @@ def validate(
 @app.command(epilog="Example:  ctd keep runs/mine mechanistic-organism")
 def keep(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
-    name: Annotated[str, typer.Argument(help="Of the folder in data/results.")],
+    name: Annotated[str, typer.Argument(help="Name of its folder in data/results.")],
 ) -> None:
-    """Keep a run with the book: its chapter and the ledger of claims show it beside the reader's own."""
+    """Publish a run with the book: its chapter and the ledger of claims show it beside the reader's own run."""
     from ctd.book import published_runs
 
     typer.echo(f"kept as {published_runs.keep(run_folder.find_run(run), name).path}")
@@ -211,14 +214,14 @@ def claims(
     profile: Profile = "default",
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare with what the run of 17_claims shows; exit code 1 where one differs."),
+        typer.Option("--check", help="Compare with the verdicts in the run of 17_claims; exit code 1 if one differs."),
     ] = False,
-    rules: Annotated[bool, typer.Option("--rules", help="Say each claim's rule as well.")] = False,
+    rules: Annotated[bool, typer.Option("--rules", help="Print the rule of each claim as well.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the claims ledger: each claim, the verdict that follows from our numbers, and the published one.
+    """Print the ledger of claims: each claim, our verdict and numbers, and the published number.
 
-    Nothing is run: the numbers are those recorded in runs/*/PROFILE. A claim without them is "not run".
+    Nothing is run. The numbers are those stored in runs/*/PROFILE; a claim without numbers is "not run".
     """
     from ctd.book import ledger, ledger_check
 
@@ -243,10 +246,10 @@ def claims(
 @app.command(epilog="Example:  ctd book --profile smoke")
 def book(
     profile: Profile = "default",
-    out: Annotated[Path, typer.Option(help="Folder that gets html/ and build.log.")] = Path("book/_build"),
+    out: Annotated[Path, typer.Option(help="Folder for html/ and build.log.")] = Path("book/_build"),
     jobs: Jobs = 0,
 ) -> None:
-    """Prepare data and label index, run every notebook, build the book; say where it is and what each stage took."""
+    """Prepare the data and the label index, run every notebook and build the book; print the time of each stage."""
     from ctd.book import progress
     from ctd.book.build import make_book
 

@@ -16,62 +16,77 @@ from ctd.cli.base import Json, app, show_table
     "--topic-depth 0 --layers 15 --max-tokens 512  |  accelerate launch --multi_gpu $(which ctd) distill ..."
 )
 def distill(
-    teacher: Annotated[str, typer.Argument(help="smollm2-mesh, organism, organism-planted, a model's folder or id.")],
-    out: Annotated[Path, typer.Argument(help="Folder to be made: weights, labels, model card, loss curve.")],
-    dataset: Annotated[str, typer.Option(help="Task, as in the notebooks.")] = "organism",
-    source: Annotated[str, typer.Option(help="Your own data (mimic, xmc, records): folder, file or name.")] = "",
-    text_column: Annotated[str, typer.Option(help="Column of the text (records).")] = "text",
-    label_column: Annotated[str, typer.Option(help="Column of the labels (records).")] = "labels",
-    method: Annotated[str, typer.Option(help="How it is taught, by a name that ctd methods lists.")] = "mechanistic",
-    layers: Annotated[int, typer.Option(help="Of the student, taken evenly from the teacher's.")] = 3,
-    student_heads: Annotated[int, typer.Option(help="In a layer, for a student from random weights.")] = 0,
-    student: Annotated[str, typer.Option(help="A model with the teacher's tokenizer to begin with instead.")] = "",
-    traces: Annotated[int, typer.Option(help="Training documents that the teacher reasons about.")] = 256,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 110,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of a step.")] = 1024,
-    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 2e-3,
-    max_tokens: Annotated[int, typer.Option(help="What the teacher may write about a document.")] = 320,
-    heads: Annotated[int, typer.Option(help="The teacher's of each phase; 0 for those planted in it.")] = 4,
+    teacher: Annotated[
+        str, typer.Argument(help="smollm2-mesh, organism, organism-planted, or the folder or id of a model.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder to create, for weights, labels, model card and loss curve.")],
+    dataset: Annotated[str, typer.Option(help="The task, by its name in the notebooks.")] = "organism",
+    source: Annotated[
+        str, typer.Option(help="Your own data, for the datasets mimic, xmc and records: a folder, file or name.")
+    ] = "",
+    text_column: Annotated[str, typer.Option(help="For records: the column that holds the text.")] = "text",
+    label_column: Annotated[str, typer.Option(help="For records: the column that holds the labels.")] = "labels",
+    method: Annotated[
+        str, typer.Option(help="How the student is taught; ctd methods lists the names.")
+    ] = "mechanistic",
+    layers: Annotated[int, typer.Option(help="Number of layers of the student, taken evenly from the teacher's.")] = 3,
+    student_heads: Annotated[
+        int, typer.Option(help="Heads in a layer, for a student that starts from random weights.")
+    ] = 0,
+    student: Annotated[
+        str, typer.Option(help="Start from this model instead; it must have the teacher's tokenizer.")
+    ] = "",
+    traces: Annotated[int, typer.Option(help="Number of training documents that the teacher reasons about.")] = 256,
+    steps: Annotated[int, typer.Option(help="Number of optimizer steps.")] = 110,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens in a step, padding included.")] = 1024,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    max_tokens: Annotated[int, typer.Option(help="Tokens that the teacher may write about a document.")] = 320,
+    heads: Annotated[int, typer.Option(help="Teacher heads for each phase; 0 for the heads planted in it.")] = 4,
     ranked_by: Annotated[
-        Literal["paper", "mass"], typer.Option(help="Which heads: by the paper's scores, or by attention mass.")
+        Literal["paper", "mass"], typer.Option(help="Choose heads by the paper's scores or by attention mass.")
     ] = "paper",
-    matching: Annotated[Literal["depth", "apart", "score"], typer.Option(help="Of heads to the student's.")] = "depth",
+    matching: Annotated[
+        Literal["depth", "apart", "score"], typer.Option(help="How teacher heads are matched to student heads.")
+    ] = "depth",
     loss_forms: Annotated[
-        Literal["original", "mended"], typer.Option(help="Of the terms: the published runs', or without their faults.")
+        Literal["original", "mended"],
+        typer.Option(help="Loss terms as in the published runs (original), or without their faults (mended)."),
     ] = "original",
     control: Annotated[
-        str, typer.Option(help="Taught in place of the chosen heads, to compare with: see ctd methods.")
+        str, typer.Option(help="A control taught instead of the chosen heads; ctd methods lists them.")
     ] = "none",
     patience: Annotated[
-        int, typer.Option(help="Validation losses that do not fall before the student stops; 0 for never.")
+        int, typer.Option(help="Stop after this many validations without a lower loss; 0 for never.")
     ] = 0,
     weights: Annotated[
         tuple[float, float, float, float, float, float],
-        typer.Option(help="Of attention, write and interaction in Phase 1, then in 2, against a loss of one token."),
+        typer.Option(help="Weights of attention, write and interaction for Phase 1, then for Phase 2; the text has 1."),
     ] = (1.0, 0.1, 0.1, 1.0, 0.1, 0.1),
-    base_loss: Annotated[str, typer.Option(help="The method that these terms are added to.")] = "cot",
+    base_loss: Annotated[str, typer.Option(help="The method whose loss the mechanistic terms are added to.")] = "cot",
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the method. Repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the method; may be repeated."),
     ] = None,
     anneal_fraction: Annotated[
-        float, typer.Option(help="Fraction of the steps over which these weights fall to 0; 0 for never.")
+        float, typer.Option(help="Fraction of the steps over which the weights fall to 0; 0 keeps them.")
     ] = 0.0,
     live: Annotated[
-        bool, typer.Option("--live", help="Run the teacher in every step, instead of keeping on disk what it computes.")
+        bool, typer.Option("--live", help="Run the teacher in every step instead of storing what it computes.")
     ] = False,
-    clusters: Annotated[int, typer.Option(help="Of labels, put above the label space as topics.")] = 0,
-    topic_depth: Annotated[int, typer.Option(help="Level of the tree whose nodes are the topics.")] = 2,
+    clusters: Annotated[int, typer.Option(help="Cluster the labels into this many topics; 0 for no clusters.")] = 0,
+    topic_depth: Annotated[
+        int, typer.Option(help="Level of the label tree whose nodes are the topics; 0 is the highest.")
+    ] = 2,
     encoder: Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = "wordllama",
-    test: Annotated[int, typer.Option(help="Test documents that student and teacher answer for the card.")] = 100,
-    seed: Annotated[int, typer.Option(help="Draws traces and their order.")] = 0,
+    test: Annotated[int, typer.Option(help="Test documents that student and teacher answer for the model card.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed for drawing the traces and their order.")] = 0,
     teaching: Annotated[str | None, typer.Option("--teaching", hidden=True)] = None,
     words: Annotated[str | None, typer.Option("--words", hidden=True)] = None,
     fade: Annotated[float | None, typer.Option("--fade", hidden=True)] = None,
 ) -> None:
-    """Teach one student what a teacher says or what its heads compute, and keep it as a folder that transformers loads.
+    """Teach one student what a teacher says or what its heads compute; save it as a folder that transformers loads.
 
-    The folder is a teacher's name for every notebook: ctd run 02 -p teacher=OUT.
+    Any notebook takes the folder as its teacher: ctd run 02 -p teacher=OUT.
     """
     from ctd import cache_room
     from ctd.distill import export
@@ -107,11 +122,11 @@ def distill(
 
 @app.command(epilog="Examples:  ctd methods  |  ctd distill organism my-student --method fkl")
 def methods(as_json: Json = False) -> None:
-    """List the ways to teach a student: what each does, its settings, what it needs, what it costs, its source.
+    """List the ways to teach a student: what each does, its settings, what it needs, its cost and its source.
 
-    A cost is the time of a training at equal steps, times that of cot. Where a method carries the mechanistic terms, it
-    may be a --base-loss of the method mechanistic. The last row is no method of a student: chapter 14 compares with it.
-    A second table lists the controls of the method mechanistic (--control).
+    The cost is the training time for the same number of steps, where cot costs 1. A method that carries the mechanistic
+    terms may be the --base-loss of the method mechanistic. The last row is not a way to teach: chapter 14 compares with
+    it. A second table lists the controls of the method mechanistic (--control).
     """
     from ctd.distill import comparison, retrieval_arm
     from ctd.distill.controls import CONTROLS, summary

@@ -17,25 +17,39 @@ from ctd.cli.base import Profile, app
 )
 def explorer(
     profile: Profile = "default",
-    dataset: Annotated[str | None, typer.Option(help="Task, as in the notebooks; else the book's own.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Who reasons, as in the notebooks; '' for nobody.")] = None,
-    source: Annotated[str | None, typer.Option(help="Your own data (mimic, xmc, records): folder or file.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text (records).")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the labels (records).")] = None,
-    encoder: Annotated[str | None, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = None,
-    n_documents: Annotated[int | None, typer.Option(min=2, max=1000, help="Test documents to show (24).")] = None,
-    n_with_heads: Annotated[int | None, typer.Option(min=0, help="Of these, with recorded attention (8).")] = None,
-    n_silenced: Annotated[int | None, typer.Option(min=0, help="Of these, written anew without each head (4).")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=16, help="What the teacher may write about a document.")] = None,
-    whole_documents: Annotated[
-        bool | None, typer.Option("--whole-documents", help="Copy your documents whole, not their first words.")
+    dataset: Annotated[
+        str | None, typer.Option(help="The task, by its name in the notebooks; by default those of the book.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Draws documents.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder that gets index.html and its data.")] = Path("explorer"),
+    teacher: Annotated[
+        str | None, typer.Option(help="The reasoning model, by its name in the notebooks; '' for none.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Your own data, for the datasets mimic, xmc and records: a folder or file.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="For records: the column that holds the text.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="For records: the column that holds the labels.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="wordllama, minilm or a sentence-transformers model.")] = None,
+    n_documents: Annotated[
+        int | None, typer.Option(min=2, max=1000, help="Number of test documents to show (24).")
+    ] = None,
+    n_with_heads: Annotated[
+        int | None, typer.Option(min=0, help="How many of them have recorded attention (8).")
+    ] = None,
+    n_silenced: Annotated[
+        int | None, typer.Option(min=0, help="How many of them are rewritten with each head silenced (4).")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=16, help="Tokens that the teacher may write about a document.")
+    ] = None,
+    whole_documents: Annotated[
+        bool | None, typer.Option("--whole-documents", help="Copy your documents whole instead of their first words.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for drawing documents.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for index.html and its data.")] = Path("explorer"),
 ) -> None:
-    """Build the explorer: traces, heads and the map of labels as a folder of pages that opens from a file, offline.
+    """Build the explorer of traces, heads and labels: a folder of pages that opens in a browser, offline.
 
-    Without --dataset, --teacher and --source it shows what the book shows under the profile.
+    Without --dataset, --teacher and --source it shows the same as the book under this profile.
     """
     from ctd.book.explorer import make
 

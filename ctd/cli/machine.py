@@ -13,12 +13,12 @@ from ctd.cli.base import Json, app, print_json, show_table
 
 @app.command("check-model", epilog="Examples:  ctd check-model smollm2-mesh  |  ctd check-model my-model")
 def check_model(
-    name: Annotated[str, typer.Argument(help="smollm2-mesh, organism, a model's folder or its id on the hub.")],
+    name: Annotated[str, typer.Argument(help="smollm2-mesh, organism, or the folder or Hugging Face id of a model.")],
     as_json: Json = False,
 ) -> None:
-    """Load a model, check it on itself, and say what the book can do with it: write, score and patch its heads.
+    """Check a model, and show what the book can do with it: let it write, score its heads, patch its heads.
 
-    What cannot be measured is said with the reason. Exit code 1 for a model that cannot even write.
+    Each thing that cannot be done comes with its reason. The exit code is 1 if the model cannot even write.
     """
     from ctd.mechanism import self_check
     from ctd.reasoning import architecture, teachers
@@ -42,10 +42,10 @@ def check_model(
 
 @app.command(epilog="Examples:  ctd machine  |  ctd machine --again  |  CTD_DTYPE=float32 ctd machine")
 def machine(
-    again: Annotated[bool, typer.Option("--again", help="Measure again instead of reading what was kept.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Measure again instead of using stored measurements.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what was measured of this machine, what models compute in here, and how many workers there are."""
+    """Show the measured speed of this machine, the number type that models compute in, and the number of workers."""
     from ctd import hardware, workers
 
     speeds = hardware.speeds(again)

@@ -1,4 +1,4 @@
-"""`ctd init`: a user's own table made ready for the chapters."""
+"""`ctd init`: prepares a user's own table for the chapters."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from ctd.cli.base import Json, app, print_json
 
 @app.command(epilog="Examples:  ctd init my.csv  |  ctd init my.csv --label-column codes --separator ';' --out my-task")
 def init(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, TSV, JSON Lines or Parquet.")],
-    out: Annotated[Path | None, typer.Option(help="Folder to be made; by default named after the table.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of the texts; by default the one with the longest.")] = "",
-    label_column: Annotated[str, typer.Option(help="Column of the labels; found out by default.")] = "",
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV, TSV, JSON Lines or Parquet file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to create; by default named after the table.")] = None,
+    text_column: Annotated[
+        str, typer.Option(help="Column of texts; by default the column with the longest texts.")
+    ] = "",
+    label_column: Annotated[str, typer.Option(help="Column of labels; detected by default.")] = "",
     separator: Annotated[
-        str | None, typer.Option(help="What divides the labels of a cell, '' for nothing; found out by default.")
+        str | None, typer.Option(help="What separates the labels in a cell, '' for nothing; detected by default.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look at your own documents and labels, say what they are like, and make a folder that ctd run takes.
+    """Describe your own documents and labels, and create a folder that ctd run can use.
 
-    The folder holds the documents with their labels as lists, the labels, and a parameter file.
+    The folder holds the documents with their labels, the list of labels, and a parameter file.
     """
     from ctd.book import starter
     from ctd.cache import require_free

@@ -13,11 +13,11 @@ from ctd.cli.base import app
 @app.command(epilog="Examples:  ctd pdf  |  ctd pdf --site book/_build/html --out ctd.pdf")
 def pdf(
     site: Annotated[Path, typer.Option(help="Folder of a built book.")] = Path("book/_build/html"),
-    out: Annotated[Path | None, typer.Option(help="The PDF; by default book.pdf beside that folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The PDF to write; by default book.pdf beside that folder.")] = None,
 ) -> None:
-    """Print the built book to one PDF, by an installed Chromium or Chrome.
+    """Print the built book to one PDF with an installed Chromium or Chrome.
 
-    Everything is unfolded. A page that would be cut at its side is an error.
+    All folded parts are opened. A page that would be cut off at the side is an error.
     """
     from ctd.book.pdf import make_pdf
 

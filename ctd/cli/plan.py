@@ -21,7 +21,8 @@ FREE = "Texts, vectors and students that are in the cache, or come with the book
 )
 def plan(
     notebook: Annotated[
-        str, typer.Argument(metavar="[NOTEBOOK]", help="Path, name or number; all that use a model if left out.")
+        str,
+        typer.Argument(metavar="[NOTEBOOK]", help="Path, name or number; without it, all notebooks that use a model."),
     ] = "",
     parameter: Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="As in ctd run.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Parameter file, as in ctd run.")] = None,
@@ -30,8 +31,8 @@ def plan(
 ) -> None:
     """Estimate what a run costs before it begins: tokens, minutes, memory, disk and GPU hours.
 
-    Minutes come from what writing cost here before: the middle, and from the 10th to the 90th of 100. GPU hours are of
-    one H100 in place of this machine, for a GPU that was not measured. Nothing is run.
+    Minutes are estimated from earlier runs on this machine: the median, with the range from the 10th to the 90th
+    percentile. GPU hours are those of one H100 and were not measured. Nothing is run.
     """
     from ctd.book import estimates
 

@@ -12,17 +12,17 @@ from ctd.cli.base import app
 ModelName = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A student's folder, a teacher's name, a model's folder or id, retrieval, or linear."
+        metavar="MODEL", help="Folder of a student, name of a teacher, folder or id of a model, retrieval, or linear."
     ),
 ]
-Labels = Annotated[str, typer.Option(help="File of labels, or a dataset's name; a student brings its own labels.")]
-Top = Annotated[int, typer.Option(help="Labels of a document at most.")]
-Shortlist = Annotated[int, typer.Option(help="Places of the shortlist (retrieval and linear).")]
+Labels = Annotated[str, typer.Option(help="File of labels or name of a dataset; a student brings its own.")]
+Top = Annotated[int, typer.Option(help="Largest number of labels for a document.")]
+Shortlist = Annotated[int, typer.Option(help="Length of the shortlist (retrieval and linear).")]
 ModeOption = Annotated[
     Literal["trace", "answer"] | None,
-    typer.Option(help="Reason first, or answer at once; by default as it was taught."),
+    typer.Option(help="Reason first (trace) or answer at once (answer); by default as the model was taught."),
 ]
-MaxTokens = Annotated[int, typer.Option(help="That a model writes about a document at most.")]
+MaxTokens = Annotated[int, typer.Option(help="Tokens that the model may write about a document.")]
 Encoder = Annotated[str, typer.Option(help="wordllama, minilm or a sentence-transformers model.")]
 
 
@@ -34,24 +34,27 @@ Encoder = Annotated[str, typer.Option(help="wordllama, minilm or a sentence-tran
 def predict(
     model: ModelName,
     source: Annotated[
-        str, typer.Argument(help="JSON Lines, CSV, TSV or Parquet, a text file with a document a line, or - for stdin.")
+        str,
+        typer.Argument(
+            help="A JSON Lines, CSV, TSV or Parquet file, a text file with one document per line, or - for stdin."
+        ),
     ] = "-",
     labels: Labels = "",
-    out: Annotated[Path | None, typer.Option(help="File to write, and to go on with after a kill.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; a run that was killed continues it.")] = None,
     top: Top = 10,
     shortlist: Shortlist = 50,
     mode: ModeOption = None,
     max_tokens: MaxTokens = 512,
     encoder: Encoder = "",
-    text_column: Annotated[str, typer.Option(help="Column of the text.")] = "text",
-    uid_column: Annotated[str, typer.Option(help="Column of the documents' names; uid or id, if none is named.")] = "",
+    text_column: Annotated[str, typer.Option(help="Column that holds the text.")] = "text",
+    uid_column: Annotated[str, typer.Option(help="Column that names the documents; by default uid or id.")] = "",
 ) -> None:
-    """Label documents: one JSON object a line, with labels and scores, the shortlist and the trace.
+    """Label documents. Prints one JSON object per line: labels with scores, the shortlist and the trace.
 
-    Without a language model, retrieval finds the labels nearest to a document. linear adds classifiers for the labels
-    of the training documents of the dataset that --labels names, which it fits first.
+    Two models need no language model. retrieval finds the labels nearest to a document. linear also fits classifiers
+    to the training documents of the dataset that --labels names.
 
-    With --out a run that was killed goes on where it stopped. Scores are explained in the book (Run it your way).
+    With --out, a run that was killed continues where it stopped. The book explains the scores (Run it on your model).
     """
     from ctd.data import documents
     from ctd.reasoning import predictions_file

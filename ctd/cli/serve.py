@@ -23,13 +23,11 @@ def serve(
     mode: ModeOption = None,
     max_tokens: MaxTokens = 512,
     encoder: Encoder = "",
-    name: Annotated[
-        list[str] | None, typer.Option(help="Another name that this machine is reached by. Repeatable.")
-    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Another host name of this machine; may be repeated.")] = None,
 ) -> None:
-    """Serve what ctd predict does, as a page to try and as JSON, until Ctrl-C.
+    """Offer ctd predict over HTTP, as a page to try and as JSON. Ctrl-C stops it.
 
-    One request is answered at a time. There is no login: whoever reaches the port can ask.
+    Requests are answered one at a time. There is no login: anyone who reaches the port can use it.
     """
     try:
         import uvicorn

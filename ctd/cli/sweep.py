@@ -21,21 +21,24 @@ RETRIES = 2  # of a cell whose kernel died
 )
 def sweep(
     notebook: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="Path, name or number.")],
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="YAML: lists of values by parameter.")],
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A YAML file with a list of values for each parameter.")],
     profile: Profile = "default",
-    out: Annotated[Path | None, typer.Option(help="Folder of the cells and the table, instead of runs/STEM.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the cells and the table; by default runs/NOTEBOOK.")
+    ] = None,
     jobs: Jobs = 0,
     on: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Run the cells on this Ray cluster: auto, or ray://HOST:PORT.")
     ] = "",
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs of the cluster for each cell, with --on.")] = 0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs for each cell, with --on.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Run a notebook with every combination of some values, and put what they found into one table.
+    """Run a notebook with every combination of some values, and collect the results in one table.
 
-    All cells are checked before one runs. Each is a run of its own; a finished one never runs again, and one whose
-    kernel dies is tried again. Ctrl-C leaves what is finished. Where a cell fails, the others go on. With --on, Ray
-    places the cells on its nodes, and begins those anew whose machine dies; what comes out is the same.
+    Each combination is a cell, with a run of its own. All cells are checked before the first one runs. A finished cell
+    never runs again; one whose kernel dies is tried again; one that fails does not stop the others. Ctrl-C keeps what
+    is finished. With --on, Ray spreads the cells over its nodes and restarts those whose node dies; the results are
+    the same.
     """
     from ctd.book import progress, side_by_side
     from ctd.book import sweep as sweeps

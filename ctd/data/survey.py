@@ -81,12 +81,12 @@ class Survey:
             (self.without_labels, "have no label and will be left out"),
             (
                 self.duplicates,
-                "repeat the text of another: remove them, or a test document may be one that was learned",
+                "repeat the text of another: remove them, or a test document may also be a training document",
             ),
         ):
             found += [f"{count:,} documents {predicate}"] if count else []
         if self.english < ENGLISH_FROM:
-            found.append("BM25 and minilm know English best: give another encoder with -p encoder=")
+            found.append("BM25 and minilm are made for English: name another encoder with -p encoder=NAME")
         return found
 
 

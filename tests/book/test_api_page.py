@@ -27,7 +27,8 @@ def test_the_docstrings_are_those_of_the_objects_themselves():
 
 def test_every_package_has_its_modules():
     for module in ("ctd.data.documents", "ctd.retrieval.metrics", "ctd.mechanism.patching", "ctd.book.api_page"):
-        assert f"### {module}\n" in PAGE
+        assert f"<summary><code>{module}</code></summary>" in PAGE
+    assert PAGE.count("<details ") == PAGE.count("</details>") == len(re.findall("^</details>$", PAGE, re.MULTILINE))
 
 
 def test_a_docstring_becomes_a_list_and_brackets_are_harmless():

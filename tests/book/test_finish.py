@@ -73,6 +73,15 @@ def test_a_table_takes_its_caption_from_the_sentence_before_it_or_from_the_headi
     assert copy.cells[2].outputs[0].data["text/html"].count("<caption>") == 1
 
 
+def test_a_question_has_no_full_stop_behind_it_and_a_folded_table_is_named_outside_as_well():
+    folded = "<details><summary>Table (22 rows)</summary>\n<table></table>\n</details>"
+    (done,) = captions.captioned([output(html=folded)], "Does it work?")
+    assert done.data["text/html"] == (
+        "<details><summary>Does it work? (22 rows)</summary>\n"
+        "<table><caption>Does it work?</caption></table>\n</details>"
+    )
+
+
 def test_the_search_can_quote_every_page_but_itself(tmp_path):
     (tmp_path / "_static").mkdir()
     (tmp_path / "notebooks").mkdir()

@@ -34,8 +34,11 @@ def test_it_is_judged_by_its_own_numbers_and_says_what_another_chapter_has_to_sh
     (row,) = rows = own_verdicts.judge(chapter, "shortlisting-heads-early")
     assert row.verdict == verdict
     said = own_verdicts.sentence(rows)
-    assert "**not testable**, unless chapter 07 finds that the instruments work; then" in said
-    assert f"**{verdict}**" in said
+    conditional = f"is **{verdict}** if chapter 07 finds that the instruments work, otherwise **not testable**"
+    assert conditional in said
+    assert conditional in own_verdicts.short(rows)
+    assert row.why in said
+    assert not row.why or row.why not in own_verdicts.short(rows)
     assert row.claim.needs, "the claim is the ledger's, with all that it needs"
 
 
@@ -46,12 +49,12 @@ def test_a_precondition_of_its_own_that_fails_makes_it_not_testable_and_nothing_
     (row,) = rows = own_verdicts.judge(chapter, "complementary")
     assert row.verdict == Verdict.NOT_TESTABLE
     assert "n = 12" in own_verdicts.sentence(rows)
-    assert "unless" not in own_verdicts.sentence(rows)
-    assert "not reproduced" not in own_verdicts.sentence(rows)
+    assert "otherwise" not in own_verdicts.sentence(rows)
+    assert own_verdicts.short(rows).endswith("is **not testable**.")
 
 
 def test_without_numbers_there_is_no_verdict_and_no_sentence(chapter):
     assert own_verdicts.judge(chapter, "las", "complementary") == []
-    assert own_verdicts.sentence([]) == ""
+    assert own_verdicts.sentence([]) == own_verdicts.short([]) == ""
     with pytest.raises(ValueError, match="a claim must be one of focus-rises-early, .*, got 'none-such'"):
         own_verdicts.judge(chapter, "none-such")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import xml.etree.ElementTree as ElementTree
 from contextlib import contextmanager
 
@@ -76,9 +77,11 @@ def test_every_view_opens_without_a_fault_and_fits_the_screen(chromium, folder, 
 def test_a_reader_walks_through_by_keyboard(chromium, folder):
     with opened(chromium, folder) as page:
         expect(page.locator("#trace .written")).to_be_visible()
+        expect(page.locator("#trace .written")).to_have_attribute("data-hint", re.compile("^Press Play"))
         keys = page.keyboard
         keys.press("ArrowRight")
         wait(page, "state.t === 0.01")
+        expect(page.locator("#trace .written")).to_have_attribute("data-hint", "")
         keys.press("Shift+ArrowRight")
         wait(page, "state.t === 0.11")
         assert page.locator(".unwritten").count() > 0

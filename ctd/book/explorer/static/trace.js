@@ -86,6 +86,7 @@ explorer.trace = (() => {
     if (!shown) return;
     const upTo = state.t * shown.text.length + 1e-6;
     for (const [end, word] of words) word.classList.toggle("unwritten", end > upTo);
+    parts.written.dataset.hint = doc.trace && state.t <= 0 ? "Press Play, or move t: the text appears here." : "";
     const done = doc.trace && state.t >= 1 && shown.swap === "own";
     parts.answer.replaceChildren(...(doc.trace ? [h("h3", {}, done ? "The answer, surest first" : "The answer comes at t = 1")] : []),
       ...(done ? [h("ol", {}, ...doc.trace.answer.map((label) => h("li", {}, h("span", { class: `label ${kind(doc, label)}` }, collection.labels[label]))))] : []),
