@@ -72,7 +72,7 @@ def phases_together(shares: pd.DataFrame) -> str:
 
 
 def answer(*clauses: str) -> str:
-    """The clauses as two sentences: what students do beside their teacher, then what else was found."""
+    """The clauses as two sentences: students compared with their teacher, then what else was found."""
     first, second, *others = clauses
     rest = "; ".join(others)
-    return f"Beside the teacher, {first}, and {second}. {rest[:1].upper()}{rest[1:]}."
+    return f"Compared with the teacher, {first}, and {second}. {rest[:1].upper()}{rest[1:]}."

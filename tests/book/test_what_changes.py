@@ -61,5 +61,7 @@ def test_the_answer_is_two_sentences():
     shares = pd.DataFrame([("cot", boundary.BEYOND, 0.2, 0.1, 0.3)], columns=["arm", "part", "value", "low", "high"])
     together = what_changes.phases_together(shares)
     said = what_changes.answer("a", "b", "c", together)
-    assert said.startswith("Beside the teacher, a, and b. C; both phases are right about more documents than if they")
+    assert said.startswith(
+        "Compared with the teacher, a, and b. C; both phases are right about more documents than if they"
+    )
     assert said.endswith(").")
