@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -10,7 +11,6 @@ from ctd.book import report
 from ctd.book.verdicts import Estimate
 from ctd.distill import boundary, hacking
 
-ENDS = ["value", "low", "high"]
 HACKED = {
     "hacked": "leads away from the truth",
     "not hacked": "leads towards the truth",
@@ -26,9 +26,9 @@ def calibration(measured: pd.DataFrame, teacher: str = "teacher") -> str:
 
     measured: columns arm, measure, value, low and high.
     """
-    errors = measured[measured["measure"] == "ece"].set_index("arm")[ENDS]
-    of_teacher = Estimate(*errors.loc[teacher])
-    gaps = [(arm, *Estimate(*error).less(of_teacher)) for arm, error in errors.iterrows() if arm != teacher]
+    errors = {row["arm"]: _estimate(row) for row in _records(measured[measured["measure"] == "ece"])}
+    of_teacher = errors.pop(teacher)
+    gaps = [(arm, *error.less(of_teacher)) for arm, error in errors.items()]
     sides = report.by_side(gaps, "higher for", "lower for", "not shown to differ for")
     return f"the calibration error is {sides}"
 
@@ -48,9 +48,9 @@ def hacked(rises: pd.DataFrame, verdicts: Mapping[str, str]) -> str:
     rises: as `hacking.changes` makes them.
     verdicts: as `hacking.verdicts` makes them.
     """
-    beyond = rises[rises["curve"] == hacking.BEYOND]
     numbers = {
-        f"{row.steps} to {row.to} steps": report.estimate(row.value, row.low, row.high) for row in beyond.itertuples()
+        f"{row['steps']} to {row['to']} steps": report.estimate(*_estimate(row))
+        for row in _records(rises[rises["curve"] == hacking.BEYOND])
     }
     words = []
     for steps, verdict in verdicts.items():
@@ -64,8 +64,7 @@ def phases_together(shares: pd.DataFrame) -> str:
 
     shares: as `boundary.reach` makes them, with a column arm.
     """
-    beyond = shares[shares["part"] == boundary.BEYOND]
-    gaps = [(row.arm, row.value, row.low, row.high) for row in beyond.itertuples()]
+    gaps = [(row["arm"], *_estimate(row)) for row in _records(shares[shares["part"] == boundary.BEYOND])]
     more, fewer = "more documents than if they failed apart for", "fewer documents than if they failed apart for"
     sides = report.by_side(gaps, more, fewer, "no more documents than if they failed apart for")
     return f"both phases are right about {sides}"
@@ -76,3 +75,11 @@ def answer(*clauses: str) -> str:
     first, second, *others = clauses
     rest = "; ".join(others)
     return f"Compared with the teacher, {first}, and {second}. {rest[:1].upper()}{rest[1:]}."
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _estimate(row: Mapping[str, Any]) -> Estimate:
+    return Estimate(row["value"], row["low"], row["high"])

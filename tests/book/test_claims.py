@@ -95,7 +95,7 @@ def test_a_precondition_that_fails_makes_its_claim_not_testable(judged, claim, n
     if row not in {row for part in claim.parts.values() for row in keys(part)}:
         absent = judged(claim, without={(stem, row)})
         assert absent.verdict == Verdict.NOT_TESTABLE
-        assert absent.why.endswith(f"is not {need.words} (not recorded)")
+        assert absent.why.endswith(f": not recorded, where {need.words} is needed")
 
 
 def test_a_precondition_needs_its_whole_interval_above_and_enough_documents():
