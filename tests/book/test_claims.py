@@ -91,7 +91,8 @@ def test_a_precondition_that_fails_makes_its_claim_not_testable(judged, claim, n
     bad = ledger_runs.limit(need)[1]
     failed = judged(claim, {(stem, row): bad})
     assert failed.verdict == Verdict.NOT_TESTABLE
-    assert f"is not {need.words} ({bad if need.says else f'{bad[0]:.4g} ['}" in failed.why
+    assert f": {bad if need.says else f'{bad[0]:.4g} ['}" in failed.why
+    assert f", where {need.words} is needed" in failed.why
     if row not in {row for part in claim.parts.values() for row in keys(part)}:
         absent = judged(claim, without={(stem, row)})
         assert absent.verdict == Verdict.NOT_TESTABLE
