@@ -126,8 +126,8 @@ def square(table: pd.DataFrame, units: Mapping[str, str]) -> Figure:
             cell = cells.loc[(phase, readout)]
             text = f"{cell['value']:.3f}\n[{cell['low']:.3f}, {cell['high']:.3f}]"
             axes.text(column, row, text, ha="center", va="center", color="black")
-    axes.set_xticks(range(len(readouts)), [f"{readout} lost ({units[readout]})" for readout in readouts])
-    axes.set_yticks(range(len(phases)), [f"{phase} heads noised" for phase in phases])
+    axes.set_xticks(range(len(readouts)), [f"{readout} lost\n({units[readout]})" for readout in readouts])
+    axes.set_yticks(range(len(phases)), [f"{phase} heads\nnoised" for phase in phases])
     axes.xaxis.tick_top()
     axes.grid(visible=False)
     return figure
