@@ -183,3 +183,4 @@ class TestCosts:
         assert search.lines[1].get_ydata().tolist() == [0.1]
         assert [line.get_label() for line in metrics.lines] == ["ours"]
         assert metrics.get_xlabel() == "documents"
+        assert metrics.get_xticks().tolist() == [10]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullLocator
 
 from ctd.book.plots.files import keeps_data
 from ctd.book.plots.series import styles
@@ -28,6 +29,9 @@ def costs(table: pd.DataFrame) -> Figure:
         if len(limit):
             axes.plot(limit["size"], limit["limit"], "--", color="black", linewidth=1, label="limit of the machine")
         axes.set(title=question, xlabel=part["grows"].iloc[0], ylabel="seconds", xscale="log", yscale="log")
+        axes.set_xticks(sorted(part["size"].unique()))
+        axes.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.legend(fontsize=8)
     for axes in panels.flat[len(parts) :]:
         axes.remove()
