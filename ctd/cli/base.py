@@ -18,6 +18,7 @@ app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     help="Run the notebooks of the book, inspect and check their runs, label documents, and teach students.",
     epilog="Examples:  ctd run 01  |  ctd init my.csv  |  ctd predict retrieval notes.txt --labels mesh. Environment: "
     "CTD_DEBUG=1 shows the traceback of an error; CTD_CACHE is the cache folder and CTD_CACHE_GB limits its size (ctd "
