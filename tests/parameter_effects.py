@@ -77,7 +77,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "04_coarse_heads": {**HEADS, "n_top": 6},
     "05_refinement_heads": {**HEADS, "n_top": 6},
     "06_activation_patching": {**HEADS, "n_scored": 4, "n_patched": 3, "n_written": 1, "n_random": 2},
-    "07_do_the_instruments_work": {"n_documents": 8, "n_patched": 2, "n_random": 3, "n_blank": 0},
+    "07_do_the_instruments_work": {
+        "n_documents": 8, "n_patched": 2, "n_random": 3, "n_blank": 0, "others": ["organism-late"],
+    },
     "08_complementarity": {**HEADS, "second_dataset": "none", "n_scored": 4, "n_patched": 3, "n_written": 0},
     "09_standard_distillation": STUDENTS,
     "10_mechanistic_distillation": STUDENTS,
@@ -251,6 +253,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "n_patched": moves({"n_patched": 3}, metric="auroc", score="patching one head"),
         "n_random": moves({"n_random": 9}, metric="random_percentile"),
         "n_blank": adds({"n_blank": 1}, metric="false_positive_share"),
+        "others": adds({"others": ["organism-planted"]}, metric="auroc", teacher="organism-planted", quick=True),
         "direction": moves({"direction": "mentions"}, metric="auroc", score="CoarseScore", quick=True),
         "noise": moves({"noise": "gaussian"}, metric="auroc", score="patching one head", quick=True),
         "seed": moves({"seed": 5}, metric="random_99th_percentile"),

@@ -3,7 +3,7 @@
 Notes: `organism` learns from the texts alone. In `organism-planted` two heads are also taught to look at the words of
 the document that name what is being written in topics and shortlist (Phase 1), and two of a later layer to look back
 into the shortlist at the code being written in a comparison or the answer (Phase 2). All other heads are kept within
-the section being written. So the heads of each phase are known, and needed.
+the section being written. So the heads of each phase are known, and needed. Two more have theirs in other layers.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def _command(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(RECIPES)}; both when left out.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(RECIPES)}; all when left out.")] = None,
     n_documents: Annotated[int, typer.Option(help="Vignettes to learn from; 0 for each recipe's own.", min=0)] = 0,
     folder: Annotated[Path, typer.Option(help="Where their folders are written; each replaced as a whole.")] = DATA,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 for as many as torch takes.", min=0)] = 0,

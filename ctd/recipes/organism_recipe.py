@@ -84,3 +84,15 @@ RECIPES = {
         settings=replace(SETTINGS, learning_rate=1.5e-3),
     ),
 }
+ELSEWHERE = {  # layers of the planted heads: no instrument may owe its success to where heads lie
+    "organism-late": (3, 5),
+    "organism-swapped": (5, 4),
+}
+RECIPES |= {
+    name: replace(
+        RECIPES[PLANTED],
+        phase1=(Head(first, 0), Head(first, 5)),
+        phase2=(Head(second, 2), Head(second, 4)),
+    )
+    for name, (first, second) in ELSEWHERE.items()
+}

@@ -423,7 +423,7 @@ def test_bad_input_is_refused(tmp_path, monkeypatch):
         planted_heads.planted_heads(tmp_path)
     result = CliRunner().invoke(organism.app, ["worm"])
     assert result.exit_code == 1
-    assert "organism must be one of organism, organism-planted, got 'worm'" in result.output
+    assert f"organism must be one of {', '.join(organism_recipe.RECIPES)}, got 'worm'" in result.output
     monkeypatch.setattr(models, "DATA", tmp_path)
     with pytest.raises(FileNotFoundError, match="the model 'organism' is not in .*: `make organism` builds it"):
         models.load("organism")
@@ -474,9 +474,15 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
     assert scipy.stats.binomtest(right, n, manifest["measured"]["answer"]).pvalue > 0.001
 
 
-def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(space):
-    language_model, heads = models.load(organism_recipe.PLANTED, dtype="float32"), planted_heads.planted_heads()
-    recipe = organism_recipe.RECIPES[organism_recipe.PLANTED]
+HAS_PLANTED = [organism_recipe.PLANTED, *organism_recipe.ELSEWHERE]
+LESS_NEEDED = {("organism-swapped", "phase2"): 0.05}  # nats; elsewhere 0.2
+
+
+@pytest.mark.parametrize("name", HAS_PLANTED)
+def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(name, space):
+    language_model, heads = models.load(name, dtype="float32"), planted_heads.planted_heads(name)
+    recipe = organism_recipe.RECIPES[name]
+    assert heads == {phase: list(planted) for phase, planted in recipe.planted.items()}
     drawn = [
         organism_texts.lesson(case, space, language_model.tokenizer, recipe)
         for case in organism_texts.cases("test", 24)
@@ -489,10 +495,12 @@ def test_the_planted_heads_look_where_they_were_taught_to_and_no_other_does(spac
         assert max(others) < 0.2
 
 
-def test_the_planted_heads_are_needed():
+@pytest.mark.parametrize("name", HAS_PLANTED)
+def test_the_planted_heads_are_needed(name):
     """What silencing them costs the tokens of their phase, against as many other heads of their layer."""
-    manifest = json.loads((models.DATA / organism_recipe.PLANTED / "manifest.json").read_text())
-    for of in manifest["measured"]["planted"].values():
-        loss = of["loss"]
-        assert loss["planted_silent"] - loss["whole"] > 0.2
+    manifest = json.loads((models.DATA / name / "manifest.json").read_text())
+    assert manifest["recipe"] == json.loads(json.dumps(asdict(organism_recipe.RECIPES[name])))
+    for phase, measured in manifest["measured"]["planted"].items():
+        loss = measured["loss"]
+        assert loss["planted_silent"] - loss["whole"] > LESS_NEEDED.get((name, phase), 0.2)
         assert loss["planted_silent"] - loss["whole"] > 2 * (loss["others_silent"] - loss["whole"])
