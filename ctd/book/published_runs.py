@@ -77,7 +77,7 @@ def overview(runs: Sequence[RunFolder]) -> pd.DataFrame:
             (
                 run.path.name,
                 parameters["teacher"],
-                parameters["dataset"],
+                parameters.get("dataset", looks.CONSTRUCTED),
                 *map(sizes.get, SIZES),
                 how_made(run),
                 changed,

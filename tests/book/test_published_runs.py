@@ -55,6 +55,12 @@ def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
         assert published_runs.how_made(RunFolder(run.path)).startswith(words)
 
 
+def test_a_run_without_a_dataset_to_choose_was_made_on_constructed_vignettes(run):
+    (run.path / "manifest.json").write_text(json.dumps(MANIFEST | {"parameters": {"teacher": "organism-planted"}}))
+    (row,) = published_runs.overview([RunFolder(run.path)]).to_dict("records")
+    assert (row["teacher"], row["data"]) == ("organism-planted", "organism")
+
+
 def test_what_runs_found_is_a_row_a_number_with_its_intervals_beside_each_other(run):
     gain = {"metric": "exact_match", "unit": "fraction", "value": 0.5, "n": 9, "interval_method": "BCa"}
     gain |= {"arm": "a", "baseline": "cot", "budget": "equal_steps"}
