@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ FOUND = 0.9  # AUROC above which a score finds the planted heads
 
 
 def ratings_on(
-    name: str, cases: Sequence[Case], space: LabelSpace, direction: str = "unembedding", seed: int = 0
+    name: str, cases: Sequence[Case], space: LabelSpace, direction: Literal["unembedding", "mentions"] = "unembedding", seed: int = 0
 ) -> pd.DataFrame:
     """The AUROC of every score for the planted heads of an organism, on traces constructed of vignettes.
 
@@ -31,7 +32,7 @@ def ratings_on(
     """
     known, language_model = planted_heads.planted_heads(name), models.load(name, dtype="float32")
     constructed = [organism_texts.trace(case, space, Recipe.seed) for case in cases]
-    gold, anchors = [case.labels for case in cases], [space.anchors(case.labels, 2) for case in cases]
+    gold, anchors = [case.labels for case in cases], [space.anchors(case.labels, 2).tolist() for case in cases]
     window = architecture.context(language_model.model)
     traces, _ = annotate.annotate_traces(constructed, gold, anchors, space, language_model.tokenizer, window)
     if direction == "mentions":
