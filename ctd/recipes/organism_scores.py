@@ -18,7 +18,11 @@ FOUND = 0.9  # AUROC above which a score finds the planted heads
 
 
 def ratings_on(
-    name: str, cases: Sequence[Case], space: LabelSpace, direction: Literal["unembedding", "mentions"] = "unembedding", seed: int = 0
+    name: str,
+    cases: Sequence[Case],
+    space: LabelSpace,
+    direction: Literal["unembedding", "mentions"] = "unembedding",
+    seed: int = 0,
 ) -> pd.DataFrame:
     """The AUROC of every score for the planted heads of an organism, on traces constructed of vignettes.
 
