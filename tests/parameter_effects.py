@@ -253,7 +253,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "n_patched": moves({"n_patched": 3}, metric="auroc", score="patching one head"),
         "n_random": moves({"n_random": 9}, metric="random_percentile"),
         "n_blank": adds({"n_blank": 1}, metric="false_positive_share"),
-        "others": adds({"others": ["organism-planted"]}, metric="auroc", teacher="organism-planted", quick=True),
+        "others": adds({"others": ["organism-swapped"]}, metric="auroc", teacher="organism-swapped", quick=True),
         "direction": moves({"direction": "mentions"}, metric="auroc", score="CoarseScore", quick=True),
         "noise": moves({"noise": "gaussian"}, metric="auroc", score="patching one head", quick=True),
         "seed": moves({"seed": 5}, metric="random_99th_percentile"),

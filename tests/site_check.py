@@ -233,8 +233,8 @@ def browser() -> str | None:
 def open_pages(site: Path, screenshots: Path | None = None, served: bool = True, width: int = WIDE) -> list[str]:
     """Open every page in both themes.
 
-    Complains about console errors, failed or off-machine requests, broken images, bad math, and, with all parts folded
-    and once more with all of them open, about what axe-core finds grave and about pages that scroll sideways.
+    Complains about console errors, failed or off-machine requests, broken images, bad math, pages that scroll sideways
+    with all parts folded or all of them open, and what axe-core finds grave with all of them open.
 
     screenshots: a folder for one PNG a page and theme.
     served: through a web server on the loopback; else as files.
@@ -291,12 +291,12 @@ def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
     found += [f"broken image {source}" for source in page.evaluate(BROKEN_IMAGES)]
     found += [f"bad math: {text}" for text in page.evaluate(BAD_MATH)]
     found += [f"scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
-    found += inaccessible(page)
+    when = ""
     if page.evaluate(UNFOLD):
         page.wait_for_function(AT_REST)
-        found += [f"unfolded, {complaint}" for complaint in inaccessible(page)]
-        found += [f"unfolded, scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
-    return found
+        when = "unfolded, "
+        found += [f"{when}scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
+    return found + [f"{when}{complaint}" for complaint in inaccessible(page)]
 
 
 def inaccessible(page: Page) -> list[str]:
