@@ -24,7 +24,7 @@ pdf: book ## What book does, and the book as one PDF: book/_build/book.pdf (need
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
-test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site (17 minutes)
+test: lint ## Set up, then lint, types, unit tests, the smoke run of all notebooks, the built site (25 minutes on two cores)
 	@$(PYTEST) --dist loadfile -m "not book and not slow"
 	@$(PYTEST) --dist loadgroup -m "book and not slow"
 
