@@ -113,26 +113,24 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
     def own(chapter: str) -> RunFolder | None:
         return find_own(chapter, profile, folder)
 
+    published_of = cache(published_runs.of)  # the runs of a chapter are read once
     rows = []
     for claim in CLAIMS:
         instruments = {need.chapter: own(need.chapter) for need in claim.needs.values() if need.chapter}
         run = own(claim.chapter)
         rows.append(judge_run(claim, run, instruments) if run else LedgerRow(claim, Verdict.NOT_RUN))
-        for published in published_runs.of(claim.chapter):
-            row = judge_run(claim, published, instruments | _made_with(published, instruments))
+        for published in published_of(claim.chapter):
+            row = judge_run(claim, published, instruments | _made_with(published, map(published_of, instruments)))
             if row.verdict is not Verdict.NOT_RUN:
                 rows.append(replace(row, published_run=published.path.name, made=published_runs.how_made(published)))
     return _corrected(rows)
 
 
-def _made_with(run: RunFolder, chapters: Iterable[str]) -> dict[str, RunFolder | None]:
-    """The published runs of these chapters that were made from the same commit on the same machine."""
+def _made_with(run: RunFolder, by_chapter: Iterable[Sequence[RunFolder]]) -> dict[str, RunFolder | None]:
+    """Of each chapter's published runs, by its number, the first one made from the same commit on the same machine."""
     how_made = published_runs.how_made(run)
-    together = {
-        chapter: [other for other in published_runs.of(chapter) if published_runs.how_made(other) == how_made]
-        for chapter in chapters
-    }
-    return {chapter: runs[0] for chapter, runs in together.items() if runs}
+    together = [[other for other in runs if published_runs.how_made(other) == how_made] for runs in by_chapter]
+    return {runs[0].stem[:2]: runs[0] for runs in together if runs}
 
 
 def _corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:

@@ -123,7 +123,7 @@ def _words(name: str, value: Any) -> str:
     return said if name in SAY_WHAT_THEY_ARE else f"{name.replace('_', ' ')}: {said}"
 
 
-def show(runs: Sequence[RunFolder], **wanted: Any) -> None:
+def show(runs: Sequence[RunFolder], **filters: Any) -> None:
     """Show what runs are, and what they found or why not, as tables to filter; nothing where there is no run."""
     if runs:
         report.table(overview(runs), caption="Published runs of this chapter, and how each was made.")
@@ -131,7 +131,7 @@ def show(runs: Sequence[RunFolder], **wanted: Any) -> None:
             if why := results.untestable(run.rows):
                 report.say(f"`{run.path.name}`, not testable: {why}.")
         report.table(
-            results_table(runs, **wanted),
+            results_table(runs, **filters),
             caption="What the published runs found, with 95 % intervals.",
             filters=["run", "teacher", "what", "measure"],
         )

@@ -17,7 +17,7 @@ from ctd.distill import explanations, simulatability
 from ctd.distill.experiment import Experiment
 from ctd.distill.measures import Outcome
 from ctd.mechanism import cot_prefixes, targets
-from ctd.mechanism.curve_means import defined
+from ctd.mechanism.curve_means import defined, weighted_means
 from ctd.mechanism.trajectories import Trajectories
 from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning.traces import Trace
@@ -69,8 +69,7 @@ def distance(student: Trajectories, teacher: Trajectories) -> Float[np.ndarray, 
 
 def _means(values: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
     """The mean of each row over what is defined; NaN where nothing is."""
-    there = defined(values).sum(axis=1)
-    return np.divide(np.nansum(values, axis=1), there, out=np.full(len(values), np.nan), where=there > 0)
+    return weighted_means(values.T, np.ones((1, values.shape[1])))[0]
 
 
 def with_las(outcomes: Sequence[Outcome], experiment: Experiment) -> list[Outcome]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
@@ -11,17 +11,39 @@ from ctd.data.label_space import LabelSpace
 from ctd.data.readers.organism import Case
 from ctd.mechanism import heads, planted_heads, validation
 from ctd.reasoning import annotate, architecture, models
+from ctd.reasoning.annotate import AnnotatedTrace
+from ctd.reasoning.models import LanguageModel
 from ctd.recipes import organism_texts
 from ctd.recipes.organism_recipe import Recipe
 
 FOUND = 0.9  # AUROC above which a score finds the planted heads
+
+Direction = Literal["unembedding", "mentions"]
+
+
+def constructed_traces(
+    language_model: LanguageModel, cases: Sequence[Case], space: LabelSpace, direction: Direction = "unembedding"
+) -> tuple[list[AnnotatedTrace], Mapping[str, int]]:
+    """Traces constructed of vignettes, annotated for a model, and how many were left out for each reason.
+
+    language_model: whose tokens and context window count.
+    cases: the vignettes.
+    space: their label space.
+    direction: with "mentions", traces that mention no anchor are left out too, without being counted.
+    Raises what `annotate.annotate_traces` raises.
+    """
+    constructed = [organism_texts.trace(case, space, Recipe.seed) for case in cases]
+    gold, anchors = [case.labels for case in cases], [space.anchors(case.labels, 2).tolist() for case in cases]
+    window = architecture.context(language_model.model)
+    traces, left_out = annotate.annotate_traces(constructed, gold, anchors, space, language_model.tokenizer, window)
+    return [trace for trace in traces if direction != "mentions" or trace.anchor_mentions], left_out
 
 
 def ratings_on(
     name: str,
     cases: Sequence[Case],
     space: LabelSpace,
-    direction: Literal["unembedding", "mentions"] = "unembedding",
+    direction: Direction = "unembedding",
     seed: int = 0,
 ) -> pd.DataFrame:
     """The AUROC of every score for the planted heads of an organism, on traces constructed of vignettes.
@@ -35,12 +57,7 @@ def ratings_on(
     Raises what `planted_heads.planted_heads` and `heads.score` raise.
     """
     known, language_model = planted_heads.planted_heads(name), models.load(name, dtype="float32")
-    constructed = [organism_texts.trace(case, space, Recipe.seed) for case in cases]
-    gold, anchors = [case.labels for case in cases], [space.anchors(case.labels, 2).tolist() for case in cases]
-    window = architecture.context(language_model.model)
-    traces, _ = annotate.annotate_traces(constructed, gold, anchors, space, language_model.tokenizer, window)
-    if direction == "mentions":
-        traces = [trace for trace in traces if trace.anchor_mentions]
+    traces, _ = constructed_traces(language_model, cases, space, direction)
     scored = heads.score(language_model.model, traces, direction, n_effects=len(traces), with_others=True)
     tables = []
     for phase, planted in known.items():
