@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import process as executors
 
 import numpy as np
 import psutil
@@ -304,11 +305,27 @@ def told(folder, seconds):
     time.sleep(seconds)
 
 
+def wake_slowly():
+    """`concurrent.futures` wakes an executor at Python's end only after that had the time to close by itself."""
+    wake = executors._ThreadWakeup.wakeup
+
+    def wakeup(self):
+        if executors._global_shutdown and not self._closed:
+            time.sleep(1)
+            self._writer.send_bytes(b"")
+        else:
+            wake(self)
+
+    executors._ThreadWakeup.wakeup = wakeup
+
+
 UNFINISHED = """
+import sys
 from pathlib import Path
-from tests.test_workers import met
+from tests.test_workers import met, wake_slowly
 from ctd import workers
 from ctd.workers.pool import POOL
+wake_slowly()
 results = workers.run(met, [2] * 100_000, Path({folder!r}), workers=2, seconds=60)
 print(next(results) > 0, flush=True)
 {then}

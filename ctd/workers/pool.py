@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import signal
@@ -98,19 +97,19 @@ class Pool:
         with self._lock:
             if not self._executor:
                 return
-            self._end()
             for process in multiprocessing.active_children():
                 if isinstance(process, _Process):
                     process.kill()
+            self._end(wait=True)
 
     def _end_idle(self) -> None:
         with self._lock:
             if not self._n_runs:
-                self._end()
+                self._end(wait=True)
 
-    def _end(self) -> None:
+    def _end(self, wait: bool = False) -> None:
         if self._executor:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor.shutdown(wait=wait, cancel_futures=True)
             self._executor = None
 
 
@@ -132,4 +131,6 @@ def _end_with_parent() -> None:
 
 
 POOL = Pool()
-atexit.register(POOL.kill)  # before the interpreter takes itself apart
+# Before `concurrent.futures` ends its executors, where `atexit` comes too late: it would wait for the pieces, and wake
+# an executor that may be closing by itself, an OSError.
+threading._register_atexit(POOL.kill)  # type: ignore[attr-defined]

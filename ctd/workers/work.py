@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
@@ -87,6 +88,8 @@ class Work(Generic[Shared, Piece, Result]):
         if (len(self.waiting) - 1) * self.seconds < (HANDING_OVER if self.pool.is_running else STARTING):
             return
         if not self.payload:
+            atexit.register(self.until_done.close)  # a caller who stops half-way may keep the generator until the end
+            self.until_done.callback(atexit.unregister, self.until_done.close)
             self._write(self.until_done.enter_context(_scratch_folder()))
         if self.most > 1:
             self.processes = self.processes or self.pool.enter(max(self._n_workers(), min(self.most, cores())) - 1)
