@@ -17,9 +17,9 @@ from ctd.retrieval import encoders, shards
 from ctd.retrieval.index import LabelIndex
 from tests.conftest import HashEncoder
 from tests.distill.test_signals import CHOSEN
-from tests.distill.test_train import made as examples
+from tests.distill.test_train import make_examples as examples
 from tests.distill.test_train import tiny
-from tests.mechanism.test_attention import made as model_with_heads
+from tests.mechanism.test_attention import build_model as model_with_heads
 from tests.mechanism.test_heads import PASSAGES
 from tests.reasoning import test_generate
 

@@ -15,15 +15,15 @@ PLAN = Plan(n_heads=4, matching="depth")
 
 
 def test_an_arm_leaves_out_what_its_name_says_and_there_is_none_for_what_has_no_weight():
-    given = Weights(1, 0, 3, 2, 0, 6)
-    full = replace(FULL, weights=given)
-    found = ablated(full, ["1", "loop2", "write2"])
-    assert {arm.base_loss for arm in found} == {FULL.base_loss}
-    assert [arm.name for arm in found] == ["without phase 1", "without loop2"]
-    assert [arm.weights for arm in found] == [Weights(0, 0, 0, 2, 0, 6), replace(given, loop2=0.0)]
-    both = ablated(replace(full, weights=replace(given, write2=5.0)), ["write", "interaction"])
+    weights = Weights(1, 0, 3, 2, 0, 6)
+    full = replace(FULL, weights=weights)
+    arms = ablated(full, ["1", "loop2", "write2"])
+    assert {arm.base_loss for arm in arms} == {FULL.base_loss}
+    assert [arm.name for arm in arms] == ["without phase 1", "without loop2"]
+    assert [arm.weights for arm in arms] == [Weights(0, 0, 0, 2, 0, 6), replace(weights, loop2=0.0)]
+    both = ablated(replace(full, weights=replace(weights, write2=5.0)), ["write", "interaction"])
     assert [arm.name for arm in both] == ["without write", "without interaction"], "a kind goes from both phases"
-    assert [arm.weights for arm in both] == [given, Weights(1, 0, 0, 2, 5, 0)]
+    assert [arm.weights for arm in both] == [weights, Weights(1, 0, 0, 2, 5, 0)]
 
 
 @pytest.mark.parametrize(

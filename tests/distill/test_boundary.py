@@ -19,9 +19,9 @@ def share(middle, width):
 
 def reached(right, accuracy=0.5):
     """The boundaries at an accuracy, and the shares, by part."""
-    found = boundary.reach(HARD, right)
-    limits = found.boundaries[found.boundaries["accuracy"] == accuracy]
-    return limits.set_index("part"), found.shares.set_index("part")
+    reach = boundary.reach(HARD, right)
+    limits = reach.boundaries[reach.boundaries["accuracy"] == accuracy]
+    return limits.set_index("part"), reach.shares.set_index("part")
 
 
 def test_the_curve_is_that_of_scikit_learn():
@@ -96,10 +96,10 @@ def test_each_phase_is_judged_by_itself(experiment, monkeypatch):
     for row, (answer, labels) in enumerate(zip(answers, gold, strict=True)):
         assert right[PHASE_1][row] == (not set(labels) - set(answer.trace.shortlisted))
         assert right[BOTH][row] == (sorted(answer.ranking) == sorted(labels))
-    asked = []
+    beginnings = []
 
     def reason(teacher, documents, index, request, **_):
-        asked.extend(request.beginnings)
+        beginnings.extend(request.beginnings)
         return [
             type(answer)(Trace("", "", "", ()), tuple(labels), (), 1, True, 1, 1)
             for answer, labels in zip(answers, gold, strict=True)
@@ -108,7 +108,7 @@ def test_each_phase_is_judged_by_itself(experiment, monkeypatch):
     monkeypatch.setattr(boundary.predict, "reason", reason)
     assert boundary.right(experiment, experiment.teacher, answers, lists)[PHASE_2].all()
     texts = experiment.task.space.texts
-    for begun, listed in zip(asked, lists, strict=True):
+    for begun, listed in zip(beginnings, lists, strict=True):
         assert [line[2:] for line in begun.split("Shortlist:\n")[1].split("\nCompare:")[0].split("\n")] == [
             texts[label] for label in listed
         ]

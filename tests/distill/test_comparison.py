@@ -135,18 +135,18 @@ class TestOnTheOrganism:
 
     def test_what_the_teacher_reads_is_counted_for_each_need(self, experiment):
         texts = trace_examples(experiment)
-        asked, whole = sum(text.n_prompt for text in texts), sum(len(text.ids) for text in texts)
+        prompts, whole = sum(text.n_prompt for text in texts), sum(len(text.ids) for text in texts)
 
         def tokens(name):
             return training_costs.teacher_tokens(experiment, Arm(name, name))
 
-        assert tokens("cot") == (asked, whole - asked)
-        assert tokens("fkl") == (asked + whole, whole - asked)
-        assert tokens("mechanistic") == (asked + 2 * whole, whole - asked)  # fewer traces than heads are ranked on
+        assert tokens("cot") == (prompts, whole - prompts)
+        assert tokens("fkl") == (prompts + whole, whole - prompts)
+        assert tokens("mechanistic") == (prompts + 2 * whole, whole - prompts)  # fewer traces than heads are ranked on
 
     def test_what_depends_on_the_student_is_left_empty(self, experiment):
-        one = Outcome("stt", 0, {}, [], [], 3, 100, 2.0, 0.4, 0.1, 1.0, 3)
-        cost = training_costs.cost(experiment, Arm("stt", "stt"), one, 1000)
+        student_outcome = Outcome("stt", 0, {}, [], [], 3, 100, 2.0, 0.4, 0.1, 1.0, 3)
+        cost = training_costs.cost(experiment, Arm("stt", "stt"), student_outcome, 1000)
         assert np.isnan(cost.learned_targets)
         assert np.isnan(cost.student_tokens_sampled)
         operations = 6 * 1000 * 100 + 2 * experiment.language_model.model.num_parameters() * (

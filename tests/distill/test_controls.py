@@ -20,24 +20,24 @@ def heads_of(experiment):
     return experiment.student_heads(experiment.initial_student(0))
 
 
-def asked(experiment, monkeypatch, control, seed=0):
+def requested_heads(experiment, monkeypatch, control, seed=0):
     """The heads whose signals a control asks for."""
-    found = []
-    monkeypatch.setattr(type(experiment), "signals", lambda self, heads, *rest, **more: found.append(heads) or [])
+    requested = []
+    monkeypatch.setattr(type(experiment), "signals", lambda self, heads, *rest, **more: requested.append(heads) or [])
     CONTROLS[control](experiment, lambda: heads_of(experiment), seed)
-    return found[0]
+    return requested[0]
 
 
 @pytest.mark.parametrize("control", [name for name in CONTROLS if name != "none"])
 def test_a_control_teaches_other_signals_of_the_same_shape(experiment, control):
     shallow = experiment.with_plan(layers=2)  # the more layers it has, the more heads are copied from their own
-    own = CONTROLS["none"](shallow, lambda: heads_of(shallow), 0)
-    other = CONTROLS[control](shallow, lambda: heads_of(shallow), 0)
-    assert len(other) == len(own) == 6
-    for one, two in zip(own[:], other[:], strict=True):
-        for field in fields(one):
-            assert getattr(one, field.name).shape == getattr(two, field.name).shape, field.name
-        assert not np.allclose(one.write1, two.write1)
+    uncontrolled = CONTROLS["none"](shallow, lambda: heads_of(shallow), 0)
+    controlled = CONTROLS[control](shallow, lambda: heads_of(shallow), 0)
+    assert len(controlled) == len(uncontrolled) == 6
+    for signals, changed in zip(uncontrolled[:], controlled[:], strict=True):
+        for field in fields(signals):
+            assert getattr(signals, field.name).shape == getattr(changed, field.name).shape, field.name
+        assert not np.allclose(signals.write1, changed.write1)
 
 
 @pytest.mark.parametrize("control", ["none", "shuffled"])
@@ -51,11 +51,11 @@ def test_an_arm_is_taught_what_its_control_says(experiment, control):
 
 def test_copied_heads_are_those_whose_weights_the_student_has(experiment, monkeypatch):
     student, teacher = experiment.initial_student(0), experiment.language_model.model
-    for phase, heads in asked(experiment, monkeypatch, "copied").items():
-        for mine, source in zip(experiment.student_heads(student)[phase], heads, strict=True):
-            own, original = student.model.layers[mine.layer], teacher.model.layers[source.layer]
-            assert torch.equal(own.self_attn.q_proj.weight, original.self_attn.q_proj.weight.float())
-            assert mine.head == source.head
+    for phase, heads in requested_heads(experiment, monkeypatch, "copied").items():
+        for head, source in zip(experiment.student_heads(student)[phase], heads, strict=True):
+            layer, original = student.model.layers[head.layer], teacher.model.layers[source.layer]
+            assert torch.equal(layer.self_attn.q_proj.weight, original.self_attn.q_proj.weight.float())
+            assert head.head == source.head
     with pytest.raises(ValueError, match="control copied needs a student made of the teacher's layers"):
         CONTROLS["copied"](experiment.with_plan(student_heads=2), lambda: heads_of(experiment), 0)
 
@@ -64,7 +64,7 @@ def test_random_heads_are_others_of_the_same_layers(experiment, monkeypatch):
     chosen = {Phase.SHORTLIST: [Head(1, 2), Head(1, 3)], Phase.REFINE: [Head(4, head) for head in range(5)]}
     other = replace(experiment)
     other.__dict__["teacher_heads"] = chosen
-    draws = [asked(other, monkeypatch, "random", seed) for seed in (0, 0, 1)]
+    draws = [requested_heads(other, monkeypatch, "random", seed) for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     for phase, heads in draws[0].items():
         assert len(set(heads)) == len(heads)
@@ -74,14 +74,14 @@ def test_random_heads_are_others_of_the_same_layers(experiment, monkeypatch):
 
 
 def test_lowest_heads_end_the_ranking(experiment, monkeypatch):
-    for phase, heads in asked(experiment, monkeypatch, "lowest").items():
+    for phase, heads in requested_heads(experiment, monkeypatch, "lowest").items():
         assert heads == experiment.teacher_rankings[phase][:-5:-1]
 
 
 def test_the_wrong_phase_is_the_other_phase(experiment, monkeypatch):
     chosen = experiment.teacher_heads
     exchanged = {Phase.SHORTLIST: chosen[Phase.REFINE], Phase.REFINE: chosen[Phase.SHORTLIST]}
-    assert asked(experiment, monkeypatch, "wrong-phase") == exchanged
+    assert requested_heads(experiment, monkeypatch, "wrong-phase") == exchanged
     uneven = replace(experiment)
     uneven.__dict__["teacher_heads"] = {**chosen, Phase.REFINE: chosen[Phase.REFINE][:1]}
     with pytest.raises(ValueError, match="need the same number, got 4 and 1"):
@@ -89,27 +89,29 @@ def test_the_wrong_phase_is_the_other_phase(experiment, monkeypatch):
 
 
 def test_a_shuffled_trace_has_its_own_values_at_other_queries(experiment):
-    own = experiment.teacher_signals
-    shuffled = Shuffled(own, 1)
+    unshuffled = experiment.teacher_signals
+    shuffled = Shuffled(unshuffled, 1)
     for row, signals in enumerate(shuffled):
-        assert (signals.attention != own[row].attention).any()
-        order = [np.flatnonzero((own[row].write1 == write).all(1))[0] for write in signals.write1]
-        assert sorted(order) == sorted({*order}) == list(range(len(own[row].write1)))
-        np.testing.assert_array_equal(signals.attention, own[row].attention[order], "rows and writes move together")
-        np.testing.assert_array_equal(np.sort(signals.along), np.sort(own[row].along))
-        np.testing.assert_array_equal(signals.gram1, own[row].gram1)
+        assert (signals.attention != unshuffled[row].attention).any()
+        order = [np.flatnonzero((unshuffled[row].write1 == write).all(1))[0] for write in signals.write1]
+        assert sorted(order) == sorted({*order}) == list(range(len(unshuffled[row].write1)))
+        np.testing.assert_array_equal(
+            signals.attention, unshuffled[row].attention[order], "rows and writes move together"
+        )
+        np.testing.assert_array_equal(np.sort(signals.along), np.sort(unshuffled[row].along))
+        np.testing.assert_array_equal(signals.gram1, unshuffled[row].gram1)
         np.testing.assert_array_equal(signals.attention, shuffled[row].attention, "the same whenever it is asked for")
 
 
 def test_an_untrained_teacher_has_the_shape_of_the_teacher_and_other_weights(experiment):
     teacher = experiment.language_model.model
     first, again, other = (untrained(teacher, seed) for seed in (0, 0, 1))
-    for weight, same, another, own in zip(
+    for weight, same, another, trained in zip(
         *(model.parameters() for model in (first, again, other, teacher)), strict=True
     ):
-        assert weight.shape == own.shape
+        assert weight.shape == trained.shape
         assert torch.equal(weight, same)
-        assert weight.ndim < 2 or not (torch.equal(weight, another) or torch.equal(weight, own))
+        assert weight.ndim < 2 or not (torch.equal(weight, another) or torch.equal(weight, trained))
 
 
 def test_controls_and_forms_are_in_the_key_of_those_who_read_heads_alone(experiment):
@@ -137,10 +139,10 @@ def test_a_new_control_is_a_function_and_a_line(experiment, monkeypatch):
 
 
 def test_the_code_of_a_control_of_ones_own_is_in_the_key(experiment, monkeypatch):
-    def mine(experiment, student_heads, seed):
+    def unchanged(experiment, student_heads, seed):
         return experiment.teacher_signals
 
-    monkeypatch.setitem(CONTROLS, "mine", mine)
+    monkeypatch.setitem(CONTROLS, "mine", unchanged)
     arm = replace(FULL, control="mine")
     before = teach.key(experiment, arm, 0)
     monkeypatch.setitem(

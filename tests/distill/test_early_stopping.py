@@ -47,8 +47,8 @@ def test_validation_documents_are_no_others(patient, experiment):
     assert documents(validation.traces) <= there
     assert not documents(validation.traces) & (documents(patient.traces) | set(patient.test_documents))
     assert not experiment.validation_traces, "a plan without patience asks for none"
-    asked = replace(PATIENT, split="validation", n_test=5)
-    both = prepare(experiment.teacher, experiment.task, experiment.index, asked)
+    plan = replace(PATIENT, split="validation", n_test=5)
+    both = prepare(experiment.teacher, experiment.task, experiment.index, plan)
     assert set(both.test_documents) <= there
     assert not documents(both.validation.traces) & set(both.test_documents)
 
@@ -75,13 +75,13 @@ def test_each_seed_has_a_draw_of_its_own_or_all_share_the_first(experiment, monk
 
 
 def test_seeds_of_one_draw_are_taught_together_and_of_others_each_with_its_own(experiment, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(pool, "run", lambda experiment, arms, seeds, folder: asked.append((experiment, seeds)) or [])
+    calls = []
+    monkeypatch.setattr(pool, "run", lambda experiment, arms, seeds, folder: calls.append((experiment, seeds)) or [])
     other = replace(experiment)
     pool.run_draws({1: experiment, 2: experiment, 3: other}, [COT], tmp_path)
-    assert [seeds for _, seeds in asked] == [[1, 2], [3]]
-    assert asked[0][0] is experiment
-    assert asked[1][0] is other
+    assert [seeds for _, seeds in calls] == [[1, 2], [3]]
+    assert calls[0][0] is experiment
+    assert calls[1][0] is other
     elsewhere = replace(experiment, plan=replace(PLAN, n_test=3))
     with pytest.raises(ValueError, match="must have the same test documents"):
         pool.run_draws({1: experiment, 2: elsewhere}, [COT], tmp_path)

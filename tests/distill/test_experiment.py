@@ -33,8 +33,8 @@ def test_students_are_trained_in_their_teachers_precision(experiment):
 
 
 def test_heads_are_the_teachers_highest_or_those_planted(experiment):
-    found = experiment.teacher_heads
-    assert [len(of) for of in found.values()] == [4, 4]
+    chosen = experiment.teacher_heads
+    assert [len(heads) for heads in chosen.values()] == [4, 4]
     planted = replace(experiment, plan=replace(PLAN, n_heads=0))
     with pytest.raises(ValueError, match="no heads were planted in organism"):
         _ = planted.teacher_heads

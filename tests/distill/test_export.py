@@ -39,9 +39,9 @@ def student(tmp_path_factory):
 def test_the_folder_is_a_model_and_a_teacher(student):
     plain = transformers.AutoModelForCausalLM.from_pretrained(student)
     assert plain.config.num_hidden_layers == 5
-    asked = teachers.load(str(student))
-    assert asked.tuned
-    assert asked.document_tokens == teachers.load("organism").document_tokens
+    teacher = teachers.load(str(student))
+    assert teacher.tuned
+    assert teacher.document_tokens == teachers.load("organism").document_tokens
     manifest = json.loads((student / "manifest.json").read_text())
     assert manifest["parameters"] == plain.num_parameters()
     log = pd.read_csv(student / "loss.csv")
@@ -114,9 +114,9 @@ def test_a_teacher_read_in_every_step_teaches_the_same(student, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_makes_nothing(words, complaint, tmp_path):
-    said = distill("organism", tmp_path / "out", *SHORT, *words, code=2)
-    assert complaint in said
-    assert said.strip().splitlines()[-1].startswith("error: ")
+    output = distill("organism", tmp_path / "out", *SHORT, *words, code=2)
+    assert complaint in output
+    assert output.strip().splitlines()[-1].startswith("error: ")
     assert not (tmp_path / "out").exists()
 
 
@@ -150,13 +150,15 @@ def test_a_folder_that_is_there_is_left_alone(student):
 
 
 def test_two_processes_teach_the_same_student(student, tmp_path):
-    asked = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ctd.cli", "distill"]
-    asked += ["organism", str(tmp_path / "two"), "--layers", "5", *SHORT]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ctd.cli", "distill"]
+    command += ["organism", str(tmp_path / "two"), "--layers", "5", *SHORT]
     set_ = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *asked], capture_output=True, text=True, env=os.environ | set_)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=os.environ | set_)
     assert done.returncode == 0, done.stderr[-2000:]
-    mine, theirs = (pd.read_csv(folder / "loss.csv") for folder in (student, tmp_path / "two"))
-    assert theirs["loss"].tolist() == pytest.approx(mine["loss"].tolist(), rel=0.02)
-    one, two = (transformers.AutoModelForCausalLM.from_pretrained(of).float() for of in (student, tmp_path / "two"))
-    apart = [(a - b).abs().max() for a, b in zip(one.parameters(), two.parameters(), strict=True)]
+    alone, together = (pd.read_csv(folder / "loss.csv") for folder in (student, tmp_path / "two"))
+    assert together["loss"].tolist() == pytest.approx(alone["loss"].tolist(), rel=0.02)
+    first, second = (
+        transformers.AutoModelForCausalLM.from_pretrained(path).float() for path in (student, tmp_path / "two")
+    )
+    apart = [(a - b).abs().max() for a, b in zip(first.parameters(), second.parameters(), strict=True)]
     assert max(apart) < 0.01

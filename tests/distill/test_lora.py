@@ -14,7 +14,7 @@ from ctd.distill.examples import collate
 from ctd.distill.lora import MergedLoRA
 from ctd.distill.token_loss import token_loss
 from ctd.reasoning.models import load
-from tests.distill.test_train import SHORT, made, plain_loss, tiny
+from tests.distill.test_train import SHORT, make_examples, plain_loss, tiny
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -32,12 +32,12 @@ def moved(model, rank=3, alpha=5.0):
 def by_peft(model, adapters):
     """peft's own LoRA around the model, with the same A and B."""
     config = peft.LoraConfig(r=adapters.rank, lora_alpha=adapters.alpha, target_modules=sorted(LINEAR))
-    theirs = peft.get_peft_model(model, config)
+    wrapped = peft.get_peft_model(model, config)
     for name in adapters.layers:
-        layer = theirs.get_submodule(f"base_model.model.{name}")
+        layer = wrapped.get_submodule(f"base_model.model.{name}")
         layer.lora_A["default"].weight.data.copy_(adapters.a[name.replace(".", "/")])
         layer.lora_B["default"].weight.data.copy_(adapters.b[name.replace(".", "/")])
-    return theirs
+    return wrapped
 
 
 @pytest.mark.parametrize("layout", ["Llama", "Qwen2", "Qwen3"])
@@ -46,17 +46,17 @@ def test_gradients_are_those_of_peft(layout, tied):
     model = tiny(layout, tie_word_embeddings=tied)
     base = copy.deepcopy(model)
     adapters = moved(model)
-    theirs = by_peft(base, adapters)
-    batch = collate(made(), range(20))
+    wrapped = by_peft(base, adapters)
+    batch = collate(make_examples(), range(20))
     loss = token_loss(model, batch)
     loss.backward()
     adapters.take_gradients()
-    peft_loss = plain_loss(theirs, batch)
+    peft_loss = plain_loss(wrapped, batch)
     peft_loss.backward()
     assert loss.item() == pytest.approx(peft_loss.item(), rel=1e-6)
     assert {name.rpartition(".")[2] for name in adapters.layers} == LINEAR
     for name in adapters.layers:
-        layer = theirs.get_submodule(f"base_model.model.{name}")
+        layer = wrapped.get_submodule(f"base_model.model.{name}")
         for ours, matrix in ((adapters.a, layer.lora_A), (adapters.b, layer.lora_B)):
             expected = matrix["default"].weight.grad
             assert expected.abs().max() > 1e-3
@@ -69,7 +69,7 @@ def test_only_adapted_layers_move_and_only_by_their_adapters(tmp_path):
     before = copy.deepcopy(model.state_dict())
     adapters = MergedLoRA(model, 2, 4.0)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
-    log = train.train(model, made(), SHORT, tmp_path, adapters, validation=made(3, seed=9))
+    log = train.train(model, make_examples(), SHORT, tmp_path, adapters, validation=make_examples(3, seed=9))
     assert log[-1]["loss"] < log[0]["loss"]
     adapted = {f"{name}.weight" for name in adapters.layers}
     assert len(adapted) == 14
@@ -86,7 +86,7 @@ def test_the_output_layer_gets_no_gradient():
     for tied in (False, True):
         model = tiny(tie_word_embeddings=tied)
         MergedLoRA(model, 2, 4.0)
-        token_loss(model, collate(made(), range(20))).backward()
+        token_loss(model, collate(make_examples(), range(20))).backward()
         assert model.lm_head.weight.grad is None
         assert model.model.embed_tokens.weight.grad is None
 
@@ -121,7 +121,7 @@ def test_what_is_saved_loads_as_what_was_trained(folder, tmp_path, dtype, saved,
     base = folder(model)
     before = logits(model)
     adapters = MergedLoRA(model, 4, 8.0)
-    train.train(model, made(), SHORT, tmp_path / "work", adapters)
+    train.train(model, make_examples(), SHORT, tmp_path / "work", adapters)
     adapters.save(tmp_path / "adapter", "a base", saved)
     trained = logits(model)
     loaded = logits(load(str(base), adapter=tmp_path / "adapter", dtype=dtype, device="cpu").model)
@@ -154,8 +154,8 @@ def test_a_depends_on_the_seed_alone_and_is_drawn_as_peft_draws_it():
     assert torch.equal(torch.rand(2), expected)  # the caller's random numbers are left alone
     assert torch.equal(first, a(0))
     assert not torch.equal(first, a(1))
-    theirs = peft.get_peft_model(tiny(), peft.LoraConfig(r=8, target_modules=sorted(LINEAR)))
-    drawn = torch.cat([p.detach().flatten() for name, p in theirs.named_parameters() if "lora_A" in name])
+    wrapped = peft.get_peft_model(tiny(), peft.LoraConfig(r=8, target_modules=sorted(LINEAR)))
+    drawn = torch.cat([p.detach().flatten() for name, p in wrapped.named_parameters() if "lora_A" in name])
     assert first.shape == drawn.shape
     assert first.std().item() == pytest.approx(drawn.std().item(), rel=0.05)
     assert first.abs().max().item() == pytest.approx(drawn.abs().max().item(), rel=0.05)

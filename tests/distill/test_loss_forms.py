@@ -9,7 +9,7 @@ from ctd.distill import loss_forms, losses, signals
 from ctd.distill.loss_forms import FORMS, MENDED, ORIGINAL, Forms
 from tests.distill.test_losses import CHOSEN, WIDTH, distribution, learned, normal, stranger
 from tests.distill.test_signals import read
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES
 
 ROW = torch.tensor([0, 0, 0, 1, 1])
@@ -53,8 +53,8 @@ class TestInteraction:
 
     def test_the_sum_grows_with_the_number_of_heads_and_the_mean_does_not(self):
         def apart(k, per_pair):
-            one, other = (torch.eye(k) * (1 - cosine) + cosine for cosine in (0.2, 0.5))
-            return losses.gram_distance(one[None], other[None], per_pair).item()
+            teacher, student = (torch.eye(k) * (1 - cosine) + cosine for cosine in (0.2, 0.5))
+            return losses.gram_distance(teacher[None], student[None], per_pair).item()
 
         assert apart(20, False) / apart(4, False) == pytest.approx(20 * 19 / (4 * 3), rel=1e-4)
         assert apart(20, True) == pytest.approx(apart(4, True), rel=1e-4)
@@ -92,7 +92,7 @@ class TestWrite:
         assert loss_forms.FittedMap(torch.eye(8))(teacher, student, row).item() == pytest.approx(1, abs=0.05)
 
     def test_the_map_between_vocabularies_finds_a_turn_of_the_basis(self):
-        teacher, student = made("llama"), made("llama")
+        teacher, student = build_model("llama"), build_model("llama")
         turn, _ = torch.linalg.qr(normal(WIDTH, WIDTH, seed=3).float())
         with torch.no_grad():
             rows = teacher.get_output_embeddings().weight
@@ -113,7 +113,7 @@ class TestWrite:
         assert value.item() == 0
 
     def test_which_term_a_form_is(self):
-        teacher = made("llama")
+        teacher = build_model("llama")
         assert isinstance(loss_forms.write_term("learned", teacher, teacher, True), loss_forms.LearnedMap)
         assert isinstance(loss_forms.write_term("fixed", teacher, teacher, True), loss_forms.SharedBasis)
         assert isinstance(loss_forms.write_term("fixed", teacher, stranger(), False), loss_forms.FittedMap)
@@ -122,12 +122,12 @@ class TestWrite:
 @pytest.mark.parametrize("name", FORMS)
 def test_a_student_that_equals_its_teacher_pays_nothing_in_any_form_and_padding_is_not_seen(name):
     forms = FORMS[name]
-    teacher, student = made("llama"), stranger()
+    teacher, student = build_model("llama"), stranger()
     term = loss_forms.write_term(forms.write, teacher, student, True)
     with torch.no_grad():
         short, long = ([read(model, PASSAGES, length=length) for model in (teacher, student)] for length in (0, 70))
         same = losses.terms(short[0][0], short[0][0], short[0][1], term, forms)
-        other = [losses.terms(one[0][0], one[1][0], one[0][1], term, forms) for one in (short, long)]
+        other = [losses.terms(both[0][0], both[1][0], both[0][1], term, forms) for both in (short, long)]
     for term_name, value in same.items():
         assert value.item() == pytest.approx(0, abs=1e-6), term_name
         assert other[0][term_name].item() > 1e-6, term_name
@@ -135,15 +135,15 @@ def test_a_student_that_equals_its_teacher_pays_nothing_in_any_form_and_padding_
 
 
 def test_the_forms_change_the_terms_that_they_name():
-    teacher, student = made("llama"), stranger()
+    teacher, student = build_model("llama"), stranger()
     with torch.no_grad():
-        (own, where), (others, _) = read(teacher, PASSAGES), read(student, PASSAGES)
-        before = losses.terms(own, others, where, learned())
+        (teacher_signals, where), (student_signals, _) = read(teacher, PASSAGES), read(student, PASSAGES)
+        before = losses.terms(teacher_signals, student_signals, where, learned())
         for forms, changed in (
             (Forms(loop="two-way"), {"loop2"}),
             (Forms(interaction="per-pair"), {"interaction1", "interaction2"}),
         ):
-            after = losses.terms(own, others, where, learned(), forms)
+            after = losses.terms(teacher_signals, student_signals, where, learned(), forms)
             assert {name for name in after if after[name].item() != before[name].item()} == changed
     assert signals.places(PASSAGES, 50).row1.tolist() == where.row1.tolist()
     assert len(CHOSEN) == 2

@@ -13,10 +13,10 @@ from ctd.distill.losses import Weights
 from ctd.distill.settings import Settings
 from ctd.distill.token_loss import token_loss
 from tests.distill.test_signals import CHOSEN, read
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES
 
-WIDTH = made("llama").config.hidden_size
+WIDTH = build_model("llama").config.hidden_size
 
 
 def learned():
@@ -25,7 +25,7 @@ def learned():
 
 def stranger():
     """A model of the same shape with other weights."""
-    model = made("llama")
+    model = build_model("llama")
     torch.manual_seed(5)
     for weight in model.parameters():
         if weight.ndim > 1:
@@ -89,7 +89,7 @@ def test_terms_against_formulas():
 def test_the_interaction_is_blind_to_a_rotation_of_the_writes():
     writes, other = normal(5, 3, 6, seed=1), normal(5, 3, 6, seed=2)
     turn, _ = torch.linalg.qr(normal(6, 6, seed=3))
-    grams = [signals.gram(of, ROW, 2) for of in (writes, other, other @ turn)]
+    grams = [signals.gram(values, ROW, 2) for values in (writes, other, other @ turn)]
     assert losses.gram_distance(grams[0], grams[1]).item() == pytest.approx(
         losses.gram_distance(grams[0], grams[2]).item()
     )
@@ -132,15 +132,15 @@ def test_divergences_against_trl():
 
 class TestMechanistic:
     def batch(self, rows=range(4), longest=0):
-        examples = [Example(one.ids, one.cot.start + 1) for one in PASSAGES]
+        examples = [Example(trace.ids, trace.cot.start + 1) for trace in PASSAGES]
         if longest:
             examples.append(Example(list(range(1, longest)), 3))
         return collate(examples, rows)
 
     def test_a_student_that_equals_its_teacher_pays_for_words_alone(self):
-        model = made("llama")
-        kept = trace_signals.read(model, PASSAGES, CHOSEN)
-        loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
+        model = build_model("llama")
+        teacher_signals = trace_signals.read(model, PASSAGES, CHOSEN)
+        loss = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, Weights(), learned())
         batch = self.batch()
         added = loss(model.train(), batch) - token_loss(model, batch)
         assert added.item() / int((batch.targets != -100).sum()) == pytest.approx(0, abs=2e-4)
@@ -148,14 +148,14 @@ class TestMechanistic:
         assert (loss(other, batch) - token_loss(other, batch)).item() > 1
 
     def test_outside_training_it_is_the_token_loss(self):
-        model = made("llama")
+        model = build_model("llama")
         loss = losses.Mechanistic(PASSAGES, trace_signals.read(model, PASSAGES, CHOSEN), CHOSEN, Weights(), learned())
         assert loss(stranger().eval(), self.batch()).item() == pytest.approx(
             token_loss(stranger(), self.batch()).item()
         )
 
     def test_terms_do_not_see_padding(self):
-        teacher, student = made("llama"), stranger()
+        teacher, student = build_model("llama"), stranger()
         with torch.no_grad():
             short = [read(model, PASSAGES) for model in (teacher, student)]
             long = [read(model, PASSAGES, length=70) for model in (teacher, student)]
@@ -166,13 +166,13 @@ class TestMechanistic:
             assert value.item() > 1e-6, name
 
     def test_the_weight_of_a_term_is_what_it_counts(self):
-        teacher, student = made("llama"), stranger().train()
-        kept, batch = trace_signals.read(teacher, PASSAGES, CHOSEN), self.batch()
+        teacher, student = build_model("llama"), stranger().train()
+        teacher_signals, batch = trace_signals.read(teacher, PASSAGES, CHOSEN), self.batch()
         n = int((batch.targets != -100).sum())
         words = token_loss(student, batch).item()
 
         def added(weights):
-            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, weights, learned())
+            loss = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, weights, learned())
             return (loss(student, batch).item() - words) / n
 
         none = Weights(0, 0, 0, 0, 0, 0)
@@ -183,12 +183,12 @@ class TestMechanistic:
         assert added(Weights(1, 1, 1, 1, 1, 1).without("1")) == pytest.approx(sum(parts[3:]), rel=1e-4)
 
     def test_terms_fade_over_their_part_of_the_training(self):
-        teacher, student = made("llama"), stranger().train()
-        kept, batch = trace_signals.read(teacher, PASSAGES, CHOSEN), self.batch()
+        teacher, student = build_model("llama"), stranger().train()
+        teacher_signals, batch = trace_signals.read(teacher, PASSAGES, CHOSEN), self.batch()
         words = token_loss(student, batch).item()
 
         def added(fade, done):
-            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned(), fade)
+            loss = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, Weights(), learned(), fade)
             return loss(student, batch._replace(done=done)).item() - words
 
         full = added(0.0, 0.9)
@@ -200,34 +200,34 @@ class TestMechanistic:
             added(1.5, 0.0)
 
     def test_terms_on_top_of_another_loss_of_words_are_the_same(self):
-        teacher, student, batch = made("llama"), stranger().train(), self.batch()
-        kept, words = trace_signals.read(teacher, PASSAGES, CHOSEN), losses.TokenDistillation(teacher)
-        both = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned(), base_loss=words)
-        text = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
+        teacher, student, batch = build_model("llama"), stranger().train(), self.batch()
+        teacher_signals, words = trace_signals.read(teacher, PASSAGES, CHOSEN), losses.TokenDistillation(teacher)
+        both = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, Weights(), learned(), base_loss=words)
+        text = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, Weights(), learned())
         added = text(student, batch) - token_loss(student, batch)
         assert (both(student, batch) - words(student, batch)).item() == pytest.approx(added.item(), rel=1e-4)
         assert [id(weight) for weight in both.parameters()] == [id(both.write_term.project.weight)], (
             "the teacher is not trained"
         )
-        faded = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned(), 0.5, words)
+        faded = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, Weights(), learned(), 0.5, words)
         done = batch._replace(done=0.5)
         assert faded(student, done).item() == pytest.approx(words(student, done).item())
         assert both(student.eval(), batch).item() == pytest.approx(token_loss(student, batch).item())
 
     def test_weights_in_the_order_of_their_names(self):
-        given = Weights.of((1, 0.5, 0, 2, 1, 0))
-        assert given == Weights(attention1=1, write1=0.5, interaction1=0, loop2=2, write2=1, interaction2=0)
-        assert given.times(2) == Weights(2, 1, 0, 4, 2, 0)
+        weights = Weights.of((1, 0.5, 0, 2, 1, 0))
+        assert weights == Weights(attention1=1, write1=0.5, interaction1=0, loop2=2, write2=1, interaction2=0)
+        assert weights.times(2) == Weights(2, 1, 0, 4, 2, 0)
         with pytest.raises(ValueError, match="there are 6 weights .attention1, .*, interaction2., got 2"):
             Weights.of((1, 1))
 
     def test_the_projection_is_learned_along_and_of_the_students_width(self):
-        teacher = made("llama")
-        kept = trace_signals.read(teacher, PASSAGES, CHOSEN)
-        loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
+        teacher = build_model("llama")
+        teacher_signals = trace_signals.read(teacher, PASSAGES, CHOSEN)
+        loss = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, Weights(), learned())
         loss(stranger().train(), self.batch()).backward()
         (weight,) = loss.parameters()
-        assert weight.shape == (WIDTH, kept[0].write1.shape[1])
+        assert weight.shape == (WIDTH, teacher_signals[0].write1.shape[1])
         assert weight.grad.abs().max() > 0
 
     def test_bad_input(self):
@@ -250,8 +250,8 @@ def gradient(loss, model, batch):
 @pytest.mark.parametrize("which", ["fkl", "rkl", "jsd"])
 def test_word_level_distillation_compares_whole_distributions(which, monkeypatch):
     monkeypatch.setattr("ctd.distill.token_loss.LOGITS_AT_ONCE", 7)  # several pieces, the last one smaller
-    teacher, student = made("llama").double(), stranger().double().train()
-    batch = collate([Example(one.ids, one.cot.start + 1) for one in PASSAGES], range(4))
+    teacher, student = build_model("llama").double(), stranger().double().train()
+    batch = collate([Example(trace.ids, trace.cot.start + 1) for trace in PASSAGES], range(4))
 
     def plain(model, batch):
         wanted = batch.targets != IGNORED
@@ -293,16 +293,16 @@ class Dying(torch.nn.Module):
 
 
 def test_a_training_of_the_mechanism_killed_at_ten_steps_ends_with_the_same_weights(tmp_path):
-    teacher = made("llama")
-    kept = trace_signals.read(teacher, PASSAGES, CHOSEN)
-    examples = [Example(one.ids, one.cot.start + 1) for one in PASSAGES]
+    teacher = build_model("llama")
+    teacher_signals = trace_signals.read(teacher, PASSAGES, CHOSEN)
+    examples = [Example(trace.ids, trace.cot.start + 1) for trace in PASSAGES]
     settings = Settings(batch_tokens=100, epochs=6, warmup_steps=2, save_every=3)
     assert len(batches(examples, settings)) == 12
 
     def ended(folder, *deaths):
         for left in (*deaths, 1000):
             student = stranger()
-            loss = losses.Mechanistic(PASSAGES, kept, CHOSEN, Weights(), learned())
+            loss = losses.Mechanistic(PASSAGES, teacher_signals, CHOSEN, Weights(), learned())
             with suppress(KeyboardInterrupt):
                 train.train(student, examples, settings, folder, loss=Dying(loss, left))
         return [*student.parameters(), *loss.parameters()]

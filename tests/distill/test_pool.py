@@ -20,9 +20,9 @@ def test_runs_side_by_side_end_as_one_after_the_other(experiment, tmp_path, monk
     alone = pool.run(experiment, [COT, FULL], [3], tmp_path / "alone", n_workers=1)
     monkeypatch.setattr(pool, "STEP_SECONDS", 20)
     beside = pool.run(experiment, [COT, FULL], [3], tmp_path / "beside", n_workers=2)
-    for one, other in zip(alone, beside, strict=True):
-        assert one.loss == other.loss
-        assert one.cots == other.cots
+    for expected, outcome in zip(alone, beside, strict=True):
+        assert expected.loss == outcome.loss
+        assert expected.cots == outcome.cots
 
 
 def test_two_processes_that_want_the_same_student_teach_it_once(experiment, tmp_path):
@@ -58,8 +58,8 @@ class TooLarge(Experiment):
 def test_where_processes_are_killed_fewer_go_on(experiment, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pool, "STEP_SECONDS", 20)
     large = TooLarge(**{field.name: getattr(experiment, field.name) for field in fields(experiment)})
-    found = pool.run(large, [COT], [0, 1], tmp_path, n_workers=2)
-    assert [one.seed for one in found] == [0, 1]
+    outcomes = pool.run(large, [COT], [0, 1], tmp_path, n_workers=2)
+    assert [outcome.seed for outcome in outcomes] == [0, 1]
     assert "most often for want of memory: going on with 1 at a time in place of 2" in "".join(capsys.readouterr())
     assert not any(cache_dir("workers").glob(f"{os.getpid()}-*"))
 

@@ -23,23 +23,23 @@ def outcome(arm, seed, value):
 @pytest.fixture
 def runs(monkeypatch):
     """Every run, in place of training: a student is the better the nearer its rate is to twice or half the plan's."""
-    kept = []
+    calls = []
 
     def run(experiment, arms, seeds, folder=None):
-        kept.append((experiment, arms, list(seeds)))
+        calls.append((experiment, arms, list(seeds)))
         wanted = {"cot": 4e-3, "answer": 1e-3, "pst": 4e-3}
         off = {arm.name: abs(math.log(experiment.plan.learning_rate / wanted[arm.name])) for arm in arms}
         return [outcome(arm, seed, 1 - off[arm.name] / 10) for arm in arms for seed in seeds]
 
     monkeypatch.setattr(pool, "run", run)
-    return kept
+    return calls
 
 
 class TestChoices:
     def test_every_arm_of_the_registry_has_the_same_budget(self):
         for name in METHODS:
-            found = search.choices(Arm(name, name), [4, 1, 0.5, 2, 2], 0)
-            assert [choice.factor for choice in found] == [0.5, 1, 2, 4]
+            choices = search.choices(Arm(name, name), [4, 1, 0.5, 2, 2], 0)
+            assert [choice.factor for choice in choices] == [0.5, 1, 2, 4]
 
     def test_the_methods_of_the_first_groups_whose_settings_are_ours_name_them(self):
         names = {name for name, method in METHODS.items() if method.searched}
@@ -49,10 +49,10 @@ class TestChoices:
 
     def test_each_value_is_tried_once_and_the_plain_arm_is_among_them(self):
         arm = Arm("pst", "pst")
-        found = search.choices(arm, [0.5, 1, 2, 4], 3)
-        assert [choice.of(arm) for choice in found].count(arm) == 1
-        assert found[1].of(arm) == arm
-        assert sorted(dict(choice.of(arm).settings).get("weight", 1.0) for choice in found) == [0.3, 1.0, 3.0, 10.0]
+        choices = search.choices(arm, [0.5, 1, 2, 4], 3)
+        assert [choice.of(arm) for choice in choices].count(arm) == 1
+        assert choices[1].of(arm) == arm
+        assert sorted(dict(choice.of(arm).settings).get("weight", 1.0) for choice in choices) == [0.3, 1.0, 3.0, 10.0]
 
     def test_they_depend_on_the_seed_and_on_no_arm_beside(self):
         arm = Arm("pst", "pst")
@@ -61,18 +61,18 @@ class TestChoices:
         assert len({tuple(choices) for choices in drawn}) > 1
 
     def test_with_more_rates_than_values_each_is_drawn_before_any_is_drawn_again(self):
-        found = search.choices(Arm("pst", "pst"), [0.125, 0.25, 0.5, 1, 2, 4, 8], 0)
-        drawn = [value for choice in found for _, value in choice.settings]
+        choices = search.choices(Arm("pst", "pst"), [0.125, 0.25, 0.5, 1, 2, 4, 8], 0)
+        drawn = [value for choice in choices for _, value in choice.settings]
         assert sorted(drawn) == [0.3, 0.3, 3.0, 3.0, 10.0, 10.0]
 
     def test_without_the_plans_rate_the_nearest_one_has_the_defaults(self):
-        found = search.choices(Arm("pst", "pst"), [4, 3, 0.1], 0)
-        assert [bool(choice.settings) for choice in found] == [True, False, True]
+        choices = search.choices(Arm("pst", "pst"), [4, 3, 0.1], 0)
+        assert [bool(choice.settings) for choice in choices] == [True, False, True]
 
     def test_the_weights_of_the_mechanistic_terms_are_multiplied_beside_the_settings_of_the_base_loss(self):
         arm = Arm("lelp + mechanistic", "mechanistic", Weights(2.0), base_loss="lelp")
-        found = search.choices(arm, [0.5, 1], 0)
-        (changed,) = (choice for choice in found if choice.settings)
+        choices = search.choices(arm, [0.5, 1], 0)
+        (changed,) = (choice for choice in choices if choice.settings)
         values = dict(changed.settings)
         assert set(values) == {"weight", "weights"}
         assert changed.of(arm).weights == Weights(2.0).times(values["weights"])
@@ -128,8 +128,8 @@ def test_of_equal_choices_that_nearest_to_the_defaults_is_taken():
 def test_each_arm_is_taught_at_its_own_rate_in_the_order_of_arms(experiment, runs):
     chosen = {"cot": search.Choice(2.0), "answer": search.Choice(0.5)}
     outcomes = search.run(experiment, ARMS[:2], chosen, [0, 1])
-    assert [(one.arm, one.seed) for one in outcomes] == [("cot", 0), ("cot", 1), ("answer", 0), ("answer", 1)]
-    assert all((one.values["ndcg@5"] == 1).all() for one in outcomes)
+    assert [(result.arm, result.seed) for result in outcomes] == [("cot", 0), ("cot", 1), ("answer", 0), ("answer", 1)]
+    assert all((result.values["ndcg@5"] == 1).all() for result in outcomes)
 
 
 def test_without_a_search_students_are_those_of_a_plain_run(experiment):

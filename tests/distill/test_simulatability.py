@@ -48,15 +48,16 @@ def by_item(simulator, candidates, answers):
     """(document, right with x and e, right with x, leaks) of each item, counted with plain loops."""
     items, start = [], 0
     for row, (labels, answer) in enumerate(zip(candidates, answers, strict=True)):
-        said = {
-            s: dict(zip(labels, of[start : start + len(labels)], strict=True)) for s, of in simulator.scores.items()
+        scores = {
+            s: dict(zip(labels, values[start : start + len(labels)], strict=True))
+            for s, values in simulator.scores.items()
         }
         start += len(labels)
         if simulator.which == "labels":
             for label in labels:
-                items.append((row, *((said[s][label] > 0) == (label in answer) for s in ("xe", "x", "e"))))
+                items.append((row, *((scores[s][label] > 0) == (label in answer) for s in ("xe", "x", "e"))))
         elif answer:
-            items.append((row, *(max(said[s], key=said[s].get) == answer[0] for s in ("xe", "x", "e"))))
+            items.append((row, *(max(scores[s], key=scores[s].get) == answer[0] for s in ("xe", "x", "e"))))
     return items
 
 
@@ -112,21 +113,21 @@ def study(rng, twelve, encoder, own_cache):
 class TestFeatures:
     def test_by_hand(self, space, encoder, own_cache):
         text = "calcium in the Calcium/blood"
-        found = features([text], ["Liver; liver, left"], [[0, 2, 5, 3]], space, encoder)
+        columns = features([text], ["Liver; liver, left"], [[0, 2, 5, 3]], space, encoder)
         cosines = encoder.vectors([space.texts[label] for label in (0, 2, 5, 3)]) @ encoder.vectors([text])[0]
-        np.testing.assert_allclose(found[:, 0], cosines, atol=1e-6)
-        assert found[:, 1].tolist() == [1.0, 1.0, 0.0, 0.0]
-        assert found[:, 2].tolist() == [0.0, 1.0, 0.0, 0.0], "'calcium' is no 'Calcium', nor is 'Calcium/blood'"
-        np.testing.assert_allclose(found[:, 3], [7 / 28, 1.0, 0.0, 0.0])
-        np.testing.assert_allclose(found[:, 4], np.log([2, 2, 1, 1]))
-        np.testing.assert_allclose(found[:, 6], [0.0, 0.0, 0.5, 1.0])
-        np.testing.assert_allclose(found[3, 7:], [1.0, 12 / 18, np.log(3)])
+        np.testing.assert_allclose(columns[:, 0], cosines, atol=1e-6)
+        assert columns[:, 1].tolist() == [1.0, 1.0, 0.0, 0.0]
+        assert columns[:, 2].tolist() == [0.0, 1.0, 0.0, 0.0], "'calcium' is no 'Calcium', nor is 'Calcium/blood'"
+        np.testing.assert_allclose(columns[:, 3], [7 / 28, 1.0, 0.0, 0.0])
+        np.testing.assert_allclose(columns[:, 4], np.log([2, 2, 1, 1]))
+        np.testing.assert_allclose(columns[:, 6], [0.0, 0.0, 0.5, 1.0])
+        np.testing.assert_allclose(columns[3, 7:], [1.0, 12 / 18, np.log(3)])
 
     def test_both_texts_are_asked_the_same(self, space, encoder, own_cache):
         texts = ["a Liver", "the left heart fails"]
-        found = features(texts, texts, [[0, 3], [5, 6, 4]], space, encoder)
-        np.testing.assert_array_equal(found[:, :5], found[:, 5:])
-        assert found.shape == (5, 10)
+        columns = features(texts, texts, [[0, 3], [5, 6, 4]], space, encoder)
+        np.testing.assert_array_equal(columns[:, :5], columns[:, 5:])
+        assert columns.shape == (5, 10)
 
     def test_an_empty_explanation_is_zeros(self, space, encoder, own_cache):
         assert not features(["a Liver"], [""], [[0, 3]], space, encoder)[:, 5:].any()
@@ -183,9 +184,9 @@ class TestSimulator:
             text = np.hstack([signal + rng.normal(size=(1200, 3)), np.zeros((1200, 2))])
             answers = [np.flatnonzero(row).tolist() for row in (signal > 0.8).reshape(100, 12)]
             parts.append((np.hstack([text, text]), [list(range(12))] * 100, answers))
-        found = sim.las(Simulator.fit(*parts[0]), *parts[1], draws=2)
-        assert found.n_other > 100
-        assert found.las.scalar[0] == pytest.approx(0, abs=0.03)
+        result = sim.las(Simulator.fit(*parts[0]), *parts[1], draws=2)
+        assert result.n_other > 100
+        assert result.las.scalar[0] == pytest.approx(0, abs=0.03)
 
     def test_it_learns_the_first_label_where_that_is_asked(self, rng):
         measured = rng.normal(size=(600, 10))
@@ -222,29 +223,29 @@ class TestSimulator:
 class TestFormula:
     def test_by_items(self, rng, which):
         for _ in range(20):
-            told = scripted(rng, 15, which)
-            items, found = by_item(told[0], *told[2:]), sim.las(*told, draws=2)
-            assert found.las.scalar[0] == pytest.approx(hase(items), nan_ok=True)
-            assert found.n_leaking == sum(leaks for *_, leaks in items)
-            assert found.n_leaking + found.n_other == len(items)
+            inputs = scripted(rng, 15, which)
+            items, result = by_item(inputs[0], *inputs[2:]), sim.las(*inputs, draws=2)
+            assert result.las.scalar[0] == pytest.approx(hase(items), nan_ok=True)
+            assert result.n_leaking == sum(leaks for *_, leaks in items)
+            assert result.n_leaking + result.n_other == len(items)
             for place, shown in enumerate(("xe", "x", "e"), start=1):
-                assert found.accuracies[shown].scalar[0] == pytest.approx(np.mean([item[place] for item in items]))
-            gaps = (found.leaking.scalar[0] + found.other.scalar[0]) / 2
-            assert gaps == pytest.approx(found.las.scalar[0], nan_ok=True)
+                assert result.accuracies[shown].scalar[0] == pytest.approx(np.mean([item[place] for item in items]))
+            gaps = (result.leaking.scalar[0] + result.other.scalar[0]) / 2
+            assert gaps == pytest.approx(result.las.scalar[0], nan_ok=True)
 
     def test_balanced_accuracies_are_scikit_learns(self, rng, which):
         if which == "first":
             pytest.skip("items of one class: balanced accuracy is accuracy")
         for _ in range(10):
-            told = scripted(rng, 15, which)
-            scores, candidates, answers = told[0].scores, told[2], told[3]
+            inputs = scripted(rng, 15, which)
+            scores, candidates, answers = inputs[0].scores, inputs[2], inputs[3]
             held = np.array([x in answer for labels, answer in zip(candidates, answers, strict=True) for x in labels])
-            found = sim.las(*told, draws=2)
-            for shown, of in scores.items():
-                assert found.balanced_accuracies[shown].scalar[0] == pytest.approx(
-                    balanced_accuracy_score(held, of > 0)
+            result = sim.las(*inputs, draws=2)
+            for shown, values in scores.items():
+                assert result.balanced_accuracies[shown].scalar[0] == pytest.approx(
+                    balanced_accuracy_score(held, values > 0)
                 )
-            assert found.majority.scalar[0] == pytest.approx(
+            assert result.majority.scalar[0] == pytest.approx(
                 accuracy_score(held, np.full(len(held), held.mean() > 0.5))
             )
             leaks = (scores["e"] > 0) == held
@@ -254,68 +255,68 @@ class TestFormula:
                 - accuracy_score(held[bin], scores["x"][bin] > 0, sample_weight=weights[bin])
                 for bin in (leaks, ~leaks)
             ]
-            assert found.balanced.scalar[0] == pytest.approx(np.mean(gaps))
+            assert result.balanced.scalar[0] == pytest.approx(np.mean(gaps))
 
     def test_of_one_class_balanced_las_is_las(self, rng, which):
-        found = sim.las(*scripted(rng, 30, which), draws=2)
+        result = sim.las(*scripted(rng, 30, which), draws=2)
         if which == "first":
-            assert found.balanced.scalar[0] == pytest.approx(found.las.scalar[0])
-            assert found.majority.scalar[0] == 1
+            assert result.balanced.scalar[0] == pytest.approx(result.las.scalar[0])
+            assert result.majority.scalar[0] == 1
         else:
-            assert found.balanced.scalar[0] != pytest.approx(found.las.scalar[0])
+            assert result.balanced.scalar[0] != pytest.approx(result.las.scalar[0])
 
     def test_always_no_has_a_balanced_accuracy_of_a_half(self, rng, which):
-        told = scripted(rng, 30, which)
-        silent = Scripted({shown: of * 0 - 1 for shown, of in told[0].scores.items()}, "labels")
-        found = sim.las(silent, *told[1:], draws=2)
-        assert found.balanced_accuracies["x"].scalar[0] == pytest.approx(0.5)
-        assert found.accuracies["x"].scalar[0] == pytest.approx(found.majority.scalar[0])
+        inputs = scripted(rng, 30, which)
+        silent = Scripted({shown: values * 0 - 1 for shown, values in inputs[0].scores.items()}, "labels")
+        result = sim.las(silent, *inputs[1:], draws=2)
+        assert result.balanced_accuracies["x"].scalar[0] == pytest.approx(0.5)
+        assert result.accuracies["x"].scalar[0] == pytest.approx(result.majority.scalar[0])
 
     def test_the_interval_is_scipys_over_documents(self, rng, which):
-        told = scripted(rng, 80, which)
-        items = by_item(told[0], *told[2:])
-        of = [[item for item in items if item[0] == row] for row in range(80)]
+        inputs = scripted(rng, 80, which)
+        items = by_item(inputs[0], *inputs[2:])
+        by_document = [[item for item in items if item[0] == row] for row in range(80)]
         wanted = scipy_stats.bootstrap(
             (np.arange(80),),
-            lambda rows: hase([item for row in rows for item in of[row]]),
+            lambda rows: hase([item for row in rows for item in by_document[row]]),
             vectorized=False,
             n_resamples=1500,
             rng=np.random.default_rng(0),
         ).confidence_interval
-        found = sim.las(*told, draws=4000).las
+        las = sim.las(*inputs, draws=4000).las
         width = wanted.high - wanted.low
-        assert found.scalar[1] == pytest.approx(wanted.low, abs=0.08 * width)
-        assert found.scalar[2] == pytest.approx(wanted.high, abs=0.08 * width)
+        assert las.scalar[1] == pytest.approx(wanted.low, abs=0.08 * width)
+        assert las.scalar[2] == pytest.approx(wanted.high, abs=0.08 * width)
 
     def test_the_order_of_documents_and_candidates_does_not_matter(self, rng, which):
         simulator, measured, candidates, answers = scripted(rng, 30, which)
-        found = sim.las(simulator, measured, candidates, answers, draws=2)
+        result = sim.las(simulator, measured, candidates, answers, draws=2)
         starts = np.cumsum([0, *map(len, candidates)])
         order, rows, listed = rng.permutation(30), [], []
         for row in order:
             within = rng.permutation(len(candidates[row]))
             rows += (starts[row] + within).tolist()
             listed.append([candidates[row][place] for place in within])
-        simulator.scores = {shown: of[rows] for shown, of in simulator.scores.items()}
+        simulator.scores = {shown: values[rows] for shown, values in simulator.scores.items()}
         again = sim.las(simulator, measured, listed, [answers[row] for row in order], draws=2)
-        np.testing.assert_array_equal(again.sums, found.sums[order])
-        assert again.las.scalar[0] == pytest.approx(found.las.scalar[0])
+        np.testing.assert_array_equal(again.sums, result.sums[order])
+        assert again.las.scalar[0] == pytest.approx(result.las.scalar[0])
 
     def test_a_difference_is_paired(self, rng, which):
-        told = scripted(rng, 40, which)
-        one = sim.las(*told)
-        assert sim.las_difference(one, one).scalar == (0.0, 0.0, 0.0)
+        inputs = scripted(rng, 40, which)
+        baseline = sim.las(*inputs)
+        assert sim.las_difference(baseline, baseline).scalar == (0.0, 0.0, 0.0)
         published = {"measure": "published"}
-        first = np.array([label in a[:1] for labels, a in zip(*told[2:], strict=True) for label in labels])
-        surer = {**told[0].scores, "xe": np.where(first, 9.0, told[0].scores["xe"])}
-        other = sim.las(Scripted(surer, which), *told[1:])
-        found = sim.las_difference(other, one, **published)
-        assert found.scalar[0] == pytest.approx(other.las.scalar[0] - one.las.scalar[0])
-        balanced = sim.las_difference(other, one)
-        assert balanced.scalar[0] == pytest.approx(other.balanced.scalar[0] - one.balanced.scalar[0])
-        assert found.scalar[0] > 0
-        apart = np.hypot(np.ptp(other.las.scalar[1:]), np.ptp(one.las.scalar[1:]))
-        assert np.ptp(found.scalar[1:]) < apart, "what the two share cancels"
+        first = np.array([label in a[:1] for labels, a in zip(*inputs[2:], strict=True) for label in labels])
+        surer = {**inputs[0].scores, "xe": np.where(first, 9.0, inputs[0].scores["xe"])}
+        other = sim.las(Scripted(surer, which), *inputs[1:])
+        difference = sim.las_difference(other, baseline, **published)
+        assert difference.scalar[0] == pytest.approx(other.las.scalar[0] - baseline.las.scalar[0])
+        balanced = sim.las_difference(other, baseline)
+        assert balanced.scalar[0] == pytest.approx(other.balanced.scalar[0] - baseline.balanced.scalar[0])
+        assert difference.scalar[0] > 0
+        apart = np.hypot(np.ptp(other.las.scalar[1:]), np.ptp(baseline.las.scalar[1:]))
+        assert np.ptp(difference.scalar[1:]) < apart, "what the two share cancels"
 
 
 @pytest.mark.parametrize("measure", ["balanced", "published"])
@@ -324,18 +325,18 @@ def test_gains_of_students_over_documents_and_over_seeds(rng, measure):
     better = sums.copy()
     better[:, :, [0, 2, 6, 8]] += 2.0
     scored = {"a": sim.of_sums(better), "b": sim.of_sums(sums)}
-    found = sim.gains(scored, [("a", "b"), ("b", "b")], measure)
-    assert found["name"].tolist() == ["a - b", "b - b"]
+    table = sim.gains(scored, [("a", "b"), ("b", "b")], measure)
+    assert table["name"].tolist() == ["a - b", "b - b"]
     gap = by_hand(better.sum(axis=(0, 1)), measure) - by_hand(sums.sum(axis=(0, 1)), measure)
-    assert found["value"].tolist() == pytest.approx([gap, 0.0])
+    assert table["value"].tolist() == pytest.approx([gap, 0.0])
     apart = [
         by_hand(a.sum(axis=0), measure) - by_hand(b.sum(axis=0), measure) for a, b in zip(better, sums, strict=True)
     ]
     wanted = scipy_stats.t.interval(0.95, 2, np.mean(apart), scipy_stats.sem(apart))
-    assert found.loc[0, ["seed_low", "seed_high"]].tolist() == pytest.approx(wanted)
-    assert found["p"].tolist() == [2 / 10_000, 1.0]
-    assert found["p_holm"].tolist() == [4 / 10_000, 1.0]
-    assert found["seeds"].tolist() == [3, 0]
+    assert table.loc[0, ["seed_low", "seed_high"]].tolist() == pytest.approx(wanted)
+    assert table["p"].tolist() == [2 / 10_000, 1.0]
+    assert table["p_holm"].tolist() == [4 / 10_000, 1.0]
+    assert table["seeds"].tolist() == [3, 0]
 
 
 @pytest.mark.parametrize("measure", ["balanced", "published"])
@@ -344,8 +345,10 @@ def test_exchanged_documents_against_all_exchanges(rng, measure):
     a, b = (sim.of_sums(rng.integers(1, 9, (1, 6, 12)).astype(float)) for _ in range(2))
     far = []
     for sides in itertools.product((False, True), repeat=6):
-        one, other = (np.where(np.array(sides)[:, None] ^ swap, a.sums, b.sums).sum(axis=0) for swap in (True, False))
-        far.append(by_hand(one, measure) - by_hand(other, measure))
+        first, second = (
+            np.where(np.array(sides)[:, None] ^ swap, a.sums, b.sums).sum(axis=0) for swap in (True, False)
+        )
+        far.append(by_hand(first, measure) - by_hand(second, measure))
     observed = by_hand(a.sums.sum(axis=0), measure) - by_hand(b.sums.sum(axis=0), measure)
     two_sided = 2 * min(np.mean(np.array(far) >= observed - 1e-12), np.mean(np.array(far) <= observed + 1e-12))
     assert sim.exchange_test(a, b, measure) == pytest.approx(min(1.0, two_sided))
@@ -368,8 +371,8 @@ def test_pseudo_values_are_what_documents_have_where_las_is_a_mean(rng):
     """With as many items in each bin of each document, LAS is the mean of the documents' own."""
     sums = rng.integers(1, 9, (2, 5, 12)).astype(float)
     sums[:, :, [1, 3, 7, 9]] = 4.0
-    own = [by_hand(document, "published") for document in sums.reshape(-1, 12)]
-    np.testing.assert_allclose(sim.pseudo_values(sums, "published").ravel(), own)
+    expected = [by_hand(document, "published") for document in sums.reshape(-1, 12)]
+    np.testing.assert_allclose(sim.pseudo_values(sums, "published").ravel(), expected)
 
 
 def test_a_bin_of_one_document_has_no_pseudo_values():
@@ -395,61 +398,61 @@ def by_hand(sums, measure):
 
 
 def test_published_values_stand_under_our_names():
-    found = sim.published().set_index("arm")
+    table = sim.published().set_index("arm")
     full = Arm("full", "mechanistic")
     arms = ["mechanistic", "cot", *(arm.name for arm in ablated(full, ["1", "2", *asdict(Weights())]))]
-    assert set(found.index) == set(arms)
-    assert found.loc["without loop2"].tolist() == [0.72, 0.75]
-    assert found.loc["without phase 2"].tolist() == [0.73, 0.75]
+    assert set(table.index) == set(arms)
+    assert table.loc["without loop2"].tolist() == [0.72, 0.75]
+    assert table.loc["without phase 2"].tolist() == [0.73, 0.75]
 
 
 def test_a_difference_needs_the_same_documents(rng):
-    one, other = (sim.las(*scripted(rng, n), draws=2) for n in (10, 11))
+    first, second = (sim.las(*scripted(rng, n), draws=2) for n in (10, 11))
     with pytest.raises(ValueError, match="same documents.*got 10 and 11"):
-        sim.las_difference(one, other)
+        sim.las_difference(first, second)
 
 
 def test_a_tie_for_the_highest_score_finds_no_label():
     level = Scripted({shown: np.array([1.0, 1.0, 0.0]) for shown in ("xe", "x", "e")}, "first")
-    found = sim.las(level, np.zeros((3, 10)), [[4, 2, 0]], [[4]], draws=2)
-    assert (found.n_leaking, found.n_other) == (0, 1)
-    assert found.accuracies["xe"].scalar[0] == 0
+    result = sim.las(level, np.zeros((3, 10)), [[4, 2, 0]], [[4]], draws=2)
+    assert (result.n_leaking, result.n_other) == (0, 1)
+    assert result.accuracies["xe"].scalar[0] == 0
 
 
 class TestExplanations:
     @pytest.mark.parametrize("which", ["labels", "first"])
     def test_one_that_states_the_answer_leaks_for_every_item_and_has_no_las(self, study, which):
-        found = study(lambda x: words(x[:1]), lambda x, e, y: words(y), lambda x, e: e[:1], which)
-        assert found.n_other == 0
-        assert found.n_leaking == N_DOCUMENTS * (N_CANDIDATES if which == "labels" else 1)
-        assert found.accuracies["e"].scalar[0] == found.accuracies["xe"].scalar[0] == 1
-        assert found.leaking.scalar[0] > 0.1, "it says what the document does not"
-        assert np.isnan(found.las.scalar).all()
-        assert np.isnan(found.other.scalar).all()
-        assert np.isnan(sim.las_difference(found, found).scalar).all()
+        result = study(lambda x: words(x[:1]), lambda x, e, y: words(y), lambda x, e: e[:1], which)
+        assert result.n_other == 0
+        assert result.n_leaking == N_DOCUMENTS * (N_CANDIDATES if which == "labels" else 1)
+        assert result.accuracies["e"].scalar[0] == result.accuracies["xe"].scalar[0] == 1
+        assert result.leaking.scalar[0] > 0.1, "it says what the document does not"
+        assert np.isnan(result.las.scalar).all()
+        assert np.isnan(result.other.scalar).all()
+        assert np.isnan(sim.las_difference(result, result).scalar).all()
 
     def test_noise_adds_nothing(self, study):
-        found = study(words, lambda x, e, y: words(e), lambda x, e: x[:2])
-        assert found.n_leaking > 0
-        assert found.n_other > 0
-        assert found.las.scalar[0] == pytest.approx(0, abs=0.03)
+        result = study(words, lambda x, e, y: words(e), lambda x, e: x[:2])
+        assert result.n_leaking > 0
+        assert result.n_other > 0
+        assert result.las.scalar[0] == pytest.approx(0, abs=0.03)
 
     def test_a_copy_of_the_document_adds_nothing(self, study):
-        found = study(words, lambda x, e, y: words(x), lambda x, e: sorted({*x[:1], *e[:1]}))
-        assert found.n_other > 10
-        assert found.las.scalar[0] == pytest.approx(0, abs=0.03)
+        result = study(words, lambda x, e, y: words(x), lambda x, e: sorted({*x[:1], *e[:1]}))
+        assert result.n_other > 10
+        assert result.las.scalar[0] == pytest.approx(0, abs=0.03)
 
     def test_one_that_helps_only_together_with_the_document_has_a_positive_las(self, study):
         """Two in six are named by either: each alone had better say no, and only both tell which one is meant."""
-        found = study(
+        result = study(
             lambda x: words(x[:2]),
             lambda x, e, y: words(e[:2]),
             lambda x, e: [label for label in x[:2] if label in e[:2]],
         )
-        assert found.accuracies["xe"].scalar[0] > 0.97
-        assert max(found.accuracies[alone].scalar[0] for alone in ("x", "e")) < 0.93
-        assert found.las.scalar[1] > 0.1
-        assert found.other.scalar[1] > 0.4, "where e alone misleads"
+        assert result.accuracies["xe"].scalar[0] > 0.97
+        assert max(result.accuracies[alone].scalar[0] for alone in ("x", "e")) < 0.93
+        assert result.las.scalar[1] > 0.1
+        assert result.other.scalar[1] > 0.4, "where e alone misleads"
 
 
 class TestStudents:
@@ -474,16 +477,16 @@ class TestStudents:
     def test_all_are_asked_about_the_same_candidates(self, space):
         answers = [[[0], [1, -1]], [[2], [1]]]
         cots = [["a liver", ""], ["", "left heart"]]
-        found = explanations.shared_candidates(answers, cots, [[3, 4], [1, 5]], space)
+        candidates = explanations.shared_candidates(answers, cots, [[3, 4], [1, 5]], space)
         named = [label.label for label in mentions("a liver", space)]
-        assert set(found[0]) == {0, 2, 3, 4, *named}
-        assert all(len(labels) == len(set(labels)) for labels in found)
-        assert found[1][0] == 1
+        assert set(candidates[0]) == {0, 2, 3, 4, *named}
+        assert all(len(labels) == len(set(labels)) for labels in candidates)
+        assert candidates[1][0] == 1
 
     def test_masked_explanations_name_no_label(self, space):
         text = f"It is {space.texts[3]}, not {space.texts[0]}."
-        found = explanations.without_names(text, space)
-        assert found == "It is [label], not [label]."
+        masked = explanations.without_names(text, space)
+        assert masked == "It is [label], not [label]."
         assert explanations.without_names("words alone", space) == "words alone"
 
     def test_explanations_of_known_quality_share_their_candidates(self, space, encoder, own_cache):
@@ -491,14 +494,14 @@ class TestStudents:
         labels = [int(label) for label in rng.integers(len(space), size=8)]
         cots = [space.texts[label] for label in labels]
         cots = [f"{cot}, on the other hand, in any case" for cot in cots]
-        found = explanations.of_known_explanations(
+        results = explanations.of_known_explanations(
             [[label] for label in labels], cots, ["words"] * 8, [list(range(len(space)))] * 8, space, encoder
         )
-        assert tuple(found) == explanations.KNOWN
-        alone = {quality: result.accuracies["e"].scalar[0] for quality, result in found.items()}
+        assert tuple(results) == explanations.KNOWN
+        alone = {quality: result.accuracies["e"].scalar[0] for quality, result in results.items()}
         assert alone[explanations.STATED] >= alone[explanations.OWN] > alone[explanations.ANOTHERS]
         assert alone[explanations.SHUFFLED] > alone[explanations.ANOTHERS]
-        for result in found.values():
+        for result in results.values():
             assert result.n_leaking + result.n_other == 8 * len(space)
 
     def test_shuffled_words_are_the_same_words(self, space, encoder, own_cache, monkeypatch):
@@ -506,9 +509,9 @@ class TestStudents:
         monkeypatch.setattr(explanations, "of_students", lambda _, cots, *others: shown.append(cots[0]))
         cots = ["a liver and a heart", "", "left heart", "right"]
         explanations.of_known_explanations([[0, -1], [], [1], [2]], cots, [""] * 4, [[0]] * 4, space, encoder)
-        stated, own, shuffled, others = shown
+        stated, unchanged, shuffled, others = shown
         assert stated == [space.texts[0], "", space.texts[1], space.texts[2]]
-        assert own == cots
+        assert unchanged == cots
         assert [sorted(text.split()) for text in shuffled] == [sorted(text.split()) for text in cots]
         assert others == ["", "left heart", "right", "a liver and a heart"]
 

@@ -12,12 +12,12 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.reasoning import architecture, models
 from ctd.recipes import tiny_models
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 
 
 def deep(layers=6):
     """A tiny Llama with many layers."""
-    config = made("llama").config
+    config = build_model("llama").config
     config.num_hidden_layers = layers
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config).eval()
@@ -35,8 +35,8 @@ def test_a_shallow_student_takes_layers_evenly_with_both_ends():
     student = students.shallower(teacher, 3)
     assert student.config.num_hidden_layers == 3
     for layer, source in enumerate((0, 2, 5)):
-        mine = student.model.layers[layer].mlp.up_proj.weight
-        assert torch.equal(mine, teacher.model.layers[source].mlp.up_proj.weight)
+        weight = student.model.layers[layer].mlp.up_proj.weight
+        assert torch.equal(weight, teacher.model.layers[source].mlp.up_proj.weight)
     with torch.no_grad():
         student.model.embed_tokens.weight.zero_()
     assert teacher.model.embed_tokens.weight.any(), "nothing is shared with the teacher"
@@ -55,9 +55,9 @@ def test_a_shallow_student_keeps_what_is_set_layer_by_layer():
 
 def test_a_narrow_student_has_heads_of_the_same_size():
     student = students.narrower(deep(), 2, 2, seed=1)
-    found = architecture.shape(student)
-    assert (found.layers, found.heads, found.head_size) == (2, 2, architecture.shape(deep()).head_size)
-    assert found.width == 2 * found.head_size
+    shape = architecture.shape(student)
+    assert (shape.layers, shape.heads, shape.head_size) == (2, 2, architecture.shape(deep()).head_size)
+    assert shape.width == 2 * shape.head_size
     same = students.narrower(deep(), 2, 2, seed=1)
     assert torch.equal(student.model.embed_tokens.weight, same.model.embed_tokens.weight)
     student(input_ids=torch.arange(1, 9)[None])
@@ -73,8 +73,8 @@ class TestMatching:
     def test_by_depth_keeps_relative_depth_and_takes_no_head_twice(self):
         teacher = deep()
         student = students.shallower(teacher, 3)
-        found = students.by_depth(teacher, student, [Head(0, 1), Head(1, 1), Head(4, 1), Head(5, 1)])
-        assert found == [Head(0, 1), Head(0, 2), Head(2, 1), Head(2, 2)]
+        matched = students.by_depth(teacher, student, [Head(0, 1), Head(1, 1), Head(4, 1), Head(5, 1)])
+        assert matched == [Head(0, 1), Head(0, 2), Head(2, 1), Head(2, 2)]
         everything = students.by_depth(teacher, student, attention.all_heads(teacher)[:12])
         assert len(set(everything)) == 12
 
@@ -94,7 +94,7 @@ class TestMatching:
             "as many as in layers 4 and 5 of the teacher"
         )
         pairs = sorted(zip([*self.EARLY, *self.LATE], together, strict=True))
-        layers = [mine.layer for _, mine in pairs]
+        layers = [student_head.layer for _, student_head in pairs]
         assert layers == sorted(layers) == [0, 0, 1, 1, 1, 2, 2, 2], "in the order of the teacher's layers"
 
     def test_apart_is_the_identity_on_a_student_shaped_like_its_teacher(self):
@@ -133,8 +133,8 @@ class TestMatching:
 
 
 def test_another_tokenizer_is_refused_with_the_reason():
-    mine, other = (models.load(name).tokenizer for name in ("organism", "smollm2"))
-    students.same_tokens(mine, mine, "same")
+    tokenizer, other = (models.load(name).tokenizer for name in ("organism", "smollm2"))
+    students.same_tokens(tokenizer, tokenizer, "same")
     with pytest.raises(ValueError, match="student 'other' has another tokenizer .* compared token by token") as error:
-        students.same_tokens(mine, other, "other")
+        students.same_tokens(tokenizer, other, "other")
     assert "\n" not in str(error.value)

@@ -40,7 +40,7 @@ class TestTables:
         assert (row["name"], row["value"], row["seeds"]) == ("other", 0.25, 1)
         over = scipy_stats.ttest_1samp([0.5, 0.0], 0).confidence_interval()
         assert (row["seed_low"], row["seed_high"]) == pytest.approx((over.low, over.high))
-        (alone,) = tables.gains([one for one in OUTCOMES if one.seed == 0], "cot").to_dict("records")
+        (alone,) = tables.gains([result for result in OUTCOMES if result.seed == 0], "cot").to_dict("records")
         assert np.isnan([alone["seed_low"], alone["seed_high"]]).all()
         with pytest.raises(ValueError, match="baseline must be one of cot, other, got 'none'"):
             tables.gains(OUTCOMES, "none")

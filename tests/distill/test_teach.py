@@ -17,35 +17,35 @@ from tests.distill.conftest import COT, FULL, PLAN
 
 def test_a_student_is_kept_and_read_again(experiment, tmp_path, monkeypatch):
     first = pool.run(experiment, [COT, FULL], [0], tmp_path)
-    assert [one.arm for one in first] == ["cot", "mechanistic"]
-    assert [one.steps for one in first] == [3, 3]
+    assert [outcome.arm for outcome in first] == ["cot", "mechanistic"]
+    assert [outcome.steps for outcome in first] == [3, 3]
     assert first[0].tokens == first[1].tokens
     assert first[0].loss != first[1].loss
     monkeypatch.setattr(teach, "teach", None)  # nothing is trained again
     again = pool.run(experiment, [COT, FULL], [0], tmp_path)
-    for one, other in zip(first, again, strict=True):
-        assert one.cots == other.cots
-        np.testing.assert_array_equal(one.values["ndcg@5"], other.values["ndcg@5"])
+    for outcome, same in zip(first, again, strict=True):
+        assert outcome.cots == same.cots
+        np.testing.assert_array_equal(outcome.values["ndcg@5"], same.values["ndcg@5"])
     for home in tmp_path.iterdir():
         assert {"model.safetensors", "outcome.json", "log.csv"} <= {path.name for path in home.iterdir()}
         assert not (home / checkpoint.CHECKPOINT).exists()
 
 
 def test_what_decides_about_a_student_is_in_its_key(experiment):
-    def key(of=experiment, arm=FULL, seed=0):
-        return teach.key(of, arm, seed)
+    def key(study=experiment, arm=FULL, seed=0):
+        return teach.key(study, arm, seed)
 
     other = replace(experiment, plan=replace(PLAN, n_heads=2))
     assert key() == key(arm=replace(FULL, name="called otherwise"))
     changed = [
-        key(seed=1), key(arm=COT), key(arm=replace(FULL, weights=Weights().without("1"))), key(of=other),
+        key(seed=1), key(arm=COT), key(arm=replace(FULL, weights=Weights().without("1"))), key(study=other),
         key(arm=replace(FULL, step_multiplier=2.0)),
-        key(of=replace(experiment, annotated_traces=experiment.annotated_traces[1:])),
+        key(study=replace(experiment, annotated_traces=experiment.annotated_traces[1:])),
         key(arm=replace(FULL, base_loss="fkl")), key(arm=replace(FULL, base_loss="rkl")),
         key(arm=replace(FULL, anneal_fraction=0.5)),
     ]  # fmt: skip
     assert len({key(), *changed}) == 10
-    assert key(arm=COT) == key(of=other, arm=COT), "heads do not matter to the text alone"
+    assert key(arm=COT) == key(study=other, arm=COT), "heads do not matter to the text alone"
 
 
 def changed_inputs(experiment):
@@ -57,7 +57,7 @@ def changed_inputs(experiment):
     gold = task.documents.map(lambda row: {"labels": row["labels"][:1]}, load_from_cache_file=False)
     encoder = replace(experiment.index, encoder=SimpleNamespace(key="another"))
     renamed = replace(task.space, texts=[*task.space.texts[:-1], "another label"])
-    moved = replace(first, comparisons=tuple(one._replace(near=one.near + 1) for one in first.comparisons))
+    moved = replace(first, comparisons=tuple(pair._replace(near=pair.near + 1) for pair in first.comparisons))
     return {
         "anchors": replace(experiment, annotated_traces=[replace(first, anchors=(*first.anchors, 1)), *others]),
         "comparisons": replace(experiment, annotated_traces=[moved, *others]),
@@ -76,13 +76,13 @@ def test_a_students_key_sees_everything_that_the_student_and_its_answers_depend_
     full = {name: teach.key(changed, FULL, 0) for name, changed in changed_inputs(experiment).items()}
     assert len({teach.key(experiment, FULL, 0), *full.values()}) == len(full) + 1, full
     text = {name: teach.key(changed, COT, 0) for name, changed in changed_inputs(experiment).items()}
-    same = {name for name, found in text.items() if found == teach.key(experiment, COT, 0)}
+    same = {name for name, key in text.items() if key == teach.key(experiment, COT, 0)}
     assert same == {"anchors", "comparisons"}, "one that is taught the text reads neither"
 
 
 def test_a_student_is_taught_anew_where_a_line_of_a_loss_changes(experiment, tmp_path, monkeypatch):
     taught, original = [], teach.teach
-    monkeypatch.setattr(teach, "teach", lambda *given: taught.append(given) or original(*given))
+    monkeypatch.setattr(teach, "teach", lambda *arguments: taught.append(arguments) or original(*arguments))
     shutil.copytree(keys.ROOT / "ctd", tmp_path / "ctd")
     monkeypatch.setattr(keys, "ROOT", tmp_path)
     losses = tmp_path / "ctd" / "distill" / "losses.py"

@@ -12,10 +12,10 @@ from ctd.distill.methods import Arm
 from tests.distill.conftest import COT, FULL
 from tests.distill.test_losses import gradient, stranger
 from tests.distill.test_train import SHORT
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES
 
-EXAMPLES = [Example(one.ids, one.cot.start + 1) for one in PASSAGES]
+EXAMPLES = [Example(trace.ids, trace.cot.start + 1) for trace in PASSAGES]
 
 
 @pytest.mark.parametrize("which", ["fkl", "rkl"])
@@ -30,7 +30,7 @@ def test_gradients_on_real_traces_are_those_of_a_pass_of_the_teacher(which, expe
 
 
 def test_states_are_computed_once_whatever_batch_asks_for_them(tmp_path, monkeypatch):
-    model = made("llama")
+    model = build_model("llama")
     states = teacher_states.stored(model, "weights", EXAMPLES, tmp_path)
     assert states.nbytes == sum(path.stat().st_size for path in tmp_path.iterdir())
     live = teacher_states.Live(model)
@@ -43,7 +43,7 @@ def test_states_are_computed_once_whatever_batch_asks_for_them(tmp_path, monkeyp
 
 
 def test_states_keep_the_precision_of_the_teacher(tmp_path):
-    model = made("llama").bfloat16()
+    model = build_model("llama").bfloat16()
     batch = collate(EXAMPLES, [1, 2])
     states = teacher_states.stored(model, "weights", EXAMPLES, tmp_path)(batch)
     assert states.dtype == torch.bfloat16
@@ -51,17 +51,17 @@ def test_states_keep_the_precision_of_the_teacher(tmp_path):
 
 
 def test_a_batch_of_other_targets_is_refused_and_one_with_nothing_to_learn_gets_nothing(tmp_path):
-    states = teacher_states.stored(made("llama"), "weights", EXAMPLES, tmp_path)
+    states = teacher_states.stored(build_model("llama"), "weights", EXAMPLES, tmp_path)
     batch = collate(EXAMPLES, [0, 1])
     idle = batch._replace(targets=torch.full_like(batch.targets, -100))
     assert len(states(idle)) == 0
-    longer = collate([one._replace(n_prompt=one.n_prompt + 1) for one in EXAMPLES], [0, 1])
+    longer = collate([example._replace(n_prompt=example.n_prompt + 1) for example in EXAMPLES], [0, 1])
     with pytest.raises(ValueError, match=f"a batch of {longer.n_targets} targets asks for the states of"):
         states(longer)
 
 
 def test_a_step_in_several_passes_reads_the_states_of_each(tmp_path):
-    teacher = made("llama")
+    teacher = build_model("llama")
     states = teacher_states.stored(teacher, "weights", EXAMPLES, tmp_path)
     trained = []
     for pass_tokens in (0, 60):
@@ -77,10 +77,10 @@ def test_arms_say_what_is_computed_of_the_teacher_before_their_students_begin(ex
     assert [set(arm.needs) for arm in (COT, FULL, Arm("rkl", "rkl"), both)] == [
         set(), {"heads"}, {"distribution"}, {"heads", "distribution"},
     ]  # fmt: skip
-    asked = []
-    monkeypatch.setattr(teacher_states, "stored", lambda *inputs: asked.append("distribution"))
-    monkeypatch.setattr("ctd.distill.trace_signals.stored", lambda *inputs, **named: asked.append("heads"))
+    computed = []
+    monkeypatch.setattr(teacher_states, "stored", lambda *inputs: computed.append("distribution"))
+    monkeypatch.setattr("ctd.distill.trace_signals.stored", lambda *inputs, **named: computed.append("heads"))
     methods.read_teacher(replace(experiment), [COT])
-    assert asked == []
+    assert computed == []
     methods.read_teacher(replace(experiment), [both])
-    assert sorted(asked) == ["distribution", "heads"]
+    assert sorted(computed) == ["distribution", "heads"]

@@ -35,7 +35,7 @@ def tiny(layout="Llama", seed=0, dtype=torch.float32, **changes):
     return transformers.AutoModelForCausalLM.from_config(config).to(dtype).eval()
 
 
-def made(n=20, seed=0, shortest=4, longest=12):
+def make_examples(n=20, seed=0, shortest=4, longest=12):
     """Random examples whose prompt is a third of them."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(shortest, longest + 1, n)
@@ -54,25 +54,25 @@ def plain_loss(model, batch):
 def test_loss_and_gradients_are_those_of_the_logits(layout, tied, dtype, tolerance, monkeypatch):
     monkeypatch.setattr("ctd.distill.token_loss.LOGITS_AT_ONCE", 7)  # several pieces, the last one smaller
     model = tiny(layout, dtype=dtype, tie_word_embeddings=tied)
-    batch = collate(made(), range(20))
+    batch = collate(make_examples(), range(20))
     gradients = []
     for loss in (token_loss, plain_loss):
         model.zero_grad()
         value = loss(model, batch)
         (0.3 * value).backward()
         gradients.append({name: p.grad.clone() for name, p in model.named_parameters()} | {"loss": value.detach()})
-    ours, theirs = gradients
-    assert ours.keys() == theirs.keys()
+    ours, expected = gradients
+    assert ours.keys() == expected.keys()
     assert ("lm_head.weight" in ours) == (not tied)
     for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=tolerance, atol=tolerance, msg=name)
+        torch.testing.assert_close(ours[name], expected[name], rtol=tolerance, atol=tolerance, msg=name)
         assert ours[name].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("trained", ["model.layers.0.mlp.up_proj.weight", "lm_head.weight"])
 def test_gradients_are_right_where_one_weight_alone_trains(trained):
     model = tiny()
-    batch = collate(made(), range(20))
+    batch = collate(make_examples(), range(20))
     for name, weight in model.named_parameters():
         weight.requires_grad_(name == trained)
     gradients = []
@@ -86,7 +86,7 @@ def test_gradients_are_right_where_one_weight_alone_trains(trained):
 
 def test_a_bfloat16_model_has_its_loss_summed_in_float32():
     model = tiny(dtype=torch.bfloat16)
-    batch = collate(made(), range(20))
+    batch = collate(make_examples(), range(20))
     value = token_loss(model, batch)
     assert value.dtype == torch.float32
     exact = plain_loss(model.float(), batch)
@@ -94,7 +94,7 @@ def test_a_bfloat16_model_has_its_loss_summed_in_float32():
 
 
 def test_loss_and_gradients_do_not_depend_on_padding():
-    examples, gradients = made(shortest=3, longest=30), []
+    examples, gradients = make_examples(shortest=3, longest=30), []
     for groups in ([range(20)], [[row] for row in range(20)]):
         model = tiny(dtype=torch.float64)
         losses = [token_loss(model, collate(examples, rows)) for rows in groups]
@@ -150,7 +150,7 @@ def test_a_weight_is_what_a_token_counts():
 @pytest.mark.parametrize("shuffle", [1, 7, 512])
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_batches_hold_every_example_once_an_epoch_within_their_bound(shuffle, epochs):
-    examples = [*made(100, seed=3), Example(list(range(39)), 2)]
+    examples = [*make_examples(100, seed=3), Example(list(range(39)), 2)]
     settings = Settings(batch_tokens=30, shuffle=shuffle, epochs=epochs)
     steps = batches(examples, settings)
     assert Counter(row for rows in steps for row in rows) == dict.fromkeys(range(101), epochs)
@@ -162,20 +162,20 @@ def test_batches_hold_every_example_once_an_epoch_within_their_bound(shuffle, ep
 
 
 def test_batches_depend_on_the_seed_and_on_nothing_else():
-    examples, settings = made(100), Settings(batch_tokens=50)
+    examples, settings = make_examples(100), Settings(batch_tokens=50)
     assert batches(examples, settings) == batches(examples, replace(settings, clip=3.0))
     assert batches(examples, settings) != batches(examples, replace(settings, seed=1))
 
 
 def test_batches_are_full():
-    steps = batches(made(500), Settings(batch_tokens=120))
+    steps = batches(make_examples(500), Settings(batch_tokens=120))
     tokens = [len(rows) * 12 for rows in steps]
     assert len(steps) < 60
     assert np.mean(tokens) > 90
 
 
 def test_a_tiny_set_is_learned_by_heart(tmp_path):
-    model, examples = tiny(), made(6)
+    model, examples = tiny(), make_examples(6)
     before = train.evaluate(model, examples)
     log = train.train(model, examples, replace(SHORT, epochs=80, clip=10.0), tmp_path, validation=examples)
     assert before > 3
@@ -192,14 +192,14 @@ def test_frozen_weights_stay_and_trained_ones_move(tmp_path):
     model = tiny()
     model.model.embed_tokens.requires_grad_(False)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    train.train(model, made(), SHORT, tmp_path)
+    train.train(model, make_examples(), SHORT, tmp_path)
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == before.keys() - {"model.embed_tokens.weight"}
 
 
 def test_the_log_says_what_was_done(tmp_path):
-    examples = made()
-    log = train.train(tiny(), examples, SHORT, tmp_path, validation=made(3, seed=9))
+    examples = make_examples()
+    log = train.train(tiny(), examples, SHORT, tmp_path, validation=make_examples(3, seed=9))
     steps = batches(examples, SHORT)
     table = pd.read_csv(tmp_path / "log.csv")
     pd.testing.assert_frame_equal(table, pd.DataFrame(log))
@@ -221,7 +221,7 @@ def test_the_log_says_what_was_done(tmp_path):
 )
 def test_the_learning_rate_rises_stays_and_falls(options, rates, tmp_path):
     settings = Settings(batch_tokens=1, learning_rate=1e-3, shuffle=1, **options)
-    log = train.train(tiny(), made(10), settings, tmp_path)
+    log = train.train(tiny(), make_examples(10), settings, tmp_path)
     assert [row["rate"] for row in log] == pytest.approx([1e-3 * rate for rate in rates])
 
 
@@ -240,8 +240,8 @@ def run(folder, adapted, killed_at=None, save_every=3, loss=token_loss, settings
         return loss(model, batch)
 
     adapters = MergedLoRA(model, 2, 4.0) if adapted else None
-    options = {"adapters": adapters, "validation": made(3, seed=9), "loss": hooked}
-    log = train.train(model, made(), replace(settings, save_every=save_every), folder, **options)
+    options = {"adapters": adapters, "validation": make_examples(3, seed=9), "loss": hooked}
+    log = train.train(model, make_examples(), replace(settings, save_every=save_every), folder, **options)
     return [{k: v for k, v in row.items() if k != "seconds"} for row in log], list(model.parameters())
 
 
@@ -314,19 +314,19 @@ def test_dropout_is_at_work_and_the_callers_random_numbers_are_left_alone(tmp_pa
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    log = train.train(model, made(), SHORT, tmp_path / "b")
+    log = train.train(model, make_examples(), SHORT, tmp_path / "b")
     assert torch.equal(torch.rand(3), expected)
     assert log[0]["loss"] != dropping[0][0]["loss"]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    examples = made()
+    examples = make_examples()
     train.train(tiny(), examples, SHORT, tmp_path)
-    kept = (tmp_path / "checkpoint.pt").read_bytes()
+    saved = (tmp_path / "checkpoint.pt").read_bytes()
     longer_prompt = [examples[0]._replace(n_prompt=examples[0].n_prompt + 1), *examples[1:]]
     wider = tiny(hidden_size=64)
     adapters = MergedLoRA(tiny(), 2, 4.0)
-    for model, given, settings, more in (
+    for model, inputs, settings, more in (
         (tiny(), examples[:-1], SHORT, {}),
         (tiny(), longer_prompt, SHORT, {}),
         (tiny(), examples, replace(SHORT, learning_rate=1e-3), {}),
@@ -335,8 +335,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     ):
         message = "checkpoint.pt is of a run with other examples, settings or weights: remove it to begin anew"
         with pytest.raises(ValueError, match=message):
-            train.train(model, given, settings, tmp_path, **more)
-    assert (tmp_path / "checkpoint.pt").read_bytes() == kept
+            train.train(model, inputs, settings, tmp_path, **more)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == saved
 
 
 def test_a_loss_or_gradient_that_is_no_number_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
@@ -350,7 +350,7 @@ def test_a_loss_or_gradient_that_is_no_number_ends_the_run_and_leaves_the_last_g
         calls = iter([lambda model: 1.0] * 2 + [factor])
         with pytest.raises(ValueError, match="the loss of step 2 is .*: lower learning_rate, or use float32") as caught:
             train.train(
-                tiny(), made(), replace(SHORT, save_every=1), tmp_path / name,
+                tiny(), make_examples(), replace(SHORT, save_every=1), tmp_path / name,
                 loss=lambda model, batch, calls=calls: spoiled(model, batch, next(calls)),
             )  # fmt: skip
         assert "\n" not in str(caught.value)
@@ -388,7 +388,7 @@ class Learned(torch.nn.Module):
 
 def test_what_a_loss_learns_along_lies_where_the_model_does(tmp_path):
     loss, model = Learned(), tiny()
-    train.train(model, made(), SHORT, tmp_path, loss=loss)
+    train.train(model, make_examples(), SHORT, tmp_path, loss=loss)
     assert loss.brought == [torch.device("cpu")]
     assert 0 < loss.weight.item() < 1, "and it is learned"
 
@@ -396,13 +396,16 @@ def test_what_a_loss_learns_along_lies_where_the_model_does(tmp_path):
 @pytest.mark.parametrize("layout", ODD)
 def test_families_whose_logits_are_more_than_one_matrix_are_refused(layout, tmp_path):
     model = tiny(layout, **ODD[layout], pad_token_id=0)
-    for call in (lambda: train.train(model, made(), SHORT, tmp_path), lambda: train.evaluate(model, made())):
+    for call in (
+        lambda: train.train(model, make_examples(), SHORT, tmp_path),
+        lambda: train.evaluate(model, make_examples()),
+    ):
         with pytest.raises(ValueError, match=f"{layout}ForCausalLM scales, caps or shifts its logits") as caught:
             call()
         assert "\n" not in str(caught.value)
-    before = train.evaluate(model, made(), loss=plain_loss)
-    train.train(model, made(), SHORT, tmp_path, loss=plain_loss)
-    assert train.evaluate(model, made(), loss=plain_loss) < before
+    before = train.evaluate(model, make_examples(), loss=plain_loss)
+    train.train(model, make_examples(), SHORT, tmp_path, loss=plain_loss)
+    assert train.evaluate(model, make_examples(), loss=plain_loss) < before
 
 
 @pytest.mark.parametrize(
@@ -420,22 +423,22 @@ def test_families_whose_logits_are_more_than_one_matrix_are_refused(layout, tmp_
 def test_families_whose_logits_are_one_matrix_are_taken(layout, options, dtype):
     model = tiny(layout, dtype=dtype, **options, pad_token_id=0)
     model.train()
-    batch = collate(made(), range(20))
+    batch = collate(make_examples(), range(20))
     n_targets = (batch.targets != -100).sum().item()
     tolerance = 1e-5 if dtype == torch.float32 else 0.02
     exact = plain_loss(model.eval(), batch).item() / n_targets
-    assert train.evaluate(model, made()) == pytest.approx(exact, rel=tolerance)
+    assert train.evaluate(model, make_examples()) == pytest.approx(exact, rel=tolerance)
 
 
 def test_a_zero_output_layer_is_taken():
     model = tiny()
     torch.nn.init.zeros_(model.lm_head.weight)
-    assert train.evaluate(model, made()) == pytest.approx(np.log(40))
+    assert train.evaluate(model, make_examples()) == pytest.approx(np.log(40))
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_evaluation_is_a_mean_over_tokens_and_leaves_the_model_alone(training):
-    model, examples = tiny(attention_dropout=0.5), made(30)
+    model, examples = tiny(attention_dropout=0.5), make_examples(30)
     before = [p.detach().clone() for p in model.parameters()]
     model.train(training)
     means = [train.evaluate(model, examples, batch_tokens) for batch_tokens in (1, 50, 4096)]
@@ -452,9 +455,9 @@ def test_examples_that_teach_nothing_are_refused(tmp_path):
         train.train(tiny(), [], SHORT, tmp_path)
     with pytest.raises(ValueError, match="there is nothing to evaluate on: no example was given"):
         train.evaluate(tiny(), [])
-    for bad, given in ((Example([1, 2, 3], 3), "3 of 3"), (Example([1], 0), "1 of 1"), (Example([], 0), "1 of 0")):
-        with pytest.raises(ValueError, match=f"example 1 leaves nothing to learn: the first {given} tokens are given"):
-            train.train(tiny(), [made()[0], bad], SHORT, tmp_path)
+    for bad, share in ((Example([1, 2, 3], 3), "3 of 3"), (Example([1], 0), "1 of 1"), (Example([], 0), "1 of 0")):
+        with pytest.raises(ValueError, match=f"example 1 leaves nothing to learn: the first {share} tokens are given"):
+            train.train(tiny(), [make_examples()[0], bad], SHORT, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -481,7 +484,7 @@ def test_every_setting_changes_the_run(tmp_path):
 
     def losses(settings):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        return [row["loss"] for row in train.train(tiny(), made(), settings, folder)]
+        return [row["loss"] for row in train.train(tiny(), make_examples(), settings, folder)]
 
     usual = losses(SHORT)
     changes = {
@@ -495,7 +498,7 @@ def test_every_setting_changes_the_run(tmp_path):
 
 
 def test_the_loss_falls_while_training(tmp_path):
-    log = train.train(tiny("Qwen3"), made(6), replace(SHORT, epochs=20), tmp_path, validation=made(6))
+    log = train.train(tiny("Qwen3"), make_examples(6), replace(SHORT, epochs=20), tmp_path, validation=make_examples(6))
     seen = [row["validation"] for row in log if np.isfinite(row["validation"])]
     assert len(seen) > 3
     assert all(later < earlier for earlier, later in pairwise(seen[:3]))
@@ -512,12 +515,12 @@ def test_a_batch_in_several_passes_is_the_same_step(pass_tokens, tmp_path):
             seen.append(batch.ids.numel())
             return plain_loss(model, batch)
 
-        log = train.train(model, made(), settings, tmp_path / str(number), loss=noting)
+        log = train.train(model, make_examples(), settings, tmp_path / str(number), loss=noting)
         ends.append((model, [row["loss"] for row in log], seen))
     (whole, losses, passes), (parted, same, more) = ends
     assert same == pytest.approx(losses, rel=1e-9)
-    for one, other in zip(whole.parameters(), parted.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
+    for expected, actual in zip(whole.parameters(), parted.parameters(), strict=True):
+        torch.testing.assert_close(expected, actual, rtol=1e-6, atol=1e-8)
     assert len(more) > len(passes)
     assert max(more) <= max(pass_tokens, 12), "one example of 12 tokens goes through alone"
 
@@ -530,7 +533,7 @@ def test_mixed_precision_leaves_the_weights_in_float32(tmp_path):
         kinds.add(model.model.layers[0].mlp.up_proj(model.model.embed_tokens(batch.ids)).dtype)
         return token_loss(model, batch)
 
-    train.train(model, made(), replace(SHORT, mixed=True), tmp_path, loss=noting)
+    train.train(model, make_examples(), replace(SHORT, mixed=True), tmp_path, loss=noting)
     assert kinds == {torch.bfloat16}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
@@ -539,11 +542,11 @@ class TestPatience:
     """Learning one set by heart makes another worse: the lowest validation loss comes early."""
 
     settings = replace(SHORT, epochs=60, check_every=2, patience=3, save_every=5)
-    watched = made(8, seed=9)
+    watched = make_examples(8, seed=9)
 
     def train(self, folder, settings, loss=token_loss):
         model = tiny()
-        return model, train.train(model, made(), settings, folder, validation=self.watched, loss=loss)
+        return model, train.train(model, make_examples(), settings, folder, validation=self.watched, loss=loss)
 
     def test_training_ends_and_the_weights_are_those_of_the_lowest_loss(self, tmp_path):
         whole = self.train(tmp_path / "whole", replace(self.settings, patience=0))[1]
@@ -573,7 +576,7 @@ class TestPatience:
 
     def test_needs_something_to_watch(self, tmp_path):
         with pytest.raises(ValueError, match="patience needs validation examples"):
-            train.train(tiny(), made(), self.settings, tmp_path)
+            train.train(tiny(), make_examples(), self.settings, tmp_path)
 
 
 SHARED = """
@@ -588,7 +591,7 @@ from accelerate.state import PartialState
 from torch.distributed.fsdp import fully_shard
 
 from ctd.distill import train
-from tests.distill.test_train import SHORT, Killed, made, plain_loss, tiny
+from tests.distill.test_train import SHORT, Killed, make_examples, plain_loss, tiny
 
 
 def cut(self, taught, optimizer):  # as accelerate does on GPUs: it refuses to on CPUs
@@ -610,10 +613,11 @@ settings = replace(SHORT, pass_tokens=int(sys.argv[2]), patience=2, save_every=1
 if sys.argv[3] == "FSDP":
     Accelerator.prepare, Accelerator.is_fsdp2 = cut, True
 with suppress(Killed):
-    train.train(tiny(dtype=torch.float64), made(7), settings, folder, validation=made(3, seed=9), loss=dying)
+    model = tiny(dtype=torch.float64)
+    train.train(model, make_examples(7), settings, folder, validation=make_examples(3, seed=9), loss=dying)
 assert (folder / "checkpoint.pt").exists()
 model = tiny(dtype=torch.float64)
-train.train(model, made(7), settings, folder, validation=made(3, seed=9), loss=plain_loss)
+train.train(model, make_examples(7), settings, folder, validation=make_examples(3, seed=9), loss=plain_loss)
 assert PartialState().num_processes == 2
 torch.save(list(model.parameters()), folder / f"{PartialState().process_index}.pt")
 """
@@ -624,17 +628,19 @@ def test_two_processes_end_as_one(pass_tokens, how, tmp_path):
     """Killed half-way and begun again; with steps of which the second process has no example."""
     script = tmp_path / "shared.py"
     script.write_text(SHARED)
-    asked = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    asked += [str(script), str(tmp_path / "two"), str(pass_tokens), how]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(script), str(tmp_path / "two"), str(pass_tokens), how]
     set_ = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(asked, capture_output=True, text=True, env=os.environ | set_)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | set_)
     assert done.returncode == 0, done.stderr[-2000:]
     model = tiny(dtype=torch.float64)
     settings = replace(SHORT, patience=2)
-    log = train.train(model, made(7), settings, tmp_path / "one", validation=made(3, seed=9), loss=plain_loss)
-    assert min(len(rows) for rows in batches(made(7), settings)) < 2
+    log = train.train(
+        model, make_examples(7), settings, tmp_path / "one", validation=make_examples(3, seed=9), loss=plain_loss
+    )
+    assert min(len(rows) for rows in batches(make_examples(7), settings)) < 2
     shared = pd.read_csv(tmp_path / "two" / "log.csv")
     assert shared["loss"].tolist() == pytest.approx([row["loss"] for row in log], rel=1e-9)
     for process in (0, 1):
-        for mine, theirs in zip(model.parameters(), torch.load(tmp_path / "two" / f"{process}.pt"), strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-8)
+        for expected, actual in zip(model.parameters(), torch.load(tmp_path / "two" / f"{process}.pt"), strict=True):
+            torch.testing.assert_close(expected, actual, rtol=1e-6, atol=1e-8)

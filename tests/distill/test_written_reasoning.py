@@ -32,8 +32,8 @@ class TestDistance:
 
     def test_by_hand(self):
         student = curves([NAN, 0.3, 0.3], [NAN, 0.4, 0.1])
-        found = written_reasoning.distance(student, self.teacher)
-        assert found == pytest.approx([((0.1 + 0.3) / 2 + 0.1 / 2) / 2])
+        distances = written_reasoning.distance(student, self.teacher)
+        assert distances == pytest.approx([((0.1 + 0.3) / 2 + 0.1 / 2) / 2])
 
     def test_what_is_not_written_counts_as_0(self):
         student = curves([NAN, NAN, 0.6], [NAN, NAN, 0.1])
@@ -63,9 +63,9 @@ class TestOnTheOrganism:
         cots = teacher_outcome.cots
         second = replace(teacher_outcome, seed=1, cots=[*cots[1:], cots[0]])
         silent = replace(teacher_outcome, arm="silent", cots=[""] * n)
-        found = written_reasoning.measured([teacher_outcome, silent, second], experiment)
-        assert [outcome.arm for outcome in found] == ["same", "silent", "same"]
-        assert np.isnan(found[1].values["las_balanced"]).all()
+        outcomes = written_reasoning.measured([teacher_outcome, silent, second], experiment)
+        assert [outcome.arm for outcome in outcomes] == ["same", "silent", "same"]
+        assert np.isnan(outcomes[1].values["las_balanced"]).all()
         candidates = explanations.shared_candidates(
             [teacher_outcome.answers], [cots, second.cots], sl.retrieve(
                 experiment.index, task.select("test", np.arange(n)), "test", written_reasoning.N_RETRIEVED
@@ -75,12 +75,12 @@ class TestOnTheOrganism:
             [teacher_outcome.answers] * 2, [cots, second.cots], experiment.test_documents, candidates, task.space,
             experiment.index.encoder,
         )  # fmt: skip
-        values = [outcome.values["las_balanced"] for outcome in (found[0], found[2])]
+        values = [outcome.values["las_balanced"] for outcome in (outcomes[0], outcomes[2])]
         assert np.mean(values) == pytest.approx(together.balanced.scalar[0])
 
     def test_without_an_answer_there_is_no_las(self, experiment, teacher_outcome):
         n = len(experiment.test_documents)
         silent = replace(teacher_outcome, arm="no answer", answers=[[] for _ in range(n)])
-        found = written_reasoning.with_las([teacher_outcome, silent], experiment)
-        assert np.isnan(found[1].values["las_balanced"]).all()
-        assert set(found[1].values) == {"las_balanced"}
+        outcomes = written_reasoning.with_las([teacher_outcome, silent], experiment)
+        assert np.isnan(outcomes[1].values["las_balanced"]).all()
+        assert set(outcomes[1].values) == {"las_balanced"}

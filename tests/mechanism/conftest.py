@@ -24,7 +24,7 @@ def trace(cot, document="a document", uid="u"):
     return Trace(uid, document, cot, ("Liver",))
 
 
-def made(curves, boundary=np.nan, **others):
+def trajectories_from(curves, boundary=np.nan, **others):
     """Trajectories whose every metric is the same curves, but for those given."""
     curves = np.asarray(curves, float)
     named = {name: np.asarray(others.get(name, curves), float) for name in ("focus", "focus_document", "confusion")}
@@ -53,4 +53,4 @@ def rng():
 
 @pytest.fixture
 def llama():
-    return attention.made("llama")
+    return attention.build_model("llama")

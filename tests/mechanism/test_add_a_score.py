@@ -7,7 +7,7 @@ import torch
 from ctd.mechanism import heads, scores
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import LayerReading, Score
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES
 
 
@@ -26,7 +26,7 @@ def registered(monkeypatch):
 def test_a_strangers_score_is_scored_ranked_and_listed():
     assert scores.names(Phase.SHORTLIST)[-1] == "evenness"
     assert scores.names(Phase.SHORTLIST)[0] == scores.COARSE, "the paper's score stays the first"
-    scored = heads.score(made("llama"), PASSAGES)
+    scored = heads.score(build_model("llama"), PASSAGES)
     values = scored.raw("evenness")[:, 0]
     longest = max(trace.document.end - trace.document.start for trace in PASSAGES)
     assert not np.isnan(values).any()
@@ -38,9 +38,9 @@ def test_a_strangers_score_is_scored_ranked_and_listed():
 
 @pytest.mark.usefixtures("registered")
 def test_a_strangers_score_changes_no_other():
-    with_it = heads.score(made("llama"), PASSAGES)
+    with_it = heads.score(build_model("llama"), PASSAGES)
     del scores.SCORES["evenness"]
-    without = heads.score(made("llama"), PASSAGES)
+    without = heads.score(build_model("llama"), PASSAGES)
     assert set(with_it.values) - set(without.values) == {"evenness"}
     for name, values in without.values.items():
         np.testing.assert_array_equal(values, with_it.values[name])
@@ -53,6 +53,6 @@ def test_a_phase_2_score_is_read_where_labels_are_compared(monkeypatch):
         return torch.special.entr(reading.pattern[:, queries]).sum(-1).T
 
     monkeypatch.setitem(scores.SCORES, "entropy", Score(Phase.REFINE, entropy, "looks at many tokens"))
-    scored = heads.score(made("llama"), PASSAGES)
+    scored = heads.score(build_model("llama"), PASSAGES)
     assert np.isnan(scored.raw("entropy")[:, 1]).all(), "the first stage of the CoT compares nothing"
     assert not np.isnan(scored.raw("entropy")[:, 0]).any()

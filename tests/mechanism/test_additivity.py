@@ -29,8 +29,8 @@ class TestHeads:
         runs[:, 2:] += rng.normal(0, 0.1, size=(40, 3))
         lonely = np.full((40, 5), np.nan)
         lonely[0] = 1.0
-        found = Effects("noising", keys, {"anchor": runs, "confusion": -runs, "margin": lonely})
-        table = additivity.costs(found).set_index(["readout", "noised"])
+        effects = Effects("noising", keys, {"anchor": runs, "confusion": -runs, "margin": lonely})
+        table = additivity.costs(effects).set_index(["readout", "noised"])
         assert set(table.index.get_level_values(0)) == {"anchor", "confusion"}, "one document tells no interval"
         for readout in ("anchor", "confusion"):  # Confusion rises where it gets worse
             np.testing.assert_allclose(table.loc[readout, "value"], [1, 0.5, 2, 0.5], atol=0.1)

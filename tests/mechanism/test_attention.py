@@ -41,7 +41,7 @@ FAMILIES = {
 }
 
 
-def made(family, **changes):
+def build_model(family, **changes):
     kind, options = FAMILIES[family]
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(kind(**{**COMMON, **options, **changes}))
@@ -53,12 +53,12 @@ def made(family, **changes):
 
 @pytest.fixture(params=FAMILIES)
 def model(request):
-    return made(request.param)
+    return build_model(request.param)
 
 
 @pytest.fixture
 def llama():
-    return made("llama")
+    return build_model("llama")
 
 
 def batch(rows=3, padded=True, seed=0):
@@ -71,33 +71,33 @@ def batch(rows=3, padded=True, seed=0):
 
 
 def none(model, rows):
-    found = architecture.shape(model)
-    return torch.zeros(rows, found.layers, found.heads, dtype=torch.bool)
+    shape = architecture.shape(model)
+    return torch.zeros(rows, shape.layers, shape.heads, dtype=torch.bool)
 
 
 @torch.no_grad()
-def eager(model, given):
+def eager(model, inputs):
     """Logits and patterns [layer][b, h, q, k] of the library's own eager attention."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
-    out = model(**given, output_attentions=True)
+    out = model(**inputs, output_attentions=True)
     model.set_attn_implementation(before)
     return out.logits, out.attentions
 
 
 @torch.no_grad()
 def test_logits_and_patterns_are_those_of_eager_attention_under_padding(model):
-    given = batch()
-    logits, patterns = eager(model, given)
+    inputs = batch()
+    logits, patterns = eager(model, inputs)
     with record(model) as seen:
-        ours = model(**given).logits
-    told = given["attention_mask"].bool()
-    torch.testing.assert_close(ours[told], logits[told], rtol=1e-4, atol=1e-4)
+        ours = model(**inputs).logits
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(ours[real], logits[real], rtol=1e-4, atol=1e-4)
     for layer, of_layer in enumerate(patterns):
         [recorded] = seen.patterns[layer]
         assert recorded.dtype == torch.float32
-        for row in range(len(told)):
-            queries = told[row]
+        for row in range(len(real)):
+            queries = real[row]
             torch.testing.assert_close(recorded[row, :, queries], of_layer[row, :, queries], rtol=1e-4, atol=1e-5)
             assert (recorded[row, :, ~queries] == 0).all()
 
@@ -123,9 +123,9 @@ def test_nothing_looks_ahead(model):
     other = ids.clone()
     other[0, 9:] = (ids[0, 9:] + 7) % VOCABULARY
     with record(model) as seen:
-        one, changed = model(input_ids=ids).logits, model(input_ids=other).logits
-    torch.testing.assert_close(one[0, :9], changed[0, :9])
-    assert not torch.allclose(one[0, 9:], changed[0, 9:])
+        plain, changed = model(input_ids=ids).logits, model(input_ids=other).logits
+    torch.testing.assert_close(plain[0, :9], changed[0, :9])
+    assert not torch.allclose(plain[0, 9:], changed[0, 9:])
     for layer in seen.patterns.values():
         assert (layer[0].triu(1) == 0).all()
 
@@ -134,8 +134,8 @@ def test_nothing_looks_ahead(model):
 def test_head_writes_sum_to_what_the_attention_writes(model):
     written = {}
     hooks = [
-        one.self_attn.register_forward_hook(lambda _, __, out, layer=layer: written.update({layer: out[0]}))
-        for layer, one in enumerate(model.get_decoder().layers)
+        module.self_attn.register_forward_hook(lambda _, __, out, layer=layer: written.update({layer: out[0]}))
+        for layer, module in enumerate(model.get_decoder().layers)
     ]
     with record(model, patterns=False, outputs=True) as seen:
         model(**batch())
@@ -152,12 +152,12 @@ def test_head_writes_sum_to_what_the_attention_writes(model):
 @pytest.mark.parametrize("what", ["pattern", "output"])
 @torch.no_grad()
 def test_patching_a_run_with_itself_changes_nothing(model, what):
-    given = batch()
-    plain = model(**given).logits
+    inputs = batch()
+    plain = model(**inputs).logits
     with patch(model, ~none(model, 3), [0, 1, 2], what):
-        patched = model(**given).logits
-    told = given["attention_mask"].bool()
-    torch.testing.assert_close(patched[told], plain[told], rtol=1e-4, atol=1e-4)
+        patched = model(**inputs).logits
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(patched[real], plain[real], rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -231,7 +231,7 @@ def test_a_patched_pattern_mixes_the_rows_own_values(llama):
 
 @torch.no_grad()
 def test_uniform_and_gaussian_patterns(llama):
-    given = batch()
+    inputs = batch()
     heads = none(llama, 3)
     heads[1, 1, 2] = True
     values, outputs = {}, {}
@@ -245,13 +245,13 @@ def test_uniform_and_gaussian_patterns(llama):
         "other": {"noise": "gaussian", "seed": 4},
     }.items():  # fmt: skip
         with patch(llama, heads, **options), attention_hooks(llama, note), record(llama, outputs=True) as seen:
-            llama(**given)
+            llama(**inputs)
         outputs[name] = seen.outputs[1][0][1, :, 2]
         plain = seen.patterns[1][0][1, 2] @ values[1][1, 0]
-    told = given["attention_mask"][1].bool()
-    cumulative = (values[1][1, 0] * told[:, None]).cumsum(0) / told.cumsum(0)[:, None].clamp(min=1)
-    torch.testing.assert_close(outputs["uniform"][told], cumulative[told], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(outputs["none"][told], plain[told], rtol=1e-4, atol=1e-5)
+    real = inputs["attention_mask"][1].bool()
+    cumulative = (values[1][1, 0] * real[:, None]).cumsum(0) / real.cumsum(0)[:, None].clamp(min=1)
+    torch.testing.assert_close(outputs["uniform"][real], cumulative[real], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs["none"][real], plain[real], rtol=1e-4, atol=1e-5)
     assert torch.equal(outputs["some"], outputs["again"])
     assert not torch.allclose(outputs["some"], outputs["other"])
     assert not torch.allclose(outputs["some"], outputs["none"])
@@ -275,24 +275,24 @@ def test_only_the_queries_asked_for_are_patched(llama):
 
 @torch.no_grad()
 def test_generate_is_recorded_and_patched_token_by_token(model):
-    given = batch()
+    inputs = batch()
     options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
-    plain = model.generate(**given, **options)
+    plain = model.generate(**inputs, **options)
     with record(model, [Head(1, 2)]) as seen:
-        recorded = model.generate(**given, **options)
+        recorded = model.generate(**inputs, **options)
     assert torch.equal(plain, recorded)
-    assert [tuple(one.shape[:3]) for one in seen.patterns[1]] == [(3, 1, TOKENS), *[(3, 1, 1)] * 4]
-    for one in seen.patterns[1][1:]:
-        torch.testing.assert_close(one.sum(-1), torch.ones(3, 1, 1))
+    assert [tuple(pattern.shape[:3]) for pattern in seen.patterns[1]] == [(3, 1, TOKENS), *[(3, 1, 1)] * 4]
+    for pattern in seen.patterns[1][1:]:
+        torch.testing.assert_close(pattern.sum(-1), torch.ones(3, 1, 1))
     heads = none(model, 3)
     heads[0] = True
     with patch(model, heads, noise="uniform"):
-        patched = model.generate(**given, **options)
+        patched = model.generate(**inputs, **options)
     assert torch.equal(patched[1:], plain[1:])
-    alone = {name: tensor[:1] for name, tensor in given.items()}
+    alone = {name: tensor[:1] for name, tensor in inputs.items()}
     with patch(model, heads[:1], noise="uniform"):
         assert torch.equal(model.generate(**alone, **options), patched[:1])
-        ids = given["input_ids"][:1]
+        ids = inputs["input_ids"][:1]
         for _ in range(5):  # without a cache: the same tokens
             logits = model(input_ids=ids, use_cache=False).logits[:, -1]
             logits[:, COMMON["eos_token_id"]] = -torch.inf  # as min_new_tokens has it
@@ -361,8 +361,8 @@ def test_a_model_without_o_proj_is_refused():
     ],
 )
 def test_a_patch_that_makes_no_sense_is_refused(options, message, llama):
-    given = {"heads": ~none(llama, 2), "source": [0, 0], **options}
-    with pytest.raises(ValueError, match=re.escape(message)), patch(llama, **given):
+    arguments = {"heads": ~none(llama, 2), "source": [0, 0], **options}
+    with pytest.raises(ValueError, match=re.escape(message)), patch(llama, **arguments):
         pass
 
 
@@ -389,35 +389,35 @@ def test_layers_without_attention_are_not_counted():
     torch.manual_seed(0)
     jamba = transformers.JambaForCausalLM(config).eval()
     assert architecture.shape(jamba)[:2] == (2, 6)
-    given = batch(2, padded=False)
-    given["input_ids"][1] = given["input_ids"][1].flip(0)
-    plain = jamba(**given).logits
+    inputs = batch(2, padded=False)
+    inputs["input_ids"][1] = inputs["input_ids"][1].flip(0)
+    plain = jamba(**inputs).logits
     with record(jamba) as seen:
-        jamba(**given)
+        jamba(**inputs)
     assert sorted(seen.patterns) == [0, 1]
     for layer in range(2):
         heads = none(jamba, 2)
         heads[0, layer] = True
         with patch(jamba, heads, [1, 1], "output"):
-            assert not torch.allclose(jamba(**given).logits[0], plain[0], atol=1e-5)
+            assert not torch.allclose(jamba(**inputs).logits[0], plain[0], atol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["llama", "mistral, sliding", "gemma3"])
 def test_what_is_generated_beyond_a_window_is_patched_in_every_layer(family):
-    model = made(family)
+    model = build_model(family)
     missed = set()
 
     def look(seen):
         if seen.output.shape[1] == 1 and not torch.allclose(seen.output[0], seen.output[1], atol=1e-6):
             missed.add(seen.layer)
 
-    given = batch(2, padded=False)
+    inputs = batch(2, padded=False)
     heads = none(model, 2)
     heads[0] = True
     nothing = torch.zeros(2, TOKENS, dtype=torch.bool)  # no query of the prompt, all that is generated
     with patch(model, heads, [1, 1], "output", queries=nothing), attention_hooks(model, look):
-        model.generate(**given, max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None)
+        model.generate(**inputs, max_new_tokens=4, do_sample=False, pad_token_id=0, eos_token_id=None)
     assert not missed
 
 

@@ -6,7 +6,7 @@ from scipy.optimize import curve_fit
 
 from ctd.mechanism import breakpoints
 from ctd.mechanism.curve_means import GRID
-from tests.mechanism.conftest import hinge, made
+from tests.mechanism.conftest import hinge, trajectories_from
 
 
 class TestBoundary:
@@ -21,8 +21,8 @@ class TestBoundary:
         joint = rng.uniform(0.2, 0.8)
         curve = hinge(GRID, 0.4, 1, -0.2, joint) + rng.normal(0, 0.02, 21)
         curve[0] = np.nan
-        found = breakpoints.detect(curve)
-        assert found == pytest.approx(joint, abs=0.08)
+        detected = breakpoints.detect(curve)
+        assert detected == pytest.approx(joint, abs=0.08)
 
         t, y = GRID[1:], curve[1:]
 
@@ -30,10 +30,10 @@ class TestBoundary:
             columns = np.stack([np.ones_like(t), t, np.maximum(t - at, 0)], axis=1)
             return np.square(y - columns @ np.linalg.lstsq(columns, y)[0]).sum()
 
-        assert error(found) <= min(map(error, np.linspace(0.1, 0.95, 2000))) + 1e-12
+        assert error(detected) <= min(map(error, np.linspace(0.1, 0.95, 2000))) + 1e-12
         fits = [curve_fit(hinge, t, y, p0=[0.4, 1, 0, start], maxfev=20000)[0] for start in np.linspace(0.15, 0.9, 16)]
         best = min((fit for fit in fits if t[0] < fit[3] < 1), key=lambda fit: np.square(y - hinge(t, *fit)).sum())
-        assert found == pytest.approx(best[3], abs=1e-4)
+        assert detected == pytest.approx(best[3], abs=1e-4)
 
     def test_a_straight_line_has_none(self):
         assert np.isnan(breakpoints.detect(0.2 + 0.3 * GRID))
@@ -52,7 +52,7 @@ class TestBoundary:
         curves[:2] = np.nan
         marked = rng.uniform(0.4, 0.6, 60)
         marked[:5] = np.nan
-        table = breakpoints.boundaries(made(curves, marked), draws=300)
+        table = breakpoints.boundaries(trajectories_from(curves, marked), draws=300)
         assert table.index.tolist() == ["marked", "detected", "fixed"]
         assert table["n"].tolist() == [55, 58, 60]
         assert table.loc["marked", "t"] == pytest.approx(np.nanmean(marked))
@@ -64,8 +64,8 @@ class TestBoundary:
 
     def test_none_marked_is_nan(self):
         curves = hinge(GRID, 0.4, 1, 0, 0.4) + np.random.default_rng(0).normal(0, 0.1, (5, 21))
-        assert np.isnan(breakpoints.boundaries(made(curves), draws=20).loc["marked", "t"])
+        assert np.isnan(breakpoints.boundaries(trajectories_from(curves), draws=20).loc["marked", "t"])
 
     def test_an_unknown_metric(self):
         with pytest.raises(ValueError, match="metric must be one of focus, .*, got 'blur'"):
-            breakpoints.boundaries(made(np.zeros((2, 21))), metric="blur")
+            breakpoints.boundaries(trajectories_from(np.zeros((2, 21))), metric="blur")

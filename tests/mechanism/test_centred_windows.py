@@ -122,5 +122,5 @@ class TestLimits:
         others /= np.linalg.norm(others, axis=1, keepdims=True)
         some = f * goals.anchor + np.sqrt(1 - f**2) * others
         assert (some * goals.near_miss).sum(1).mean() >= least
-        one = targets.Targets(*[goals.anchor] * 4)
-        assert centred_windows.least_confusion(one, f, draws=20)[0] == pytest.approx(f)
+        goal = targets.Targets(*[goals.anchor] * 4)
+        assert centred_windows.least_confusion(goal, f, draws=20)[0] == pytest.approx(f)

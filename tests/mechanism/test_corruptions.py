@@ -17,47 +17,51 @@ WHOLE = [replace(trace, sentences=SENTENCES, shortlist=LINES) for trace in PASSA
 
 
 def test_anchors_words_are_replaced_token_for_token():
-    one, other = PASSAGES[0], PASSAGES[3]
-    corrupted = corruptions.corrupt(one, other, "anchors", RNG)
-    assert len(corrupted.ids) == len(one.ids)
-    changed = [place for place, pair in enumerate(zip(one.ids, corrupted.ids, strict=True)) if pair[0] != pair[1]]
+    trace, other = PASSAGES[0], PASSAGES[3]
+    corrupted = corruptions.corrupt(trace, other, "anchors", RNG)
+    assert len(corrupted.ids) == len(trace.ids)
+    changed = [place for place, pair in enumerate(zip(trace.ids, corrupted.ids, strict=True)) if pair[0] != pair[1]]
     assert set(changed) <= {4, 5, 9}
     foreign = [other.ids[4], other.ids[5], other.ids[9]]
     assert [corrupted.ids[place] for place in (4, 5, 9)] == foreign
     short = replace(other, anchor_mentions=(Span(4, 5),))
-    again = corruptions.corrupt(one, short, "anchors", RNG)
+    again = corruptions.corrupt(trace, short, "anchors", RNG)
     assert [again.ids[place] for place in (4, 5, 9)] == [other.ids[4]] * 3
 
 
 @pytest.mark.parametrize(("corruption", "pieces"), [("sentences", SENTENCES), ("shortlist", LINES)])
 def test_sentences_and_lines_change_places_and_the_length_stays(corruption, pieces):
-    one = WHOLE[0]
-    texts = [one.ids[slice(*piece)] for piece in pieces]
+    trace = WHOLE[0]
+    texts = [trace.ids[slice(*piece)] for piece in pieces]
     orders = set()
     for seed in range(20):
-        corrupted = corruptions.corrupt(one, WHOLE[1], corruption, np.random.default_rng(seed))
+        corrupted = corruptions.corrupt(trace, WHOLE[1], corruption, np.random.default_rng(seed))
         start, end = pieces[0].start, pieces[-1].end
-        assert len(corrupted.ids) == len(one.ids)
-        assert corrupted.ids[:start] + corrupted.ids[end:] == one.ids[:start] + one.ids[end:]
+        assert len(corrupted.ids) == len(trace.ids)
+        assert corrupted.ids[:start] + corrupted.ids[end:] == trace.ids[:start] + trace.ids[end:]
         rest, order = corrupted.ids[start:end], []
         while rest:
             place = next(n for n, text in enumerate(texts) if n not in order and rest[: len(text)] == text)
             order.append(place)
             rest = rest[len(texts[place]) :]
         assert all(place != stood for place, stood in enumerate(order))
-        assert Counter(corrupted.ids) == Counter(one.ids)
+        assert Counter(corrupted.ids) == Counter(trace.ids)
         orders.add(tuple(order))
     assert len(orders) == (2 if corruption == "sentences" else 1)
 
 
 def test_a_swapped_document_is_cut_or_repeated_to_the_same_length():
-    one, other = WHOLE[0], WHOLE[1]
+    trace, other = WHOLE[0], WHOLE[1]
     short = replace(other, document=Span(2, 7))
-    assert corruptions.corrupt(one, other, "document", RNG).ids == (*one.ids[:2], *other.ids[2:15], *one.ids[15:])
+    assert corruptions.corrupt(trace, other, "document", RNG).ids == (*trace.ids[:2], *other.ids[2:15], *trace.ids[15:])
     repeated = (*other.ids[2:7], *other.ids[2:7], *other.ids[2:5])
-    assert corruptions.corrupt(one, short, "document", RNG).ids == (*one.ids[:2], *repeated, *one.ids[15:])
+    assert corruptions.corrupt(trace, short, "document", RNG).ids == (*trace.ids[:2], *repeated, *trace.ids[15:])
     longer = replace(other, document=Span(2, 20))
-    assert corruptions.corrupt(one, longer, "document", RNG).ids == (*one.ids[:2], *other.ids[2:15], *one.ids[15:])
+    assert corruptions.corrupt(trace, longer, "document", RNG).ids == (
+        *trace.ids[:2],
+        *other.ids[2:15],
+        *trace.ids[15:],
+    )
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ class TestControls:
         assert len({cot_prefixes.shuffled(trace("a\nb\n\nc"), rng).cot for _ in range(100)}) == 6
 
     def test_a_single_line_is_shuffled_by_sentences(self):
-        found = {cot_prefixes.shuffled(trace("One. Two! Three"), np.random.default_rng(s)).cot for s in range(60)}
-        assert found == {" ".join(order) for order in itertools.permutations(["One.", "Two!", "Three"])}
+        orders = {cot_prefixes.shuffled(trace("One. Two! Three"), np.random.default_rng(s)).cot for s in range(60)}
+        assert orders == {" ".join(order) for order in itertools.permutations(["One.", "Two!", "Three"])}
 
     def test_without_a_cot_nothing_changes(self):
         assert cot_prefixes.shuffled(trace(""), np.random.default_rng(0)).cot == ""
@@ -74,24 +74,24 @@ class TestControls:
     def test_no_document_keeps_its_own_cot_and_each_is_used_once(self):
         rng = np.random.default_rng(0)
         for n in (2, 3, 7):
-            given = [trace(f"cot {row}") for row in range(n)]
-            orders = {tuple(cot_prefixes.of_other_documents(given, rng)) for _ in range(60)}
+            answers = [trace(f"cot {row}") for row in range(n)]
+            orders = {tuple(cot_prefixes.of_other_documents(answers, rng)) for _ in range(60)}
             for order in orders:
                 assert sorted(order) == list(range(n))
                 assert all(row != place for place, row in enumerate(order))
             assert n > 3 or len(orders) == n - 1  # all derangements of 2 and of 3
 
     def test_what_has_no_cot_takes_no_part(self):
-        given = [trace("a"), trace(""), trace("b"), trace("c")]
-        order = cot_prefixes.of_other_documents(given, np.random.default_rng(0))
+        answers = [trace("a"), trace(""), trace("b"), trace("c")]
+        order = cot_prefixes.of_other_documents(answers, np.random.default_rng(0))
         assert order[1] == 1
         assert sorted(order) == [0, 1, 2, 3]
         assert (order[[0, 2, 3]] != [0, 2, 3]).all()
 
-    @pytest.mark.parametrize("given", [[], [trace("a")], [trace("a"), trace("")]])
-    def test_one_document_has_no_other(self, given):
-        with pytest.raises(NotTestable, match=f"at least 2 traces with a CoT, got {min(len(given), 1)}"):
-            cot_prefixes.of_other_documents(given, np.random.default_rng(0))
+    @pytest.mark.parametrize("answers", [[], [trace("a")], [trace("a"), trace("")]])
+    def test_one_document_has_no_other(self, answers):
+        with pytest.raises(NotTestable, match=f"at least 2 traces with a CoT, got {min(len(answers), 1)}"):
+            cot_prefixes.of_other_documents(answers, np.random.default_rng(0))
 
     def test_anothers_cot_is_scored_without_embedding_it_anew(self, written, goals, encoder, space):
         order = np.array([1, 2, 0])
@@ -101,5 +101,5 @@ class TestControls:
         assert encoder.calls == calls
         np.testing.assert_allclose(swapped.focus, anew.focus)
         np.testing.assert_allclose(swapped.margin, anew.margin)
-        own = written.towards(goals)
-        assert own.focus[:, -1].mean() > swapped.focus[:, -1].mean()
+        unswapped = written.towards(goals)
+        assert unswapped.focus[:, -1].mean() > swapped.focus[:, -1].mean()

@@ -10,9 +10,9 @@ from tests.mechanism.conftest import COTS, trace
 class TestPieces:
     def test_hold_every_word_in_order_and_never_too_many_characters(self):
         text = " ".join(COTS) + "\u00a0and\tso on, " + "x" * 95
-        found = embed_text.pieces(text, 30)
-        assert max(map(len, found)) <= 30
-        assert "".join("".join(found).split()) == "".join(text.split())
+        pieces = embed_text.pieces(text, 30)
+        assert max(map(len, pieces)) <= 30
+        assert "".join("".join(pieces).split()) == "".join(text.split())
 
     def test_prefixes_share_all_but_their_last_one(self):
         cot = " ".join(COTS)

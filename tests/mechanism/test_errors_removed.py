@@ -17,10 +17,10 @@ class TestErrors:
             "document": (np.array([0, 1, 1]), ["first", "other"]),
         }
         table = errors_removed.by_group(LISTS, OUTPUTS, GOLD, 2, groups).set_index(["by", "group"])
-        told = table[["errors", "phase_1", "phase_2", "both", "jaccard"]]
-        assert told.loc["all", "all"].tolist() == [4, 0.5, 0.5, 0.5, 1.0]
-        assert told.loc["label", "low"].tolist() == [2, 0.5, 0.5, 0.5, 1.0]
-        assert told.loc["document", "other"].tolist() == [1, 1.0, 1.0, 1.0, 1.0]
+        counts = table[["errors", "phase_1", "phase_2", "both", "jaccard"]]
+        assert counts.loc["all", "all"].tolist() == [4, 0.5, 0.5, 0.5, 1.0]
+        assert counts.loc["label", "low"].tolist() == [2, 0.5, 0.5, 0.5, 1.0]
+        assert counts.loc["document", "other"].tolist() == [1, 1.0, 1.0, 1.0, 1.0]
         assert table["n"].tolist() == [2, 1, 2, 1, 1], "the third document has no label, so no error"
         assert table.loc[("all", "all"), "yules_q"] == 1.0
         assert np.isnan(table.loc[("document", "other"), "yules_q"]), "nothing is left that neither removes"

@@ -29,38 +29,38 @@ def drawn(rng, n=80, noise=0.2):
 
 class TestFactorial:
     def test_effects_that_were_put_in_come_out(self, rng):
-        found = drawn(rng, 600, 0.05).effects()
-        np.testing.assert_allclose(found["shortlist"]["value"], SHORTLIST, atol=0.01)
-        np.testing.assert_allclose(found["refinement"]["value"], REFINEMENT, atol=0.01)
-        np.testing.assert_allclose(found["interaction"]["value"].to_numpy().reshape(4, 3), PAIRS, atol=0.01)
+        effects = drawn(rng, 600, 0.05).effects()
+        np.testing.assert_allclose(effects["shortlist"]["value"], SHORTLIST, atol=0.01)
+        np.testing.assert_allclose(effects["refinement"]["value"], REFINEMENT, atol=0.01)
+        np.testing.assert_allclose(effects["interaction"]["value"].to_numpy().reshape(4, 3), PAIRS, atol=0.01)
 
     def test_effects_and_the_grand_mean_add_up_to_every_cell(self, rng):
-        one = drawn(rng)
-        found = {name: table["value"].to_numpy() for name, table in one.effects().items()}
-        whole = one.gains.mean() + found["shortlist"][:, None] + found["refinement"]
-        cells = one.cells()
-        np.testing.assert_allclose(whole.ravel() + found["interaction"], cells["value"])
+        design = drawn(rng)
+        effects = {name: table["value"].to_numpy() for name, table in design.effects().items()}
+        whole = design.gains.mean() + effects["shortlist"][:, None] + effects["refinement"]
+        cells = design.cells()
+        np.testing.assert_allclose(whole.ravel() + effects["interaction"], cells["value"])
         assert cells[["shortlist", "refinement"]].iloc[4].tolist() == ["retrieved", "own"]
 
     def test_shapley_shares_add_up_to_the_whole_gain(self, rng):
         for absent in ("retrieved", "corrupted"):
-            told = drawn(rng).phases(absent).set_index("name")["value"]
-            gain = told["both phases"] - told["neither phase"]
-            assert sum(told[share] for share in factorial.SHARES) == pytest.approx(gain, abs=1e-12)
-            beyond = gain - sum(told[alone] - told["neither phase"] for alone in ("Phase 1 alone", "Phase 2 alone"))
-            assert told[factorial.SYNERGY] == pytest.approx(beyond, abs=1e-12)
-            assert told[factorial.LOST[0]] == pytest.approx(told["both phases"] - told["Phase 2 alone"])
+            values = drawn(rng).phases(absent).set_index("name")["value"]
+            gain = values["both phases"] - values["neither phase"]
+            assert sum(values[share] for share in factorial.SHARES) == pytest.approx(gain, abs=1e-12)
+            beyond = gain - sum(values[alone] - values["neither phase"] for alone in ("Phase 1 alone", "Phase 2 alone"))
+            assert values[factorial.SYNERGY] == pytest.approx(beyond, abs=1e-12)
+            assert values[factorial.LOST[0]] == pytest.approx(values["both phases"] - values["Phase 2 alone"])
 
     def test_shapley_shares_are_means_over_the_orders(self, rng):
-        one = drawn(rng)
+        design = drawn(rng)
         value = {frozenset(): (1, 0), frozenset({1}): (0, 0), frozenset({2}): (1, 1), frozenset({1, 2}): (0, 1)}
-        mean = one.gains.mean(0)
+        mean = design.gains.mean(0)
         for phase, share in enumerate(factorial.SHARES, start=1):
             gains = []
             for order in itertools.permutations((1, 2)):
                 before = frozenset(order[: order.index(phase)])
                 gains.append(mean[value[before | {phase}]] - mean[value[before]])
-            assert one.phases().set_index("name")["value"][share] == pytest.approx(np.mean(gains))
+            assert design.phases().set_index("name")["value"][share] == pytest.approx(np.mean(gains))
 
     @pytest.mark.parametrize("studies", [150, pytest.param(1000, marks=pytest.mark.slow)])
     def test_intervals_cover_as_often_as_they_say(self, rng, monkeypatch, studies):
@@ -72,18 +72,18 @@ class TestFactorial:
         }
         covered = dict.fromkeys(truth, 0)
         for study in range(studies):
-            told = drawn(rng).phases(seed=study).set_index("name")
+            table = drawn(rng).phases(seed=study).set_index("name")
             for name, value in truth.items():
-                covered[name] += told.loc[name, "low"] <= value <= told.loc[name, "high"]
+                covered[name] += table.loc[name, "low"] <= value <= table.loc[name, "high"]
         error = 3 * np.sqrt(0.95 * 0.05 / studies)
         for count in covered.values():
             assert count / studies == pytest.approx(0.95, abs=error)
 
     def test_a_ratio_of_sums_is_one_in_every_contrast(self, rng):
         gains, ideals = rng.random((30, 4, 3)), 1 + rng.random(30)
-        one = Factorial(gains, ideals)
-        assert one.cells()["value"].iloc[0] == pytest.approx(gains[:, 0, 0].sum() / ideals.sum())
-        gain = one.gained().set_index("name").loc["oracle"]
+        design = Factorial(gains, ideals)
+        assert design.cells()["value"].iloc[0] == pytest.approx(gains[:, 0, 0].sum() / ideals.sum())
+        gain = design.gained().set_index("name").loc["oracle"]
         assert gain["value"] == pytest.approx((gains[:, 2, 1] - gains[:, 2, 0]).sum() / ideals.sum())
         assert gain["low"] < gain["value"] < gain["high"]
 
@@ -92,8 +92,8 @@ class TestFactorial:
         gains[:, 0, 1] = [1.0, 0.6, 0.5, 0.2]  # both
         gains[:, 1, 1] = [0.9, 0.0, 0.0, 0.2]  # Phase 2 alone
         gains[:, 0, 0] = [0.0, 0.6, 0.4, 0.3]  # Phase 1 alone
-        found = Factorial(gains, np.ones(4)).rescued(most=2)
-        assert found.to_numpy().tolist() == [
+        rescued = Factorial(gains, np.ones(4)).rescued(most=2)
+        assert rescued.to_numpy().tolist() == [
             [1, "Phase 1", 0.0, 0.6],
             [2, "Phase 1", 0.0, 0.5],
             [0, "Phase 2", 0.0, 1.0],
@@ -101,13 +101,13 @@ class TestFactorial:
         ]
 
     def test_bad_input(self, rng):
-        one = drawn(rng)
+        design = drawn(rng)
         with pytest.raises(ValueError, match=r"\(80, 4, 3\), got \(80, 4, 2\)"):
-            Factorial(one.gains[..., :2], one.ideals)
+            Factorial(design.gains[..., :2], design.ideals)
         with pytest.raises(ValueError, match="'stolen' is not one of own, retrieved"):
-            one.phases("stolen")
+            design.phases("stolen")
         with pytest.raises(ValueError, match=r"weights of 'x' need the shape \(4, 3\), got \(3, 4\)"):
-            one.contrasts({"x": np.ones((3, 4))})
+            design.contrasts({"x": np.ones((3, 4))})
 
 
 GOLD = csr_matrix(np.array([[1, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]], bool))
@@ -124,8 +124,8 @@ OUTPUTS = {name: np.array([[0, 3, 4], [2, -1, -1], [1, -1, -1]], np.int32) for n
 class TestCells:
     @pytest.mark.parametrize("metric", ["nDCG", "PSP"])
     def test_each_cell_is_the_metric_of_its_answer(self, metric):
-        one = factorial.evaluate(LISTS, OUTPUTS, GOLD, PROPENSITY, metric, 2)
-        cells = one.cells().set_index(["shortlist", "refinement"])["value"]
+        design = factorial.evaluate(LISTS, OUTPUTS, GOLD, PROPENSITY, metric, 2)
+        cells = design.cells().set_index(["shortlist", "refinement"])["value"]
 
         def score(pred):
             pred = np.array(pred, np.int32)
@@ -157,6 +157,6 @@ class TestCells:
             LabelSpace("letters", texts, texts, len(texts)),
             Card("t", "l", "s", "m"),
         )
-        found = pd.DataFrame([(1, "Phase 2", 0.0, 1.0)], columns=["row", "rescuer", "alone", "both"])
-        told = factorial.in_words(found, task, LISTS, OUTPUTS, 2).iloc[0]
-        assert told.tolist() == ["two", "Phase 2", "c", "f; c *", "c *", 0.0, 1.0]
+        rescued = pd.DataFrame([(1, "Phase 2", 0.0, 1.0)], columns=["row", "rescuer", "alone", "both"])
+        row = factorial.in_words(rescued, task, LISTS, OUTPUTS, 2).iloc[0]
+        assert row.tolist() == ["two", "Phase 2", "c", "f; c *", "c *", 0.0, 1.0]

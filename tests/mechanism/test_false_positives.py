@@ -7,7 +7,7 @@ from ctd.mechanism import heads, patching_controls, scores, validation
 from ctd.mechanism.patching_controls import DEFAULT, Settings
 from ctd.mechanism.phases import Phase
 from ctd.stats import Interval
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import APART
 from tests.mechanism.test_patching_controls import KNOWN, WHOLE
 
@@ -17,7 +17,7 @@ LEVEL = 0.05
 def patching_finds(n_models):
     """Whether each instrument of the ledger finds heads that nobody planted: 4 runs a model."""
     used = list(DEFAULT.values())
-    runs = patching_controls.null_runs(made("llama"), WHOLE, KNOWN, n_models, Settings(3, 100), used)
+    runs = patching_controls.null_runs(build_model("llama"), WHOLE, KNOWN, n_models, Settings(3, 100), used)
     assert len(runs) == 4 * n_models
     return runs["passes"].to_numpy()
 
@@ -26,13 +26,13 @@ def scores_find(n_models):
     """Whether the paper's scores are said to find such heads, as the ledger judges it: 2 runs a model."""
     passes = []
     for seed in range(n_models):
-        model = patching_controls._blank(made("llama"), seed)
+        model = patching_controls._blank(build_model("llama"), seed)
         scored = heads.score(model, APART)
         for phase, name in scores.PAPER.items():
             chance = validation.random_auroc(18, len(KNOWN[phase]), draws=500)
             row = validation.ratings({name: scored.raw(name)[:, 0]}, KNOWN[phase], draws=200).iloc[0]
-            found = Interval(*(np.array(row[end]) for end in ("auroc", "low", "high")))
-            passes.append(found.less(chance).scalar[1] > 0)
+            auroc = Interval(*(np.array(row[end]) for end in ("auroc", "low", "high")))
+            passes.append(auroc.less(chance).scalar[1] > 0)
     return np.array(passes)
 
 
@@ -51,7 +51,7 @@ def test_in_200_null_runs_at_most_one_in_twenty_finds_something(find, n_models):
 
 def test_an_interval_over_documents_alone_would_find_heads_that_nobody_planted():
     """The same two heads rank high in every document of a model, or low: only other heads tell what is chance."""
-    scored = heads.score(made("llama"), APART)
+    scored = heads.score(build_model("llama"), APART)
     name = scores.PAPER[Phase.SHORTLIST]
     values = scored.raw(name)[:, 0]
     highest = scored.ranking(name)[:2]

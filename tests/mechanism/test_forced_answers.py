@@ -67,14 +67,14 @@ def test_labels_exchanged_give_the_rest_and_no_cot_gives_nothing(model):
 
 def test_a_fall_is_from_the_boundary_to_the_end():
     shares = np.array([[0.2, 0.4, 0.6, 0.1], [0.2, np.nan, 0.6, 0.1], [0.2, 0.4, 0.6, 0.1]])
-    found = falls(shares, np.array([0.45, 0.5, np.nan]), GRID)
-    np.testing.assert_allclose(found, [0.5 - 0.1, np.nan, np.nan])
+    drops = falls(shares, np.array([0.45, 0.5, np.nan]), GRID)
+    np.testing.assert_allclose(drops, [0.5 - 0.1, np.nan, np.nan])
 
 
 def test_what_is_weighed_is_a_gold_label_against_another():
     space = LabelSpace("fruit", list("abcd"), ["apple", "pear", "plum", "fig"], 4)
     pairs = [("apple", "pear"), ("plum", "fig"), ("fig", "apple")]
-    lines = [f"{traces.mark(one)} rather than {traces.mark(two)}." for one, two in pairs]
+    lines = [f"{traces.mark(gold)} rather than {traces.mark(near)}." for gold, near in pairs]
     trace = trace_parser.parse(traces.write("fruit", ["apple"], lines, ["apple"]), space)
     assert weighed(trace, {2}) == (2, 3)
     assert weighed(trace, {0, 1}) == (0, 3), "two gold labels are not weighed against a near miss"

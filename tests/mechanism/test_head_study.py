@@ -11,13 +11,13 @@ from ctd.mechanism.head_study import Settings
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.untestable import NotTestable
 from ctd.stats import Interval
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES
 
 
 @pytest.fixture
 def teacher():
-    return SimpleNamespace(language_model=SimpleNamespace(model=made("llama"), tokenizer=object()))
+    return SimpleNamespace(language_model=SimpleNamespace(model=build_model("llama"), tokenizer=object()))
 
 
 @pytest.fixture

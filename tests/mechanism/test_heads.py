@@ -14,7 +14,7 @@ from ctd.mechanism.scores import SCORES, Score
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace, Compared
 from ctd.reasoning.token_spans import Span
-from tests.mechanism.test_attention import VOCABULARY, made
+from tests.mechanism.test_attention import VOCABULARY, build_model
 
 FAMILIES = ["llama", "llama, a key head each", "qwen3", "gemma2, capped and sliding", "mistral, sliding"]
 
@@ -32,12 +32,12 @@ def passage(seed=0, n=40, uid="d"):
 
 PASSAGES = [passage(seed, n, f"d{seed}") for seed, n in enumerate((40, 44, 38, 47))]
 ANCHORS = [(5, 8, 21), (3, 4), (5, 8, 21), (9,)]
-APART = [replace(one, anchors=anchors) for one, anchors in zip(PASSAGES, ANCHORS, strict=True)]
+APART = [replace(trace, anchors=anchors) for trace, anchors in zip(PASSAGES, ANCHORS, strict=True)]
 
 
 @pytest.fixture(params=FAMILIES)
 def model(request):
-    return made(request.param)
+    return build_model(request.param)
 
 
 def through_norm(layer, outputs, written):
@@ -49,11 +49,11 @@ def through_norm(layer, outputs, written):
     return written / length.sqrt() * (1 + norm.weight.detach())
 
 
-def oracle(model, one, direction="unembedding"):
+def oracle(model, trace, direction="unembedding"):
     """Every score of one passage by eager patterns, whole writes, scipy and autograd; [name][layers, heads]."""
-    found = architecture.shape(model)
-    ids = torch.tensor([one.ids])
-    residual, norm_input, given = {}, [], {}
+    shape = architecture.shape(model)
+    ids = torch.tensor([trace.ids])
+    residual, norm_input, attended = {}, [], {}
 
     def keep_residual(layer):
         return lambda _, args, __: residual.update({layer: args[0][0]})
@@ -69,44 +69,46 @@ def oracle(model, one, direction="unembedding"):
     ]
     model.set_attn_implementation("eager")
     patterns = model(input_ids=ids, output_attentions=True).attentions
-    model.set_attn_implementation("sdpa" if found and "gemma2" not in model.config.model_type else "eager")
-    with attention.attention_hooks(model, lambda seen: given.update({seen.layer: seen})):
+    model.set_attn_implementation("sdpa" if shape and "gemma2" not in model.config.model_type else "eager")
+    with attention.attention_hooks(model, lambda seen: attended.update({seen.layer: seen})):
         hidden = decoder(input_ids=ids).last_hidden_state[0]
     for hook in hooks:
         hook.remove()
     weight = model.get_output_embeddings().weight
-    early = slice(one.cot.start, one.boundary)
-    told = {name: np.zeros((found.layers, found.heads)) for name, score in scores.SCORES.items() if not score.by_effect}
-    del told[scores.CONTRASTED], told[scores.CONTRASTED_MASS]  # of one document there are no others
+    early = slice(trace.cot.start, trace.boundary)
+    expected = {
+        name: np.zeros((shape.layers, shape.heads)) for name, score in scores.SCORES.items() if not score.by_effect
+    }
+    del expected[scores.CONTRASTED], expected[scores.CONTRASTED_MASS]  # of one document there are no others
     gradients = {}
-    for pair in one.comparisons:
+    for pair in trace.comparisons:
         for query in range(*pair.queries):
             margin = hidden[query] @ (weight[pair.gold_token] - weight[pair.near_token])
             (whole,) = torch.autograd.grad(margin, norm_input[-1], retain_graph=True)
             gradients[query] = whole[0, query]
-    for layer in range(found.layers):
+    for layer in range(shape.layers):
         matrix = decoder.layers[layer].self_attn.o_proj.weight.detach()
         if direction == "unembedding":
-            anchor = weight[list(one.anchors)].mean(0).detach()
+            anchor = weight[list(trace.anchors)].mean(0).detach()
         else:
-            places = [place for span in one.anchor_mentions for place in range(*span)]
+            places = [place for span in trace.anchor_mentions for place in range(*span)]
             anchor = residual[layer][places].mean(0).detach()
-        for head in range(found.heads):
-            part = slice(head * found.head_size, (head + 1) * found.head_size)
-            written = given[layer].output[0, :, head].detach() @ matrix[:, part].T
-            written = through_norm(decoder.layers[layer], given[layer].output[0].detach(), written).double()
+        for head in range(shape.heads):
+            part = slice(head * shape.head_size, (head + 1) * shape.head_size)
+            written = attended[layer].output[0, :, head].detach() @ matrix[:, part].T
+            written = through_norm(decoder.layers[layer], attended[layer].output[0].detach(), written).double()
             rows = patterns[layer][0, head].detach()
-            peaks = scipy.stats.kurtosis(rows[early, slice(*one.document)].numpy(), axis=1)
+            peaks = scipy.stats.kurtosis(rows[early, slice(*trace.document)].numpy(), axis=1)
             peaks = np.nan_to_num(peaks)  # where the window has left the document behind, all are alike
             cosines = torch.cosine_similarity(written, anchor.double(), dim=-1)[early].numpy()
-            told[scores.KURTOSIS][layer, head] = peaks.mean()
-            told[scores.WRITE_COSINE][layer, head] = cosines.mean()
-            told[scores.COARSE][layer, head] = (peaks * cosines).mean()
-            told[scores.ON_DOCUMENT][layer, head] = rows[early, slice(*one.document)].sum(-1).mean()
-            group = found.heads // found.key_heads
-            query, key = given[layer].query[0, head].detach(), given[layer].key[0, head // group].detach()
+            expected[scores.KURTOSIS][layer, head] = peaks.mean()
+            expected[scores.WRITE_COSINE][layer, head] = cosines.mean()
+            expected[scores.COARSE][layer, head] = (peaks * cosines).mean()
+            expected[scores.ON_DOCUMENT][layer, head] = rows[early, slice(*trace.document)].sum(-1).mean()
+            group = shape.heads // shape.key_heads
+            query, key = attended[layer].query[0, head].detach(), attended[layer].key[0, head // group].detach()
             preference, gain, mass = [], [], []
-            for pair in one.comparisons:
+            for pair in trace.comparisons:
                 means = [
                     torch.stack([key[place] for span in spans for place in range(*span)]).mean(0)
                     for spans in (pair.gold_mentions, pair.near_mentions)
@@ -116,11 +118,11 @@ def oracle(model, one, direction="unembedding"):
                     preference.append(gold - near)
                     gain.append((written[at] @ gradients[at].double()).item())
                     mass.append(sum(rows[at, slice(*span)].sum().item() for span in pair.gold_mentions))
-            told[scores.PREFERENCE][layer, head] = np.mean(preference)
-            told[scores.GAIN][layer, head] = np.mean(gain)
-            told[scores.REFINE][layer, head] = np.mean(np.multiply(preference, gain))
-            told[scores.ON_GOLD][layer, head] = np.mean(mass)
-    return told
+            expected[scores.PREFERENCE][layer, head] = np.mean(preference)
+            expected[scores.GAIN][layer, head] = np.mean(gain)
+            expected[scores.REFINE][layer, head] = np.mean(np.multiply(preference, gain))
+            expected[scores.ON_GOLD][layer, head] = np.mean(mass)
+    return expected
 
 
 @pytest.mark.parametrize("direction", ["unembedding", "mentions"])
@@ -131,7 +133,7 @@ def test_scores_are_those_of_eager_patterns_whole_writes_and_autograd(model, dir
 
 
 def test_scores_do_not_depend_on_batches_padding_or_order(model):
-    alone = [heads.score(model, [one]) for one in PASSAGES]
+    alone = [heads.score(model, [trace]) for trace in PASSAGES]
     for options in ({}, {"batch_tokens": 100}, {"padding": "left"}, {"batch_tokens": 1}):
         for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
             together = heads.score(model, [PASSAGES[row] for row in order], **options)
@@ -158,9 +160,11 @@ def test_the_stages_follow_the_cot_and_the_phase_is_their_whole(llama):
     for name in scored.names(Phase.SHORTLIST):
         values = scored.values[name][0]
         np.testing.assert_allclose(np.average(values[1:], axis=0, weights=sizes), values[0], rtol=1e-6, atol=1e-8)
-    told = [any(start <= query < end for query in (*range(26, 30), *range(31, 34))) for start, end in late.stages()]
+    has_query = [
+        any(start <= query < end for query in (*range(26, 30), *range(31, 34))) for start, end in late.stages()
+    ]
     refine = scored.values[scores.REFINE][0]
-    assert [not np.isnan(stage).any() for stage in refine[1:]] == told
+    assert [not np.isnan(stage).any() for stage in refine[1:]] == has_query
     assert np.isnan(refine[1]).all()
 
 
@@ -200,7 +204,7 @@ def test_the_course_is_the_mean_of_a_group_stage_by_stage(llama):
 
 @torch.no_grad()
 def test_words_are_shaded_by_the_attention_on_their_tokens(llama):
-    one = PASSAGES[0]
+    trace = PASSAGES[0]
 
     class Letters:
         """Token n is a letter; every third begins a word."""
@@ -209,29 +213,29 @@ def test_words_are_shaded_by_the_attention_on_their_tokens(llama):
             (token,) = ids
             return (" " if token % 3 == 0 else "") + chr(97 + token % 26)
 
-    words, weights = heads.word_weights(llama, one, Head(1, 4), one.early, one.document, Letters())
-    text = "".join(Letters().decode([token]) for token in one.ids[slice(*one.document)])
+    words, weights = heads.word_weights(llama, trace, Head(1, 4), trace.early, trace.document, Letters())
+    text = "".join(Letters().decode([token]) for token in trace.ids[slice(*trace.document)])
     assert words == text.split()
     with attention.record(llama, [Head(1, 4)]) as seen:
-        llama(input_ids=torch.tensor([one.ids]))
-    row = seen.patterns[1][0][0, 0, slice(*one.early)].mean(0)
-    assert sum(weights) == pytest.approx(row[slice(*one.document)].sum().item(), rel=1e-4)
+        llama(input_ids=torch.tensor([trace.ids]))
+    row = seen.patterns[1][0][0, 0, slice(*trace.early)].mean(0)
+    assert sum(weights) == pytest.approx(row[slice(*trace.document)].sum().item(), rel=1e-4)
     first = len(words[0])
-    assert weights[0] == pytest.approx(row[one.document.start : one.document.start + first].sum().item(), rel=1e-4)
+    assert weights[0] == pytest.approx(row[trace.document.start : trace.document.start + first].sum().item(), rel=1e-4)
 
 
-def with_anchors(model, one, anchors):
+def with_anchors(model, trace, anchors):
     """Its write cosine and its CoarseScore by other anchors."""
-    told = heads.score(model, [replace(one, anchors=anchors)])
-    return told.raw(scores.WRITE_COSINE), told.raw(scores.COARSE)
+    scored = heads.score(model, [replace(trace, anchors=anchors)])
+    return scored.raw(scores.WRITE_COSINE), scored.raw(scores.COARSE)
 
 
 def test_a_contrasted_score_is_coarse_score_less_its_mean_over_the_anchors_of_others(llama):
     scored = heads.score(llama, APART)
-    for row, one in enumerate(APART):
-        others = [anchors for anchors in ANCHORS if anchors != one.anchors]
-        mean = np.mean([with_anchors(llama, one, anchors)[1][0] for anchors in others], axis=0)
-        expected = with_anchors(llama, one, one.anchors)[1][0] - mean
+    for row, trace in enumerate(APART):
+        others = [anchors for anchors in ANCHORS if anchors != trace.anchors]
+        mean = np.mean([with_anchors(llama, trace, anchors)[1][0] for anchors in others], axis=0)
+        expected = with_anchors(llama, trace, trace.anchors)[1][0] - mean
         np.testing.assert_allclose(scored.raw(scores.CONTRASTED)[row], expected, rtol=1e-3, atol=1e-4)
     assert not np.allclose(scored.raw(scores.CONTRASTED), scored.raw(scores.COARSE), atol=1e-3)
     alike = heads.score(llama, PASSAGES)
@@ -259,8 +263,10 @@ def test_under_another_s_anchors_and_labels_a_score_is_that_of_a_trace_with_thes
         np.testing.assert_allclose(scored.others[name], alone, rtol=1e-3, atol=1e-4)
     assert scored.specificity(scores.KURTOSIS).scalar == pytest.approx((1.0, 1.0, 1.0))
     value, low, high = scored.specificity(scores.COARSE).scalar
-    own, other = (values.mean(0).ravel() for values in (scored.raw(scores.COARSE)[:, 0], scored.others[scores.COARSE]))
-    assert value == pytest.approx(scipy.stats.spearmanr(own, other).statistic)
+    unchanged, other = (
+        values.mean(0).ravel() for values in (scored.raw(scores.COARSE)[:, 0], scored.others[scores.COARSE])
+    )
+    assert value == pytest.approx(scipy.stats.spearmanr(unchanged, other).statistic)
     assert low <= high < 1
     assert heads.score(llama, APART).others == {}
 

@@ -14,7 +14,7 @@ from ctd.mechanism.patching import Intervention
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.readouts import ANCHOR, MARGIN
 from ctd.reasoning.token_spans import Span
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES, passage
 
 MANY = [passage(seed, 40, f"d{seed}") for seed in range(40)]
@@ -22,7 +22,7 @@ MANY = [passage(seed, 40, f"d{seed}") for seed in range(40)]
 
 @pytest.fixture
 def llama():
-    return made("llama")
+    return build_model("llama")
 
 
 def of_the_trace(passage, rows):
@@ -32,17 +32,17 @@ def of_the_trace(passage, rows):
 
 @torch.no_grad()
 def test_readouts_are_those_of_whole_logits(llama):
-    one = PASSAGES[0]
-    ids = torch.tensor([one.ids])
+    trace = PASSAGES[0]
+    ids = torch.tensor([trace.ids])
     whole = llama(input_ids=ids).logits[0].double()
-    told = readouts.read_out(whole[readouts.queries_read(one)], one)
+    values = readouts.read_out(whole[readouts.queries_read(trace)], trace)
     logs = whole.log_softmax(-1)
-    expected = np.mean([logs[query, one.ids[query + 1]].item() for query in range(15, 19)])
-    assert told[ANCHOR].item() == pytest.approx(expected, rel=1e-4)
-    assert told[MARGIN].item() == pytest.approx(
+    expected = np.mean([logs[query, trace.ids[query + 1]].item() for query in range(15, 19)])
+    assert values[ANCHOR].item() == pytest.approx(expected, rel=1e-4)
+    assert values[MARGIN].item() == pytest.approx(
         ((whole[27, 7] - whole[27, 9] + whole[32, 11] - whole[32, 5]) / 2).item()
     )
-    mute = replace(one, topics=Span(15, 15), comparisons=())
+    mute = replace(trace, topics=Span(15, 15), comparisons=())
     assert all(value.isnan() for value in readouts.read_out(whole[:0], mute).values())
 
 
@@ -52,33 +52,35 @@ def test_readouts_are_those_of_whole_logits(llama):
 def test_effects_are_those_of_single_runs(llama, way, what):
     documents, _ = corruptions.pairs(PASSAGES)
     selected = {("top", 2): [Head(0, 1), Head(2, 5)], ("top", 3): [Head(0, 1), Head(2, 5), Head(1, 0)]}
-    found = patching.effects(llama, documents, selected, Intervention(way, what))
+    effects = patching.effects(llama, documents, selected, Intervention(way, what))
     small = patching.effects(llama, documents, selected, Intervention(way, what), rows=3)
     for readout in (ANCHOR, MARGIN):
-        np.testing.assert_allclose(found.values[readout], small.values[readout], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(effects.values[readout], small.values[readout], rtol=1e-4, atol=1e-5)
     for row, (clean, corrupted) in enumerate(documents):
         runs = [clean, corrupted]
-        for column, one in enumerate(runs):
-            logits = llama(input_ids=torch.tensor([one.ids])).logits[0]
-            told = readouts.read_out(logits[readouts.queries_read(clean)], clean)
-            assert found.values[ANCHOR][row, column] == pytest.approx(told[ANCHOR].item(), rel=1e-4)
+        for column, run in enumerate(runs):
+            logits = llama(input_ids=torch.tensor([run.ids])).logits[0]
+            expected = readouts.read_out(logits[readouts.queries_read(clean)], clean)
+            assert effects.values[ANCHOR][row, column] == pytest.approx(expected[ANCHOR].item(), rel=1e-4)
         into, source = (0, 1) if way == "noising" else (1, 0)
         for column, heads in enumerate(selected.values(), start=2):
             mask = torch.zeros(2, 3, 6, dtype=torch.bool)
             for head in heads:
                 mask[into, head.layer, head.head] = True
             with attention_patches.patch(llama, mask, [source, source], what, queries=of_the_trace(clean, 2)):
-                logits = llama(input_ids=torch.tensor([one.ids for one in runs])).logits[into]
-            told = readouts.read_out(logits[readouts.queries_read(clean)], clean)
+                logits = llama(input_ids=torch.tensor([run.ids for run in runs])).logits[into]
+            expected = readouts.read_out(logits[readouts.queries_read(clean)], clean)
             for readout in (ANCHOR, MARGIN):
-                assert found.values[readout][row, column] == pytest.approx(told[readout].item(), rel=1e-3, abs=1e-4)
+                assert effects.values[readout][row, column] == pytest.approx(
+                    expected[readout].item(), rel=1e-3, abs=1e-4
+                )
 
 
 @pytest.mark.parametrize("way", ["noising", "denoising"])
 @torch.no_grad()
 def test_texts_under_an_intervention_are_those_of_a_step_by_step_run(llama, way):
     """Each next token by a whole forward pass over all rows, patched, without a cache or `generate`."""
-    documents, _ = corruptions.pairs([replace(one, ids=one.ids[:20]) for one in PASSAGES])
+    documents, _ = corruptions.pairs([replace(trace, ids=trace.ids[:20]) for trace in PASSAGES])
     selected = {("top", 4): [Head(0, 1), Head(2, 5), Head(1, 0), Head(1, 3)], ("top", 1): [Head(0, 1)]}
     how = Intervention(way)
     written = patching.generated(llama, documents, selected, WordTokens(), how, max_tokens=6)
@@ -86,10 +88,10 @@ def test_texts_under_an_intervention_are_those_of_a_step_by_step_run(llama, way)
     assert any(texts[2] != texts[0] for texts in written)
     for (clean, corrupted), texts in zip(documents, written, strict=True):
         into, source = (clean, 1) if way == "noising" else (corrupted, 0)
-        ids = torch.tensor([one.ids[:16] for one in (clean, corrupted, into, into)])
+        ids = torch.tensor([trace.ids[:16] for trace in (clean, corrupted, into, into)])
         heads = torch.zeros(4, 3, 6, dtype=torch.bool)
-        for row, of in enumerate(selected.values(), start=2):
-            for head in of:
+        for row, chosen in enumerate(selected.values(), start=2):
+            for head in chosen:
                 heads[row, head.layer, head.head] = True
         for _ in range(6):
             with attention_patches.patch(llama, heads, [0, 1, source, source], queries=of_the_trace(clean, 4)):
@@ -110,11 +112,11 @@ class WordTokens:
 
 @torch.no_grad()
 def test_a_run_patched_with_its_own_patterns_is_itself(llama):
-    same = [(one, one) for one in PASSAGES]
-    found = patching.effects(llama, same, {("top", 18): attention.all_heads(llama)})
-    for values in found.values.values():
+    same = [(trace, trace) for trace in PASSAGES]
+    effects = patching.effects(llama, same, {("top", 18): attention.all_heads(llama)})
+    for values in effects.values.values():
         np.testing.assert_allclose(values[:, 2], values[:, 0], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.moved(ANCHOR, ("top", 18)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(effects.moved(ANCHOR, ("top", 18)), 0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("phase", [None, *Phase])
@@ -124,11 +126,11 @@ def test_what_is_put_in_is_what_eager_attention_would_give(llama, phase, what, n
     """Every patched output is set by hand, at the queries of the phase alone, from eager patterns and values."""
     documents, _ = corruptions.pairs(PASSAGES)
     heads = [Head(0, 1), Head(2, 5)]
-    found = patching.effects(llama, documents, {("top", 2): heads}, Intervention("noising", what, noise, phase))
+    effects = patching.effects(llama, documents, {("top", 2): heads}, Intervention("noising", what, noise, phase))
     means = [by_hand(llama, clean) for clean, _ in documents]
     for row, (clean, _) in enumerate(documents):
         start, end = {None: (15, 99), Phase.SHORTLIST: (15, 25), Phase.REFINE: (25, 99)}[phase]
-        others = [one for place, one in enumerate(means) if place != row]
+        others = [mean for place, mean in enumerate(means) if place != row]
 
         def put_in(attended, clean=clean, start=start, end=end, others=others):
             for head in (head.head for head in heads if head.layer == attended.layer):
@@ -136,11 +138,11 @@ def test_what_is_put_in_is_what_eager_attention_would_give(llama, phase, what, n
                 for query in range(start, min(end, len(clean.ids))):
                     late = int(query >= 25)
                     if what == "output":
-                        new = torch.stack([one["outputs"][late][attended.layer, head] for one in others]).mean(0)
+                        new = torch.stack([mean["outputs"][late][attended.layer, head] for mean in others]).mean(0)
                     elif noise == "uniform":
                         new = values[: query + 1].mean(0)
                     else:
-                        masses = torch.stack([one["masses"][late][attended.layer, head] for one in others]).mean(0)
+                        masses = torch.stack([mean["masses"][late][attended.layer, head] for mean in others]).mean(0)
                         regions = [[0], range(1, 16), range(16, query), [query]]
                         pattern = torch.zeros(query + 1)
                         for mass, region in zip(masses, regions, strict=True):
@@ -151,11 +153,11 @@ def test_what_is_put_in_is_what_eager_attention_would_give(llama, phase, what, n
 
         with attention.attention_hooks(llama, put_in, {head.layer for head in heads}):
             logits = llama(input_ids=torch.tensor([clean.ids])).logits[0]
-        told = readouts.read_out(logits[readouts.queries_read(clean)], clean)
+        expected = readouts.read_out(logits[readouts.queries_read(clean)], clean)
         for readout in (ANCHOR, MARGIN):
-            assert found.values[readout][row, 2] == pytest.approx(told[readout].item(), rel=1e-3, abs=1e-4)
+            assert effects.values[readout][row, 2] == pytest.approx(expected[readout].item(), rel=1e-3, abs=1e-4)
     for readout in (ANCHOR, MARGIN):
-        moved = np.abs(found.moved(readout, ("top", 2))).max()
+        moved = np.abs(effects.moved(readout, ("top", 2))).max()
         assert moved == 0 if (phase, readout) == (Phase.REFINE, ANCHOR) else moved > 1e-3
 
 
@@ -164,20 +166,20 @@ def by_hand(model, clean):
     model.set_attn_implementation("eager")
     patterns = model(input_ids=torch.tensor([clean.ids]), output_attentions=True).attentions
     model.set_attn_implementation("sdpa")
-    told = {"outputs": [], "masses": []}
+    means = {"outputs": [], "masses": []}
     with attention.record(model, patterns=False, outputs=True) as seen:
         model(input_ids=torch.tensor([clean.ids]))
     for queries in (range(15, 25), range(25, len(clean.ids))):
-        told["outputs"].append(torch.stack([seen.outputs[n][0][0, [*queries]].mean(0) for n in range(3)]))
+        means["outputs"].append(torch.stack([seen.outputs[n][0][0, [*queries]].mean(0) for n in range(3)]))
         by_query = []
         for query in queries:
             row = torch.stack([pattern[0, :, query] for pattern in patterns])
-            kept = row.clone()
-            kept[..., query] = 0
-            parts = [kept[..., 0], kept[..., 1:16].sum(-1), kept[..., 16:].sum(-1), row[..., query]]
+            elsewhere = row.clone()
+            elsewhere[..., query] = 0
+            parts = [elsewhere[..., 0], elsewhere[..., 1:16].sum(-1), elsewhere[..., 16:].sum(-1), row[..., query]]
             by_query.append(torch.stack(parts, -1))
-        told["masses"].append(torch.stack(by_query).mean(0))
-    return told
+        means["masses"].append(torch.stack(by_query).mean(0))
+    return means
 
 
 @pytest.mark.parametrize("phase", [None, *Phase])
@@ -212,9 +214,9 @@ def test_each_phases_heads_are_patched_at_the_lines_of_their_phase(llama, way):
     documents = [(replace(a, ids=a.ids[:30]), replace(b, ids=b.ids[:30])) for a, b in documents]
     written = patching.phase_generated(llama, documents, selected, WordTokens(), Intervention(way), max_tokens=9)
     for column, phase in enumerate(Phase, start=2):
-        one = {(f"{phase}, top", 2): heads[str(phase)]}
+        selection = {(f"{phase}, top", 2): heads[str(phase)]}
         how = Intervention(way, phase=phase)
-        alone = patching.generated(llama, documents, one, WordTokens(), how, max_tokens=9)
+        alone = patching.generated(llama, documents, selection, WordTokens(), how, max_tokens=9)
         assert [texts[column] for texts in written] == [texts[2] for texts in alone]
 
 
@@ -248,10 +250,10 @@ def test_fractions_are_of_what_the_corruption_does():
 
 def test_documents_without_a_readout_are_left_out():
     values = np.array([[1.0, 0.0, 0.5], [np.nan] * 3, [3.0, 1.0, 2.0]])
-    found = patch_effects.Effects("noising", (("top", 3),), {MARGIN: values})
-    assert found.moved(MARGIN, ("top", 3)).tolist() == [0.5, 1.0]
-    assert found.between(MARGIN).estimate == pytest.approx(1.5)
-    assert found.table()["n"].tolist() == [2]
+    effects = patch_effects.Effects("noising", (("top", 3),), {MARGIN: values})
+    assert effects.moved(MARGIN, ("top", 3)).tolist() == [0.5, 1.0]
+    assert effects.between(MARGIN).estimate == pytest.approx(1.5)
+    assert effects.table()["n"].tolist() == [2]
 
 
 def test_the_dissociation_is_what_each_phase_loses_beyond_the_control():
@@ -268,11 +270,11 @@ def test_the_written_table_starts_at_the_run_that_is_not_patched_and_holds_the_p
     keys = (("Phase 1, top", 1), ("Phase 1, top", 6), ("Phase 2, top", 1), ("Phase 2, top", 6))
     keys += tuple((f"random, {phase} 1", size) for phase in Phase for size in (1, 6))
     values = np.array([[0.9, 0.1, 0.8, 0.7, 0.6, 0.5, 0.2, 0.2, 0.4, 0.3]] * 3 + [[np.nan] * 10])
-    said = {
+    published = {
         way: patch_effects.Effects(way, keys, {"focus": values, "confusion": values})
         for way in ("noising", "denoising")
     }
-    table = patch_effects.written_table(said, 36)
+    table = patch_effects.written_table(published, 36)
     lines = table.groupby(["panel", "line"], sort=False)["value"].apply(list).to_dict()
     assert lines["focus, Phase 1, noising", "heads of the phase"] == pytest.approx([0.9, 0.8, 0.7])
     assert lines["confusion, Phase 2, denoising", "heads of the phase"] == pytest.approx([0.1, 0.6, 0.5])
@@ -346,9 +348,9 @@ def test_random_sets_have_the_layers_of_the_heads_and_of_their_neighbours_where_
     ],
 )
 def test_what_cannot_be_patched_is_refused(options, message, llama):
-    given = {"documents": [(PASSAGES[0], PASSAGES[0])], "selected": {("top", 1): [Head(0, 0)]}, **options}
+    arguments = {"documents": [(PASSAGES[0], PASSAGES[0])], "selected": {("top", 1): [Head(0, 0)]}, **options}
     with pytest.raises(ValueError, match=message):
-        patching.effects(llama, **given)
+        patching.effects(llama, **arguments)
 
 
 @pytest.mark.parametrize(

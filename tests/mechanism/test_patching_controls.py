@@ -14,7 +14,7 @@ from ctd.mechanism.phases import Phase
 from ctd.mechanism.readouts import ANCHOR, MARGIN, READS
 from ctd.reasoning import annotate, models
 from ctd.recipes import organism_texts
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_corruptions import WHOLE
 
 KNOWN = {Phase.SHORTLIST: [Head(1, 1), Head(1, 4)], Phase.REFINE: [Head(2, 0), Head(2, 3)]}
@@ -59,7 +59,7 @@ def test_every_corruption_and_replacement_has_an_instrument_of_its_own_name():
 
 
 def test_a_finding_is_that_of_patched_runs_and_random_sets_have_no_known_head():
-    model, settings = made("llama"), Settings(3, 6, seed=2)
+    model, settings = build_model("llama"), Settings(3, 6, seed=2)
     mute = replace(WHOLE[0], comparisons=())
     used = instrument("sentences", Intervention())
     findings = patching_controls.find(model, [mute, *WHOLE], KNOWN, settings, [used])
@@ -83,16 +83,16 @@ def test_nothing_is_found_on_random_weights_but_by_chance():
         Settings(3, 25),
         [instrument("sentences", Intervention()), instrument("anchors", Intervention(noise="uniform"))],
     )
-    runs = patching_controls.null_runs(made("llama"), WHOLE, KNOWN, 15, settings, used)
+    runs = patching_controls.null_runs(build_model("llama"), WHOLE, KNOWN, 15, settings, used)
     assert len(runs) == 60
     assert runs["passes"].mean() <= 0.1  # beyond all 25 sets: 1 in 26 is to be expected
     assert 30 < runs["percentile"].mean() < 70
-    again = patching_controls.null_runs(made("llama"), WHOLE, KNOWN, 1, settings, used)
+    again = patching_controls.null_runs(build_model("llama"), WHOLE, KNOWN, 1, settings, used)
     assert again["percentile"].tolist() == runs["percentile"][:4].tolist()
 
 
 def test_known_heads_cost_both_readouts_what_single_runs_say():
-    model, pairs = made("llama"), corruptions.pairs(WHOLE, corruption="document")[0]
+    model, pairs = build_model("llama"), corruptions.pairs(WHOLE, corruption="document")[0]
     table = patching_controls.needed(model, pairs, KNOWN, DEFAULT["noising"], n_random=5)
     cells = table.set_index(["phase", "readout"])
     assert cells.loc[(Phase.REFINE, ANCHOR), "value"] == 0  # read before Phase 2

@@ -5,7 +5,7 @@ import pytest
 
 from ctd.mechanism import phase_contrasts
 from ctd.mechanism.curve_means import GRID
-from tests.mechanism.conftest import hinge, made
+from tests.mechanism.conftest import hinge, trajectories_from
 
 
 class TestArea:
@@ -57,13 +57,15 @@ class TestPhases:
         focus = hinge(GRID, 0.4, 1, 0, 0.5) + rng.normal(0, noise, (n, 21))
         confusion = hinge(GRID, 0.6, 0, -0.8, 0.5) + rng.normal(0, noise, (n, 21))
         focus[:, 0] = confusion[:, 0] = np.nan
-        return made(focus, 0.5, confusion=confusion)
+        return trajectories_from(focus, 0.5, confusion=confusion)
 
     def test_slopes_are_numpys(self):
         rng = np.random.default_rng(4)
         focus, split = rng.normal(size=(6, 21)), rng.uniform(0.2, 0.8, 6)
         focus[:, 0], focus[2, 5] = np.nan, np.nan
-        table = phase_contrasts.phase_contrast(made(focus, split), draws=20).set_index(["metric", "statistic"])
+        table = phase_contrasts.phase_contrast(trajectories_from(focus, split), draws=20).set_index(
+            ["metric", "statistic"]
+        )
         before, after = [], []
         for row, t_star in zip(focus, split, strict=True):
             for inside, slopes in ((t_star >= GRID, before), (t_star <= GRID, after)):
@@ -75,20 +77,22 @@ class TestPhases:
 
     def test_two_phases_show_where_they_are(self):
         measured = self.phased()
-        straight = made(np.tile(0.4 + 0.5 * GRID, (30, 1)), confusion=np.tile(0.6 - 0.4 * GRID, (30, 1)))
-        own = phase_contrasts.phase_contrast(measured)
+        straight = trajectories_from(np.tile(0.4 + 0.5 * GRID, (30, 1)), confusion=np.tile(0.6 - 0.4 * GRID, (30, 1)))
+        table = phase_contrasts.phase_contrast(measured)
         against = phase_contrasts.phase_contrast(measured, control=straight)
-        assert phase_contrasts.two_phases(own, against)
+        assert phase_contrasts.two_phases(table, against)
         assert set(against["statistic"]) == {"contrast"}
-        estimates = own.set_index(["metric", "statistic"])["estimate"]
+        estimates = table.set_index(["metric", "statistic"])["estimate"]
         assert estimates["focus", "rise before"] == pytest.approx(1, abs=0.03)
         assert estimates["confusion", "fall after"] == pytest.approx(0.8, abs=0.03)
-        assert own["n"].tolist() == [30] * 8
+        assert table["n"].tolist() == [30] * 8
 
     def test_and_not_where_they_are_not(self):
-        straight = made(np.tile(0.4 + 0.5 * GRID, (30, 1)) + np.random.default_rng(0).normal(0, 0.05, (30, 21)), 0.5)
+        straight = trajectories_from(
+            np.tile(0.4 + 0.5 * GRID, (30, 1)) + np.random.default_rng(0).normal(0, 0.05, (30, 21)), 0.5
+        )
         assert not phase_contrasts.two_phases(phase_contrasts.phase_contrast(straight))
-        levels_off = made(self.phased().focus, 0.5)  # Confusion rises along with Focus and never falls
+        levels_off = trajectories_from(self.phased().focus, 0.5)  # Confusion rises along with Focus and never falls
         table = phase_contrasts.phase_contrast(levels_off).set_index(["metric", "statistic"])
         assert table.loc[("confusion", "contrast"), "shows"]
         assert not table.loc[("confusion", "fall after"), "shows"]
@@ -96,14 +100,14 @@ class TestPhases:
 
     def test_nor_where_the_control_does_the_same(self):
         measured, control = self.phased(seed=0), self.phased(seed=1)
-        own, against = (phase_contrasts.phase_contrast(measured, control=other) for other in (None, control))
-        assert phase_contrasts.two_phases(own)
-        assert not phase_contrasts.two_phases(own, against)
+        alone, against = (phase_contrasts.phase_contrast(measured, control=other) for other in (None, control))
+        assert phase_contrasts.two_phases(alone)
+        assert not phase_contrasts.two_phases(alone, against)
 
     def test_a_document_without_a_boundary_is_left_out(self):
         measured = self.phased()
-        given = np.where(np.arange(30) < 4, np.nan, 0.5)
-        assert set(phase_contrasts.phase_contrast(measured, given)["n"]) == {26}
+        boundaries = np.where(np.arange(30) < 4, np.nan, 0.5)
+        assert set(phase_contrasts.phase_contrast(measured, boundaries)["n"]) == {26}
         late = phase_contrasts.phase_contrast(measured, 0.99)  # no two points after it
         assert late.set_index("statistic")["n"].to_dict() == {"rise before": 30, "fall after": 0, "contrast": 0}
         assert not phase_contrasts.two_phases(late)
@@ -111,13 +115,13 @@ class TestPhases:
     def test_bad_input(self):
         measured = self.phased()
         with pytest.raises(ValueError, match="none of the 2 traces marks a boundary: give t_star, such as 0.5"):
-            phase_contrasts.phase_contrast(made(np.zeros((2, 21))))
+            phase_contrasts.phase_contrast(trajectories_from(np.zeros((2, 21))))
         for wrong in (0, 1, 1.2):
             with pytest.raises(ValueError, match=f"t_star must lie between 0 and 1 .*, got {wrong}"):
                 phase_contrasts.phase_contrast(measured, wrong)
         with pytest.raises(ValueError, match="got documents 30, t_star 2"):
             phase_contrasts.phase_contrast(measured, np.array([0.5, 0.5]))
         with pytest.raises(ValueError, match="got documents 30, documents of the control 2"):
-            phase_contrasts.phase_contrast(measured, control=made(np.zeros((2, 21))))
+            phase_contrasts.phase_contrast(measured, control=trajectories_from(np.zeros((2, 21))))
         with pytest.raises(ValueError, match="no metric 'blur'"):
             phase_contrasts.two_phases(phase_contrasts.phase_contrast(measured), metrics=("blur",))

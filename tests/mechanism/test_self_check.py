@@ -23,16 +23,16 @@ def language_model(kind="llama", **changes):
     return LanguageModel("m", tiny_models.build(kind, **layers | changes), tiny_models.tokenizer(), "a tiny model")
 
 
-def told(found, monkeypatch):
+def check_model(model, monkeypatch):
     """What `ctd check-model` says of a model that is already loaded."""
-    monkeypatch.setattr(teachers, "load", lambda _: Teacher(found, False, 512, {}, None))
+    monkeypatch.setattr(teachers, "load", lambda _: Teacher(model, False, 512, {}, None))
     result = CliRunner().invoke(app, ["check-model", "m"], env={"COLUMNS": "400"})
     return " ".join(result.output.split()), result.exit_code
 
 
 def test_a_whole_model_has_no_fault(monkeypatch):
-    said, code = told(language_model("gemma2"), monkeypatch)
-    assert "writes yes lists are kept to labels yes heads are read and patched yes: 4 layers of 4 heads of 8" in said
+    report, code = check_model(language_model("gemma2"), monkeypatch)
+    assert "writes yes lists are kept to labels yes heads are read and patched yes: 4 layers of 4 heads of 8" in report
     assert code == 0
     self_check.require(language_model("gemma2"), heads=True)
 
@@ -160,12 +160,12 @@ def patches_that_miss_what_is_written(_, monkeypatch):
     ],
 )
 def test_a_fault_of_a_model_is_named(kind, plant, says, monkeypatch):
-    found = language_model(kind)
-    plant(found.model, monkeypatch)
-    said, code = told(found, monkeypatch)
-    assert says in said
-    assert ("cannot be asked" in said) == (code == 1)
-    assert "Traceback" not in said
+    broken = language_model(kind)
+    plant(broken.model, monkeypatch)
+    report, code = check_model(broken, monkeypatch)
+    assert says in report
+    assert ("cannot be asked" in report) == (code == 1)
+    assert "Traceback" not in report
 
 
 def no_end(tokenizer):
@@ -207,12 +207,12 @@ def a_beginning_that_is_written_twice(tokenizer):
     ],
 )
 def test_a_fault_of_a_tokenizer_is_named(plant, says, monkeypatch):
-    found = language_model()
-    plant(found.tokenizer)
+    broken = language_model()
+    plant(broken.tokenizer)
     if plant is no_end:
-        found.model.generation_config.eos_token_id = None
-    said, code = told(found, monkeypatch)
-    assert says in said
+        broken.model.generation_config.eos_token_id = None
+    report, code = check_model(broken, monkeypatch)
+    assert says in report
     assert code == 1
 
 
@@ -267,20 +267,20 @@ def more_tokens(folder):
     ],
 )
 def test_a_fault_of_a_folder_is_named(plant, says, tmp_path):
-    found = language_model(tie_word_embeddings=True)
-    found.model.save_pretrained(tmp_path / "m")
-    found.tokenizer.save_pretrained(tmp_path / "m")
+    whole = language_model(tie_word_embeddings=True)
+    whole.model.save_pretrained(tmp_path / "m")
+    whole.tokenizer.save_pretrained(tmp_path / "m")
     plant(tmp_path / "m")
     result = CliRunner().invoke(app, ["check-model", str(tmp_path / "m")])
-    said = " ".join((result.output + str(result.exception or "")).split())
-    assert says in said
+    report = " ".join((result.output + str(result.exception or "")).split())
+    assert says in report
     assert result.exit_code != 0
 
 
 def test_a_head_of_its_own_in_the_file_of_a_tied_model_is_used_not_dropped(tmp_path):
-    found = language_model(tie_word_embeddings=True)
-    found.model.save_pretrained(tmp_path)
-    found.tokenizer.save_pretrained(tmp_path)
+    tied = language_model(tie_word_embeddings=True)
+    tied.model.save_pretrained(tmp_path)
+    tied.tokenizer.save_pretrained(tmp_path)
     rewritten(a_head_of_its_own)(tmp_path)
     model = models.load(str(tmp_path), dtype="float32", device="cpu").model
     file = load_file(tmp_path / "model.safetensors")
@@ -289,14 +289,14 @@ def test_a_head_of_its_own_in_the_file_of_a_tied_model_is_used_not_dropped(tmp_p
 
 
 def test_what_was_found_is_kept_by_the_models_key(monkeypatch):
-    found = language_model()
-    self_check.check(found)
+    whole = language_model()
+    self_check.check(whole)
     monkeypatch.setattr(self_check, "run", None)
-    assert [finding.problem for finding in self_check.check(found)] == [""] * len(self_check.CHECKS)
+    assert [finding.problem for finding in self_check.check(whole)] == [""] * len(self_check.CHECKS)
 
 
 def test_a_model_whose_heads_are_refused_can_still_write(monkeypatch):
-    found = language_model("falcon")
-    self_check.require(found)
+    falcon = language_model("falcon")
+    self_check.require(falcon)
     with pytest.raises(ValueError, match=r"the heads of m cannot be read .*: it has no self_attn.* It can write texts"):
-        self_check.require(found, heads=True)
+        self_check.require(falcon, heads=True)

@@ -14,10 +14,10 @@ from ctd.reasoning import models
 from ctd.workers import work
 from ctd.workers.pool import POOL
 from tests.mechanism.test_add_a_score import evenness
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_patching import MANY, WordTokens
 
-LLAMA = made("llama")
+LLAMA = build_model("llama")
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def side_by_side(monkeypatch):
     return call
 
 
-def equal(one, other):
-    assert one.keys() == other.keys()
-    for name, values in one.items():
-        np.testing.assert_array_equal(values, other[name])
+def equal(expected, actual):
+    assert expected.keys() == actual.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(values, actual[name])
 
 
 def test_scores_of_heads(side_by_side, monkeypatch):
@@ -77,8 +77,8 @@ def test_attribution(side_by_side):
 def test_signals_of_a_teacher(side_by_side):
     chosen = {phase: attention.all_heads(LLAMA)[:2] for phase in Phase}
     alone, beside = side_by_side(trace_signals.read, LLAMA, MANY, chosen, rows=4)
-    for one, other in zip(alone, beside, strict=True):
-        equal(vars(one), vars(other))
+    for expected, actual in zip(alone, beside, strict=True):
+        equal(vars(expected), vars(actual))
 
 
 def test_forced_answers(side_by_side, monkeypatch):

@@ -13,7 +13,9 @@ SPACE = LabelSpace("fruit", list("abcdef"), ["apple", "pear", "plum", "fig", "ki
 
 
 def trace(shortlist, pairs, answer, topics="fruit"):
-    lines = [f"{traces.mark(one)} rather than {traces.mark(two)}, given {traces.quote('sweet')}." for one, two in pairs]
+    lines = [
+        f"{traces.mark(gold)} rather than {traces.mark(near)}, given {traces.quote('sweet')}." for gold, near in pairs
+    ]
     return trace_parser.parse(traces.write(topics, shortlist, lines, answer), SPACE, "1", "a document")
 
 
@@ -42,10 +44,10 @@ def test_nothing_of_the_own_first_phase_is_left_in_anothers(second):
 
 @pytest.mark.parametrize("first", FIRST)
 def test_comparisons_are_kept_swapped_left_out_or_left_to_the_model(first):
-    kept, swapped = (beginning(OWN, OTHER, first, second) for second in ("own", "swapped"))
-    assert '[[apple]] rather than [[pear]], given "sweet".\n[[plum]] rather than [[apple]]' in kept
+    unswapped, swapped = (beginning(OWN, OTHER, first, second) for second in ("own", "swapped"))
+    assert '[[apple]] rather than [[pear]], given "sweet".\n[[plum]] rather than [[apple]]' in unswapped
     assert '[[pear]] rather than [[apple]], given "sweet".\n[[apple]] rather than [[plum]]' in swapped
-    assert kept.endswith("</think>\nAnswer:\n")
+    assert unswapped.endswith("</think>\nAnswer:\n")
     none = beginning(OWN, OTHER, first, "none")
     assert "[[" not in none
     assert none.endswith("Answer:\n")

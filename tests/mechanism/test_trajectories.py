@@ -9,7 +9,7 @@ from ctd.mechanism import cot_prefixes, targets, trajectories
 from ctd.mechanism.curve_means import GRID
 from ctd.mechanism.untestable import NotTestable
 from ctd.reasoning import trace_parser, traces
-from tests.mechanism.conftest import ANCHORS, COTS, DOCUMENTS, GOLD, NEAR, made, trace
+from tests.mechanism.conftest import ANCHORS, COTS, DOCUMENTS, GOLD, NEAR, trace, trajectories_from
 
 
 def cosine(a, b):
@@ -36,11 +36,11 @@ class TestCosines:
 
     def test_at_the_end_are_the_last_of_the_curve(self, written, goals, encoder):
         measured = written.towards(goals)
-        found = targets.at_end([[cot, "", COTS[0]] for cot in COTS], goals, encoder)
+        cosines = targets.at_end([[cot, "", COTS[0]] for cot in COTS], goals, encoder)
         for metric in ("focus", "confusion"):
-            np.testing.assert_allclose(found[metric][:, 0], getattr(measured, metric)[:, -1], atol=1e-6)
-            assert np.isnan(found[metric][:, 1]).all()
-            assert found[metric][0, 2] == found[metric][0, 0]
+            np.testing.assert_allclose(cosines[metric][:, 0], getattr(measured, metric)[:, -1], atol=1e-6)
+            assert np.isnan(cosines[metric][:, 1]).all()
+            assert cosines[metric][0, 2] == cosines[metric][0, 0]
         with pytest.raises(ValueError, match="texts"):
             targets.at_end([["a"]], goals, encoder)
 
@@ -62,11 +62,11 @@ class TestCosines:
         written = cot_prefixes.embed_prefixes([trace(COTS[0]), trace(""), trace(COTS[2])], encoder)
         assert written.towards(goals).left_out == dict.fromkeys(trajectories.METRICS, 1)
 
-    @pytest.mark.parametrize("given", [[], [trace("")], [trace(" \n"), trace("")]])
-    def test_no_cot_at_all_is_refused(self, encoder, given):
-        line = f"a curve needs a text with a chain of thought, and none of the {len(given)} has one"
+    @pytest.mark.parametrize("answers", [[], [trace("")], [trace(" \n"), trace("")]])
+    def test_no_cot_at_all_is_refused(self, encoder, answers):
+        line = f"a curve needs a text with a chain of thought, and none of the {len(answers)} has one"
         with pytest.raises(NotTestable, match=line):
-            cot_prefixes.embed_prefixes(given, encoder)
+            cot_prefixes.embed_prefixes(answers, encoder)
 
     def test_lengths_that_differ_and_labels_outside(self, written, goals, encoder, space):
         with pytest.raises(ValueError, match="got documents 3, gold 2, near_misses 3, anchors 3"):
@@ -93,7 +93,7 @@ class TestTable:
         rng = np.random.default_rng(3)
         curves = rng.normal(size=(40, 21))
         curves[0, :4] = np.nan
-        table = made(curves).table()
+        table = trajectories_from(curves).table()
         part = table[table["metric"] == "focus"]
         assert part["t"].tolist() == GRID.tolist()
         np.testing.assert_allclose(part["estimate"], np.nanmean(curves, axis=0))
@@ -102,7 +102,11 @@ class TestTable:
         np.testing.assert_allclose(part["high"] - part["low"], wanted, rtol=0.15)
 
     def test_has_every_metric_and_margin_is_a_difference(self):
-        table = made(np.full((3, 21), 0.5), gold=np.full((3, 21), 0.2)).table(draws=20).groupby("metric")["estimate"]
+        table = (
+            trajectories_from(np.full((3, 21), 0.5), gold=np.full((3, 21), 0.2))
+            .table(draws=20)
+            .groupby("metric")["estimate"]
+        )
         assert table.mean().round(9).to_dict() == {
             "focus": 0.5, "focus_document": 0.5, "confusion": 0.5, "gold": 0.2, "margin": 0.3,
         }  # fmt: skip

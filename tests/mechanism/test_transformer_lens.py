@@ -19,7 +19,7 @@ def ours():
 
 
 @pytest.fixture(scope="module")
-def theirs(ours):
+def bridge(ours):
     from transformer_lens.model_bridge import TransformerBridge
 
     copy = type(ours).from_pretrained(DATA / "organism", dtype=torch.float32, attn_implementation="eager").eval()
@@ -32,11 +32,11 @@ def ids():
 
 
 @torch.no_grad()
-def test_patterns_and_writes_are_theirs(ours, theirs, ids):
+def test_patterns_and_writes_are_theirs(ours, bridge, ids):
     with attention.record(ours, outputs=True) as seen:
         logits = ours(input_ids=ids).logits
-    said, cache = theirs.run_with_cache(ids)
-    torch.testing.assert_close(logits, said, rtol=1e-3, atol=1e-3)
+    expected, cache = bridge.run_with_cache(ids)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
     for layer in range(6):
         torch.testing.assert_close(
             seen.patterns[layer][0], cache[f"blocks.{layer}.attn.hook_pattern"], atol=1e-4, rtol=0
@@ -48,23 +48,23 @@ def test_patterns_and_writes_are_theirs(ours, theirs, ids):
 
 
 @torch.no_grad()
-def test_patched_logits_are_theirs(ours, theirs, ids):
+def test_patched_logits_are_theirs(ours, bridge, ids):
     heads = torch.zeros(2, 6, 6, dtype=torch.bool)
     for layer, head in HEADS:
         heads[0, layer, head] = True
     with attention_patches.patch(ours, heads, [1, 1]):
         patched = ours(input_ids=ids).logits[0]
-    _, cache = theirs.run_with_cache(ids[1:])
+    _, cache = bridge.run_with_cache(ids[1:])
 
     def swap(layer):
         def hook(pattern, hook):
-            for head in (head for of, head in HEADS if of == layer):
+            for head in (head for place, head in HEADS if place == layer):
                 pattern[:, head] = cache[f"blocks.{layer}.attn.hook_pattern"][:, head]
             return pattern
 
         return hook
 
     hooks = [(f"blocks.{layer}.attn.hook_pattern", swap(layer)) for layer in {layer for layer, _ in HEADS}]
-    said = theirs.run_with_hooks(ids[:1], fwd_hooks=hooks)[0]
+    expected = bridge.run_with_hooks(ids[:1], fwd_hooks=hooks)[0]
     assert not torch.allclose(patched, ours(input_ids=ids).logits[0], atol=1e-2)
-    torch.testing.assert_close(patched, said, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(patched, expected, rtol=1e-3, atol=1e-3)

@@ -12,7 +12,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.patching import Intervention
 from ctd.mechanism.readouts import ANCHOR, MARGIN
 from ctd.reasoning.token_spans import Span
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES
 
 KNOWN = np.zeros((3, 6), bool)
@@ -21,19 +21,19 @@ KNOWN[1, 2] = KNOWN[2, 0] = True
 
 @pytest.fixture
 def llama():
-    return made("llama")
+    return build_model("llama")
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2, capped and sliding"])
 def test_attribution_is_the_slope_by_a_head_s_output(family):
-    model = made(family)
+    model = build_model(family)
     if family == "llama":
         model = model.double()  # not Gemma 2: transformers masks a padded row twice, which overflows float64
-    found = validation.attribution(model, PASSAGES[:2])
+    attributed = validation.attribution(model, PASSAGES[:2])
     step = 1e-2  # a tenth of it drowns in rounding: some of a model computes in float32 whatever its weights are
-    for row, one in enumerate(PASSAGES[:2]):
+    for row, trace in enumerate(PASSAGES[:2]):
         for head in (Head(0, 1), Head(1, 4), Head(2, 5)):
-            told = []
+            values = []
             for factor in (1 + step, 1 - step):
 
                 def scale(attended, head=head, factor=factor):
@@ -41,36 +41,38 @@ def test_attribution_is_the_slope_by_a_head_s_output(family):
                         attended.output[:, :, head.head] *= factor
 
                 with torch.no_grad(), attention.attention_hooks(model, scale):
-                    logits = model(input_ids=torch.tensor([one.ids])).logits[0]
-                told.append(readouts.read_out(logits[readouts.queries_read(one)], one))
+                    logits = model(input_ids=torch.tensor([trace.ids])).logits[0]
+                values.append(readouts.read_out(logits[readouts.queries_read(trace)], trace))
             for name in (ANCHOR, MARGIN):
-                slope = (told[0][name] - told[1][name]).item() / (2 * step)
-                assert found[name][row][head] == pytest.approx(slope, rel=2e-2, abs=2e-4)
+                slope = (values[0][name] - values[1][name]).item() / (2 * step)
+                assert attributed[name][row][head] == pytest.approx(slope, rel=2e-2, abs=2e-4)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_attribution_says_nothing_of_a_readout_that_is_not_there(llama):
     mute = replace(PASSAGES[0], comparisons=())
-    found = validation.attribution(llama, [mute, PASSAGES[1]])
-    assert np.isnan(found[MARGIN][0]).all()
-    assert not np.isnan(found[ANCHOR]).any()
-    assert not np.isnan(found[MARGIN][1]).any()
+    attributed = validation.attribution(llama, [mute, PASSAGES[1]])
+    assert np.isnan(attributed[MARGIN][0]).all()
+    assert not np.isnan(attributed[ANCHOR]).any()
+    assert not np.isnan(attributed[MARGIN][1]).any()
 
 
 def test_each_head_alone_is_a_patched_run_of_its_own(llama):
     documents, _ = corruptions.pairs(PASSAGES)
-    found = validation.alone(llama, documents, noise="uniform", rows=7)
+    losses = validation.alone(llama, documents, noise="uniform", rows=7)
     effects = patching.effects(llama, documents, {("top", 1): [Head(1, 4)]}, Intervention(noise="uniform"))
     for name in (ANCHOR, MARGIN):
-        assert found[name].shape == (4, 3, 6)
+        assert losses[name].shape == (4, 3, 6)
         lost = effects.values[name][:, 0] - effects.values[name][:, 2]
-        np.testing.assert_allclose(found[name][:, 1, 4], lost, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(losses[name][:, 1, 4], lost, rtol=1e-3, atol=1e-4)
 
 
 def test_auroc_is_scipy_s_and_precision_is_counted_by_hand():
     rng = np.random.default_rng(0)
     maps = rng.integers(0, 6, (20, 3, 6)).astype(float)  # with ties
-    expected = [mannwhitneyu(one[KNOWN], one[~KNOWN]).statistic / (KNOWN.sum() * (~KNOWN).sum()) for one in maps]
+    expected = [
+        mannwhitneyu(values[KNOWN], values[~KNOWN]).statistic / (KNOWN.sum() * (~KNOWN).sum()) for values in maps
+    ]
     np.testing.assert_allclose(validation.auroc(maps, KNOWN), expected)
     perfect = KNOWN.astype(float)
     assert validation.auroc(perfect, KNOWN) == 1.0
@@ -113,8 +115,8 @@ def test_a_ranking_needs_documents_and_both_kinds_of_heads(values, known, messag
 
 
 def test_a_passage_without_topics_has_no_anchor_readout(llama):
-    found = validation.attribution(llama, [replace(PASSAGES[0], topics=Span(15, 15))])
-    assert np.isnan(found[ANCHOR]).all()
+    attributed = validation.attribution(llama, [replace(PASSAGES[0], topics=Span(15, 15))])
+    assert np.isnan(attributed[ANCHOR]).all()
 
 
 def test_heads_at_random_are_found_half_the_time_and_a_few_of_them_anywhere():

@@ -5,14 +5,14 @@ import torch
 
 from ctd.mechanism import attention, writes
 from ctd.reasoning import architecture
-from tests.mechanism.test_attention import batch, made
+from tests.mechanism.test_attention import batch, build_model
 
 
 @pytest.mark.parametrize("family", ["llama", "granite", "olmo2", "gemma3"])
 @torch.no_grad()
 def test_the_writes_of_a_layer_sum_to_what_the_residual_stream_gains(family):
     """Told from the outside: the residual stream before and behind the attention of the first layer."""
-    model = made(family, **({"residual_multiplier": 0.3} if family == "granite" else {}))
+    model = build_model(family, **({"residual_multiplier": 0.3} if family == "granite" else {}))
     for name, weight in model.named_parameters():
         if "norm" in name:
             weight.uniform_(0.5, 2)

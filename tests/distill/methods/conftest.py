@@ -10,11 +10,11 @@ from ctd.distill.examples import Example, collate
 from ctd.distill.methods import Course
 from ctd.reasoning.token_spans import Span, TokenizedText
 from tests.distill.test_losses import stranger
-from tests.mechanism.test_attention import made
+from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import PASSAGES as UNLISTED
 
 LINES = (Span(19, 21), Span(21, 22), Span(22, 25))
-PASSAGES = [replace(one, shortlist=LINES) for one in UNLISTED]
+PASSAGES = [replace(trace, shortlist=LINES) for trace in UNLISTED]
 ANSWERS = [((5, 6, 7), (6,)), ((5, 7, 6), ())] * 2
 TEXT = "d" * 16 + "topics\nfirst\nsecond\n"  # a character a token: the prompt and the lines of the CoT
 
@@ -27,12 +27,14 @@ def written(trace, shortlisted, answered):
 
 
 WRITTEN = [written(trace, *answer) for trace, answer in zip(PASSAGES, ANSWERS, strict=True)]
-WHOLE = [Example(one.ids, one.cot.start + 1, trace=number) for number, one in enumerate(PASSAGES)]
-WORSE = [Example([*one.ids[:-3], 9, 4], one.n_prompt) for one in WHOLE]
+WHOLE = [Example(trace.ids, trace.cot.start + 1, trace=number) for number, trace in enumerate(PASSAGES)]
+WORSE = [Example([*example.ids[:-3], 9, 4], example.n_prompt) for example in WHOLE]
 WORTH = (-1.0, -0.5, 0.2, -0.1)
-EXAMPLES = [one._replace(paired=worse, value=value) for one, worse, value in zip(WHOLE, WORSE, WORTH, strict=True)]
-TOLD = [Example([*one.ids[:5], 8, 9, *one.ids[5:]], one.n_prompt + 2) for one in WHOLE]
-PAUSED = [Example(one.ids, 12, ((12, 14), (14, 16))) for one in WHOLE]
+EXAMPLES = [
+    example._replace(paired=worse, value=value) for example, worse, value in zip(WHOLE, WORSE, WORTH, strict=True)
+]
+TOLD = [Example([*example.ids[:5], 8, 9, *example.ids[5:]], example.n_prompt + 2) for example in WHOLE]
+PAUSED = [Example(example.ids, 12, ((12, 14), (14, 16))) for example in WHOLE]
 ANSWERED = [
     Example([*trace.ids[:16], 7, 6, 1, *trace.ids[15 : trace.cot.end + 1]], 16, ((19, 19 + trace.cot.end - 14),))
     for trace in PASSAGES
@@ -42,8 +44,8 @@ BATCH = collate(EXAMPLES, range(len(EXAMPLES)))
 
 def texts(name):
     """What a method learns from."""
-    told = [one._replace(paired=other) for one, other in zip(WHOLE, TOLD, strict=True)]
-    return {"semcot": PAUSED, "pst": ANSWERED, "opsd": told}.get(name, EXAMPLES)
+    with_gold = [example._replace(paired=other) for example, other in zip(WHOLE, TOLD, strict=True)]
+    return {"semcot": PAUSED, "pst": ANSWERED, "opsd": with_gold}.get(name, EXAMPLES)
 
 
 def batch_of(name):
@@ -59,7 +61,7 @@ def pieces(monkeypatch):
 
 @pytest.fixture
 def teacher():
-    return made("llama").double()
+    return build_model("llama").double()
 
 
 @pytest.fixture

@@ -80,12 +80,12 @@ def test_redi_is_the_limit_of_simpo(gamma):
     trainer, beta = of_trainer("trl.experimental.cpo", "CPOTrainer"), 1e-4
     settings = {"alpha": 0.0, "beta": beta, "loss_type": "simpo", "simpo_gamma": gamma, "label_smoothing": 0.0}
     better, worse = BETTER.clone().requires_grad_(), WORSE.clone().requires_grad_()
-    theirs, *_ = trainer.cpo_loss(SimpleNamespace(**settings, **vars(TRAINER)), better, worse)
-    slopes = torch.autograd.grad(theirs.sum(), (better, worse))
+    expected, *_ = trainer.cpo_loss(SimpleNamespace(**settings, **vars(TRAINER)), better, worse)
+    slopes = torch.autograd.grad(expected.sum(), (better, worse))
     ours = torch.autograd.grad(pairs.asymmetric(better, worse, 1.0).sum(), (better, worse))
     scale = beta * torch.sigmoid(torch.tensor(gamma))
-    for own, slope in zip(ours, slopes, strict=True):
-        torch.testing.assert_close(slope / scale, own, rtol=1e-3, atol=0, check_dtype=False)
+    for our_slope, slope in zip(ours, slopes, strict=True):
+        torch.testing.assert_close(slope / scale, our_slope, rtol=1e-3, atol=0, check_dtype=False)
 
 
 @pytest.mark.parametrize("drift", [0.4, -0.4])
@@ -103,15 +103,15 @@ def test_kto(drift):
         "label": torch.tensor([True] * n + [False] * n), "ref_logps": before,
         "ref_KL_logps": torch.zeros(2 * n, dtype=torch.float64),
     }  # fmt: skip
-    own = stand_in(
+    stub = stand_in(
         beta=0.3, loss_type="kto", precompute_ref_logps=True, calculate_KL=True, aux_loss_enabled=False,
         desirable_weight=1.0, undesirable_weight=1.0,
     )  # fmt: skip
-    own._compute_kl_logps.return_value = torch.full((2 * n,), drift, dtype=torch.float64)
-    theirs = trainer._compute_loss(own, model, batch, False)
+    stub._compute_kl_logps.return_value = torch.full((2 * n,), drift, dtype=torch.float64)
+    expected = trainer._compute_loss(stub, model, batch, False)
     point = torch.tensor(max(drift, 0.0), dtype=torch.float64)
     ours = pairs.prospect(BETTER - before[:n], WORSE - before[n:], point, beta=0.3)
-    torch.testing.assert_close(ours.sum() / (2 * n), theirs)
+    torch.testing.assert_close(ours.sum() / (2 * n), expected)
 
 
 @pytest.mark.parametrize("clip", [0.2, 0.05])
@@ -121,33 +121,37 @@ def test_rlvr_is_grpo(clip):
     generator = torch.Generator().manual_seed(3)
     now, before = -torch.rand(2, 3, 5, dtype=torch.float64, generator=generator)
     advantage = torch.tensor([1.3, -0.4, 0.0], dtype=torch.float64)
-    own = stand_in(
+    stub = stand_in(
         beta=0.0, loss_type="bnpo", top_entropy_quantile=1.0, off_policy_mask_threshold=None, use_vllm=False,
         importance_sampling_level="token", epsilon_low=clip, epsilon_high=clip, aux_loss_enabled=False,
         _entropy_bonus_enabled=False, args=SimpleNamespace(delta=None),
     )  # fmt: skip
-    own._get_per_token_logps_and_entropies.return_value = (now, now, None)
+    stub._get_per_token_logps_and_entropies.return_value = (now, now, None)
     ones = torch.ones(3, 5, dtype=torch.long)
     texts = {"prompt_ids": ones, "prompt_mask": ones, "completion_ids": ones, "completion_mask": ones}
-    theirs = trainer._compute_loss(own, None, texts | {"advantages": advantage, "old_per_token_logps": before})
+    expected = trainer._compute_loss(stub, None, texts | {"advantages": advantage, "old_per_token_logps": before})
     each = advantage[:, None].expand(3, 5)
     ours = policy.against_mixture(now, before, torch.zeros_like(now), each, clip=clip)
-    torch.testing.assert_close(ours.mean(), theirs)
+    torch.testing.assert_close(ours.mean(), expected)
     assert (ours != -(now - before).exp() * each).any(), "something is clipped"
 
 
 def test_opsd_is_self_distillation():
     divergence = of_trainer("trl.experimental.sdft.loss_utils", "compute_full_logit_self_distillation_loss")
-    own, told_gold = torch.randn(2, 6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    seen = Seen(own.log_softmax(-1), told_gold.log_softmax(-1), torch.zeros(6, dtype=torch.long))
-    torch.testing.assert_close(told.reverse_kl(seen), divergence(own, told_gold, distillation_alpha=1.0))
+    student, told_gold = torch.randn(2, 6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    seen = Seen(student.log_softmax(-1), told_gold.log_softmax(-1), torch.zeros(6, dtype=torch.long))
+    torch.testing.assert_close(told.reverse_kl(seen), divergence(student, told_gold, distillation_alpha=1.0))
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
 def test_skew_is_a_part_of_the_jensen_shannon_divergence(alpha):
     """alpha KL(teacher || M) and (1 - alpha) KL(student || M), whose M is the same with the shares exchanged."""
     divergence = of_trainer("trl.experimental.sdft.loss_utils", "compute_divergence")
-    own, teacher = torch.randn(2, 6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
+    student, teacher = torch.randn(
+        2, 6, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    ).log_softmax(-1)
     target = torch.zeros(6, dtype=torch.long)
-    ours = alpha * skew(Seen(own, teacher, target), alpha) + (1 - alpha) * skew(Seen(teacher, own, target), 1 - alpha)
-    torch.testing.assert_close(ours, divergence(own, teacher, alpha))
+    ours = alpha * skew(Seen(student, teacher, target), alpha) + (1 - alpha) * skew(
+        Seen(teacher, student, target), 1 - alpha
+    )
+    torch.testing.assert_close(ours, divergence(student, teacher, alpha))

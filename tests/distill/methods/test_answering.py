@@ -18,7 +18,7 @@ from ctd.reasoning.predict import Request
 
 
 @pytest.fixture(scope="module")
-def asked(experiment):
+def teacher_as_student(experiment):
     """The teacher itself, asked as a student."""
     return AnsweringStudent(experiment, experiment.teacher, Request(), "tests")
 
@@ -31,19 +31,19 @@ def labels(answers):
     return [sorted(answer.ranking) for answer in answers]
 
 
-def test_phase_1_ends_before_the_comparisons_and_phase_2_goes_on_from_it(experiment, asked):
-    whole, plans = asked.write(), asked.write(phase_1(asked.request))
+def test_phase_1_ends_before_the_comparisons_and_phase_2_goes_on_from_it(experiment, teacher_as_student):
+    whole, plans = teacher_as_student.write(), teacher_as_student.write(phase_1(teacher_as_student.request))
     for plan, text in zip(plans, texts(whole), strict=True):
         assert plan.trace.text == text[: text.index(PHASE_2)]
         assert plan.trace.shortlisted
     assert [plan.trace.shortlisted for plan in plans] == [answer.trace.shortlisted for answer in whole]
-    assert texts(asked.write(phase_2(asked.request, plans))) == texts(whole)
-    assert phase_2(asked.request, plans).beginnings[0].endswith(PHASE_2)
+    assert texts(teacher_as_student.write(phase_2(teacher_as_student.request, plans))) == texts(whole)
+    assert phase_2(teacher_as_student.request, plans).beginnings[0].endswith(PHASE_2)
 
 
 class TestPlans:
-    def test_one_plan_is_the_plain_way(self, asked):
-        plain, planned = asked.write(), planning.best_of_plans(asked, 1)
+    def test_one_plan_is_the_plain_way(self, teacher_as_student):
+        plain, planned = teacher_as_student.write(), planning.best_of_plans(teacher_as_student, 1)
         assert texts(planned) == texts(plain)
         assert labels(planned) == labels(plain)
 
@@ -52,7 +52,7 @@ class TestPlans:
         assert planning.most_alike([{1}, {2}]) == 0  # none is more alike
         assert planning.most_alike([set(), {2}, {2}]) == 1
 
-    def test_all_plans_are_paid_for_and_one_of_them_stands_in_the_text(self, asked, monkeypatch):
+    def test_all_plans_are_paid_for_and_one_of_them_stands_in_the_text(self, teacher_as_student, monkeypatch):
         written = []
         monkeypatch.setattr(
             AnsweringStudent,
@@ -61,7 +61,7 @@ class TestPlans:
                 written.append(write(self, *args, **options)) or written[-1]
             ),
         )
-        answers = planning.best_of_plans(asked, 3)
+        answers = planning.best_of_plans(teacher_as_student, 3)
         *plans, last = written
         assert len(plans) == 3
         assert texts(plans[0]) != texts(plans[1]) != texts(plans[2])
@@ -69,28 +69,28 @@ class TestPlans:
             assert answer.trace.text.partition(PHASE_2)[0] in [plan[row].trace.text for plan in plans]
             assert answer.n_tokens == sum(plan[row].n_tokens for plan in plans) + last[row].n_tokens
 
-    def test_none_is_refused(self, asked):
+    def test_none_is_refused(self, teacher_as_student):
         with pytest.raises(ValueError, match="n_plans must be at least 1, got 0"):
-            planning.best_of_plans(asked, 0)
+            planning.best_of_plans(teacher_as_student, 0)
 
 
 class TestCopT:
-    def test_its_ends_are_the_answer_at_once_and_the_trace(self, asked):
-        drafts, thought = asked.write(Request("answer")), asked.write()
-        assert copt.where_unsure(asked, float("inf")) == drafts
-        always = copt.where_unsure(asked, float("-inf"))
+    def test_its_ends_are_the_answer_at_once_and_the_trace(self, teacher_as_student):
+        drafts, thought = teacher_as_student.write(Request("answer")), teacher_as_student.write()
+        assert copt.where_unsure(teacher_as_student, float("inf")) == drafts
+        always = copt.where_unsure(teacher_as_student, float("-inf"))
         assert texts(always) == texts(thought)
         assert [answer.n_tokens for answer in always] == [
             draft.n_tokens + text.n_tokens for draft, text in zip(drafts, thought, strict=True)
         ]
 
-    def test_between_them_the_uncertain_ones_are_thought_about(self, experiment, asked):
+    def test_between_them_the_uncertain_ones_are_thought_about(self, experiment, teacher_as_student):
         tokenizer, model = experiment.language_model.tokenizer, experiment.language_model.model
-        drafts = asked.write(Request("answer"))
+        drafts = teacher_as_student.write(Request("answer"))
         examples = [answer_example(draft.trace, tokenizer) for draft in drafts]
         gaps = [copt.uncertainty(model, example.ids, example.n_prompt) for example in examples]
         middle = float(np.mean([min(gaps), max(gaps)]))
-        thought = ["<think>" in text for text in texts(copt.where_unsure(asked, middle))]
+        thought = ["<think>" in text for text in texts(copt.where_unsure(teacher_as_student, middle))]
         assert thought == [gap > middle for gap in gaps]
         assert 0 < sum(thought) < len(thought)
 
@@ -101,7 +101,7 @@ class TestCopT:
             (log(0.1 / 0.4) + log(0.2 / 0.3)) / 2
         )
 
-    def test_the_uncertainty_is_that_of_two_passes_by_hand(self, experiment, asked):
+    def test_the_uncertainty_is_that_of_two_passes_by_hand(self, experiment, teacher_as_student):
         model = experiment.language_model.model
         ids = [*range(20, 40)]
         with torch.no_grad():
@@ -131,23 +131,23 @@ class TestCopT:
         text = [experiment.language_model.tokenizer.decode(example.ids[example.n_prompt :]) for example in learned]
         half = len(experiment.traces)
         assert len(text) == 2 * half
-        assert all("Shortlist:" in one for one in text[:half])
-        assert not any("Shortlist:" in one for one in text[half:])
+        assert all("Shortlist:" in part for part in text[:half])
+        assert not any("Shortlist:" in part for part in text[half:])
 
 
 class TestLoRID:
     @pytest.fixture
-    def alike(self, asked, monkeypatch):
+    def alike(self, teacher_as_student, monkeypatch):
         """Three experts that are one and the same model."""
         monkeypatch.setattr(AnsweringStudent, "expert", lambda self, name: self.model)
-        return asked
+        return teacher_as_student
 
     def test_experts_that_are_the_same_agree_at_once_on_the_plain_answer(self, alike):
         plain = alike.write()
         for tries in (1, 4):
             answers = agreeing(alike, tries)
             assert texts(answers) == texts(plain)
-            assert all(answer.n_tokens > 2 * one.n_tokens - 5 for answer, one in zip(answers, plain, strict=True))
+            assert all(answer.n_tokens > 2 * short.n_tokens - 5 for answer, short in zip(answers, plain, strict=True))
 
     def test_who_never_agrees_falls_back_on_the_first_answer_of_both_phases(self, alike, monkeypatch):
         plain, asked_of = alike.write(), []
@@ -158,8 +158,8 @@ class TestLoRID:
             written = write(self, request, writer, rows, seed)
             at_once = writer is None
             return [
-                replace(one, ranking=(10**6,)) if at_once and row else one
-                for row, one in zip(rows, written, strict=True)
+                replace(answer, ranking=(10**6,)) if at_once and row else answer
+                for row, answer in zip(rows, written, strict=True)
             ]
 
         monkeypatch.setattr(AnsweringStudent, "write", disagreeing)
@@ -171,9 +171,9 @@ class TestLoRID:
         ]  # fmt: skip
         assert answers[1].n_tokens > 2 * answers[0].n_tokens
 
-    def test_fewer_than_one_try_is_refused(self, asked):
+    def test_fewer_than_one_try_is_refused(self, teacher_as_student):
         with pytest.raises(ValueError, match="tries must be at least 1, got 0"):
-            agreeing(asked, 0)
+            agreeing(teacher_as_student, 0)
 
     def test_each_expert_is_a_student_of_its_own_texts(self, experiment, tmp_path, monkeypatch):
         """Without adapters, the expert that reasons at once is a cot student of as many steps, to the last bit."""
@@ -189,12 +189,12 @@ class TestLoRID:
         for name, stage in zip((KNOWLEDGE, REASONING), whole.before, strict=True):
             monkeypatch.setitem(METHODS, "part", replace(METHODS["cot"], examples=stage.examples))
             alone, _ = teach.train_student(experiment.with_plan(n_steps=2), Arm("part", "part"), 0, tmp_path / name)
-            kept = AnsweringStudent(
+            expert = AnsweringStudent(
                 experiment, experiment.teacher, Request(), "", tmp_path / "lorid" / teach.EXPERTS
             ).expert(name)
             assert all(
                 torch.equal(a, b)
-                for a, b in zip(kept.language_model.model.parameters(), alone.parameters(), strict=True)
+                for a, b in zip(expert.language_model.model.parameters(), alone.parameters(), strict=True)
             )
 
     def test_adapters_change_each_expert_in_few_directions(self, experiment, tmp_path):
@@ -236,8 +236,11 @@ class TestLoRID:
                     teach.train_student(short, arm, 0, home)
             student, log = teach.train_student(short, arm, 0, home)
             assert len(log) == 3
-            asked = AnsweringStudent(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS)
-            models = [student, *(asked.expert(name).language_model.model for name in (KNOWLEDGE, REASONING))]
+            teacher_as_student = AnsweringStudent(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS)
+            models = [
+                student,
+                *(teacher_as_student.expert(name).language_model.model for name in (KNOWLEDGE, REASONING)),
+            ]
             weights.append([weight.detach().float() for model in models for weight in model.parameters()])
         assert len(calls) == 4
         assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
@@ -261,7 +264,7 @@ def test_a_way_of_answering_is_in_the_key_and_its_settings_are_the_methods(exper
     assert teach.key(experiment, arm, 0) != teach.key(experiment, Arm("cot", "cot"), 0)
 
 
-def test_a_stop_of_a_request_takes_the_place_of_the_modes_own(experiment, asked):
+def test_a_stop_of_a_request_takes_the_place_of_the_modes_own(experiment, teacher_as_student):
     request = Request("first", stop=("\n",))
     for answer in predict.reason(
         experiment.teacher, experiment.test_documents, experiment.index, request, max_tokens=50

@@ -17,14 +17,14 @@ from ctd.reasoning.traces import OPEN
 def samples(experiment, monkeypatch):
     """Lets a test say the F1 of each document's samples, which are all the document's trace."""
 
-    def told(scores):
+    def set_scores(scores):
         drawn = [
             [Sample(trace, score) for score in values] for trace, values in zip(experiment.traces, scores, strict=True)
         ]
         for module in (choosing, shortening):
             monkeypatch.setattr(module, "teacher_samples", lambda *parts: drawn)
 
-    return told
+    return set_scores
 
 
 def text_of(experiment, example):
@@ -73,8 +73,8 @@ def test_texts_far_from_all_before_are_chosen_of_five():
 
 def test_rewards_of_steps_are_those_by_hand(experiment):
     trace = next(trace for trace in experiment.traces if trace.comparisons)
-    one, other = next(c.labels for c in trace.comparisons)
-    won, lost = (one, other) if one in trace.answered else (other, one)
+    first, second = next(c.labels for c in trace.comparisons)
+    won, lost = (first, second) if first in trace.answered else (second, first)
     outside = next(label for label in range(len(experiment.task.space)) if label not in trace.shortlisted)
     only = replace(trace, comparisons=trace.comparisons[:1])
     assert choosing.step_reward(only, {won}) == 1.0
@@ -129,7 +129,7 @@ def test_traces_are_the_shorter_the_easier_their_document(experiment, samples):
 
 
 def test_a_retraced_text_is_never_longer_and_never_worse(experiment):
-    own, gold = f1_of(experiment, experiment.traces), gold_labels(experiment)
+    before, gold = f1_of(experiment, experiment.traces), gold_labels(experiment)
     n_shorter = 0
     for row, (example, whole) in enumerate(
         zip(shortening.retraced(experiment), trace_examples(experiment), strict=True)
@@ -139,7 +139,7 @@ def test_a_retraced_text_is_never_longer_and_never_worse(experiment):
         text, trace = parsed(experiment, example), experiment.traces[row]
         right = gold[trace.uid]
         f1 = 2 * len(set(text.answered) & right) / (len(text.answered) + len(right))
-        assert f1 >= own[row]
+        assert f1 >= before[row]
         assert len(text.text) < len(trace.text)
         assert len(text.comparisons) < len(trace.comparisons)
         n_shorter += 1
@@ -196,12 +196,12 @@ def test_only_disturbed_documents_with_the_same_answer_are_learned(experiment, m
     first, other = experiment.traces[:2]
     calls = []
 
-    def told(part, *rest):
+    def written(part, *rest):
         calls.append(part.traces)
         long = [replace(trace, document=trace.document + " Once more." * len(calls)) for trace in part.traces]
         return [long[0], replace(long[1], mentions=()), *part.traces[2:]]
 
-    monkeypatch.setattr(hard, "written", told)
+    monkeypatch.setattr(hard, "written", written)
     monkeypatch.setattr(hard, "disturb", lambda document, kind, rng: document)
     monkeypatch.setattr(hard, "divergences", lambda teacher, student, texts: [1.0, 2.0][: len(texts)])
     (added,) = hard.disturbed_examples(experiment, student, n_disturbed=2)[len(whole) :]

@@ -24,13 +24,13 @@ def made_loss(name, course, **settings):
 @pytest.fixture
 def replayed(monkeypatch):
     """What is taken as given stays as it was at first: finite differences then see what the gradient sees."""
-    kept, calls = [], itertools.count()
+    constants, calls = [], itertools.count()
 
     def fixed(value):
         number = next(calls)
-        if number == len(kept):
-            kept.append(value.detach().clone())
-        return kept[number]
+        if number == len(constants):
+            constants.append(value.detach().clone())
+        return constants[number]
 
     def again():
         nonlocal calls
@@ -123,7 +123,7 @@ class TestLimits:
         torch.testing.assert_close(self.slope("orpo", course, student, weight=0.0), expected, rtol=1e-7, atol=1e-9)
 
     def test_pairs_of_equal_texts_teach_nothing_where_both_count_alike(self, course, student):
-        same = [one._replace(paired=one) for one in EXAMPLES]
+        same = [example._replace(paired=example) for example in EXAMPLES]
         loss = METHODS["redi"].make(replace(course, examples=same), {"alpha": 1.0})
         slope, value = gradient(loss, student, BATCH)
         assert value == pytest.approx(0, abs=1e-9)

@@ -106,7 +106,7 @@ def test_a_killed_run_goes_on_with_the_map_of_its_loss(name, course, tmp_path):
             except KeyboardInterrupt:
                 continue
         ends.append([torch.cat([w.detach().flatten() for w in part.parameters()]) for part in (student, loss)])
-    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
+    assert all(torch.equal(expected, actual) for expected, actual in zip(*ends, strict=True))
     assert not torch.equal(ends[0][1], begun)
 
 
@@ -172,8 +172,8 @@ class TestLelp:
     def test_subclasses_sum_to_the_verdicts_probability(self):
         decided, targets = self.targets(4)
         assert targets.shape == (12, 8)
-        own = np.where(decided.verdict == 0, targets[:, :4].sum(1), targets[:, 4:].sum(1))
-        assert own == pytest.approx(decided.sure)
+        of_verdict = np.where(decided.verdict == 0, targets[:, :4].sum(1), targets[:, 4:].sum(1))
+        assert of_verdict == pytest.approx(decided.sure)
         assert targets.sum(1) == pytest.approx(np.ones(12))
 
     def test_with_one_subclass_it_is_the_verdict_alone(self):
@@ -235,12 +235,12 @@ class TestRecipes:
 
     def test_without_the_reasoning_the_loss_is_that_of_the_answer(self, experiment):
         student = experiment.initial_student(0).train()
-        found = [
+        gradients = [
             gradient(token_loss, student, collate(recipe(experiment), range(2)))
             for recipe in (answers_before_reasoning, answer_examples)
         ]
-        assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
-        torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-3, atol=1e-3)
+        assert gradients[0][1] == pytest.approx(gradients[1][1], rel=1e-5)
+        torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-3, atol=1e-3)
 
     def test_pauses_stand_before_the_answer_and_none_are_the_answer_alone(self, experiment):
         tokenizer = experiment.language_model.tokenizer
@@ -257,10 +257,10 @@ class TestRecipes:
             paused_answers(experiment, -1)
 
     def test_a_student_is_asked_as_it_was_taught(self, experiment, monkeypatch):
-        asked = []
-        monkeypatch.setattr(predict, "generate", lambda model, prompts, *rest: asked.extend(prompts))
-        monkeypatch.setattr(predict.rank_answers, "rank", lambda *given: [])
+        prompts_seen = []
+        monkeypatch.setattr(predict, "generate", lambda model, prompts, *rest: prompts_seen.extend(prompts))
+        monkeypatch.setattr(predict.rank_answers, "rank", lambda *arguments: [])
         for arm in (Arm("a", "answer"), Arm("s", "semcot"), Arm("t", "semcot", settings=(("n_pauses", 2),))):
             request = predict.Request(arm.base.mode, after_prompt=arm.after_prompt)
             predict.reason(experiment.teacher, ["a document"], experiment.index, request)
-        assert asked == [f"Document: a document\n{between}Answer:\n" for between in ("", ".\n" * 5, ".\n.\n")]
+        assert prompts_seen == [f"Document: a document\n{between}Answer:\n" for between in ("", ".\n" * 5, ".\n.\n")]

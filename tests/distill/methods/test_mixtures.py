@@ -35,7 +35,7 @@ def test_distances_are_those_of_the_three_distributions(seen, student, teacher):
         known = batch.targets[0] != IGNORED
         s, t = (model(input_ids=batch.ids).logits[0, known].softmax(-1) for model in (student, teacher))
         g = torch.nn.functional.one_hot(batch.targets[0, known], s.shape[1])
-        expected = [(one - other).norm(dim=1).mean().item() for one, other in ((s, t), (t, g), (s, g))]
+        expected = [(p - q).norm(dim=1).mean().item() for p, q in ((s, t), (t, g), (s, g))]
         assert distances[row].tolist() == pytest.approx([*expected, 1.0], rel=1e-5)
 
 
@@ -52,7 +52,7 @@ def test_the_slope_of_the_mixture_is_that_of_the_loss_after_a_step(seen, student
 
     before = [weight.detach().clone() for weight in parameters]
     got = loss.slope(student, BATCH, states, text, distances)
-    assert all(torch.equal(one, other) for one, other in zip(before, parameters, strict=True)), "nothing has moved"
+    assert all(torch.equal(old, new) for old, new in zip(before, parameters, strict=True)), "nothing has moved"
     for place in range(4):
         high, low = ([w + sign * (k == place) for k, w in enumerate(WEIGHTS)] for sign in (1e-2, -1e-2))
         expected = (after_a_step(high) - after_a_step(low)) / 2e-2

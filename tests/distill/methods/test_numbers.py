@@ -95,18 +95,18 @@ def test_redi_is_the_limit_of_simpo(beta, share):
     better, worse = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (-0.5, -1.2))
     simpo = -torch.nn.functional.logsigmoid(beta * (better - worse) - 0.5)
     (slope,) = torch.autograd.grad(simpo, better)
-    (own,) = torch.autograd.grad(asymmetric(better, worse, 1.0), better)
+    (redi_slope,) = torch.autograd.grad(asymmetric(better, worse, 1.0), better)
     by_scale = slope / (beta * torch.sigmoid(torch.tensor(0.5, dtype=torch.float64)))
-    assert (by_scale / own).item() == pytest.approx(share, abs=1e-3)
+    assert (by_scale / redi_slope).item() == pytest.approx(share, abs=1e-3)
 
 
 def test_tsd_rewards_the_teachers_order_and_not_its_reverse():
     """The released code has it the other way round."""
 
     def ranking(student, teacher):
-        zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        zeros, ones = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
         case = seen(student, teacher)
-        return (selective(case, one, zero, candidates=4) - selective(case, zero, zero, candidates=4)).item()
+        return (selective(case, ones, zeros, candidates=4) - selective(case, zeros, zeros, candidates=4)).item()
 
     agrees, opposes = ranking((3, 2, 1, 0), (3, 2, 1, 0)), ranking((0, 1, 2, 3), (3, 2, 1, 0))
     assert (agrees, opposes) == pytest.approx((1.16, 7.16), abs=0.01)
@@ -160,20 +160,20 @@ def test_the_state_changes_once_a_step_however_many_passes_it_takes(course, tmp_
     for pass_tokens in (0, 50):
         loss = METHODS["taid"].make(course, {})
         settings = Settings(batch_tokens=100, pass_tokens=pass_tokens, epochs=1, warmup_steps=2)
-        examples = [Example(one.ids, one.n_prompt) for one in EXAMPLES]
+        examples = [Example(example.ids, example.n_prompt) for example in EXAMPLES]
         train.train(stranger().double(), examples, settings, tmp_path / str(pass_tokens), loss=loss)
     assert len(updates) % 2 == 0
     first, second = updates[: len(updates) // 2], updates[len(updates) // 2 :]
-    for one, other in zip(first, second, strict=True):
-        assert one == pytest.approx(other, rel=1e-6)
+    for sums, same in zip(first, second, strict=True):
+        assert sums == pytest.approx(same, rel=1e-6)
 
 
 def test_a_clipped_distribution_is_that_by_hand():
     teacher, student = (torch.tensor([p], dtype=torch.float64).log() for p in ([0.7, 0.2, 0.1], [0.5, 0.3, 0.2]))
     low, high = math.log(0.15), math.log(0.5)
     masks = [1 / ((1 + 0.15 / p) * (1 + p / 0.5)) for p in (0.7, 0.2, 0.1)]
-    kept = [p * mask for p, mask in zip((0.7, 0.2, 0.1), masks, strict=True)]
-    part = [value / sum(kept) for value in kept]
+    masked = [p * mask for p, mask in zip((0.7, 0.2, 0.1), masks, strict=True)]
+    part = [value / sum(masked) for value in masked]
     by_hand = sum(p * math.log(p / q) for p, q in zip(part, (0.5, 0.3, 0.2), strict=True))
     bounds = torch.tensor([[low, high]], dtype=torch.float64)
     assert clipped(teacher, student, bounds).item() == pytest.approx(by_hand)

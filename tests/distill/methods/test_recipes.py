@@ -97,11 +97,11 @@ def test_a_trace_without_what_is_skipped_is_still_a_trace(experiment):
 
 def test_chunks_are_skipped_where_the_answer_still_comes_out(experiment):
     student, whole = experiment.initial_student(0), trace_examples(experiment)
-    kept = shortened(experiment, student)
-    assert all(len(short.ids) <= len(long.ids) for short, long in zip(kept, whole, strict=True))
+    shorter = shortened(experiment, student)
+    assert all(len(short.ids) <= len(long.ids) for short, long in zip(shorter, whole, strict=True))
     teacher = experiment.language_model.model
-    asked = [whole[0]._replace(n_prompt=len(whole[0].ids) - 1)]
-    assert comes_out(teacher, asked) == [True], "the teacher ends its own text"
+    examples = [whole[0]._replace(n_prompt=len(whole[0].ids) - 1)]
+    assert comes_out(teacher, examples) == [True], "the teacher ends its own text"
 
 
 def test_the_answer_comes_first_and_weights_say_what_it_counts(experiment):
@@ -120,12 +120,12 @@ def test_the_answer_comes_first_and_weights_say_what_it_counts(experiment):
 
 
 def test_a_student_that_answers_first_stops_before_its_reasoning(experiment, monkeypatch):
-    asked = []
-    monkeypatch.setattr(predict, "generate", lambda model, prompts, sampling, *rest: asked.append((prompts, sampling)))
-    monkeypatch.setattr(predict.rank_answers, "rank", lambda *given: [])
+    calls = []
+    monkeypatch.setattr(predict, "generate", lambda model, prompts, sampling, *rest: calls.append((prompts, sampling)))
+    monkeypatch.setattr(predict.rank_answers, "rank", lambda *arguments: [])
     for mode in ("first", "answer"):
         predict.reason(experiment.teacher, ["a document"], experiment.index, predict.Request(mode))
-    (first, sampling), (answer, plain) = asked
+    (first, sampling), (answer, plain) = calls
     assert first == answer
     assert (sampling.stop, plain.stop) == (("<think>\n",), ())
 

@@ -62,14 +62,14 @@ def test_limits_of_the_rounds(course, student):
         got = gradient(made_loss(name, course, **settings), student, BATCH)[0]
         torch.testing.assert_close(got, rlvr, rtol=1e-9, atol=1e-10)
     same = replace(course, student=course.experiment.language_model.model)
-    loss = METHODS["kdrl"].make(replace(same, examples=[one._replace(value=0.0) for one in EXAMPLES]), {})
+    loss = METHODS["kdrl"].make(replace(same, examples=[example._replace(value=0.0) for example in EXAMPLES]), {})
     slope, value = gradient(loss, same.student.train(), BATCH)
     assert value == pytest.approx(0, abs=1e-12), "the teacher agrees with itself"
     assert slope.abs().max().item() < 1e-9
 
 
 def test_one_who_is_told_nothing_teaches_nothing(course, student):
-    nothing = [one._replace(paired=one) for one in EXAMPLES]
+    nothing = [example._replace(paired=example) for example in EXAMPLES]
     slope, value = gradient(METHODS["opsd"].make(replace(course, examples=nothing), {}), student, BATCH)
     assert value == pytest.approx(0, abs=1e-12)
     assert slope.abs().max().item() < 1e-9
@@ -77,9 +77,9 @@ def test_one_who_is_told_nothing_teaches_nothing(course, student):
 
 def test_the_divergence_from_one_who_is_told_is_that_of_the_logits(course, student):
     expected = 0.0
-    for own, other in zip(EXAMPLES, TOLD, strict=True):
+    for plain, with_gold in zip(EXAMPLES, TOLD, strict=True):
         log_p = []
-        for text in (own, other):
+        for text in (plain, with_gold):
             batch = collate([text], [0])
             log_p.append(student(input_ids=batch.ids).logits[batch.targets != IGNORED].log_softmax(-1))
         expected += (log_p[0].exp() * (log_p[0] - log_p[1])).sum().item()
@@ -104,8 +104,8 @@ def test_own_texts_are_tokens_as_the_student_drew_them(experiment):
 
 def test_texts_count_against_others_about_their_document(experiment, monkeypatch):
     gold, whole = gold_labels(experiment), trace_examples(experiment)
-    right = [one for one in experiment.traces if one.free_form is None and set(one.answered) == gold[one.uid]]
-    drawn = [OwnText(whole[0], trace) for one in right[:2] for trace in (one, replace(one, mentions=()))]
+    right = [text for text in experiment.traces if text.free_form is None and set(text.answered) == gold[text.uid]]
+    drawn = [OwnText(whole[0], trace) for text in right[:2] for trace in (text, replace(text, mentions=()))]
     monkeypatch.setattr(policy, "own_texts", lambda *parts: drawn)
     learned = policy.own_samples(replace(experiment, traces=right[:2]), None, group=2)
     assert [text.value for text in learned] == pytest.approx([1, -1, 1, -1], abs=1e-3)
@@ -115,15 +115,15 @@ def test_texts_count_against_others_about_their_document(experiment, monkeypatch
 
 def test_one_who_is_told_reads_the_gold_labels_in_the_shortlist(experiment, monkeypatch):
     tokenizer, space = experiment.language_model.tokenizer, experiment.task.space
-    trace = next(one for one in experiment.traces if one.free_form is None and one.comparisons)
+    trace = next(text for text in experiment.traces if text.free_form is None and text.comparisons)
     outside = next(label for label in range(len(space)) if space.texts[label] not in trace.text)
-    monkeypatch.setattr(told, "gold_labels", lambda given: {trace.uid: {outside}})
-    own, wrong = sample_example(trace, tokenizer), replace(trace, error="out of the format")
+    monkeypatch.setattr(told, "gold_labels", lambda _: {trace.uid: {outside}})
+    plain, wrong = sample_example(trace, tokenizer), replace(trace, error="out of the format")
     student = experiment.initial_student(0)
     monkeypatch.setattr(told, "written", lambda *parts: [trace, wrong])
     (example,) = told.own_texts_told(experiment, student)
     assert f"- {space.texts[outside]}\nCompare:\n" in tokenizer.decode(example.paired.ids)
-    assert list(example.ids) == list(own.ids)
+    assert list(example.ids) == list(plain.ids)
     learned = tokenizer.decode(told.targets(example))
     assert told.targets(example) == told.targets(example.paired)
     assert learned.removesuffix(tokenizer.eos_token) == trace.text.partition("\nCompare:\n")[2]
@@ -135,7 +135,7 @@ def test_one_who_is_told_reads_the_gold_labels_in_the_shortlist(experiment, monk
 def test_a_teacher_that_is_told_writes_on_from_the_gold_labels(experiment):
     gold, tokenizer = gold_labels(experiment), experiment.language_model.tokenizer
     texts, space = told.told_traces(experiment), experiment.task.space
-    prompts = [tuple(one.ids[: one.n_prompt]) for one in trace_examples(experiment)]
+    prompts = [tuple(known.ids[: known.n_prompt]) for known in trace_examples(experiment)]
     for example in texts:
         uid = experiment.traces[prompts.index(tuple(example.ids[: example.n_prompt]))].uid
         shortlist, answer = tokenizer.decode(example.ids).split("Answer:\n")
@@ -152,7 +152,7 @@ def test_a_killed_round_ends_with_the_same_weights(name, experiment, tmp_path, m
     monkeypatch.setattr(
         policy,
         "own_texts",
-        lambda given, student, documents, n_each: [
+        lambda _, student, documents, n_each: [
             OwnText(whole[row], trace if turn else replace(trace, mentions=()))
             for row, trace in enumerate(documents)
             for turn in range(n_each)
@@ -160,9 +160,9 @@ def test_a_killed_round_ends_with_the_same_weights(name, experiment, tmp_path, m
     )
     monkeypatch.setattr(told, "written", lambda *parts: experiment.traces)
     short = replace(experiment, plan=replace(experiment.plan, n_steps=5, batch_tokens=256))
-    of, settings = {"kdrl": (policy.Policy, (("n_documents", 2), ("group", 2))), "opsd": (told.Told, ())}[name]
+    loss_class, settings = {"kdrl": (policy.Policy, (("n_documents", 2), ("group", 2))), "opsd": (told.Told, ())}[name]
     arm = Arm(name, name, settings=settings)
-    weights, forward, calls = [], of.forward, []
+    weights, forward, calls = [], loss_class.forward, []
 
     def dying(self, model, batch):
         calls.append(batch)
@@ -172,7 +172,7 @@ def test_a_killed_round_ends_with_the_same_weights(name, experiment, tmp_path, m
 
     for killed in (False, True):
         if killed:
-            monkeypatch.setattr(of, "forward", dying)
+            monkeypatch.setattr(loss_class, "forward", dying)
             with pytest.raises(KeyboardInterrupt):
                 teach.train_student(short, arm, 0, tmp_path / str(killed))
         student, log = teach.train_student(short, arm, 0, tmp_path / str(killed))

@@ -33,7 +33,7 @@ def test_a_line_of_the_teacher_is_one_that_it_finds_twice_as_likely():
 
 
 def test_log_probabilities_of_texts_are_those_of_their_logits(student):
-    texts = [Example(one.ids, one.n_prompt) for one in EXAMPLES]
+    texts = [Example(example.ids, example.n_prompt) for example in EXAMPLES]
     for text, values in zip(texts, target_log_p(student, texts), strict=True):
         batch = collate([text], [0])
         log_p = student(input_ids=batch.ids).logits[0].log_softmax(-1)
@@ -56,8 +56,8 @@ def test_the_sample_with_most_lines_of_the_teacher_is_learned(experiment, beginn
     drawn = teacher_samples(experiment, **DRAWN)
     with_any = [samples for samples in drawn if samples]
     shares = [0.1 * (number % 2) for samples in with_any for number, _ in enumerate(samples)]
-    told = iter(shares)
-    monkeypatch.setattr(dasd, "teacher_share", lambda *parts: next(told))
+    next_shares = iter(shares)
+    monkeypatch.setattr(dasd, "teacher_share", lambda *parts: next(next_shares))
     tokenizer = experiment.language_model.tokenizer
     chosen = dasd.divergent_samples(experiment, beginner, **DRAWN)
     assert chosen == [sample_example(samples[-1].trace, tokenizer) for samples in with_any]
