@@ -142,9 +142,9 @@ def test_the_first_kind_stands_where_notes_of_both_kinds_name_a_code(space):
     ],
 )
 def test_notes_name_the_codes_in_their_parentheses(note, some, none):
-    found = named(note)
-    assert some <= found
-    assert not none & found
+    codes = named(note)
+    assert some <= codes
+    assert not none & codes
 
 
 def test_what_a_note_does_not_say_clearly_is_counted_not_guessed(space):

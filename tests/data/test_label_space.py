@@ -59,9 +59,9 @@ def test_a_query_ranks_near_misses(space, encoder, own_cache):
 def test_without_a_tree_near_misses_are_neighbours(space, encoder, own_cache):
     flat = LabelSpace("flat", space.ids[:7], space.texts[:7], 7)
     index = LabelIndex.build(flat, encoder)
-    found = flat.near_misses([1], 2, index=index)
+    near = flat.near_misses([1], 2, index=index)
     expected = [label for label in index.search(["Calcium/metabolism"], 3)[1][0] if label != 1]
-    assert found.tolist() == expected[:2]
+    assert near.tolist() == expected[:2]
     with pytest.raises(ValueError, match="'flat' has no tree: give it one with with_clusters"):
         flat.near_misses([1], 2)
 

@@ -18,9 +18,9 @@ def gathered(on_empty="error"):
 def test_gzip_and_plain_files_give_the_same_lines_and_places(tmp_path, name):
     raw = "één\ntwo\r\nthree".encode()
     (tmp_path / name).write_bytes(gzip.compress(raw) if "packed" in name else raw)
-    found = list(read_lines(tmp_path / name))
-    assert [line for _, line in found] == ["één", "two", "three"]
-    assert [where for where, _ in found] == [f"{tmp_path / name}, line {n}" for n in (1, 2, 3)]
+    lines = list(read_lines(tmp_path / name))
+    assert [line for _, line in lines] == ["één", "two", "three"]
+    assert [where for where, _ in lines] == [f"{tmp_path / name}, line {n}" for n in (1, 2, 3)]
 
 
 def test_an_empty_file_has_no_lines(tmp_path):
@@ -74,7 +74,7 @@ def test_escaped_and_plain_characters_read_alike(tmp_path):
     (tmp_path / "u.json").write_text(
         json.dumps(record) + "\n" + json.dumps(record, ensure_ascii=False), encoding="utf-8"
     )
-    assert [found for _, found in read_json_lines(tmp_path / "u.json")] == [record, record]
+    assert [row for _, row in read_json_lines(tmp_path / "u.json")] == [record, record]
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, True, 1.5, ["x"]])

@@ -119,9 +119,9 @@ def test_check_tags_are_headings_of_the_vocabulary(vocabulary):
 def test_the_published_split_is_the_one_that_the_loader_makes():
     task = load("mesh")
     published = pd.read_csv(DATA / "mesh_split.csv.gz", dtype=str)
-    made = [(uid, split) for split, part in task.documents.items() for uid in part["uid"]]
-    assert sorted(made) == sorted(published.itertuples(index=False, name=None))
-    assert len({uid for uid, _ in made}) == len(made) > 12_000
+    assigned = [(uid, split) for split, part in task.documents.items() for uid in part["uid"]]
+    assert sorted(assigned) == sorted(published.itertuples(index=False, name=None))
+    assert len({uid for uid, _ in assigned}) == len(assigned) > 12_000
     gold = task.gold("test")
     assert gold[:, task.unscored].nnz == 0
     assert task.gold("test", scored=False)[:, task.unscored].nnz > 1_000

@@ -80,8 +80,8 @@ def test_only_the_comment_directly_before_describes_a_statement():
 
 def test_sections_hold_only_headings_with_assertions_below():
     database = parse(SMALL)
-    found = [(s.number, s.title, s.parent) for s in database.sections]
-    assert found == [("1", "LOGIC", -1), ("1.1", "Rules of inference", 0), ("2", "MORE", -1)]
+    sections = [(s.number, s.title, s.parent) for s in database.sections]
+    assert sections == [("1", "LOGIC", -1), ("1.1", "Rules of inference", 0), ("2", "MORE", -1)]
     assert [a.section for a in database.assertions] == [1, 1, 1, 1, 2, 2]
 
 

@@ -88,8 +88,8 @@ def test_documents_without_text_or_labels(tmp_path):
     dropped = records.load(file, on_empty="drop")
     assert sum(len(dropped.documents[split]) for split in SPLITS) == 60
     assert dropped.card.dropped == {"documents without text": 2, "documents without labels": 1}
-    kept = records.load(file, on_empty="keep")
-    assert sum(len(kept.documents[split]) for split in SPLITS) == 63
+    task = records.load(file, on_empty="keep")
+    assert sum(len(task.documents[split]) for split in SPLITS) == 63
 
 
 @pytest.mark.parametrize(
@@ -155,20 +155,20 @@ def test_a_hub_id_that_cannot_be_reached_gets_one_clear_line():
 
 
 def test_a_hub_id_may_name_a_configuration(monkeypatch):
-    asked = []
+    calls = []
 
     def hub(name, config, cache_dir):
-        asked.append((name, config))
+        calls.append((name, config))
         return DatasetDict({"train": Dataset.from_list(ROWS)})
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
     assert records.load("owner/name:english").space.name == "owner/name:english"
     records.load("owner/name")
-    assert asked == [("owner/name", "english"), ("owner/name", None)]
+    assert calls == [("owner/name", "english"), ("owner/name", None)]
 
 
-def saved(folder, found):
-    found.save_to_disk(folder)
+def saved(folder, dataset):
+    dataset.save_to_disk(folder)
     return str(folder)
 
 
@@ -182,16 +182,16 @@ def test_the_splits_of_a_saved_dataset_are_kept_and_named_our_way(tmp_path):
     assert [len(task.documents[split]) for split in SPLITS] == [4, 4, 4]
 
 
-@pytest.mark.parametrize("given", ["test", "validation"])
-def test_a_missing_split_is_taken_from_train_and_the_other_kept(tmp_path, given):
-    parts = DatasetDict({"train": Dataset.from_list(ROWS), given: Dataset.from_list(ROWS[:2])})
+@pytest.mark.parametrize("present", ["test", "validation"])
+def test_a_missing_split_is_taken_from_train_and_the_other_kept(tmp_path, present):
+    parts = DatasetDict({"train": Dataset.from_list(ROWS), present: Dataset.from_list(ROWS[:2])})
     task = records.load(saved(tmp_path / "d", parts))
-    made = "validation" if given == "test" else "test"
-    assert len(task.documents[given]) == 2
-    shares = {"validation": 0.08, "test": 0.12, given: 0.0}
-    expected = [f"train-{n}" for n in range(60) if split_by_hash(f"train-{n}", **shares) == made]
+    missing = "validation" if present == "test" else "test"
+    assert len(task.documents[present]) == 2
+    shares = {"validation": 0.08, "test": 0.12, present: 0.0}
+    expected = [f"train-{n}" for n in range(60) if split_by_hash(f"train-{n}", **shares) == missing]
     assert expected
-    assert task.documents[made]["uid"][:] == expected
+    assert task.documents[missing]["uid"][:] == expected
 
 
 def test_class_labels_go_by_their_names_and_minus_one_is_none(tmp_path):
@@ -200,9 +200,9 @@ def test_class_labels_go_by_their_names_and_minus_one_is_none(tmp_path):
     rows = {"text": ["a", "b", "c"], "labels": [[2, 0], [1], [2]], "other": [1, 2, 3]}
     task = records.load(saved(tmp_path / "many", Dataset.from_dict(rows, features=several)))
     assert task.space.texts == ["cow", "cat", "dog"]
-    one = Features({"text": Value("string"), "labels": names})
+    single = Features({"text": Value("string"), "labels": names})
     rows = {"text": ["a", "b", "c"], "labels": [1, -1, None]}
-    task = records.load(saved(tmp_path / "one", Dataset.from_dict(rows, features=one)), on_empty="drop")
+    task = records.load(saved(tmp_path / "one", Dataset.from_dict(rows, features=single)), on_empty="drop")
     assert task.space.texts == ["dog"]
     assert task.card.dropped == {"documents without labels": 2}
 

@@ -103,22 +103,22 @@ def by_hand(text: str) -> dict[str, set[str]]:
 
 def test_slice_agrees_with_an_independent_reading(task: Task, slice_text: str):
     expected = by_hand(slice_text)
-    found = {
+    premises = {
         row["uid"]: {task.space.ids[label] for label in row["labels"]}
         for split in task.documents.values()
         for row in split
     }
-    assert found == expected
+    assert premises == expected
     assert len(expected) > 4000
 
 
 def test_splits_follow_the_file(task: Task):
-    own = {split: [task.space.lookup[uid] for uid in rows["uid"]] for split, rows in task.documents.items()}
-    order = own["train"] + own["validation"] + own["test"]
+    places = {split: [task.space.lookup[uid] for uid in rows["uid"]] for split, rows in task.documents.items()}
+    order = places["train"] + places["validation"] + places["test"]
     assert order == sorted(set(order))
     n = len(order)
     for split, share in (("train", 0.8), ("validation", 0.1), ("test", 0.1)):
-        assert abs(len(own[split]) - share * n) <= 1
+        assert abs(len(places[split]) - share * n) <= 1
 
 
 def test_a_proof_uses_only_what_stands_before_it(task: Task):
@@ -131,8 +131,8 @@ def test_a_proof_uses_only_what_stands_before_it(task: Task):
 def test_filtered_bars_the_theorem_itself_and_all_later_labels(task: Task):
     assert set(task.filtered) == {"validation", "test"}
     for split, barred in task.filtered.items():
-        own = np.array([task.space.lookup[uid] for uid in task.documents[split]["uid"]])
-        expected = np.arange(len(task.space))[None, :] >= own[:, None]
+        places = np.array([task.space.lookup[uid] for uid in task.documents[split]["uid"]])
+        expected = np.arange(len(task.space))[None, :] >= places[:, None]
         assert (barred.toarray() == expected).all()
         assert task.gold(split).multiply(barred).nnz == 0
 
@@ -150,13 +150,13 @@ def test_slice_texts_are_readable(task: Task):
 def test_references_never_give_a_premise_away(task: Task, slice_text: str):
     """What stays are a book's theorem numbers (`Theorem 19.9 of [Margaris]`) that set.mm also takes for labels."""
     comments = {a.label: a.comment for a in parse(slice_text).assertions}
-    given, left = 0, set()
+    n_named, left = 0, set()
     for split in task.documents.values():
         for row in split:
             names = {task.space.ids[label] for label in row["labels"]}
-            given += len(names & set(comments[row["uid"]].split()))
+            n_named += len(names & set(comments[row["uid"]].split()))
             left |= names & set(setmm.describe(comments[row["uid"]]).split())
-    assert given > 100
+    assert n_named > 100
     assert {label for label in left if not label[0].isdigit()} <= {"xor"}
 
 
@@ -287,13 +287,13 @@ def test_find_fetches_the_package_once(elsewhere: Path, monkeypatch: pytest.Monk
         'mkdir -p "$3/nowhere/on/this/machine"',
         'echo fetched > "$3/nowhere/on/this/machine/set.mm"',
     )
-    found = setmm.find()
-    assert found.read_text() == "fetched\n"
-    assert elsewhere / "cache" in found.parents
+    path = setmm.find()
+    assert path.read_text() == "fetched\n"
+    assert elsewhere / "cache" in path.parents
     setmm._fetch.cache_clear()
-    assert setmm.find() == found
+    assert setmm.find() == path
     assert (elsewhere / "calls").read_text() == "call\n"
-    assert [file.name for file in found.parent.iterdir()] == ["set.mm"]
+    assert [file.name for file in path.parent.iterdir()] == ["set.mm"]
 
 
 @pytest.mark.parametrize("download", ["exit 100", "exec sleep 30"])

@@ -42,17 +42,17 @@ def init(*words, code=0):
 
 
 def test_columns_separator_tail_and_duplicates_are_found(table):
-    found = survey(table)
-    assert (found.text_column, found.label_column, found.separator) == ("note", "codes", ";")
-    assert (found.n_rows, found.without_text, found.without_labels) == (20, 4, 4)
-    assert found.duplicates == 1 + 3, "a repeated note, and empty ones"
-    assert found.labels == {"calcium": 8, "liver": 8, "blood": 8}
-    assert found.labels_a_document == (1.5, 2)
-    assert found.english > 0.4
+    result = survey(table)
+    assert (result.text_column, result.label_column, result.separator) == ("note", "codes", ";")
+    assert (result.n_rows, result.without_text, result.without_labels) == (20, 4, 4)
+    assert result.duplicates == 1 + 3, "a repeated note, and empty ones"
+    assert result.labels == {"calcium": 8, "liver": 8, "blood": 8}
+    assert result.labels_a_document == (1.5, 2)
+    assert result.english > 0.4
     assert survey(table, separator="").labels["calcium; blood"] == 4
-    said = " ".join(found.sentences())
-    assert "3 different ones, 1.5 a document (2 at most)" in said
-    assert "looks like English" in said
+    sentences = " ".join(result.sentences())
+    assert "3 different ones, 1.5 a document (2 at most)" in sentences
+    assert "looks like English" in sentences
 
 
 def test_prose_in_another_language_is_told_from_english(tmp_path):
@@ -103,13 +103,13 @@ def test_the_folder_is_a_task_and_its_parameters_fit_every_chapter(table):
 
 
 def test_json_says_the_same(table):
-    said = json.loads(init("my.csv", "--json", "--out", "other"))
-    assert said["separator"] == ";"
-    assert said["folder"] == "other"
-    assert said["commands"][0].startswith("ctd run 01 -f other/parameters.yml")
-    for _, name, *words in map(shlex.split, said["commands"]):
+    output = json.loads(init("my.csv", "--json", "--out", "other"))
+    assert output["separator"] == ";"
+    assert output["folder"] == "other"
+    assert output["commands"][0].startswith("ctd run 01 -f other/parameters.yml")
+    for _, name, *words in map(shlex.split, output["commands"]):
         get_command(app).commands[name].make_context(name, words)  # raises for an option that there is not
-    assert "--source other/documents.jsonl" in said["commands"][-1]
+    assert "--source other/documents.jsonl" in output["commands"][-1]
 
 
 @pytest.mark.parametrize(

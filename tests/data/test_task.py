@@ -10,8 +10,8 @@ from ctd.data.task import Task
 
 
 def test_sampling_and_restricting_keep_gold_and_filters(task):
-    one = task.sample("test", 1, seed=0)
-    assert one.documents.num_rows == {"train": 3, "validation": 1, "test": 1}
+    sampled = task.sample("test", 1, seed=0)
+    assert sampled.documents.num_rows == {"train": 3, "validation": 1, "test": 1}
     small = task.restrict("test", 0, seed=0)
     assert small.space.texts[: len(small.space)] == [task.space.texts[label] for label in (0, 1, 2, 4, 6)]
     before = [[task.space.texts[label] for label in row] for row in task.documents["test"]["labels"]]

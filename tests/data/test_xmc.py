@@ -94,13 +94,13 @@ def test_filter_pairs_follow_their_documents(tmp_path):
         task = xmc.load(folder, on_empty=on_empty, validation=0.4)
         assert len(task.documents["validation"]) > 3
         for split in ("train", "validation"):
-            found = {
+            barred = {
                 (task.documents[split][int(row)]["uid"], int(label))
                 for row, label in zip(*task.filtered[split].nonzero(), strict=True)
             }
             gone = {"d0", "d7"} if on_empty == "drop" else set()
             inside = set(task.documents[split]["uid"]) - gone
-            assert found == {(f"d{row}", label) for row, label in pairs if f"d{row}" in inside}
+            assert barred == {(f"d{row}", label) for row, label in pairs if f"d{row}" in inside}
             assert task.filtered[split].shape == (len(task.documents[split]), 5)
             assert task.filtered[split].dtype == bool
         assert task.filtered["test"].nonzero()[0].tolist() == [5]
@@ -175,9 +175,9 @@ def test_documents_without_text_or_labels(tmp_path, own_cache):
     dropped = xmc.load(folder, on_empty="drop", validation=0)
     assert dropped.documents["train"]["uid"][:] == ["a", "d"]
     assert dropped.card.dropped == {"documents without labels": 1, "documents without text": 1}
-    kept = xmc.load(folder, on_empty="keep", validation=0)
-    assert kept.documents["train"]["uid"][:] == ["a", "b", "c", "d"]
-    assert kept.documents["train"]["labels"][1] == []
+    task = xmc.load(folder, on_empty="keep", validation=0)
+    assert task.documents["train"]["uid"][:] == ["a", "b", "c", "d"]
+    assert task.documents["train"]["labels"][1] == []
 
 
 @pytest.mark.parametrize(

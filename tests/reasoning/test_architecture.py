@@ -74,9 +74,11 @@ def tiny(kind, **changes):
 def test_a_model_whose_heads_cannot_be_read_exactly_is_refused_with_the_reason(kind, changes, reason):
     model = tiny(kind, **changes)
     for _ in range(2):
-        with pytest.raises(ValueError, match=r"the heads of \w+ cannot be read and patched exactly: " + reason) as said:
+        with pytest.raises(
+            ValueError, match=r"the heads of \w+ cannot be read and patched exactly: " + reason
+        ) as error:
             architecture.shape(model)
-        assert "\n" not in str(said.value)
+        assert "\n" not in str(error.value)
     assert model.config._attn_implementation != "ctd-probe"
 
 

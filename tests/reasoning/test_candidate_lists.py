@@ -29,34 +29,34 @@ def task(space):
     return Task(DatasetDict({"test": Dataset.from_dict(rows)}), space, Card("Tiny", "none", "made up", "by hand"))
 
 
-def made(index, task, found, k=2):
+def lists(index, task, retrieved, k=2):
     """What comes of it where `make` would give `found`."""
-    return candidate_lists.lists(index, task, "test", {"k": k}, lambda: {"retrieved": found})["retrieved"]
+    return candidate_lists.lists(index, task, "test", {"k": k}, lambda: {"retrieved": retrieved})["retrieved"]
 
 
 @pytest.fixture
-def kept(book, task, encoder, monkeypatch):
+def index_and_task(book, task, encoder, monkeypatch):
     """Index and task whose lists, [[1], [2]], are kept with the book."""
     index = LabelIndex.build(task.space, encoder)
     monkeypatch.setenv("CTD_TEXTS", "keep")
-    assert made(index, task, [[1], [2]]) == [[1], [2]]
+    assert lists(index, task, [[1], [2]]) == [[1], [2]]
     monkeypatch.delenv("CTD_TEXTS")
     return index, task
 
 
 def test_lists_are_kept_only_where_that_is_asked_for(book, task, encoder):
-    assert made(LabelIndex.build(task.space, encoder), task, [[1], [2]]) == [[1], [2]]
+    assert lists(LabelIndex.build(task.space, encoder), task, [[1], [2]]) == [[1], [2]]
     assert not book.exists()
 
 
-def test_kept_lists_are_given_in_place_of_those_that_would_be_made(kept):
-    assert made(*kept, [[5], [6]]) == [[1], [2]]
+def test_kept_lists_are_given_in_place_of_those_that_would_be_made(index_and_task):
+    assert lists(*index_and_task, [[5], [6]]) == [[1], [2]]
 
 
-def test_an_encoder_of_the_same_weights_in_another_precision_is_given_them_too(kept):
-    index, task = kept
+def test_an_encoder_of_the_same_weights_in_another_precision_is_given_them_too(index_and_task):
+    index, task = index_and_task
     index.encoder.key = "in another precision"
-    assert made(index, task, [[5], [6]]) == [[1], [2]]
+    assert lists(index, task, [[5], [6]]) == [[1], [2]]
 
 
 def with_rows(task, **columns):
@@ -87,21 +87,21 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_other_lists_are_made_where_anything_else_differs(what, kept):
-    assert made(*CHANGES[what](*kept), [[5], [6]]) == [[5], [6]]
+def test_other_lists_are_made_where_anything_else_differs(what, index_and_task):
+    assert lists(*CHANGES[what](*index_and_task), [[5], [6]]) == [[5], [6]]
 
 
-def test_other_lists_are_made_under_other_settings_or_where_the_books_are_to_be_ignored(kept, monkeypatch):
-    assert made(*kept, [[5], [6]], k=3) == [[5], [6]]
+def test_other_lists_are_made_under_other_settings_or_where_the_books_are_to_be_ignored(index_and_task, monkeypatch):
+    assert lists(*index_and_task, [[5], [6]], k=3) == [[5], [6]]
     monkeypatch.setenv("CTD_TEXTS", "ignore")
-    assert made(*kept, [[5], [6]]) == [[5], [6]]
+    assert lists(*index_and_task, [[5], [6]]) == [[5], [6]]
 
 
-def test_a_damaged_file_is_named_with_what_mends_it(kept, book):
+def test_a_damaged_file_is_named_with_what_mends_it(index_and_task, book):
     [file] = book.iterdir()
     file.write_text('{"retrieved": [[1')
     with pytest.raises(ValueError, match=rf"data/lists/{file.name} is damaged: restore it \(git checkout data/lists\)"):
-        made(*kept, [[5], [6]])
+        lists(*index_and_task, [[5], [6]])
 
 
 def test_what_was_retrieved_is_what_the_retriever_finds_now_or_found_then(book, task, encoder, monkeypatch):

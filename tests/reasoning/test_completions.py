@@ -38,13 +38,13 @@ def use(monkeypatch):
 
 
 def write(key=KEY, missing=(0, 1)):
-    kept = BatchStore(key, BATCHES)
-    assert kept.missing == list(missing)
-    for number in kept.missing:
-        kept.add(number, [WRITTEN[row] for row in BATCHES[number]])
-    kept.close("reasoning")
-    assert kept.completions() == WRITTEN
-    return kept
+    store = BatchStore(key, BATCHES)
+    assert store.missing == list(missing)
+    for number in store.missing:
+        store.add(number, [WRITTEN[row] for row in BATCHES[number]])
+    store.close("reasoning")
+    assert store.completions() == WRITTEN
+    return store
 
 
 def forget():
@@ -64,10 +64,10 @@ def test_what_is_kept_beside_the_book_is_read_to_the_letter_and_declared(book, u
     assert "CPU threads" in entry["hardware"]
     forget()
     use("read")
-    kept = BatchStore(KEY, BATCHES)
-    assert kept.missing == []
-    assert kept.completions() == WRITTEN
-    kept.close("reasoning")
+    store = BatchStore(KEY, BATCHES)
+    assert store.missing == []
+    assert store.completions() == WRITTEN
+    store.close("reasoning")
     assert not list(cache_dir("generations").iterdir())
 
 
@@ -93,18 +93,18 @@ def test_another_digest_is_written_anew(book, use):
 
 def test_the_book_has_texts_under_a_key_of_its_own_which_another_precision_reads_too(book, use):
     use("keep")
-    kept = BatchStore("e" * 64, BATCHES, KEY)
-    for number in kept.missing:
-        kept.add(number, [WRITTEN[row] for row in BATCHES[number]])
-    kept.close("reasoning", "float32")
+    store = BatchStore("e" * 64, BATCHES, KEY)
+    for number in store.missing:
+        store.add(number, [WRITTEN[row] for row in BATCHES[number]])
+    store.close("reasoning", "float32")
     [file] = book.glob("*.xz")
     assert file.name == f"{KEY[:32]}.jsonl.xz"
     assert json.loads((book / "manifest.json").read_text())[file.name]["precision"] == "float32"
     forget()
     use("read")
-    kept = BatchStore("f" * 64, BATCHES, KEY)
-    assert kept.missing == []
-    assert kept.completions() == WRITTEN
+    store = BatchStore("f" * 64, BATCHES, KEY)
+    assert store.missing == []
+    assert store.completions() == WRITTEN
 
 
 def test_the_books_texts_can_be_ignored_and_written_over(book, use):
@@ -165,10 +165,10 @@ def test_the_books_texts_are_all_there_and_declared():
     assert sum(thought) == next(row.value for row in natural_table.read() if row.measure == "documents")
     for name, entry in declared.items():
         lines = lzma.decompress((DATA / "texts" / name).read_bytes()).splitlines()
-        written = [one for line in lines for one in json.loads(line)["completions"]]
+        written = [completion for line in lines for completion in json.loads(line)["completions"]]
         assert len(written) == entry["documents"]
         assert len(written) == 200 or entry["what"].startswith(MODEL)
-        assert sum(one["n_tokens"] for one in written) == entry["tokens"]
+        assert sum(completion["n_tokens"] for completion in written) == entry["tokens"]
 
 
 @torch.inference_mode()
@@ -180,18 +180,18 @@ def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, tm
     monkeypatch.setenv("CTD_CACHE", str(tmp_path))  # from here on, so that task and model are not made anew
     tokenizer, model = teacher.language_model.tokenizer, teacher.language_model.model
     documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
-    asked = [prompts.plain(document) + traces.ANSWER for document in documents]
+    prompt_texts = [prompts.plain(document) + traces.ANSWER for document in documents]
     monkeypatch.setattr(model, "generate", None)  # nothing is to be written
     lists = SimpleNamespace(key=lists_key(task.space, tokenizer))
-    found = generate(teacher.language_model, asked, Sampling(512), Limits(predict.BATCH_TOKENS), lists, "answer")
+    texts = generate(teacher.language_model, prompt_texts, Sampling(512), Limits(predict.BATCH_TOKENS), lists, "answer")
     assert not list(cache_dir("generations").iterdir())
-    shortest = sorted(range(200), key=lambda row: found[row].n_tokens)[:3]
+    shortest = sorted(range(200), key=lambda row: texts[row].n_tokens)[:3]
     for row in shortest:
-        ids = tokenizer(asked[row] + found[row].text, add_special_tokens=False)["input_ids"]
-        n = found[row].n_tokens
+        ids = tokenizer(prompt_texts[row] + texts[row].text, add_special_tokens=False)["input_ids"]
+        n = texts[row].n_tokens
         logs = model(input_ids=torch.tensor([ids])).logits[0, -n - 1 : -1].float().log_softmax(-1)
         again = logs.gather(1, torch.tensor(ids[-n:])[:, None])[:, 0].numpy()
-        assert np.abs(again - np.array(found[row].logprobs)).mean() < 0.1
+        assert np.abs(again - np.array(texts[row].logprobs)).mean() < 0.1
 
 
 def test_some_of_the_books_texts_are_written_anew_as_they_are(monkeypatch, tmp_path):
@@ -200,15 +200,15 @@ def test_some_of_the_books_texts_are_written_anew_as_they_are(monkeypatch, tmp_p
     task, teacher = readers.load("organism").sample("test", 200, 0), teachers.load("organism")
     model, tokenizer = teacher.language_model.model, teacher.language_model.tokenizer
     documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
-    asked = [prompts.plain(document) + traces.OPEN for document in documents]
+    prompt_texts = [prompts.plain(document) + traces.OPEN for document in documents]
     write = partial(generate, teacher.language_model, sampling=Sampling(512), lists=LabelLists(task.space, tokenizer))
     monkeypatch.setenv("CTD_CACHE", str(tmp_path))
     with monkeypatch.context() as reading:
         reading.setattr(model, "generate", None)  # nothing is to be written
-        shipped = write(asked, limits=Limits(predict.BATCH_TOKENS))
+        shipped = write(prompt_texts, limits=Limits(predict.BATCH_TOKENS))
     rows = sorted(range(200), key=lambda row: shipped[row].n_tokens)[:2]
     monkeypatch.setenv("CTD_TEXTS", "ignore")
-    for row, completion in zip(rows, write([asked[row] for row in rows]), strict=True):
+    for row, completion in zip(rows, write([prompt_texts[row] for row in rows]), strict=True):
         assert completion.text == shipped[row].text
         assert (completion.finished, completion.offsets) == (shipped[row].finished, shipped[row].offsets)
         np.testing.assert_allclose(completion.logprobs, shipped[row].logprobs, atol=1e-3)

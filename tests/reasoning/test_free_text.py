@@ -41,10 +41,10 @@ def answer(text, labels=range(6)):
 )  # fmt: skip
 def test_an_answer_is_read_in_any_form(form):
     text = THOUGHT + form.format(TEXTS[1], TEXTS[4], TEXTS[2])
-    trace, found = read(text, shown(), "u", "d")
-    assert found.labels == (1, 4)
+    trace, parsed = read(text, shown(), "u", "d")
+    assert parsed.labels == (1, 4)
     assert trace.answer == (TEXTS[1], TEXTS[4])
-    assert [trace.text[slice(*place)] for place in found.places] == [TEXTS[1], TEXTS[4]]
+    assert [trace.text[slice(*place)] for place in parsed.places] == [TEXTS[1], TEXTS[4]]
     assert trace.text == text
     assert (trace.uid, trace.document, trace.error) == ("u", "d", free_text.FREE)
     assert TEXTS[1] not in trace.cot
@@ -60,8 +60,8 @@ def test_json_is_read_by_its_strings(around, whole, indent):
     text = THOUGHT + around.format(json.dumps(value, indent=indent)).replace("{}", "")
     if around.startswith(("{}", "`")):
         text = "</think>\n" + text.removeprefix(THOUGHT)
-    found = answer(text)
-    assert (found.labels, found.n_items, found.n_exact) == ((1, 4), 2, 2)
+    parsed = answer(text)
+    assert (parsed.labels, parsed.n_items, parsed.n_exact) == ((1, 4), 2, 2)
 
 
 def test_an_item_that_is_no_label_is_the_nearest_and_prose_is_none():
@@ -72,9 +72,9 @@ def test_an_item_that_is_no_label_is_the_nearest_and_prose_is_none():
 
 def test_the_parts_of_a_line_between_commas_are_labels():
     text = "Labels: Acute pulmonary edema, water in the lung, Heart failure, unspecified, Hypertensive emergency"
-    found = answer(text)
-    assert found.labels == (3, NEAREST, 0, 4)
-    assert text[slice(*found.places[1])] == "water in the lung"
+    parsed = answer(text)
+    assert parsed.labels == (3, NEAREST, 0, 4)
+    assert text[slice(*parsed.places[1])] == "water in the lung"
 
 
 def test_a_list_of_something_else_is_no_answer():
@@ -88,17 +88,17 @@ def test_only_labels_that_were_shown_count():
 
 @pytest.mark.parametrize("text", ["", "Labels:", "Labels:\n- \n-", "{", '{"labels": []}', "<think>", "I do not know."])
 def test_no_answer_is_none_and_says_so(text):
-    trace, found = read(text, shown())
-    assert (found.labels, trace.error, trace.text) == ((), free_text.NO_ANSWER, text)
+    trace, parsed = read(text, shown())
+    assert (parsed.labels, trace.error, trace.text) == ((), free_text.NO_ANSWER, text)
 
 
 @given(st.text(alphabet='abA-*:,.\n{}[]"<>/123é ', max_size=80))
 def test_no_text_makes_it_raise_and_marks_lie_in_the_text(noise):
     for text in (noise, f"{noise}\nLabels:\n{noise}", f"<think>{noise}{TEXTS[3]}</think>{noise}"):
-        trace, found = read(text, shown())
+        trace, parsed = read(text, shown())
         assert trace.text == text
-        assert len(found.labels) <= 6
-        assert all(0 <= place.start < place.end <= len(text) for place in found.places)
+        assert len(parsed.labels) <= 6
+        assert all(0 <= place.start < place.end <= len(text) for place in parsed.places)
 
 
 def test_phase_1_ends_where_the_last_new_label_is_named():

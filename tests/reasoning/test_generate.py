@@ -86,7 +86,7 @@ def dictate(monkeypatch):
             steps = iter([*tokens, *[0] * CONTEXT])
             return generate_of(*args, **options)
 
-        def force(module, given, logits):
+        def force(module, inputs, logits):
             logits[..., next(steps)] += 1000
             return logits
 
@@ -137,7 +137,7 @@ def end_sometimes(language_model, by):
     """Makes the end token likelier."""
     end = language_model.tokenizer.eos_token_id
 
-    def raise_end(module, given, logits):
+    def raise_end(module, inputs, logits):
         logits[..., end] += by
         return logits
 
@@ -150,9 +150,9 @@ def files(own_cache):
 
 def test_batches_give_what_the_library_writes_one_prompt_at_a_time(language_model):
     end_sometimes(language_model, 3.5)
-    made = write(language_model, PROMPTS, max_tokens=20, batch_tokens=200)
+    completions = write(language_model, PROMPTS, max_tokens=20, batch_tokens=200)
     end = language_model.tokenizer.eos_token_id
-    for prompt, completion in zip(PROMPTS, made, strict=True):
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
         tokens = alone(language_model, prompt, 20)
         assert completion.finished == (end in tokens)
         tokens = tokens[: tokens.index(end)] if end in tokens else tokens
@@ -162,7 +162,7 @@ def test_batches_give_what_the_library_writes_one_prompt_at_a_time(language_mode
         torch.testing.assert_close(
             torch.tensor(completion.logprobs), teacher_forced(language_model, prompt, tokens), rtol=1e-4, atol=1e-4
         )
-    assert 0 < sum(completion.finished for completion in made) < len(made)  # both endings occur
+    assert 0 < sum(completion.finished for completion in completions) < len(completions)  # both endings occur
 
 
 @pytest.mark.parametrize("piece", [1, 3, 7])
@@ -173,9 +173,9 @@ def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(
     whole = [alone(language_model, prompt, 20) for prompt in PROMPTS]
     monkeypatch.setattr("ctd.reasoning.write_batch.PIECE", piece)
     batches.watch(language_model)
-    made = write(language_model, PROMPTS, max_tokens=20, batch_tokens=10_000)
+    completions = write(language_model, PROMPTS, max_tokens=20, batch_tokens=10_000)
     end = language_model.tokenizer.eos_token_id
-    for prompt, tokens, completion in zip(PROMPTS, whole, made, strict=True):
+    for prompt, tokens, completion in zip(PROMPTS, whole, completions, strict=True):
         tokens = tokens[: tokens.index(end)] if end in tokens else tokens
         assert completion.text == language_model.tokenizer.decode(tokens)
         torch.testing.assert_close(
@@ -190,12 +190,12 @@ def test_texts_that_end_leave_the_batch_and_the_others_are_written_as_before(
 
 def test_logprobs_of_drawn_tokens_are_the_models_own_not_those_of_the_temperature(language_model, batches):
     batches.watch(language_model)
-    [made] = write(language_model, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
+    [completion] = write(language_model, PROMPTS[:1], max_tokens=12, temperature=3.0, top_p=0.9, seed=4)
     [(ids, _, out)] = batches
-    tokens = out[0, ids.shape[1] :].tolist()[: made.n_tokens]
-    own, heated = (teacher_forced(language_model, PROMPTS[0], tokens, t) for t in (1.0, 3.0))
-    torch.testing.assert_close(torch.tensor(made.logprobs), own, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(own, heated, atol=0.1)
+    tokens = out[0, ids.shape[1] :].tolist()[: completion.n_tokens]
+    unheated, heated = (teacher_forced(language_model, PROMPTS[0], tokens, t) for t in (1.0, 3.0))
+    torch.testing.assert_close(torch.tensor(completion.logprobs), unheated, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(unheated, heated, atol=0.1)
     assert tokens != alone(language_model, PROMPTS[0], 12)
 
 
@@ -204,8 +204,8 @@ def test_a_repetition_penalty_is_the_librarys_and_leaves_the_logprobs_the_models
     texts = write(language_model, PROMPTS[:4], max_tokens=20, repetition_penalty=3.0)
     for prompt, text in zip(PROMPTS, texts, strict=False):
         ids = language_model.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        own = language_model.model.generate(ids, max_new_tokens=20, do_sample=False, repetition_penalty=3.0)
-        tokens = own[0, ids.shape[1] :].tolist()
+        generated = language_model.model.generate(ids, max_new_tokens=20, do_sample=False, repetition_penalty=3.0)
+        tokens = generated[0, ids.shape[1] :].tolist()
         assert list(text.ids) == tokens[: text.n_tokens]
         assert tokens != alone(language_model, prompt, 20)
         expected = teacher_forced(language_model, prompt, tokens[: text.n_tokens])
@@ -254,11 +254,11 @@ def test_a_prompt_that_is_larger_than_a_batch_is_written_alone(language_model):
 
 def test_the_models_own_generation_settings_are_set_aside_and_put_back(language_model):
     [plain] = write(language_model, PROMPTS[:1], max_tokens=12)
-    own = language_model.model.generation_config
-    own.update(repetition_penalty=5.0, min_new_tokens=3, suppress_tokens=list(range(200)), num_beams=2, top_k=1)
+    config = language_model.model.generation_config
+    config.update(repetition_penalty=5.0, min_new_tokens=3, suppress_tokens=list(range(200)), num_beams=2, top_k=1)
     [again] = write(dataclasses.replace(language_model, key="other"), PROMPTS[:1], max_tokens=12)
     assert again == plain
-    assert language_model.model.generation_config is own
+    assert language_model.model.generation_config is config
     assert alone(language_model, PROMPTS[0], 12) != language_model.tokenizer(plain.text)["input_ids"]
 
 
@@ -359,9 +359,9 @@ def test_tokens_are_drawn_with_the_probabilities_that_the_settings_mean(language
     with torch.inference_mode():
         p = (language_model.model(ids).logits[0, -1].double() / temperature).softmax(-1).numpy()
     order = np.argsort(-p)
-    kept = order[: np.searchsorted(np.cumsum(p[order]), top_p) + 1]
+    likely = order[: np.searchsorted(np.cumsum(p[order]), top_p) + 1]
     expected = np.zeros_like(p)
-    expected[kept] = p[kept] / p[kept].sum()
+    expected[likely] = p[likely] / p[likely].sum()
     counts = np.bincount(drawn, minlength=len(p))
     assert counts[expected == 0].sum() == 0
     common = expected * n >= 5
@@ -403,11 +403,11 @@ def test_offsets_count_characters_where_characters_are_of_several_tokens(languag
         ids = [tokenizer.convert_tokens_to_ids(_alphabet()[byte]) for byte in text.encode()]
     pieces = [bytes(alphabet[char] for char in token) for token in tokenizer.convert_ids_to_tokens(ids)]
     dictate(language_model, [*ids, tokenizer.eos_token_id])
-    [made] = write(language_model, ["Document: é"], max_tokens=60)
-    assert (made.text, made.offsets) == by_bytes(pieces)
-    assert made.text == text
-    assert made.finished
-    assert made.n_tokens == len(ids)
+    [completion] = write(language_model, ["Document: é"], max_tokens=60)
+    assert (completion.text, completion.offsets) == by_bytes(pieces)
+    assert completion.text == text
+    assert completion.finished
+    assert completion.n_tokens == len(ids)
 
 
 def _alphabet():
@@ -423,9 +423,9 @@ def test_offsets_and_the_first_space_are_right_for_a_tokenizer_that_falls_back_t
     tokens = ["▁liver", "▁a", *(f"<0x{byte:02X}>" for byte in "é日β".encode()), "b", "▁", "c"]
     pieces = [b" liver", b" a", *(bytes([byte]) for byte in "é日β".encode()), b"b", b" ", b"c"]
     dictate(language_model, [*tokenizer.convert_tokens_to_ids(tokens), tokenizer.eos_token_id])
-    [made] = write(language_model, ["a liver"], max_tokens=20)
-    assert made.text == " liver aé日βb c"
-    assert (made.text, made.offsets) == by_bytes(pieces)
+    [completion] = write(language_model, ["a liver"], max_tokens=20)
+    assert completion.text == " liver aé日βb c"
+    assert (completion.text, completion.offsets) == by_bytes(pieces)
 
 
 def test_special_tokens_are_left_out_of_the_text_and_bytes_that_are_no_character_do_no_harm(language_model, dictate):
@@ -433,10 +433,10 @@ def test_special_tokens_are_left_out_of_the_text_and_bytes_that_are_no_character
     mark, broken = tokenizer.convert_tokens_to_ids(["<mark>", _alphabet()[0xE2]])
     a, b = tokenizer.convert_tokens_to_ids(["a", "b"])
     dictate(language_model, [a, mark, b, broken, a, broken])
-    [made] = write(language_model, PROMPTS[:1], max_tokens=6)
-    assert made.text == "ab\ufffda\ufffd"
-    assert made.offsets == ((0, 1), (1, 1), (1, 2), (2, 3), (3, 4), (4, 5))
-    assert not made.finished
+    [completion] = write(language_model, PROMPTS[:1], max_tokens=6)
+    assert completion.text == "ab\ufffda\ufffd"
+    assert completion.offsets == ((0, 1), (1, 1), (1, 2), (2, 3), (3, 4), (4, 5))
+    assert not completion.finished
 
 
 def test_logprob_sums_the_tokens_that_touch_the_characters():
@@ -464,10 +464,10 @@ def test_a_stop_string_ends_the_text_and_is_no_part_of_it(language_model, dictat
     ids = language_model.tokenizer(script)["input_ids"]
     dictate(language_model, ids)
     batches.watch(language_model)
-    [made] = write(language_model, [prompt], max_tokens=40, stop=stop)
-    assert (made.text, made.finished) == (text, True)
-    assert made.n_tokens == len(made.offsets) == len(made.logprobs)
-    assert all(0 <= start <= end <= len(text) for start, end in made.offsets)
+    [completion] = write(language_model, [prompt], max_tokens=40, stop=stop)
+    assert (completion.text, completion.finished) == (text, True)
+    assert completion.n_tokens == len(completion.offsets) == len(completion.logprobs)
+    assert all(0 <= start <= end <= len(text) for start, end in completion.offsets)
     assert batches[0][2].shape[1] - batches[0][0].shape[1] <= len(ids)  # and ends the work
     [cut] = write(language_model, [prompt], max_tokens=2, stop=["never"])
     assert not cut.finished
@@ -478,13 +478,13 @@ def test_rows_that_stop_at_different_tokens_keep_their_own_texts(language_model,
     monkeypatch.setattr("ctd.reasoning.write_batch.PIECE", piece)
     whole = write(language_model, PROMPTS, max_tokens=16)
     stop = [whole[3].text[5:7], whole[7].text[9:11]]
-    made = write(language_model, PROMPTS, max_tokens=16, stop=stop)
-    for before, after in zip(whole, made, strict=True):
+    completions = write(language_model, PROMPTS, max_tokens=16, stop=stop)
+    for before, after in zip(whole, completions, strict=True):
         first = min((at for at in map(before.text.find, stop) if at >= 0), default=None)
         assert after.text == before.text[:first]
         assert after.finished == (first is not None)
         assert after.logprobs == pytest.approx(before.logprobs[: after.n_tokens], abs=1e-4)
-    assert len({len(completion.text) for completion in made}) > 2
+    assert len({len(completion.text) for completion in completions}) > 2
 
 
 def test_a_text_is_kept_under_the_key_that_the_books_texts_have(language_model, own_cache):
@@ -567,11 +567,11 @@ def test_where_wider_batches_do_not_fit_narrow_ones_are_written(language_model, 
         write(language_model, PROMPTS[:3], max_tokens=6, batch_tokens=1),
     )
 
-    def small(**given):
-        sizes.append(len(given["input_ids"]))
+    def small(**options):
+        sizes.append(len(options["input_ids"]))
         if sizes[-1] > 1:
             raise torch.OutOfMemoryError("full")
-        return whole(**given)
+        return whole(**options)
 
     monkeypatch.setattr(language_model.model, "generate", small)
     other = dataclasses.replace(language_model, key="other")
@@ -665,8 +665,8 @@ def test_what_prompts_begin_with_is_read_once(language_model, monkeypatch, batch
     expected = [alone(language_model, prompt, 20) for prompt in prompts]
     read = []
     language_model.model.model.embed_tokens.register_forward_hook(lambda _, args, __: read.append(args[0].numel()))
-    made = write(language_model, prompts, max_tokens=20)
-    for tokens, completion in zip(expected, made, strict=True):
+    completions = write(language_model, prompts, max_tokens=20)
+    for tokens, completion in zip(expected, completions, strict=True):
         end = tokens.index(language_model.tokenizer.eos_token_id) if completion.finished else None
         assert list(completion.ids) == tokens[:end]
     if rows > 1:

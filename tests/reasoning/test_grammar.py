@@ -118,9 +118,9 @@ def test_a_batch_is_kept_to_the_lists_as_each_of_its_rows_alone(lists, tokenizer
         written = [tokenizer.decode(ids[len(begun) :]) for ids in texts]
         scores = torch.stack([liking(tokenizer, text, seed, -3) for seed, text in enumerate(written)])
         after = together(torch.tensor(texts), scores.clone())
-        for ids, only, given, kept in zip(texts, alone, scores, after, strict=True):
-            assert torch.equal(only(torch.tensor([ids]), given[None].clone())[0], kept)
-            ids.append(int(kept.argmax()))
+        for ids, only, row_scores, allowed in zip(texts, alone, scores, after, strict=True):
+            assert torch.equal(only(torch.tensor([ids]), row_scores[None].clone())[0], allowed)
+            ids.append(int(allowed.argmax()))
     assert len({tokenizer.decode(ids) for ids in texts}) == len(texts)
 
 
@@ -184,8 +184,8 @@ def test_lists_are_the_same_in_another_process_and_a_large_table_is_not_copied(
     again = pickle.loads(packed)
     assert (again.key, again.bullet, again.breaks) == (lists.key, lists.bullet, lists.breaks)
     np.testing.assert_array_equal(again.lines, lists.lines)
-    for mine, other in zip(again.options(0, 200, 0), lists.options(0, 200, 0), strict=True):
-        np.testing.assert_array_equal(mine, other)
+    for actual, expected in zip(again.options(0, 200, 0), lists.options(0, 200, 0), strict=True):
+        np.testing.assert_array_equal(actual, expected)
     assert isinstance(again.lines, np.memmap) == (at_once == 2) == (len(packed) < lists.lines.nbytes)
 
 

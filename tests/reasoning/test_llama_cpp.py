@@ -48,11 +48,11 @@ def test_what_it_writes_has_the_log_probabilities_of_the_same_weights_in_torch(s
     for prompt, other in zip(PROMPTS, PROMPTS[::-1], strict=True):
         written = server.complete(prompt, Sampling(max_tokens=24), 0)
         assert "".join(written.text[start:end] for start, end in written.offsets) == written.text
-        theirs, ours = np.array(written.logprobs), in_torch(model, prompt, written.text)
+        llama_cpp, torch_ = np.array(written.logprobs), in_torch(model, prompt, written.text)
         # llama.cpp rounds what goes into each product to 8 bits; after the other prompt the first tokens are other.
-        assert np.abs(theirs - ours).max() < 0.5
-        assert np.abs(theirs - ours).mean() < 0.1
-        assert np.abs(theirs - in_torch(model, other, written.text)).max() > 1
+        assert np.abs(llama_cpp - torch_).max() < 0.5
+        assert np.abs(llama_cpp - torch_).mean() < 0.1
+        assert np.abs(llama_cpp - in_torch(model, other, written.text)).max() > 1
 
 
 def test_texts_are_written_once_and_come_back_from_the_cache(server, address):

@@ -269,8 +269,8 @@ def odd(build, tmp_path, monkeypatch):
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder, marker = build("odd_model"), tmp_path / "ran"
     (folder / "odd.py").write_text(CODE.format(marker=str(marker)))
-    own = {"AutoConfig": "odd.OddConfig", "AutoModelForCausalLM": "odd.OddModel"}
-    edit(folder / "config.json", auto_map=own, model_type="odd", architectures=["OddModel"])
+    auto_map = {"AutoConfig": "odd.OddConfig", "AutoModelForCausalLM": "odd.OddModel"}
+    edit(folder / "config.json", auto_map=auto_map, model_type="odd", architectures=["OddModel"])
     return folder, marker
 
 

@@ -35,13 +35,13 @@ def index(space, encoder, own_cache):
 
 @pytest.mark.parametrize("at_once", [False, True])
 def test_a_prompt_shows_labels_then_document_in_the_chat_template_and_names_no_phase(reasoner, space, at_once):
-    asked = natural.prompt("a naïve\n liver", space.texts[:3], reasoner.tokenizer, at_once)
-    assert asked.startswith("<user>")
-    assert asked.endswith("<end><assistant>")
-    assert asked.index("- Calcium\n- Calcium/metabolism\n") < asked.index("Document: a naïve liver\n")
-    assert asked[slice(*prompts.document_span(asked, "a naïve\n liver"))] == "a naïve liver"
-    assert not any(word in asked.lower() for word in PHASES)
-    assert ("think" in asked) is not at_once
+    prompt = natural.prompt("a naïve\n liver", space.texts[:3], reasoner.tokenizer, at_once)
+    assert prompt.startswith("<user>")
+    assert prompt.endswith("<end><assistant>")
+    assert prompt.index("- Calcium\n- Calcium/metabolism\n") < prompt.index("Document: a naïve liver\n")
+    assert prompt[slice(*prompts.document_span(prompt, "a naïve\n liver"))] == "a naïve liver"
+    assert not any(word in prompt.lower() for word in PHASES)
+    assert ("think" in prompt) is not at_once
 
 
 def test_the_order_of_labels_is_drawn_once_for_a_small_space_and_for_each_document_of_a_large_one(index, monkeypatch):

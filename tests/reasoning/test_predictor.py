@@ -183,8 +183,8 @@ def test_a_kill_in_the_middle_of_a_thousand_lines_loses_nothing(tmp_path, own_ca
     process.communicate()
     n_there = out.read_bytes().count(b"\n")
     assert 0 < n_there < 1000
-    said, _ = start("out.jsonl").communicate()
-    assert said == f"out.jsonl: 1,000 documents, {1000 - n_there:,} of them labelled now\n"
+    output, _ = start("out.jsonl").communicate()
+    assert output == f"out.jsonl: 1,000 documents, {1000 - n_there:,} of them labelled now\n"
     start("whole.jsonl", "another").communicate()
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert [json.loads(line)["uid"] for line in out.read_text().splitlines()] == [str(row) for row in range(1000)]

@@ -107,14 +107,14 @@ def test_no_document_can_be_cut_to_nothing(tokenizer):
 
 def test_the_instruction_holds_all_that_is_asked_in_the_models_own_chat_form():
     tokenizer = byte_level()
-    asked = {"space": "tiny", "examples": ["Rats", "Calcium/blood"], "candidates": ["Liver"]}
+    arguments = {"space": "tiny", "examples": ["Rats", "Calcium/blood"], "candidates": ["Liver"]}
     document = "A {study}\nof 10 % of rats."
-    plain = prompts.instruction(document, tokenizer, **asked)
+    plain = prompts.instruction(document, tokenizer, **arguments)
     assert plain.endswith(f"\n\n{prompts.plain(document, ['Liver'])}")
     assert '"tiny"' in plain
     assert "Rats; Calcium/blood." in plain
     tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}<assistant>"
-    assert prompts.instruction(document, tokenizer, **asked) == f"<user>{plain}<end><assistant>"
+    assert prompts.instruction(document, tokenizer, **arguments) == f"<user>{plain}<end><assistant>"
 
 
 def test_the_form_that_the_instruction_shows_is_that_of_traces():

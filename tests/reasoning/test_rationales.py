@@ -38,8 +38,8 @@ def mesh_like():
         rows[split] = []
         for n in range(40):
             gold = rng.permutation(labels - 7)[: rng.integers(0, 5)].tolist()
-            told = " ".join(f"The {texts[g].lower().replace('/', ', its ')} was seen." for g in gold)
-            text = f'Study "{n}" of {split}.\n{told} It was\nhard.'
+            sentences = " ".join(f"The {texts[g].lower().replace('/', ', its ')} was seen." for g in gold)
+            text = f'Study "{n}" of {split}.\n{sentences} It was\nhard.'
             rows[split].append({"uid": f"{split}-{n}", "text": text, "labels": [*gold, labels - 7]})
     unscored = np.array([labels - 7], np.int32)
     return Task(splits_of(rows), space, Card("made", "CC0", "a test", "By a loop.", generated=True), unscored)
@@ -66,7 +66,7 @@ def index(task, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(task, index):
+def rationalised(task, index):
     return list(rationales.for_task(task, "train", index, 60, seed=5))
 
 
@@ -75,15 +75,15 @@ def texts_of(task, split, uid, scored=True):
     return {task.space.texts[label] for label in task.gold(split, scored)[row].indices}
 
 
-def test_every_trace_makes_the_round_trip(task, made):
-    for trace in made:
+def test_every_trace_makes_the_round_trip(task, rationalised):
+    for trace in rationalised:
         assert trace_parser.parse(traces.format(trace), task.space, trace.uid, trace.document) == trace
         assert trace.error == ""
 
 
-def test_every_scored_gold_label_is_listed_and_answered_and_no_other_is(task, made):
-    assert len({trace.uid for trace in made}) == len(made)
-    for trace in made:
+def test_every_scored_gold_label_is_listed_and_answered_and_no_other_is(task, rationalised):
+    assert len({trace.uid for trace in rationalised}) == len(rationalised)
+    for trace in rationalised:
         gold = texts_of(task, "train", trace.uid)
         assert set(trace.answer) == gold
         listed = [task.space.texts[label] for label in trace.shortlisted]
@@ -91,60 +91,64 @@ def test_every_scored_gold_label_is_listed_and_answered_and_no_other_is(task, ma
         assert not (set(listed) - gold) & texts_of(task, "train", trace.uid, scored=False)
         assert len(listed) <= max(20, 2 * len(gold))
         assert 2 * len(gold) <= len(listed) or len(listed) == len(task.space)
-    goldless = set(task.documents["train"]["uid"][:60]) - {trace.uid for trace in made}
+    goldless = set(task.documents["train"]["uid"][:60]) - {trace.uid for trace in rationalised}
     assert all(not texts_of(task, "train", uid) for uid in goldless)
 
 
-def test_unscored_labels_stand_nowhere(task, made):
-    for trace in made:
+def test_unscored_labels_stand_nowhere(task, rationalised):
+    for trace in rationalised:
         assert not {mention.label for mention in trace.mentions} & set(task.unscored.tolist())
 
 
-def test_quoted_words_stand_in_the_document_and_tell_gold_from_its_near_miss(task, made):
+def test_quoted_words_stand_in_the_document_and_tell_gold_from_its_near_miss(task, rationalised):
     quoted = 0
-    for trace in made:
+    for trace in rationalised:
         gold = set(trace.answered)
         for comparison in trace.comparisons:
-            (kept,) = gold & set(comparison.labels)
+            (gold_label,) = gold & set(comparison.labels)
             (ruled_out,) = set(comparison.labels) - gold
             assert ruled_out in trace.shortlisted
             for words in comparison.quotes:
                 quoted += 1
                 assert words in trace.document
                 assert len(re.findall(r"[^\W_]+", words)) <= 6
-                right, wrong = (text.stems(task.space.texts[label]) for label in (kept, ruled_out))
+                right, wrong = (text.stems(task.space.texts[label]) for label in (gold_label, ruled_out))
                 assert text.stems(words) & (right - wrong or right)
                 assert right - wrong or not text.stems(trace.document) & (wrong - right)
     assert quoted > 10
 
 
-def test_each_gold_label_with_a_listed_near_miss_is_compared_once(task, made):
-    for trace in made:
+def test_each_gold_label_with_a_listed_near_miss_is_compared_once(task, rationalised):
+    for trace in rationalised:
         compared = [next(label for label in c.labels if label in trace.answered) for c in trace.comparisons]
         assert len(set(compared)) == len(compared)
-    assert sum(len(trace.comparisons) for trace in made) > 0.5 * len(made)
+    assert sum(len(trace.comparisons) for trace in rationalised) > 0.5 * len(rationalised)
 
 
-def test_topics_are_inner_nodes_that_stand_above_gold(task, made):
-    for trace in made:
+def test_topics_are_inner_nodes_that_stand_above_gold(task, rationalised):
+    for trace in rationalised:
         line = trace.cot.split("\n")[0]
         row = task.documents["train"]["uid"].index(trace.uid)
         anchors = task.space.anchors(task.gold("train")[row].indices, 0)
         assert any(task.space.texts[anchor] in line for anchor in anchors)
 
 
-def test_a_document_depends_on_the_seed_and_its_number_alone(task, index, made, own_cache):
+def test_a_document_depends_on_the_seed_and_its_number_alone(task, index, rationalised, own_cache):
     again = list(rationales.for_task(task, "train", index, 20, seed=5))
-    assert again == made[: len(again)]
+    assert again == rationalised[: len(again)]
     other = list(rationales.for_task(task, "train", index, 20, seed=6))
     assert [t.uid for t in other] == [t.uid for t in again]
     assert sum(a.cot != b.cot for a, b in zip(again, other, strict=True)) > 0.8 * len(again)
 
 
-def test_the_wording_varies(made):
-    topics = {re.split(r"[A-Z0-9]", trace.cot.removeprefix("Topics: "))[0] for trace in made}
+def test_the_wording_varies(rationalised):
+    topics = {re.split(r"[A-Z0-9]", trace.cot.removeprefix("Topics: "))[0] for trace in rationalised}
     assert len(topics) >= 3
-    bare = {traces.MARKED.sub("_", traces.format(trace)[c.start : c.end]) for trace in made for c in trace.comparisons}
+    bare = {
+        traces.MARKED.sub("_", traces.format(trace)[c.start : c.end])
+        for trace in rationalised
+        for c in trace.comparisons
+    }
     assert len(bare) >= 5
 
 
@@ -165,18 +169,18 @@ def shortlists(n, order="random"):
     space = mesh_like().space
     rng = np.random.default_rng(12)
     near = {8: [9, 10, 11], 15: [16, 14]}
-    made = [
+    rationalised = [
         rationales.rationalise(
             "Liver.", [8, 15], space, range(20, 34), near, ["t"], rng, Settings(12, 4, shortlist_order=order)
         )
         for _ in range(n)
     ]  # fmt: skip
-    return made, np.array([[trace.shortlisted.index(label) for label in (8, 15)] for trace in made])
+    return rationalised, np.array([[trace.shortlisted.index(label) for label in (8, 15)] for trace in rationalised])
 
 
 def test_gold_stands_anywhere_in_the_shortlist_alike():
-    made, places = shortlists(10_000)
-    assert {len(trace.shortlisted) for trace in made} == {12}
+    rationalised, places = shortlists(10_000)
+    assert {len(trace.shortlisted) for trace in rationalised} == {12}
     for column in (*places.T, places.ravel()):
         assert chisquare(np.bincount(column, minlength=12)).pvalue > 0.01
     pairs = places[:, 0] * 12 + places[:, 1]
@@ -238,11 +242,11 @@ def compared(trace):
     return [(next(x for x in c.labels if x in trace.answered), bool(c.quotes)) for c in trace.comparisons]
 
 
-def test_comparisons_that_quote_are_kept_first_and_stay_in_order(task, index, made, own_cache):
+def test_comparisons_that_quote_are_kept_first_and_stay_in_order(task, index, rationalised, own_cache):
     overtaken = 0
     for n in range(4):
         few = list(rationales.for_task(task, "train", index, 60, seed=5, settings=Settings(n_comparisons=n)))
-        for trace, whole in zip(few, made, strict=True):
+        for trace, whole in zip(few, rationalised, strict=True):
             every = compared(whole)
             quoting_first = sorted(range(len(every)), key=lambda row: not every[row][1])
             assert compared(trace) == [every[row] for row in sorted(quoting_first[:n])]
@@ -254,11 +258,14 @@ def test_comparisons_that_quote_are_kept_first_and_stay_in_order(task, index, ma
     assert overtaken > 0
 
 
-def test_as_many_comparisons_as_there_are_change_nothing(task, index, made, own_cache):
-    most = max(len(trace.comparisons) for trace in made)
+def test_as_many_comparisons_as_there_are_change_nothing(task, index, rationalised, own_cache):
+    most = max(len(trace.comparisons) for trace in rationalised)
     assert most > 1
     for n in (None, most):
-        assert list(rationales.for_task(task, "train", index, 60, seed=5, settings=Settings(n_comparisons=n))) == made
+        assert (
+            list(rationales.for_task(task, "train", index, 60, seed=5, settings=Settings(n_comparisons=n)))
+            == rationalised
+        )
 
 
 def test_a_quotation_mark_in_a_label_is_no_quote():
@@ -270,7 +277,7 @@ def test_a_quotation_mark_in_a_label_is_no_quote():
     assert compared(trace) == [(2, True)]
 
 
-def test_quotes_come_from_what_the_reader_sees(task, index, made, own_cache):
+def test_quotes_come_from_what_the_reader_sees(task, index, rationalised, own_cache):
     def cut(text):
         return text[: len(text) // 2]
 
@@ -278,13 +285,13 @@ def test_quotes_come_from_what_the_reader_sees(task, index, made, own_cache):
         return [words for comparison in trace.comparisons for words in comparison.quotes]
 
     short = list(rationales.for_task(task, "train", index, 60, seed=5, cut=cut))
-    for trace, whole in zip(short, made, strict=True):
+    for trace, whole in zip(short, rationalised, strict=True):
         assert trace.document == cut(whole.document)
         assert trace.shortlisted == whole.shortlisted
         assert set(trace.answered) == set(whole.answered)
         assert all(words in trace.document for words in quotes(trace))
     assert any(quotes(trace) for trace in short)
-    beyond = [words for whole in made for words in quotes(whole) if words not in cut(whole.document)]
+    beyond = [words for whole in rationalised for words in quotes(whole) if words not in cut(whole.document)]
     assert beyond or task.space.name == "setmm"  # whose formulas, the second half of a text, share no word with a name
 
 
@@ -302,9 +309,9 @@ def test_filtered_pairs_are_never_distractors(own_cache):
     gold = task.gold("train").toarray()
     barred = csr_matrix(~gold & (np.arange(len(task.space)) % 2 == 0))
     filtered = replace(task, filtered={"train": barred})
-    made = list(rationales.for_task(filtered, "train", index, 40, seed=0))
-    assert made
-    for trace in made:
+    rationalised = list(rationales.for_task(filtered, "train", index, 40, seed=0))
+    assert rationalised
+    for trace in rationalised:
         row = task.documents["train"]["uid"].index(trace.uid)
         assert not set(trace.shortlisted) & set(barred[row].indices.tolist())
 

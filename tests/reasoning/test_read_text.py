@@ -14,10 +14,10 @@ from tests.reasoning.test_traces import NASTY, TEXT, named, nasty, random_text
 def test_the_marks_of_a_text_with_one_wrong_label_are_kept_and_the_label_is_grounded(space, encoder, own_cache):
     index = LabelIndex.build(space, encoder)
     broken = TEXT.replace("Left heart", "Left heart side").replace("- Liver\n", "- any of Liver or so\n")
-    asked = []
+    calls = []
 
     def ground(texts):
-        asked.append(texts)
+        calls.append(texts)
         return index.ground(texts)
 
     trace = read_text.read(broken, space, ground)
@@ -32,7 +32,7 @@ def test_the_marks_of_a_text_with_one_wrong_label_are_kept_and_the_label_is_grou
         "Left heart side",
         "any of Liver or so",
     }
-    assert asked == [["any of Liver or so"]]
+    assert calls == [["any of Liver or so"]]
     assert read_text.read(broken, space).answered == (2, 3)
     assert read_text.read(broken.replace("any of Liver or so", "Spleen"), space).answer == ("Calcium/blood", "Spleen")
 
@@ -91,10 +91,10 @@ def garbage():
 
 @pytest.mark.parametrize(("name", "text"), list(garbage()), ids=lambda value: value if len(value) < 30 else "")
 def test_nothing_that_a_model_writes_stops_the_reader(space, name, text):
-    asked = []
+    calls = []
 
     def ground(texts):
-        asked.append(len(texts))
+        calls.append(len(texts))
         assert all(text.strip() for text in texts)
         return [Grounding(0, 0.5, "nearest") for _ in texts]
 
@@ -104,8 +104,8 @@ def test_nothing_that_a_model_writes_stops_the_reader(space, name, text):
         assert all(0 <= label < len(space) for label, _, _ in trace.mentions)
         traces.format(trace).encode()
     assert time.process_time() - begun < 5
-    assert len(asked) <= 1
-    assert max(asked, default=0) <= read_text.MOST_GROUNDED
+    assert len(calls) <= 1
+    assert max(calls, default=0) <= read_text.MOST_GROUNDED
 
 
 def test_a_repeated_trace_answers_once(space):

@@ -21,13 +21,13 @@ class Protocol(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
-            self.server.asked.append((self.path, self.headers["Authorization"], asked))
+            self.server.requests.append((self.path, self.headers["Authorization"], request))
             trouble = self.server.trouble.pop(0) if self.server.trouble else (200, None)
         status, body = trouble
         if status == 200 and body is None:
-            body = self.server.answer(asked)
+            body = self.server.answer(request)
         raw = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -40,12 +40,17 @@ class Protocol(BaseHTTPRequestHandler):
         pass
 
 
-def backwards(asked):
-    words = asked["prompt"].split()[::-1]
+def backwards(request):
+    words = request["prompt"].split()[::-1]
     tokens = [words[0], *(f" {word}" for word in words[1:])]
-    logprobs = [-float(place) - len(asked["prompt"]) / 8 for place in range(len(tokens))]
-    given = {"tokens": [*tokens, "<end>"], "token_logprobs": [*logprobs, -0.5], "text_offset": [], "top_logprobs": None}
-    return body("".join(tokens), given)
+    logprobs = [-float(place) - len(request["prompt"]) / 8 for place in range(len(tokens))]
+    token_logprobs = {
+        "tokens": [*tokens, "<end>"],
+        "token_logprobs": [*logprobs, -0.5],
+        "text_offset": [],
+        "top_logprobs": None,
+    }
+    return body("".join(tokens), token_logprobs)
 
 
 def body(text, logprobs=None, finish_reason="stop", usage=None):
@@ -55,13 +60,13 @@ def body(text, logprobs=None, finish_reason="stop", usage=None):
 
 @pytest.fixture
 def backend(own_cache, monkeypatch):
-    """A server on this machine, in a thread: `asked` notes requests, what stands in `trouble` is answered first."""
+    """A server on this machine, in a thread: `requests` notes them, what stands in `trouble` is answered first."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("CTD_API_KEY", raising=False)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Protocol)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # a client that gave up waiting
-    server.lock, server.asked, server.trouble, server.answer = threading.Lock(), [], [], backwards
+    server.lock, server.requests, server.trouble, server.answer = threading.Lock(), [], [], backwards
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -80,23 +85,23 @@ def one_line(error):
 
 def test_prompts_are_answered_in_their_order_with_spans_and_logprobs(backend):
     prompts = ["a b", "liver of a cell", "x", "c d e"]
-    made = generate(Server(backend.url, "m", concurrent=3), prompts, Sampling(9, stop=["STOP"]))
-    assert [completion.text for completion in made] == ["b a", "cell a of liver", "x", "e d c"]
-    assert made[0] == Completion("b a", True, 2, ((0, 1), (1, 3)), (-3 / 8, -11 / 8))
-    assert made[1].logprob(5, 9) == -1 - 2 - 2 * len(prompts[1]) / 8  # " a" and " of"
-    assert {path for path, *_ in backend.asked} == {"/v1/completions"}
-    assert sorted(asked["prompt"] for *_, asked in backend.asked) == sorted(prompts)
-    for *_, asked in backend.asked:
-        del asked["prompt"]
-        assert asked == {"model": "m", "max_tokens": 9, "temperature": 0.0, "logprobs": 1, "stop": ["STOP"]}
+    completions = generate(Server(backend.url, "m", concurrent=3), prompts, Sampling(9, stop=["STOP"]))
+    assert [completion.text for completion in completions] == ["b a", "cell a of liver", "x", "e d c"]
+    assert completions[0] == Completion("b a", True, 2, ((0, 1), (1, 3)), (-3 / 8, -11 / 8))
+    assert completions[1].logprob(5, 9) == -1 - 2 - 2 * len(prompts[1]) / 8  # " a" and " of"
+    assert {path for path, *_ in backend.requests} == {"/v1/completions"}
+    assert sorted(request["prompt"] for *_, request in backend.requests) == sorted(prompts)
+    for *_, request in backend.requests:
+        del request["prompt"]
+        assert request == {"model": "m", "max_tokens": 9, "temperature": 0.0, "logprobs": 1, "stop": ["STOP"]}
 
 
 def test_drawn_texts_get_a_seed_each_and_the_same_ones_again(backend):
     def seeds(seed):
-        backend.asked.clear()
+        backend.requests.clear()
         generate(Server(backend.url, "m"), ["a", "b"], Sampling(temperature=0.7, top_p=0.9, seed=seed))
-        assert {(asked["temperature"], asked["top_p"]) for *_, asked in backend.asked} == {(0.7, 0.9)}
-        return {asked["prompt"]: asked["seed"] for *_, asked in backend.asked}
+        assert {(request["temperature"], request["top_p"]) for *_, request in backend.requests} == {(0.7, 0.9)}
+        return {request["prompt"]: request["seed"] for *_, request in backend.requests}
 
     first = seeds(0)
     assert len(set(first.values())) == 2
@@ -107,8 +112,12 @@ def test_drawn_texts_get_a_seed_each_and_the_same_ones_again(backend):
 def test_settings_beyond_openais_are_sent_by_the_names_of_both_servers(backend):
     generate(Server(backend.url, "m"), ["a"], Sampling(temperature=0.7, top_k=20, repetition_penalty=1.1))
     generate(Server(backend.url, "m"), ["a"], Sampling())
-    (*_, asked), (*_, plain) = backend.asked
-    assert (asked["top_k"], asked["repetition_penalty"], asked["repeat_penalty"]) == (20, 1.1, 1.1)
+    (*_, with_settings), (*_, plain) = backend.requests
+    assert (with_settings["top_k"], with_settings["repetition_penalty"], with_settings["repeat_penalty"]) == (
+        20,
+        1.1,
+        1.1,
+    )
     assert not {"top_k", "repetition_penalty", "repeat_penalty"} & plain.keys()
 
 
@@ -118,12 +127,12 @@ def test_a_killed_call_asks_only_for_what_is_missing_and_at_another_address_for_
     with pytest.raises(ValueError, match="refuses what it is asked"):
         generate(Server(backend.url, "m", concurrent=1), prompts)
     backend.trouble.clear()
-    backend.asked.clear()
-    made = generate(Server(backend.url, "m", concurrent=1), prompts)
-    assert [completion.text for completion in made] == [f"{i} prompt" for i in range(6)]
-    assert len(backend.asked) == 3
+    backend.requests.clear()
+    completions = generate(Server(backend.url, "m", concurrent=1), prompts)
+    assert [completion.text for completion in completions] == [f"{i} prompt" for i in range(6)]
+    assert len(backend.requests) == 3
     nowhere = Server("http://127.0.0.1:9/v1", "m", retries=0)
-    assert generate(nowhere, prompts) == made
+    assert generate(nowhere, prompts) == completions
     with pytest.raises(ConnectionError):
         generate(Server("http://127.0.0.1:9/v1", "another", retries=0), prompts)
 
@@ -132,13 +141,13 @@ def test_after_a_refusal_no_more_prompts_are_sent(backend):
     backend.trouble += [(400, {"message": "no"})] * 200
     with pytest.raises(ValueError, match="refuses what it is asked"):
         generate(Server(backend.url, "m", concurrent=2), [f"prompt {i}" for i in range(200)])
-    assert len(backend.asked) < 100
+    assert len(backend.requests) < 100
 
 
 def test_a_busy_server_is_asked_again(backend):
     backend.trouble += [(429, {"message": "slow"}), (503, {}), (500, None)]
     assert generate(Server(backend.url, "m", retries=3), ["a b"])[0].text == "b a"
-    assert len(backend.asked) == 4
+    assert len(backend.requests) == 4
 
 
 def test_a_server_that_stays_busy_is_given_up(backend):
@@ -146,7 +155,7 @@ def test_a_server_that_stays_busy_is_given_up(backend):
     with pytest.raises(ConnectionError) as error:
         generate(Server(backend.url, "m", retries=2), ["a"])
     assert one_line(error).endswith("fails (asked 3 times, 503: loading the model): try again later")
-    assert len(backend.asked) == 3
+    assert len(backend.requests) == 3
 
 
 def test_no_server_at_the_address():
@@ -157,7 +166,7 @@ def test_no_server_at_the_address():
 
 def test_a_server_that_is_too_slow(backend):
     waiting = threading.Event()
-    backend.answer = lambda asked: waiting.wait(5)
+    backend.answer = lambda request: waiting.wait(5)
     try:
         with pytest.raises(TimeoutError) as error:
             Server(backend.url, "m", timeout=0.05, retries=0).complete("a", Sampling(), 0)
@@ -180,7 +189,7 @@ def test_a_refusal_is_told_in_one_line_without_the_key(backend, monkeypatch, sta
     with pytest.raises(kind, match=line) as error:
         generate(Server(backend.url, "m"), ["a"])
     one_line(error)
-    assert len(backend.asked) == 1
+    assert len(backend.requests) == 1
 
 
 @pytest.mark.parametrize("answer", ["<html>", [], {"choices": []}, {"choices": [{"text": None}]}, {"error": "x"}])
@@ -196,13 +205,13 @@ def test_the_key_goes_to_the_server_and_nowhere_else(backend, own_cache, monkeyp
     plain = Server(backend.url, "m")
     generate(plain, ["a"])
     monkeypatch.setenv("CTD_API_KEY", KEY)
-    from_environment, given = Server(backend.url, "m"), Server(backend.url, "m", api_key="sk-other")
+    from_environment, passed = Server(backend.url, "m"), Server(backend.url, "m", api_key="sk-other")
     generate(from_environment, ["b"])
-    generate(given, ["c"])
-    assert [authorization for _, authorization, _ in backend.asked] == [
+    generate(passed, ["c"])
+    assert [authorization for _, authorization, _ in backend.requests] == [
         "Bearer none", f"Bearer {KEY}", "Bearer sk-other"
     ]  # fmt: skip
-    assert plain.key == from_environment.key == given.key
+    assert plain.key == from_environment.key == passed.key
     written = b"".join(path.read_bytes() for path in own_cache.rglob("*") if path.is_file()).decode()
     for text in (written, repr(from_environment), capsys.readouterr().err):
         assert KEY not in text
@@ -221,9 +230,9 @@ def test_the_key_goes_to_the_server_and_nowhere_else(backend, own_cache, monkeyp
     ],
 )  # fmt: skip
 def test_tokens_are_laid_over_the_text_byte_by_byte(backend, text, logprobs, spans):
-    backend.answer = lambda asked: body(text, logprobs)
-    [made] = generate(Server(backend.url, "m"), ["x"])
-    assert made == Completion(text, True, len(spans), spans, tuple(-(2.0**i) for i in range(len(spans))))
+    backend.answer = lambda request: body(text, logprobs)
+    [completion] = generate(Server(backend.url, "m"), ["x"])
+    assert completion == Completion(text, True, len(spans), spans, tuple(-(2.0**i) for i in range(len(spans))))
 
 
 @pytest.mark.parametrize(
@@ -233,11 +242,11 @@ def test_tokens_are_laid_over_the_text_byte_by_byte(backend, text, logprobs, spa
 )  # fmt: skip
 def test_logprobs_that_are_not_given_or_do_not_fit_are_left_out(backend, logprobs):
     usage = {"completion_tokens": 7, "prompt_tokens": 1, "total_tokens": 8}
-    backend.answer = lambda asked: body("ab", logprobs, "length", usage)
-    [made] = generate(Server(backend.url, "m"), ["x"])
-    assert made == Completion("ab", False, 7)
+    backend.answer = lambda request: body("ab", logprobs, "length", usage)
+    [completion] = generate(Server(backend.url, "m"), ["x"])
+    assert completion == Completion("ab", False, 7)
     with pytest.raises(ValueError, match="this text has no log-probabilities: the server that wrote it gives none"):
-        made.logprob(0, 1)
+        completion.logprob(0, 1)
 
 
 def test_without_the_client_the_line_says_what_to_install(monkeypatch):
@@ -269,9 +278,9 @@ def test_bad_prompts_are_refused_before_the_server_is_asked(backend):
     with pytest.raises(ValueError, match="max_prompt_tokens is for models loaded here"):
         generate(server, ["a"], limits=Limits(max_prompt_tokens=5))
     assert generate(server, []) == []
-    assert backend.asked == []
+    assert backend.requests == []
 
 
-@pytest.mark.parametrize(("given", "used"), [("", "/v1"), ("/", "/v1"), ("/v1/", "/v1"), ("/api/v3", "/api/v3")])
-def test_an_address_without_a_path_is_completed(given, used):
-    assert Server(f"http://host:1{given}", "m").base_url == f"http://host:1{used}"
+@pytest.mark.parametrize(("path", "completed"), [("", "/v1"), ("/", "/v1"), ("/v1/", "/v1"), ("/api/v3", "/api/v3")])
+def test_an_address_without_a_path_is_completed(path, completed):
+    assert Server(f"http://host:1{path}", "m").base_url == f"http://host:1{completed}"

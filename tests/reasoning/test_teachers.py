@@ -21,16 +21,16 @@ def test_a_manifest_becomes_a_flat_table():
 @pytest.mark.parametrize("kind", ["flat", "tree", "inner roots"])
 def test_topics_are_clusters_of_the_roots_and_none_leaves_the_space_as_it_is(kind, space, encoder, own_cache):
     flat = LabelSpace("flat", space.ids[:7], space.texts[:7], 7)
-    given = {"flat": flat, "tree": replace(flat, parents=np.array([-1, 0, 0, -1, 3, -1, -1])), "inner roots": space}[
+    labels = {"flat": flat, "tree": replace(flat, parents=np.array([-1, 0, 0, -1, 3, -1, -1])), "inner roots": space}[
         kind
     ]
-    roots = np.arange(7) if given.parents is None else np.flatnonzero(given.parents < 0)
-    task = Task(splits_of({}), given, Card("t", "l", "s", "m"))
+    roots = np.arange(7) if labels.parents is None else np.flatnonzero(labels.parents < 0)
+    task = Task(splits_of({}), labels, Card("t", "l", "s", "m"))
     same, _ = teachers.with_topics(task, encoder, 0)
-    assert same.space is given
+    assert same.space is labels
     topped, index = teachers.with_topics(task, encoder, 2)
-    clusters = {len(given.ids), len(given.ids) + 1}
-    assert len(topped.space.ids) == len(given.ids) + 2
+    clusters = {len(labels.ids), len(labels.ids) + 1}
+    assert len(topped.space.ids) == len(labels.ids) + 2
     assert set(topped.space.parents[roots]) <= clusters
     assert index.space is topped.space
 

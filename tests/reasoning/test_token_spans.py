@@ -42,10 +42,10 @@ def test_token_spans_hold_the_characters_and_no_token_more(tiny, tokenizer):
         offsets = encoded["offset_mapping"]
         tokens = tokenize(text, tokenizer, special)
         for span in spans:
-            found = tokens.span(*span)
+            covered = tokens.span(*span)
             inside = [row for row, (a, b) in enumerate(offsets) if max(a, span.start) < min(b, span.end)]
-            assert list(range(*found)) == inside
-            assert text[slice(*span)] in tokenizer.decode(encoded["input_ids"][slice(*found)])
+            assert list(range(*covered)) == inside
+            assert text[slice(*span)] in tokenizer.decode(encoded["input_ids"][slice(*covered)])
     assert tokenize(text, tokenizer, True).span(0, len(text)).start == 1
 
 

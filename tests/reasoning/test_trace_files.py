@@ -19,14 +19,14 @@ def tiny(space):
 
 @pytest.mark.parametrize("name", ["traces.jsonl", "traces.jsonl.gz"])
 def test_saved_traces_come_back_equal_and_the_file_is_the_same_each_time(tiny, space, tmp_path, name):
-    kept = [tiny, read_text.read("心不全\u2028 Liver", space, uid="2"), Trace("3", "", "", (), error="line 1")]
+    written = [tiny, read_text.read("心不全\u2028 Liver", space, uid="2"), Trace("3", "", "", (), error="line 1")]
     path = tmp_path / "deep" / name
-    trace_files.save(kept, path)
-    assert trace_files.load(path) == kept
+    trace_files.save(written, path)
+    assert trace_files.load(path) == written
     assert isinstance(trace_files.load(path)[0].comparisons[0], Comparison)
     assert isinstance(trace_files.load(path)[0].shortlist, Span)
     first = path.read_bytes()
-    trace_files.save(iter(kept), path)
+    trace_files.save(iter(written), path)
     assert path.read_bytes() == first
     lines = (gzip.decompress(first) if name.endswith("gz") else first).decode().split("\n")
     assert json.loads(lines[0])["uid"] == "u1"

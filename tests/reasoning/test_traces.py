@@ -52,8 +52,8 @@ def named(texts):
 
 def nasty(rng, n):
     """Distinct strings put together from what the format might misread."""
-    made = {"".join(rng.choice(NASTY, rng.integers(1, 9))) for _ in range(n)}
-    return sorted(made)
+    strings = {"".join(rng.choice(NASTY, rng.integers(1, 9))) for _ in range(n)}
+    return sorted(strings)
 
 
 def random_text(rng, space):

@@ -62,9 +62,11 @@ def test_a_changed_part_is_refused_before_it_is_read(parts, tmp_path, monkeypatc
     parts()
     monkeypatch.setattr(weight_parts, "read_gguf", lambda *_: pytest.fail("read before it was checked"))
     (tmp_path / "part03.bin").write_bytes((tmp_path / "part03.bin").read_bytes()[::-1])
-    with pytest.raises(ValueError, match=r"11 parts of stand-in-N are not the file published.*`make reasoner`") as told:
+    with pytest.raises(
+        ValueError, match=r"11 parts of stand-in-N are not the file published.*`make reasoner`"
+    ) as raised:
         weight_parts.unpacked("stand_in")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert not list((tmp_path / "cache" / "models").glob("*stand_in*"))
 
 

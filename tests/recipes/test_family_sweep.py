@@ -40,7 +40,7 @@ def test_a_family_is_as_the_table_says(kind):
 def test_the_patterns_of_an_exact_family_are_those_of_eager_attention(kind):
     model = tiny_models.build(kind)
     batch = probe.padded_batch(model)
-    told = batch["attention_mask"].bool()
+    real = batch["attention_mask"].bool()
     with attention.record(model) as seen:
         model(**batch, use_cache=False)
     model.set_attn_implementation("eager")
@@ -49,5 +49,5 @@ def test_the_patterns_of_an_exact_family_are_those_of_eager_attention(kind):
     if len(eager) != len(seen.patterns):
         pytest.skip("the library gives no patterns of its own")
     for layer, pattern in enumerate(eager):
-        rows = seen.patterns[layer][0].transpose(1, 2)[told]
-        torch.testing.assert_close(rows, pattern.transpose(1, 2)[told], rtol=1e-3, atol=1e-5)
+        rows = seen.patterns[layer][0].transpose(1, 2)[real]
+        torch.testing.assert_close(rows, pattern.transpose(1, 2)[real], rtol=1e-3, atol=1e-5)

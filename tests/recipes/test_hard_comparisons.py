@@ -37,12 +37,12 @@ def test_codes_keep_their_words_and_lose_the_verdict_beside_them():
 def test_letter_and_verdict_together_decide():
     first = []
     for case in HARD:
-        said = case.text.rpartition(" In the end ")[2]
+        verdict = case.text.rpartition(" In the end ")[2]
         letters = {code: LETTER.search(considered(case, code))[1] for code in (*case.labels, *case.denied)}
         assert sorted(letters.values()) == list("abcd")[: len(letters)]
         for code, letter in letters.items():
-            assert (f"item {letter} was confirmed" in said) == (code in case.labels)
-            assert (f"item {letter} was excluded" in said) == (code in case.denied)
+            assert (f"item {letter} was confirmed" in verdict) == (code in case.labels)
+            assert (f"item {letter} was excluded" in verdict) == (code in case.denied)
         first.append("a" in {letters[label] for label in case.labels})
     assert 15 < sum(first) < 45, "the letter alone says nothing"
 

@@ -29,7 +29,7 @@ def index(space, encoder, own_cache):
 
 
 @pytest.fixture
-def asked(monkeypatch, task):
+def model_calls(monkeypatch, task):
     """Stands in for the model: it answers each document with a label that the document's number decides."""
     note = []
 
@@ -62,12 +62,12 @@ def many(task):
 
 
 def test_the_documents_of_a_shorter_run_are_the_first_of_a_longer_one_and_groups_have_orders_of_their_own(
-    asked, many, index, monkeypatch
+    model_calls, many, index, monkeypatch
 ):
     monkeypatch.setattr(natural, "GROUP", 2)
     short, long = (recipe.ask(None, many, index, n) for n in (2, 6))
-    (_, few, _), _, (_, more, _), (_, same, _) = asked
-    assert [(mode, seed) for mode, _, seed in asked] == [("answer", 0), ("trace", 0)] * 2
+    (_, few, _), _, (_, more, _), (_, same, _) = model_calls
+    assert [(mode, seed) for mode, _, seed in model_calls] == [("answer", 0), ("trace", 0)] * 2
     assert more[:2] == few
     assert same == more
     assert len(set(more)) == 6
@@ -96,7 +96,9 @@ def test_a_ranking_is_worth_what_scikit_learn_says():
             assert worth["recall@5"][row] == len(true & set(ranking[row][:5].tolist())) / len(true)
 
 
-def test_the_table_is_read_as_it_was_written_and_a_random_order_has_its_expected_recall(asked, many, index, tmp_path):
+def test_the_table_is_read_as_it_was_written_and_a_random_order_has_its_expected_recall(
+    model_calls, many, index, tmp_path
+):
     answers = recipe.ask(None, many, index, 6)
     rows = recipe.table(answers, index)
     write(rows, tmp_path / "table.csv")
@@ -150,7 +152,7 @@ def test_making_the_table_is_a_look_at_test_documents(tmp_path):
 
 
 def test_the_page_names_what_the_ledger_says_of_the_models_own_runs():
-    own = LedgerRow(
+    row = LedgerRow(
         CLAIMS[0],
         Verdict.REPRODUCED,
         "",
@@ -160,16 +162,16 @@ def test_the_page_names_what_the_ledger_says_of_the_models_own_runs():
         ("a slope: 1",),
         estimates=(("a", next(iter(CLAIMS[0].parts.values())), Estimate(1, 0, 2)),),
     )
-    other = replace(own, published_run="another")
+    other = replace(row, published_run="another")
     natural = replace(other, data="heart-failure, qwen-1.5b", verdict=Verdict.NOT_TESTABLE, why="no CoT")
-    lines = natural_page.claims([own, other, natural]).splitlines()
+    lines = natural_page.claims([row, other, natural]).splitlines()
     assert len([line for line in lines if line.startswith("| ")]) == 3
     (line,) = [line for line in lines if CLAIMS[0].statement in line]
     assert "| **not testable** | a slope: 1; no CoT |" in line
     assert "{doc}`02 <notebooks/02_a>`" in line
     unread = replace(natural, estimates=())
     assert "| **not testable** | no CoT |" in natural_page.claims([unread])
-    assert natural_page.claims([own, other]) == "No chapter has a published run on `qwen-1.5b` yet."
+    assert natural_page.claims([row, other]) == "No chapter has a published run on `qwen-1.5b` yet."
 
 
 def test_the_page_says_where_nothing_was_measured(tmp_path):

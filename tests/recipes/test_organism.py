@@ -48,8 +48,8 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def tokenizer(space, drawn):
-    made = (organism_texts.trace(case, space, 0) for case in drawn)
-    return organism_texts.tokenizer(space, (prompts.plain(one.document) + traces.format(one) for one in made))
+    written = (organism_texts.trace(case, space, 0) for case in drawn)
+    return organism_texts.tokenizer(space, (prompts.plain(trace.document) + traces.format(trace) for trace in written))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_the_school_leaves_out_a_text_that_the_task_has(space, monkeypatch):
     monkeypatch.setattr(organism_texts, "TASK_DOCUMENTS", 20)
     monkeypatch.setattr(organism_texts, "TEST_SEED", organism_texts.TRAIN_SEED)
     _, learned = organism_texts.learned_from(replace(TINY, n_documents=30))
-    numbers = [int(one.case.uid[-6:]) for one in learned]
+    numbers = [int(lesson.case.uid[-6:]) for lesson in learned]
     assert numbers
     assert min(numbers) >= 20
 
@@ -171,10 +171,14 @@ def test_traces_hold_what_the_case_holds_and_stand_in_the_format(space, drawn):
         names = "; ".join(space.texts[category(space, label)] for label in case.labels)
         assert trace.cot.startswith(f"Topics: {names}\n")
         pairs = zip(case.labels, case.denied, strict=True)
-        assert [set(one.labels) for one in trace.comparisons] == [set(pair) for pair in pairs]
-        for one, (start, _) in zip(trace.comparisons, case.findings, strict=True):
-            assert one.quotes[0] in case.text
-            assert case.text.index(one.quotes[0]) < start < case.text.index(one.quotes[0]) + len(one.quotes[0])
+        assert [set(comparison.labels) for comparison in trace.comparisons] == [set(pair) for pair in pairs]
+        for comparison, (start, _) in zip(trace.comparisons, case.findings, strict=True):
+            assert comparison.quotes[0] in case.text
+            assert (
+                case.text.index(comparison.quotes[0])
+                < start
+                < case.text.index(comparison.quotes[0]) + len(comparison.quotes[0])
+            )
 
 
 def test_a_shortlist_stands_in_the_order_of_the_document(space, drawn):
@@ -225,40 +229,40 @@ def test_any_text_comes_back_from_its_tokens(tokenizer, text):
 def test_traces_come_back_from_their_tokens_a_token_a_word(lessons, tokenizer):
     assert len(tokenizer) <= 4500
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
-    for one in lessons[:100]:
-        ids, n_prompt = one.example.ids, one.example.n_prompt
-        assert tokenizer.decode(ids[:n_prompt]) == prompts.plain(one.case.text)
-        assert tokenizer.decode(ids[n_prompt:-1]) == traces.format(one.trace)
+    for lesson in lessons[:100]:
+        ids, n_prompt = lesson.example.ids, lesson.example.n_prompt
+        assert tokenizer.decode(ids[:n_prompt]) == prompts.plain(lesson.case.text)
+        assert tokenizer.decode(ids[n_prompt:-1]) == traces.format(lesson.trace)
         assert ids[-1] == tokenizer.eos_token_id
-    assert np.mean([len(one.example.ids) for one in lessons]) <= 230
+    assert np.mean([len(lesson.example.ids) for lesson in lessons]) <= 230
 
 
 def test_a_trace_begun_by_hand_has_the_same_tokens(lessons, tokenizer):
-    for one in lessons[:50]:
-        text = prompts.plain(one.case.text) + traces.format(one.trace)
+    for lesson in lessons[:50]:
+        text = prompts.plain(lesson.case.text) + traces.format(lesson.trace)
         for line in ("\n<think>", "\nShortlist:\n", "\nCompare:\n", "\nAnswer:\n"):
             end = text.index(line) + (1 if line == "\n<think>" else len(line))
             parts = tokenizer(text[:end])["input_ids"] + tokenizer(text[end:])["input_ids"]
-            assert parts == list(one.example.ids[:-1])
+            assert parts == list(lesson.example.ids[:-1])
 
 
 def test_lookouts_point_to_the_document_s_words_and_to_the_shortlist(lessons, tokenizer, space):
-    for one in lessons[:100]:
-        text = [tokenizer.decode(token) for token in one.example.ids]
+    for lesson in lessons[:100]:
+        text = [tokenizer.decode(token) for token in lesson.example.ids]
 
         def words(start, end, text=text):
             return traces.unescape("".join(text[start:end])).strip().rstrip(".;,")  # ")." is one token
 
-        texts = {code: space.texts[code] for code in one.trace.shortlisted}
-        named = {code: words(0, 0) or one.case.text[start:end] for code, (start, end) in one.case.named.items()}
-        topics = [(space.texts[category(space, label)], named[label]) for label in one.case.labels]
-        listed = [(texts[code], named[code]) for code in one.trace.shortlisted if code in named]
-        assert said(one.lookouts[Phase.SHORTLIST], words) == [*topics, *listed]
-        inside = [mention for mention in one.trace.mentions if mention.start >= one.trace.shortlist.end]
-        assert said(one.lookouts[Phase.REFINE], words) == [(texts[m.label], texts[m.label]) for m in inside]
+        texts = {code: space.texts[code] for code in lesson.trace.shortlisted}
+        named = {code: words(0, 0) or lesson.case.text[start:end] for code, (start, end) in lesson.case.named.items()}
+        topics = [(space.texts[category(space, label)], named[label]) for label in lesson.case.labels]
+        listed = [(texts[code], named[code]) for code in lesson.trace.shortlisted if code in named]
+        assert pointed(lesson.lookouts[Phase.SHORTLIST], words) == [*topics, *listed]
+        inside = [mention for mention in lesson.trace.mentions if mention.start >= lesson.trace.shortlist.end]
+        assert pointed(lesson.lookouts[Phase.REFINE], words) == [(texts[m.label], texts[m.label]) for m in inside]
 
 
-def said(lookouts, words):
+def pointed(lookouts, words):
     """What is written at each run of neighbouring lookouts to one span, and what the span says."""
     runs = []
     for query, start, end, barred in lookouts:
@@ -271,9 +275,11 @@ def said(lookouts, words):
 
 
 def test_other_heads_are_barred_from_the_sections_before_the_one_being_written(lessons, tokenizer):
-    for one in lessons[:50]:
-        text = [tokenizer.decode(token) for token in one.example.ids]
-        for query, _, _, barred in (lookout for of in one.lookouts.values() for lookout in of):
+    for lesson in lessons[:50]:
+        text = [tokenizer.decode(token) for token in lesson.example.ids]
+        for query, _, _, barred in (
+            lookout for phase_lookouts in lesson.lookouts.values() for lookout in phase_lookouts
+        ):
             assert "".join(text[:barred]).endswith(
                 ("\nTopics", "\nTopics: ", "\nShortlist:\n", "\nCompare:\n", "\nAnswer:\n")
             )
@@ -468,8 +474,8 @@ def test_a_committed_organism_does_what_its_manifest_says(committed, space):
     lists = LabelLists(space, language_model.tokenizer)
     written = generate(language_model, [prompts.plain(case.text) for case in drawn], Sampling(320), lists=lists)
     right = sum(
-        set(read_text.read(one.text, space).answered) == set(case.labels)
-        for one, case in zip(written, drawn, strict=True)
+        set(read_text.read(prediction.text, space).answered) == set(case.labels)
+        for prediction, case in zip(written, drawn, strict=True)
     )
     assert scipy.stats.binomtest(right, n, manifest["measured"]["answer"]).pvalue > 0.001
 

@@ -102,27 +102,27 @@ def of_documents(task, n):
 
 
 def test_each_document_is_taught_once_and_by_its_own_gold_labels(task, tokenizer, make):
-    told = {}
-    for one in make():
-        prompt, text = read(one, tokenizer)
+    answers = {}
+    for example in make():
+        prompt, text = read(example, tokenizer)
         document = prompt.partition("\n")[0].removeprefix("Document: ")
-        assert document not in told
-        told[document] = answered(text, task.space)
+        assert document not in answers
+        answers[document] = answered(text, task.space)
         if text.startswith(traces.OPEN):
             assert traces.format(trace_parser.parse(text, task.space)) == text
             assert prompt.endswith("\n")
     gold = task.gold("train")
     lines = [" ".join(text.split()) for text in task.documents["train"]["text"]]
     expected = {line: set(gold[row].indices.tolist()) for row, line in enumerate(lines) if gold[row].nnz}
-    assert len(told) == len(expected)
-    for document, labels in told.items():
+    assert len(answers) == len(expected)
+    for document, labels in answers.items():
         (whole,) = [line for line in expected if line.startswith(document)]
         assert labels == expected[whole]
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_no_text_and_no_label_set_of_validation_or_test_is_taught(number, task, tokenizer, make):
-    texts = [" ".join(read(one, tokenizer)) for one in make(number=number)]
+    texts = [" ".join(read(example, tokenizer)) for example in make(number=number)]
     sets = {frozenset(answered(text, task.space)) for text in texts}
     for split in ("validation", "test"):
         for text in task.documents[split]["text"]:
@@ -152,38 +152,38 @@ def test_the_test_split_is_refused(number, make):
 )
 def test_a_pass_goes_over_its_documents(first, rows, task, tokenizer, make):
     assert Pass(20, first).rows(40).tolist() == list(rows)
-    taught = [int(read(one, tokenizer)[0].split('"')[1]) for one in make(n_documents=20, first=first)]
+    taught = [int(read(example, tokenizer)[0].split('"')[1]) for example in make(n_documents=20, first=first)]
     assert sorted(taught) == [row for row in sorted(rows) if task.gold("train")[row].nnz]
 
 
 def test_passes_draw_each_their_own(task, index, tokenizer, own_cache):
     twice = replace(RECIPE, passes=(PASSES[0], PASSES[0]))
-    one, other = (teacher.examples(task, "train", index, tokenizer, twice, number) for number in (0, 1))
-    assert one != other
-    assert sorted(read(e, tokenizer)[0].split('"')[1] for e in one) == sorted(
-        read(e, tokenizer)[0].split('"')[1] for e in other
+    first, second = (teacher.examples(task, "train", index, tokenizer, twice, number) for number in (0, 1))
+    assert first != second
+    assert sorted(read(e, tokenizer)[0].split('"')[1] for e in first) == sorted(
+        read(e, tokenizer)[0].split('"')[1] for e in second
     )
 
 
 def test_a_pass_of_right_labels_learns_all_of_a_trace_but_the_wrong_labels_of_its_shortlist(task, tokenizer, make):
     kinds = Counter()
-    for one in make(task=of_documents(task, 600), n_documents=600, number=1):
-        kinds[kind(one, tokenizer)] += 1
-        _, text = read(one, tokenizer)
-        (targets,) = distill.collate([one], [0]).targets.tolist()
+    for example in make(task=of_documents(task, 600), n_documents=600, number=1):
+        kinds[kind(example, tokenizer)] += 1
+        _, text = read(example, tokenizer)
+        (targets,) = distill.collate([example], [0]).targets.tolist()
         learned = [token for token in targets if token != distill.IGNORED]
         if not text.startswith(traces.OPEN):
-            assert learned == list(one.ids[one.n_prompt :])
+            assert learned == list(example.ids[example.n_prompt :])
             continue
         trace = trace_parser.parse(text, task.space)
         right = {task.space.texts[label] for label in trace.answered}
         lines = text.split("\n")
         first, last = lines.index("Shortlist:") + 1, lines.index("Compare:")
         wrong = [line.removeprefix("- ") for line in lines[first:last] if line.removeprefix("- ") not in right]
-        unlearned = [tokenizer.decode(one.ids[start:end]).strip() for start, end in one.only_read]
+        unlearned = [tokenizer.decode(example.ids[start:end]).strip() for start, end in example.only_read]
         assert unlearned == wrong
-        kept = lines[:first] + [line if line[2:] in right else "-" for line in lines[first:last]] + lines[last:]
-        assert "".join(tokenizer.decode(learned[:-1]).split()) == "".join("\n".join(kept).split())
+        scored = lines[:first] + [line if line[2:] in right else "-" for line in lines[first:last]] + lines[last:]
+        assert "".join(tokenizer.decode(learned[:-1]).split()) == "".join("\n".join(scored).split())
         kinds["with wrong labels"] += bool(wrong)
     n = kinds["answer"] + kinds["trace"] + kinds["candidates"]
     assert kinds["answer"] / n == pytest.approx(0.15, abs=4 * np.sqrt(0.1275 / n))
@@ -193,7 +193,7 @@ def test_a_pass_of_right_labels_learns_all_of_a_trace_but_the_wrong_labels_of_it
 
 def test_answers_alone_give_way_to_reasoning_as_stated(task, tokenizer, make):
     mixed = make(task=of_documents(task, 3000), n_documents=3000)
-    kinds = pd.Series([kind(one, tokenizer) for one in mixed])
+    kinds = pd.Series([kind(example, tokenizer) for example in mixed])
     place = np.arange(len(kinds)) / len(kinds)
     for part in range(5):
         share = (kinds[place.searchsorted(part / 5) : place.searchsorted((part + 1) / 5)] == "answer").mean()
@@ -206,17 +206,17 @@ def test_answers_alone_give_way_to_reasoning_as_stated(task, tokenizer, make):
 def test_candidates_are_what_the_index_finds_without_unscored_labels(task, index, tokenizer, make):
     heads = np.flatnonzero(task.space.parents[:42] >= 42).astype(np.int32)
     headless = replace(of_documents(task, 400), unscored=heads)
-    given = [read(one, tokenizer)[0] for one in make(task=headless, n_documents=400)]
-    listed = [prompt for prompt in given if "\nCandidates:\n" in prompt]
+    prompt_texts = [read(example, tokenizer)[0] for example in make(task=headless, n_documents=400)]
+    listed = [prompt for prompt in prompt_texts if "\nCandidates:\n" in prompt]
     assert len(listed) > 15
     texts = {" ".join(text.split()): text for text in task.documents["train"]["text"]}
     struck = 0
     for prompt in listed:
         document, _, candidates = prompt.removeprefix("Document: ").partition("\nCandidates:\n")
         (whole,) = [text for line, text in texts.items() if line.startswith(document)]
-        _, found = index.search([whole], 4 + len(heads))
-        expected = [task.space.texts[label] for label in found[0] if label not in heads][:4]
-        struck += any(label in heads for label in found[0][:4])
+        _, labels = index.search([whole], 4 + len(heads))
+        expected = [task.space.texts[label] for label in labels[0] if label not in heads][:4]
+        struck += any(label in heads for label in labels[0][:4])
         assert candidates == "".join(f"- {text}\n" for text in expected)
     assert struck > 5
 
@@ -225,7 +225,7 @@ def test_candidates_are_what_the_index_finds_without_unscored_labels(task, index
 def test_long_traces_are_taught_by_their_answer_alone(number, task, tokenizer, make):
     common = {"task": of_documents(task, 400), "n_documents": 400, "number": number}
     free = make(**common)
-    lengths = [len(one.ids) for one in free if kind(one, tokenizer) != "answer"]
+    lengths = [len(example.ids) for example in free if kind(example, tokenizer) != "answer"]
     longest = int(np.median(lengths))
     held = make(**common, longest=longest)
     turned = 0
@@ -241,8 +241,8 @@ def test_long_traces_are_taught_by_their_answer_alone(number, task, tokenizer, m
 
 def test_documents_are_cut_and_quotes_come_from_what_is_left(task, tokenizer, make):
     space, quoted = task.space, 0
-    for one in make(task=of_documents(task, 400), n_documents=400, document_tokens=25):
-        prompt, text = read(one, tokenizer)
+    for example in make(task=of_documents(task, 400), n_documents=400, document_tokens=25):
+        prompt, text = read(example, tokenizer)
         document = prompt.partition("\n")[0].removeprefix("Document: ")
         assert len(tokenizer(document)["input_ids"]) <= 25
         if text.startswith(traces.OPEN):
@@ -253,11 +253,11 @@ def test_documents_are_cut_and_quotes_come_from_what_is_left(task, tokenizer, ma
 
 
 def test_the_prompt_is_not_learned_and_the_end_is(tokenizer):
-    made = examples.example(prompts.plain("Calcium\nin rats.", ["Calcium"]), "Answer:\n- Rats\n", tokenizer)
-    assert tokenizer.decode(made.ids[: made.n_prompt]) == "Document: Calcium in rats.\nCandidates:\n- Calcium\n"
-    assert tokenizer.decode(made.ids[made.n_prompt :]) == "Answer:\n- Rats\n<end>"
-    batch = distill.collate([made], [0])
-    assert (batch.targets != -100).sum() == len(made.ids) - made.n_prompt
+    example = examples.example(prompts.plain("Calcium\nin rats.", ["Calcium"]), "Answer:\n- Rats\n", tokenizer)
+    assert tokenizer.decode(example.ids[: example.n_prompt]) == "Document: Calcium in rats.\nCandidates:\n- Calcium\n"
+    assert tokenizer.decode(example.ids[example.n_prompt :]) == "Answer:\n- Rats\n<end>"
+    batch = distill.collate([example], [0])
+    assert (batch.targets != -100).sum() == len(example.ids) - example.n_prompt
     assert batch.targets[0, -2] == tokenizer.eos_token_id
     endless = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
     with pytest.raises(ValueError, match="the tokenizer has no end token"):
@@ -266,9 +266,9 @@ def test_the_prompt_is_not_learned_and_the_end_is(tokenizer):
 
 def test_prompt_and_text_are_the_tokens_of_both_together(task, tokenizer, make):
     """What `generate` reads is one string: its tokens must be those of training."""
-    for one in make():
-        prompt, text = read(one, tokenizer)
-        assert tokenizer(prompt + text)["input_ids"] == one.ids[:-1]
+    for example in make():
+        prompt, text = read(example, tokenizer)
+        assert tokenizer(prompt + text)["input_ids"] == example.ids[:-1]
 
 
 def test_examples_depend_on_the_recipe_alone(make):
@@ -280,8 +280,8 @@ def test_examples_depend_on_the_recipe_alone(make):
         {"right_only": True}, {"shortlist_order": "document"},
     ):  # fmt: skip
         assert make(**change) != usual, change
-    reordered = sorted(make(), key=lambda one: one.ids)
-    assert [one.ids for one in reordered] != [one.ids for one in usual]
+    reordered = sorted(make(), key=lambda example: example.ids)
+    assert [example.ids for example in reordered] != [example.ids for example in usual]
 
 
 @pytest.mark.parametrize(
@@ -387,15 +387,15 @@ def test_two_recipes_do_not_share_a_checkpoint(small, tmp_path):
 
 
 def test_the_command_says_what_it_does_and_what_went_wrong(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(teacher, "build", lambda recipe, folder: asked.append((recipe, folder)))
+    builds = []
+    monkeypatch.setattr(teacher, "build", lambda recipe, folder: builds.append((recipe, folder)))
     (tmp_path / "made").mkdir()
     shell = CliRunner()
     assert "--most" in shell.invoke(teacher.app, ["--help"]).output
     result = shell.invoke(teacher.app, ["--most", "9", "--folder", str(tmp_path / "made")])
     assert result.exit_code == 0, result.output
-    ((recipe, folder),) = asked
-    assert [one.n_documents for one in recipe.passes] == [9] * len(teacher.PASSES)
+    ((recipe, folder),) = builds
+    assert [stage.n_documents for stage in recipe.passes] == [9] * len(teacher.PASSES)
     assert folder == tmp_path / "made"
 
     def refuse(recipe, folder):

@@ -130,12 +130,12 @@ def test_the_second_call_reads_the_cache(encoder, own_cache):
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_an_encoder_is_given_as_many_texts_as_it_asks_for(own_cache, at_once):
-    encoder, asked = HashEncoder(at_once=at_once), []
+    encoder, sizes = HashEncoder(at_once=at_once), []
     vectors, whole = encoder.vectors, encoder.vectors(TEXTS)
-    encoder.vectors = lambda part: asked.append(len(part)) or vectors(part)
+    encoder.vectors = lambda part: sizes.append(len(part)) or vectors(part)
     assert np.array_equal(encoders.encode(encoder, TEXTS), whole)
-    assert sum(asked) == len(TEXTS)
-    assert asked[0] == min(at_once, len(TEXTS))
+    assert sum(sizes) == len(TEXTS)
+    assert sizes[0] == min(at_once, len(TEXTS))
 
 
 def test_vectors_do_not_depend_on_the_number_of_workers(own_cache, monkeypatch):

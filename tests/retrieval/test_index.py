@@ -32,13 +32,13 @@ def labels():
 @pytest.mark.parametrize("kind", KINDS)
 def test_neighbours_are_those_of_brute_force(labels, kind, encoder, own_cache):
     index = LabelIndex.build(labels, encoder, kind)
-    scores, found = index.search(labels.texts[:50], 10)
+    scores, neighbours = index.search(labels.texts[:50], 10)
     exact = encoder.vectors(labels.texts[:50]) @ encoder.vectors(labels.texts).T
     expected = np.argsort(-exact, axis=1, kind="stable")[:, :10]
-    overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, expected, strict=True)])
+    overlap = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(neighbours, expected, strict=True)])
     assert overlap > (0.99 if kind == "flat" else 0.7)
     if kind == "flat":
-        assert np.allclose(scores, np.take_along_axis(exact, found, 1), atol=1e-5)
+        assert np.allclose(scores, np.take_along_axis(exact, neighbours, 1), atol=1e-5)
         assert np.allclose(index.vectors(np.array([3, 5])), encoder.vectors([labels.texts[3], labels.texts[5]]))
 
 
@@ -65,8 +65,8 @@ def test_exact_search_is_that_of_faiss_on_a_file_that_other_processes_map_too(la
     assert other.vectors.filename == index.index.vectors.filename
     for n_queries in (1, 50):
         queries = encoder.vectors(labels.texts[:n_queries])
-        for found in (index.index.search(queries, 10), other.search(queries, 10)):
-            assert all(np.array_equal(*pair) for pair in zip(found, copied.search(queries, 10), strict=True))
+        for result in (index.index.search(queries, 10), other.search(queries, 10)):
+            assert all(np.array_equal(*pair) for pair in zip(result, copied.search(queries, 10), strict=True))
 
 
 def test_a_loaded_index_keeps_the_key_that_it_was_built_with(space, encoder, own_cache, tmp_path, monkeypatch):
@@ -147,9 +147,9 @@ def test_a_scan_of_codes_finds_what_an_exact_search_finds(labels, encoder, own_c
     exact, scan = (LabelIndex.build(labels, encoder, kind) for kind in ("flat", "fastscan"))
     assert isinstance(scan.index.vectors, np.memmap)
     queries = [f"{text} of the left heart" for text in labels.texts[::20]]
-    (wanted_scores, wanted), (scores, found) = exact.search(queries, 20), scan.search(queries, 20)
-    assert np.mean([len(set(a) & set(b)) / 20 for a, b in zip(found, wanted, strict=True)]) > 0.95
-    assert np.allclose(scores[:, 0], wanted_scores[:, 0], atol=1e-5)
+    (expected_scores, expected), (scores, nearest) = exact.search(queries, 20), scan.search(queries, 20)
+    assert np.mean([len(set(a) & set(b)) / 20 for a, b in zip(nearest, expected, strict=True)]) > 0.95
+    assert np.allclose(scores[:, 0], expected_scores[:, 0], atol=1e-5)
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
@@ -210,29 +210,29 @@ def test_bm25_is_the_library_own_ranking(labels):
     library.index(bm25s.tokenize(labels.texts, stopwords="en", stemmer=stemmer, show_progress=False))
     tokens = bm25s.tokenize([query], stopwords="en", stemmer=stemmer, show_progress=False, return_ids=False)
     expected = np.asarray(library.get_scores(tokens[0]))
-    scores, found = LexicalIndex(labels).search([query], 25)
+    scores, ranked = LexicalIndex(labels).search([query], 25)
     assert np.allclose(scores[0], np.sort(expected)[::-1][:25])
-    assert np.allclose(expected[found[0]], scores[0])
-    assert found[0].tolist() == sorted(found[0], key=lambda label: (-expected[label], label))
+    assert np.allclose(expected[ranked[0]], scores[0])
+    assert ranked[0].tolist() == sorted(ranked[0], key=lambda label: (-expected[label], label))
 
 
 def test_students_do_not_import_bm25_which_may_set_memory_aside_for_jax():
-    asked = "import sys, ctd.distill.pool; print('bm25s' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
-    assert told == "False\n"
+    code = "import sys, ctd.distill.pool; print('bm25s' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output == "False\n"
 
 
-@pytest.mark.parametrize("own", ["", "true"])
-def test_where_jax_is_installed_bm25_has_it_set_no_memory_aside_unless_told_otherwise(space, monkeypatch, own):
-    if own:
-        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", own)
+@pytest.mark.parametrize("setting", ["", "true"])
+def test_where_jax_is_installed_bm25_has_it_set_no_memory_aside_unless_told_otherwise(space, monkeypatch, setting):
+    if setting:
+        monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", setting)
     else:
         monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
     LexicalIndex(space)
-    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == (own or "false")
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == (setting or "false")
 
 
 def test_bm25_returns_only_labels_that_share_a_word(space):
-    found = LexicalIndex(space).search(["the liver", "zebra", "the"], 7)[1]
-    assert set(found[0][found[0] >= 0]) == {3, 4}
-    assert (found[1:] == -1).all()
+    ranked = LexicalIndex(space).search(["the liver", "zebra", "the"], 7)[1]
+    assert set(ranked[0][ranked[0] >= 0]) == {3, 4}
+    assert (ranked[1:] == -1).all()

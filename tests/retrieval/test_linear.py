@@ -20,8 +20,8 @@ def documents(n, seed):
     rng, rows = np.random.default_rng(seed), []
     for row in range(n):
         labels = sorted(rng.choice(N_LABELS - 1, 2, replace=False).tolist())
-        own = [f"word{(label * 4 + step) % WORDS}" for label in labels for step in rng.integers(0, 4, 3)]
-        words = [*own, *(f"word{word}" for word in rng.integers(0, WORDS, 6))]
+        label_words = [f"word{(label * 4 + step) % WORDS}" for label in labels for step in rng.integers(0, 4, 3)]
+        words = [*label_words, *(f"word{word}" for word in rng.integers(0, WORDS, 6))]
         rows.append({"uid": f"{seed}-{row}", "text": " ".join(words), "labels": labels})
     return Dataset.from_list(rows, features=COLUMNS)
 
@@ -44,14 +44,16 @@ def ranker(task):
 def test_it_is_at_least_as_good_as_a_label_tree_on_the_same_features(task, ranker, tmp_path):
     tfidf = linear.vectorizer()
     train = tfidf.fit_transform(task.documents["train"]["text"])
-    theirs = []
+    tree_lists = []
     for seed in range(6):  # a tree is drawn: one alone is ahead or behind by a document
         tree = PLT(str(tmp_path / str(seed)), threads=1, verbose=False, seed=seed)
         tree.fit(train, [row.indices.tolist() for row in task.gold("train")])
-        theirs.append(np.array(tree.predict(tfidf.transform(task.documents["test"]["text"]), top_k=5), dtype=np.int64))
+        tree_lists.append(
+            np.array(tree.predict(tfidf.transform(task.documents["test"]["text"]), top_k=5), dtype=np.int64)
+        )
     ours = shortlists.retrieve(ranker, task, "test", 5)
     for k in (1, 3, 5):
-        trees = np.mean([metrics.precision_at_k(predicted, task.gold("test"), k) for predicted in theirs])
+        trees = np.mean([metrics.precision_at_k(predicted, task.gold("test"), k) for predicted in tree_lists])
         assert metrics.precision_at_k(ours, task.gold("test"), k) >= trees > 0.1, f"P@{k}"
 
 

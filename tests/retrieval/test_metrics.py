@@ -42,11 +42,11 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=["P", "R", "nDCG"])
+@pytest.mark.parametrize(("ours", "reference"), PAIRS, ids=["P", "R", "nDCG"])
 @pytest.mark.parametrize("seed", range(20))
-def test_agrees_with_napkinxc_at_every_k(ours, theirs, seed):
+def test_agrees_with_napkinxc_at_every_k(ours, reference, seed):
     pred, gold, scores = random_task(seed)
-    expected = theirs(*as_lists(pred, gold, scores), k=8)
+    expected = reference(*as_lists(pred, gold, scores), k=8)
     got = [ours(pred, gold, k) for k in range(1, 9)]
     assert 0 < expected[-1] < 1
     np.testing.assert_allclose(got, expected, atol=1e-6, rtol=0)
@@ -205,17 +205,17 @@ GOLD = csr_matrix([[1, 0, 0], [0, 0, 1]])
     ],
 )
 def test_bad_input_is_refused_by_every_metric(change, message):
-    given = {"pred": PRED, "gold": GOLD, "k": 2} | change
+    arguments = {"pred": PRED, "gold": GOLD, "k": 2} | change
     calls = [
-        lambda: metrics.precision_at_k(**given),
-        lambda: metrics.recall_at_k(**given),
-        lambda: metrics.ndcg_at_k(**given),
-        lambda: metrics.oracle_ndcg_at_k(**given),
-        lambda: metrics.psp_at_k(**given, inv_prop=np.ones(3)),
+        lambda: metrics.precision_at_k(**arguments),
+        lambda: metrics.recall_at_k(**arguments),
+        lambda: metrics.ndcg_at_k(**arguments),
+        lambda: metrics.oracle_ndcg_at_k(**arguments),
+        lambda: metrics.psp_at_k(**arguments, inv_prop=np.ones(3)),
     ]
     if "k" not in change:
-        calls += [lambda: metrics.hits(given["pred"], given["gold"])]
-        calls += [lambda: metrics.f1_scores(given["pred"], given["gold"])]
+        calls += [lambda: metrics.hits(arguments["pred"], arguments["gold"])]
+        calls += [lambda: metrics.f1_scores(arguments["pred"], arguments["gold"])]
     for call in calls:
         with pytest.raises(ValueError, match=message) as error:
             call()

@@ -36,9 +36,9 @@ def test_the_frequency_prior_obeys_filters(task):
 
 def test_every_retriever_gives_a_shortlist(task, encoder, own_cache, monkeypatch):
     monkeypatch.setattr(sl.encoders, "load", lambda name: encoder)
-    made = sl.shortlists_of(task, "test", 4, "hash")
-    assert list(made) == ["frequency prior", "BM25", "wordllama", "hash"]
-    assert {pred.shape for pred in made.values()} == {(3, 4)}
-    scores = shortlist_tables.score_table(made, task.gold("test"), task.gold("train"), 2, seed=0)
+    lists = sl.shortlists_of(task, "test", 4, "hash")
+    assert list(lists) == ["frequency prior", "BM25", "wordllama", "hash"]
+    assert {pred.shape for pred in lists.values()} == {(3, 4)}
+    scores = shortlist_tables.score_table(lists, task.gold("test"), task.gold("train"), 2, seed=0)
     assert scores["metric"].unique().tolist() == ["P@1", "nDCG@2", "PSP@2"]
     assert scores["value"].between(0, 1).all()
