@@ -50,7 +50,7 @@ def main(
     """Print a table, and what `ctd machine` chooses."""
     cores = hardware.cores()
     table = Table("compute", "quiet", "beside a busy core", title=f"GFLOP/s, {rows} rows: {hardware.cpu()}")
-    found: dict[str, list[str]] = {}
+    speeds_by_way: dict[str, list[str]] = {}
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.starmap(timed, [(8, "float32", 1, 0.01)] * cores, chunksize=1)  # they have imported torch
         for state in (nullcontext(), busy_core()):
@@ -58,10 +58,12 @@ def main(
                 for name in hardware.DTYPES:
                     for threads in sorted({1, cores}):
                         speed = timed(rows, name, threads, seconds)
-                        found.setdefault(f"{name}, {threads} thread{'s' * (threads > 1)}", []).append(f"{speed:.0f}")
+                        speeds_by_way.setdefault(f"{name}, {threads} thread{'s' * (threads > 1)}", []).append(
+                            f"{speed:.0f}"
+                        )
                     parts = pool.starmap(timed, [(rows, name, 1, seconds)] * cores, chunksize=1)
-                    found.setdefault(f"{name}, {cores} processes of 1 thread", []).append(f"{sum(parts):.0f}")
-    for way, speeds in found.items():
+                    speeds_by_way.setdefault(f"{name}, {cores} processes of 1 thread", []).append(f"{sum(parts):.0f}")
+    for way, speeds in speeds_by_way.items():
         table.add_row(way, *speeds)
     Console().print(table)
     print(f"measured gain of bfloat16 on one thread: {hardware.gain():.2f}; chosen: {hardware.dtype()}")

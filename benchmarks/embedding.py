@@ -25,8 +25,10 @@ def main(
 
     torch.set_num_threads(1)
     folder = packaged_file("minilm_weights").parent
-    theirs = SentenceTransformer(str(folder), device="cpu")
-    parameters = sum(weight.numel() for name, weight in theirs.named_parameters() if "embeddings" not in name)
+    sentence_transformer = SentenceTransformer(str(folder), device="cpu")
+    parameters = sum(
+        weight.numel() for name, weight in sentence_transformer.named_parameters() if "embeddings" not in name
+    )
     exact, rough, static = (
         encoders.load("minilm", "float32"),
         encoders.load("minilm").rough(),
@@ -36,9 +38,11 @@ def main(
     rows = []
     for n in (size for size in (64, 256, 1024, 4096) if size <= largest):
         some = [texts[row] for row in np.random.default_rng(0).permutation(len(texts))[:n]]
-        tokens = sum(map(len, theirs.tokenizer(some)["input_ids"]))
+        tokens = sum(map(len, sentence_transformer.tokenizer(some)["input_ids"]))
         ways = {
-            PEER: lambda some=some: theirs.encode(some, normalize_embeddings=True, show_progress_bar=False),
+            PEER: lambda some=some: sentence_transformer.encode(
+                some, normalize_embeddings=True, show_progress_bar=False
+            ),
             "ctd, float32": lambda some=some: exact.vectors(some),
             "ctd, labels": lambda some=some: rough.vectors(some),
             "ctd, static": lambda some=some: static.vectors(some),

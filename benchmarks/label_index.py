@@ -60,32 +60,32 @@ def main() -> None:
     parser.add_argument("--encoder", default="minilm", help="minilm, wordllama, or a model's name or folder")
     parser.add_argument("--kind", default="flat", choices=KINDS, help="kind of FAISS index")
     parser.add_argument("--runs", type=int, default=3, help="loads and turns to take the median of")
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
     space = mesh.label_space()
     with tempfile.TemporaryDirectory() as folder:
         space.save(Path(folder) / "labels.parquet")
-        loads = [timed(lambda: LabelSpace.load(Path(folder) / "labels.parquet")) for _ in range(asked.runs)]
-    print(f"loading {len(space):,} labels: median {statistics.median(loads):.2f} s of {asked.runs} runs")
+        loads = [timed(lambda: LabelSpace.load(Path(folder) / "labels.parquet")) for _ in range(options.runs)]
+    print(f"loading {len(space):,} labels: median {statistics.median(loads):.2f} s of {options.runs} runs")
 
     order = np.random.default_rng(0).permutation(len(space))
-    if asked.compare:
-        texts = [space.texts[label] for label in np.sort(order[: asked.compare])]
+    if options.compare:
+        texts = [space.texts[label] for label in np.sort(order[: options.compare])]
         print(f"embedding {len(texts):,} labels on the machine as it is:")
-        compare(texts, asked.encoder, asked.runs)
+        compare(texts, options.encoder, options.runs)
         print("beside one busy core:")
         with busy_core():
-            compare(texts, asked.encoder, asked.runs)
+            compare(texts, options.encoder, options.runs)
 
-    if asked.labels:
-        space = space.subset(order[: asked.labels], "part of mesh")
-    encoder = encoders.load(asked.encoder)
+    if options.labels:
+        space = space.subset(order[: options.labels], "part of mesh")
+    encoder = encoders.load(options.encoder)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CTD_CACHE"] = folder
-        seconds = timed(lambda: LabelIndex.build(space, encoder, asked.kind))
+        seconds = timed(lambda: LabelIndex.build(space, encoder, options.kind))
     rate = len(space) / seconds
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"indexing {len(space):,} labels ({asked.encoder}, {asked.kind}): {seconds:.1f} s, {rate:,.0f} a second,")
+    print(f"indexing {len(space):,} labels ({options.encoder}, {options.kind}): {seconds:.1f} s, {rate:,.0f} a second,")
     print(f"which makes {WHOLE / rate / 60:.1f} minutes for all {WHOLE:,}; peak memory {peak:,.0f} MiB")
 
 

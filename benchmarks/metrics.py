@@ -58,18 +58,18 @@ def beside(rows: int, labels: int, k: int, gold: int, runs: int) -> list[benchma
     weights = metrics.inverse_propensity(true)
     lists, ranked = [row.indices.tolist() for row in true], pred.tolist()
 
-    def theirs() -> list[float]:
+    def by_napkinxc() -> list[float]:
         plain = (napkinxc.precision_at_k, napkinxc.recall_at_k, napkinxc.ndcg_at_k)
         values = [measure(lists, ranked, k=k)[-1] for measure in plain]
         return [*values, napkinxc.psprecision_at_k(lists, ranked, weights, k=k)[-1]]
 
-    def ours() -> list[float]:
+    def by_ctd() -> list[float]:
         plain = (metrics.precision_at_k, metrics.recall_at_k, metrics.ndcg_at_k)
         return [*(measure(pred, true, k) for measure in plain), metrics.psp_at_k(pred, true, k, weights)]
 
-    np.testing.assert_allclose(ours(), theirs(), atol=1e-6)
+    np.testing.assert_allclose(by_ctd(), by_napkinxc(), atol=1e-6)
     work = benchmarks.Work("metrics", "documents", rows)
-    return benchmarks.compare(work, {"napkinxc": theirs, "ctd": ours}, "napkinxc", runs)
+    return benchmarks.compare(work, {"napkinxc": by_napkinxc, "ctd": by_ctd}, "napkinxc", runs)
 
 
 def main(

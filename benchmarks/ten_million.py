@@ -64,8 +64,8 @@ def main(
     scan = FastScan.of(codes, vectors)
     ways = {search_costs.SCAN: lambda: scan.search(queries, K)}
     (row,) = benchmarks.compare(benchmarks.Work("ten_million", "labels", n), ways, "")
-    found = scan.search(queries, K)[1]
-    hits = [len(np.intersect1d(found[place], vectors.exact(query, K))) for place, query in enumerate(queries)]
+    neighbours = scan.search(queries, K)[1]
+    hits = [len(np.intersect1d(neighbours[place], vectors.exact(query, K))) for place, query in enumerate(queries)]
     print(f"{n:,} labels of {DIM} dimensions, built in {built:,.0f} s of processor time")
     print(f"codes: {codes.ntotal * codes.code_size:,} bytes, {codes.code_size} a label")
     print(f"memory grew by {held >> 20:,} MiB")

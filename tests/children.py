@@ -47,12 +47,12 @@ class Child:
             if before:
                 before()
             try:
-                told = maker(Path(f"{cache}-work"))
+                result = maker(Path(f"{cache}-work"))
             except Exception as error:
-                told = error if isinstance(error, ValueError | OSError) else RuntimeError(repr(error))
-                told = (type(told).__name__, str(told))
+                result = error if isinstance(error, ValueError | OSError) else RuntimeError(repr(error))
+                result = (type(result).__name__, str(result))
             with open(give, "wb") as pipe:
-                pickle.dump(told, pipe)
+                pickle.dump(result, pipe)
             status = 0
         finally:
             os._exit(status)

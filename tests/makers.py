@@ -77,8 +77,8 @@ def signals(folder):
 
 def states(folder):
     model = _input("states", tiny)
-    kept = teacher_states.stored(model, "tiny", examples())
-    return kept._states.numpy().tobytes()
+    stored = teacher_states.stored(model, "tiny", examples())
+    return stored._states.numpy().tobytes()
 
 
 def training(folder):

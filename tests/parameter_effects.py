@@ -44,8 +44,8 @@ def removes(change, base=None, quick=False, **columns):
     return Effect(change, removes=columns, base=base or {}, quick=quick)
 
 
-def shows(change, found, base=None, quick=False):
-    return Effect(change, shows=found, base=base or {}, quick=quick)
+def shows(change, read, base=None, quick=False):
+    return Effect(change, shows=read, base=base or {}, quick=quick)
 
 
 def table_rows(shown):

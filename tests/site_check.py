@@ -87,7 +87,7 @@ def is_redirect(page: Path) -> bool:
 
 def broken_links(site: Path) -> list[str]:
     """Links to a file or an anchor that is not there, or that lies outside the site."""
-    site, found = site.resolve(), []
+    site, problems = site.resolve(), []
     for page in html_pages(site):
         name = page.relative_to(site)
         for target in dict.fromkeys(targets(page)):
@@ -95,16 +95,16 @@ def broken_links(site: Path) -> list[str]:
             if address.netloc or address.scheme not in ("", "file") or target in ("", "#"):
                 continue
             if address.scheme == "file" or address.path.startswith("/"):
-                found.append(f"{name}: {target} is not relative to the page")
+                problems.append(f"{name}: {target} is not relative to the page")
                 continue
             file = (page.parent / unquote(address.path)).resolve() if address.path else page
             if not file.is_relative_to(site):
-                found.append(f"{name}: {target} leads out of the site")
+                problems.append(f"{name}: {target} leads out of the site")
             elif not file.is_file():
-                found.append(f"{name}: {target} is missing")
+                problems.append(f"{name}: {target} is missing")
             elif file.suffix == ".html" and not leads_somewhere(file, unquote(address.fragment)):
-                found.append(f"{name}: {target} has no such anchor")
-    return found
+                problems.append(f"{name}: {target} has no such anchor")
+    return problems
 
 
 def leads_somewhere(file: Path, fragment: str) -> bool:
@@ -117,7 +117,7 @@ def leads_somewhere(file: Path, fragment: str) -> bool:
 
 def remote_resources(site: Path) -> list[str]:
     """Everything that a browser would fetch from another host: in pages, style sheets and scripts."""
-    site, found = site.resolve(), []
+    site, problems = site.resolve(), []
     for page in html_pages(site):
         name, soup = page.relative_to(site), parsed(page)
         for tag in soup.find_all(list(FETCHED)):
@@ -126,29 +126,29 @@ def remote_resources(site: Path) -> list[str]:
                     str(tag.get(attribute, "")).split(",") if attribute == "srcset" else [tag.get(attribute)]
                 ):
                     if address and REMOTE.match(address):
-                        found.append(f"{name}: <{tag.name} {attribute}> loads {address.strip()}")
+                        problems.append(f"{name}: <{tag.name} {attribute}> loads {address.strip()}")
         for tag in soup.find_all("link", href=True):
             if REMOTE.match(tag["href"]) and not {rel.lower() for rel in tag.get("rel", [])} <= NOT_FETCHED_LINKS:
-                found.append(f"{name}: <link rel={' '.join(tag.get('rel', []))}> loads {tag['href']}")
+                problems.append(f"{name}: <link rel={' '.join(tag.get('rel', []))}> loads {tag['href']}")
         styles = [tag.get_text() for tag in soup.find_all("style")]
         styles += [tag["style"] for tag in soup.find_all(style=True)]
-        found += [f"{name}: style loads {url}" for text in styles for url in REMOTE_STYLE.findall(text)]
+        problems += [f"{name}: style loads {url}" for text in styles for url in REMOTE_STYLE.findall(text)]
         for script in soup.find_all("script", src=False):
             urls = REMOTE_SCRIPT.findall(script.get_text()) + REMOTE_ASSET.findall(script.get_text())
-            found += [f"{name}: script names {url}" for url in dict.fromkeys(urls)]
+            problems += [f"{name}: script names {url}" for url in dict.fromkeys(urls)]
     for file in sorted(site.rglob("*.css")):
         text = file.read_text(encoding="utf-8")
-        found += [f"{file.relative_to(site)}: style loads {url}" for url in REMOTE_STYLE.findall(text)]
+        problems += [f"{file.relative_to(site)}: style loads {url}" for url in REMOTE_STYLE.findall(text)]
     for file in sorted(site.rglob("*.svg")):
         text = file.read_text(encoding="utf-8")
         urls = REMOTE_STYLE.findall(text) + re.findall(
             r"<(?:image|use|script)[^>]*?href=[\"']((?:https?:)?//[^\"']+)", text
         )
-        found += [f"{file.relative_to(site)}: image loads {url}" for url in urls]
+        problems += [f"{file.relative_to(site)}: image loads {url}" for url in urls]
     for file in sorted([*site.rglob("*.js"), *site.rglob("*.mjs")]):
         text = file.read_text(encoding="utf-8", errors="replace")
-        found += [f"{file.relative_to(site)}: script loads {url}" for url in REMOTE_SCRIPT.findall(text)]
-    return found
+        problems += [f"{file.relative_to(site)}: script loads {url}" for url in REMOTE_SCRIPT.findall(text)]
+    return problems
 
 
 def bad_images(site: Path) -> list[str]:
@@ -160,7 +160,7 @@ def bad_images(site: Path) -> list[str]:
         ".gif": b"GIF8",
         ".svg": b"<",
     }
-    site, found = site.resolve(), []
+    site, problems = site.resolve(), []
     for page in html_pages(site):
         for image in parsed(page).find_all("img"):
             source = image.get("src", "")
@@ -169,8 +169,10 @@ def bad_images(site: Path) -> list[str]:
             file = page.parent / unquote(urlsplit(source).path)
             head = file.read_bytes()[:16].lstrip() if source and file.is_file() else b""
             if not head.startswith(signatures.get(file.suffix.lower(), head or b"?")):
-                found.append(f"{page.relative_to(site)}: image {source or '(no source)'} is missing, empty or damaged")
-    return found
+                problems.append(
+                    f"{page.relative_to(site)}: image {source or '(no source)'} is missing, empty or damaged"
+                )
+    return problems
 
 
 def missing_feet(site: Path) -> list[str]:
@@ -181,8 +183,8 @@ def missing_feet(site: Path) -> list[str]:
     return [
         f"notebooks/{page.name}: no 'How this page was made' with parameters, commit and command"
         for page in notebooks
-        if not (made := parsed(page).select_one(".ctd-made"))
-        or not all(word in made.get_text() for word in ("parameters", "commit", "ctd run"))
+        if not (foot := parsed(page).select_one(".ctd-made"))
+        or not all(word in foot.get_text() for word in ("parameters", "commit", "ctd run"))
     ]
 
 
@@ -211,7 +213,7 @@ def heavy_pages(site: Path, front: int = 1 << 20, chapter: int = 3 << 19) -> lis
 
     A chapter with mathematics may load MathJax besides.
     """
-    site, found = site.resolve(), []
+    site, problems = site.resolve(), []
     for page in html_pages(site):
         is_chapter = page.parent.name == "notebooks"
         if not is_chapter and page.name != "intro.html":
@@ -221,8 +223,8 @@ def heavy_pages(site: Path, front: int = 1 << 20, chapter: int = 3 << 19) -> lis
         paths = {(page.parent / unquote(address)).resolve() for address in addresses if "mathjax" not in address}
         weight = page.stat().st_size + sum(path.stat().st_size for path in paths if path.is_file())
         if weight > (chapter if is_chapter else front):
-            found.append(f"{page.relative_to(site)}: weighs {weight:,} bytes")
-    return found
+            problems.append(f"{page.relative_to(site)}: weighs {weight:,} bytes")
+    return problems
 
 
 def browser() -> str | None:
@@ -244,7 +246,7 @@ def open_pages(site: Path, screenshots: Path | None = None, served: bool = True,
     executable = browser()
     if executable is None:
         raise RuntimeError(f"no browser to open the site with: none of {', '.join(BROWSERS)} is installed")
-    site, found = site.resolve(), []
+    site, problems = site.resolve(), []
     with address_of(site, served) as home, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         for theme in THEMES:
@@ -254,49 +256,49 @@ def open_pages(site: Path, screenshots: Path | None = None, served: bool = True,
                     continue
                 name = file.relative_to(site).as_posix()
                 page = context.new_page()
-                found += [f"{name} ({theme}): {complaint}" for complaint in visit(page, home, name, theme)]
+                problems += [f"{name} ({theme}): {complaint}" for complaint in visit(page, home, name, theme)]
                 if screenshots:
                     shot = screenshots / f"{name.removesuffix('.html').replace('/', '-')}-{theme}.png"
                     page.screenshot(path=shot, full_page=True)
                 page.close()
             context.close()
         chromium.close()
-    return found
+    return problems
 
 
 def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
     """Load one page, wait for its math, and return what went wrong."""
-    found: list[str] = []
+    problems: list[str] = []
 
     def guard(route):
         if route.request.url.startswith((home, "data:", "blob:")):
             return route.continue_()
-        found.append(f"asks another host for {route.request.url}")
+        problems.append(f"asks another host for {route.request.url}")
         return route.abort()
 
     page.route("**/*", guard)
-    page.on("console", lambda message: found.append(f"console: {message.text}") if message.type == "error" else None)
-    page.on("pageerror", lambda error: found.append(f"script error: {error}"))
-    page.on("requestfailed", lambda request: found.append(f"failed: {request.url} ({request.failure})"))
+    page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on("requestfailed", lambda request: problems.append(f"failed: {request.url} ({request.failure})"))
     page.on(
         "response",
-        lambda response: found.append(f"{response.status}: {response.url}") if response.status >= 400 else None,
+        lambda response: problems.append(f"{response.status}: {response.url}") if response.status >= 400 else None,
     )
     page.goto(f"{home}{name}", wait_until="load")
     page.wait_for_load_state("load")
     page.evaluate("async () => { await window.MathJax?.startup?.promise }")
     shown = page.evaluate("document.documentElement.dataset.theme")
     if shown and shown != theme:
-        found.append(f"shows the {shown} theme")
-    found += [f"broken image {source}" for source in page.evaluate(BROKEN_IMAGES)]
-    found += [f"bad math: {text}" for text in page.evaluate(BAD_MATH)]
-    found += [f"scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
+        problems.append(f"shows the {shown} theme")
+    problems += [f"broken image {source}" for source in page.evaluate(BROKEN_IMAGES)]
+    problems += [f"bad math: {text}" for text in page.evaluate(BAD_MATH)]
+    problems += [f"scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
     when = ""
     if page.evaluate(UNFOLD):
         page.wait_for_function(AT_REST)
         when = "unfolded, "
-        found += [f"{when}scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
-    return found + [f"{when}{complaint}" for complaint in inaccessible(page)]
+        problems += [f"{when}scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
+    return problems + [f"{when}{complaint}" for complaint in inaccessible(page)]
 
 
 def inaccessible(page: Page) -> list[str]:

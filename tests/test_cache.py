@@ -143,10 +143,10 @@ except OSError as error:
 
 def test_a_full_disk_is_one_clear_line_and_nothing_is_kept(tmp_path):
     """In a process of its own the kernel lets no file grow past 4 KiB: what a full disk looks like to the writer."""
-    said = subprocess.run(
+    errors = subprocess.run(
         [sys.executable, "-c", FULL_DISK, tmp_path / "big.bin"], check=True, capture_output=True, text=True
     ).stdout
-    assert re.fullmatch(r".*could not write big.bin .*MiB free.*set CTD_CACHE.*\n", said)
+    assert re.fullmatch(r".*could not write big.bin .*MiB free.*set CTD_CACHE.*\n", errors)
     assert os.listdir(tmp_path) == []
 
 

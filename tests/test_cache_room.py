@@ -73,14 +73,14 @@ def user(own_cache):
 def test_what_another_process_uses_or_makes_stays_until_it_ends(user, own_cache):
     used, unused = put(own_cache, "vectors", f"{KEYS[0]}.npy", 30), put(own_cache, "vectors", f"{KEYS[1]}.npy", 1)
     making = own_cache / "tasks" / f"mesh-{KEYS[2]}"
-    one, missing = user(used)
-    other, missing_too = user(making)
+    reader, missing = user(used)
+    maker, missing_too = user(making)
     assert (missing, missing_too) == ("False", "True")
     half = put(own_cache, "tasks", f"mesh-{KEYS[2]}")
     done = cache_room.shrink(0)
     assert [entry.path for entry in done.removed] == [unused]
     assert {entry.path for entry in done.in_use} == {used, half}
-    for process in (one, other):
+    for process in (reader, maker):
         process.kill()
         process.wait()
     assert {entry.path for entry in cache_room.shrink(0).removed} == {used, half}
@@ -99,7 +99,7 @@ def test_a_thing_that_is_used_counts_as_new(user, own_cache):
 
 def test_what_ctd_did_not_make_stays(own_cache, tmp_path):
     (tmp_path / "elsewhere").write_text("mine")
-    mine = [
+    foreign = [
         put(own_cache, "vectors", "notes.txt", 99), put(own_cache, "tasks", "my-folder", 99),
         put(own_cache, "another", KEYS[0], 99), put(own_cache, "hub", KEYS[0], 99),
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def test_what_ctd_did_not_make_stays(own_cache, tmp_path):
     living, dead = (put(own_cache, "vectors", f".{KEYS[4]}.npy.{pid}.partial") for pid in (os.getppid(), 2**22 + 1))
     ours = put(own_cache, "students", KEYS[5] + "/outcome.json").parent
     assert {entry.path for entry in cache_room.shrink(0).removed} == {ours, dead}
-    for path in (*mine, link, living, tmp_path / "elsewhere"):
+    for path in (*foreign, link, living, tmp_path / "elsewhere"):
         assert path.exists()
     assert next(row.entries for row in cache_room.table() if row.kind == "other") == 5
 
@@ -128,7 +128,7 @@ def test_the_bound_is_kept_after_a_run(own_cache, monkeypatch, capsys):
 
 
 def test_without_locks_nothing_is_removed(own_cache, monkeypatch):
-    kept = put(own_cache, "vectors", f"{KEYS[0]}.npy", 2)
+    entry = put(own_cache, "vectors", f"{KEYS[0]}.npy", 2)
 
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -136,7 +136,7 @@ def test_without_locks_nothing_is_removed(own_cache, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OSError, match="without locks: nothing is removed"):
         cache_room.shrink(0)
-    assert kept.exists()
+    assert entry.exists()
 
 
 def test_a_clock_that_was_set_back_makes_nothing_older_than_it_is(own_cache, monkeypatch):

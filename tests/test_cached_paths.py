@@ -391,10 +391,10 @@ def asked_path(case: Case, folder: Path, change: dict[str, Any]) -> tuple[Any, .
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(case.place, stop)
-        with pytest.raises(Asked) as asked:
+        with pytest.raises(Asked) as raised:
             case.make(folder, patch, **case.arguments | change)
     shutil.rmtree(folder)
-    return asked.value.args
+    return raised.value.args
 
 
 def test_each_input_of_every_maker_is_changed_in_a_case():

@@ -41,8 +41,8 @@ def test_run_keeps_an_unchanged_notebook(ctd, no_kernel):  # noqa: F811
 
 def test_run_takes_parameters_as_yaml(ctd, tmp_path):
     ctd("run", "01", "--profile", "smoke", "-p", "n=7", "-p", "note=c=d", "--out", "out")
-    made = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert made["overrides"] == {"n": 7, "note": "c=d"}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["overrides"] == {"n": 7, "note": "c=d"}
 
 
 @pytest.mark.parametrize(
@@ -62,17 +62,17 @@ def test_run_takes_parameters_as_yaml(ctd, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(ctd, words, complaint):
-    said = ctd(*words, code=2)
-    assert complaint in said
-    assert said.startswith("error: ")
-    assert said.count("\n") == 1
+    output = ctd(*words, code=2)
+    assert complaint in output
+    assert output.startswith("error: ")
+    assert output.count("\n") == 1
 
 
 def test_a_wrong_parameter_anywhere_stops_every_notebook_before_it_starts(ctd, no_kernel, tmp_path):  # noqa: F811
     write_notebook(tmp_path / "notebooks" / "02_second.ipynb", *BODY, parameters=f"seed: {SEED} = 1")
-    said = ctd("run", "--all", "-p", "n=3", code=2)
-    assert "02_second.ipynb refuses" in said
-    assert "no parameter n" in said
+    output = ctd("run", "--all", "-p", "n=3", code=2)
+    assert "02_second.ipynb refuses" in output
+    assert "no parameter n" in output
     assert no_kernel == []
 
 
@@ -134,8 +134,8 @@ def test_validate_fails_when_any_run_does(ctd, monkeypatch):
     ctd("run", "--all")
     problems = {"01_first": ["cell [2]: differs"], "02_second": []}
     monkeypatch.setattr("ctd.book.validate.validate", lambda run: Report(3, 4, True, problems[run.stem]))
-    said = ctd("validate", code=1)
-    assert "cell [2]: differs" in said
+    output = ctd("validate", code=1)
+    assert "cell [2]: differs" in output
     assert "02_second/default: ok, 3 cells and 4 numbers compared" in ctd("validate", "02_second/default")
 
 
@@ -148,8 +148,8 @@ def test_golden_results_are_written_for_runs_without_overrides(ctd, tmp_path, mo
 
 
 def test_the_command_starts_without_the_heavy_libraries():
-    asked = "import sys, ctd.cli; print(*{'torch', 'papermill', 'nbformat', 'matplotlib', 'pandas'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    code = "import sys, ctd.cli; print(*{'torch', 'papermill', 'nbformat', 'matplotlib', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 
 

@@ -26,13 +26,13 @@ EACH_COMMAND = [*EACH, *(pytest.param(name, marks=pytest.mark.slow) for name in 
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory):
     """What each maker makes where nothing is wrong, and the cache that it leaves."""
-    made = {}
+    results = {}
 
     def want(name):
-        if name not in made:
+        if name not in results:
             cache = tmp_path_factory.mktemp(name) / "cache"
-            made[name] = Child(KINDS[name], cache).result(), cache
-        return made[name]
+            results[name] = Child(KINDS[name], cache).result(), cache
+        return results[name]
 
     return want
 
@@ -66,8 +66,10 @@ def another_version():
 
 
 def files(cache):
-    own = (LOCKS, IN_USE, "machine")
-    return sorted(file for file in cache.rglob("*") if file.is_file() and file.relative_to(cache).parts[0] not in own)
+    bookkeeping = (LOCKS, IN_USE, "machine")
+    return sorted(
+        file for file in cache.rglob("*") if file.is_file() and file.relative_to(cache).parts[0] not in bookkeeping
+    )
 
 
 def copy(cache, place):
@@ -80,11 +82,11 @@ def copy(cache, place):
 @pytest.mark.parametrize("name", EACH)
 def test_a_full_disk_is_one_line_and_afterwards_all_is_made_as_ever(name, wanted, tmp_path):
     result, _ = wanted(name)
-    kind, said = Child(MAKERS[name], tmp_path / "cache", no_room).result()
+    kind, message = Child(MAKERS[name], tmp_path / "cache", no_room).result()
     assert kind == "NotWritten"
-    assert "\n" not in said
-    assert "could not write" in said
-    assert "MiB free" in said
+    assert "\n" not in message
+    assert "could not write" in message
+    assert "MiB free" in message
     assert Child(MAKERS[name], tmp_path / "cache").result() == result
 
 
@@ -127,18 +129,18 @@ def test_half_a_file_in_the_cache_is_made_anew_or_named_in_one_line(name, wanted
         half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
         outcome = Child(MAKERS[name], spoilt).result()
         if outcome != result:
-            kind, said = outcome
-            assert kind in ("ValueError", "FileNotFoundError"), said
-            assert "\n" not in said
-            assert file.name in said
+            kind, message = outcome
+            assert kind in ("ValueError", "FileNotFoundError"), message
+            assert "\n" not in message
+            assert file.name in message
 
 
 @pytest.mark.slow
 def test_predictions_on_a_full_disk_are_kept_as_far_as_they_came_and_go_on(wanted, tmp_path):
-    kind, said = Child(COMMANDS["predict"], tmp_path / "cache", lambda: no_room(200_000)).result()
+    kind, message = Child(COMMANDS["predict"], tmp_path / "cache", lambda: no_room(200_000)).result()
     assert kind == "RuntimeError"
-    assert "could not write out.jsonl (File too large" in said
-    assert "What was labelled is kept" in said
+    assert "could not write out.jsonl (File too large" in message
+    assert "What was labelled is kept" in message
     (out,) = tmp_path.rglob("out.jsonl")
     assert 0 < out.stat().st_size <= 200_000
     assert Child(COMMANDS["predict"], tmp_path / "cache").result() == wanted("predict")[0]
@@ -159,8 +161,8 @@ def small_disk(tmp_path):
 
 def test_a_disk_of_a_megabyte_that_is_full(small_disk, wanted):
     (small_disk / "of another program").write_bytes(bytes(2**20 - 20_000))
-    kind, said = Child(MAKERS["vectors"], small_disk / "cache").result()
-    assert (kind, "could not write" in said) == ("NotWritten", True)
+    kind, message = Child(MAKERS["vectors"], small_disk / "cache").result()
+    assert (kind, "could not write" in message) == ("NotWritten", True)
     (small_disk / "of another program").unlink()
     assert Child(MAKERS["vectors"], small_disk / "cache").result() == wanted("vectors")[0]
 
@@ -172,7 +174,7 @@ def test_a_cache_that_cannot_be_written_is_read_and_says_what_is_missing(name, s
     prepare(small_disk / "cache-work")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert Child(MAKERS[name], small_disk / "cache").result() == result
-    kind, said = Child(MAKERS["grammar"], small_disk / "cache").result()
-    assert "Read-only file system" in said
-    assert "CTD_CACHE" in said
-    assert (kind, said.count("\n")) == ("NotWritten", 0)
+    kind, message = Child(MAKERS["grammar"], small_disk / "cache").result()
+    assert "Read-only file system" in message
+    assert "CTD_CACHE" in message
+    assert (kind, message.count("\n")) == ("NotWritten", 0)

@@ -91,8 +91,13 @@ def drawing():
         (shown(module), shown(other)) for module, others in IMPORTS.items() if module != "ctd" for other in others
     }
     order = ["cli", *(name for floor in reversed(FLOORS[GROUND:-1]) for name in floor), "ground"]
-    lines = [f"    {one}[{one}]" for one in order[:-1]] + [f"    ground[{', '.join(ground)}]"]
-    lines += [f"    {one} --> {other}" for one in order for other in order if one != other and (one, other) in arrows]
+    lines = [f"    {package}[{package}]" for package in order[:-1]] + [f"    ground[{', '.join(ground)}]"]
+    lines += [
+        f"    {package} --> {other}"
+        for package in order
+        for other in order
+        if package != other and (package, other) in arrows
+    ]
     return "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
 
 

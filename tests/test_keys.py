@@ -35,8 +35,8 @@ VALUES = [
 
 
 def test_different_values_have_different_fingerprints_and_equal_ones_the_same():
-    found = [fingerprint(value) for value in VALUES]
-    assert len(set(found)) == len(VALUES)
+    digests = [fingerprint(value) for value in VALUES]
+    assert len(set(digests)) == len(VALUES)
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint(np.arange(6).reshape(2, 3).T) == fingerprint(np.ascontiguousarray(np.arange(6).reshape(2, 3).T))
     assert fingerprint(Space(["a", "b"])) == fingerprint(Space(["a", "b"]))
@@ -99,8 +99,8 @@ def test_a_module_reaches_what_its_imports_lead_to(package):
 
 def test_a_key_changes_with_code_that_it_reaches_and_not_with_comments_or_other_code(package):
     folder, clear = package
-    made = Maker("things", "ctd.room.d", ("x",))
-    before = made.key(x=1)
+    maker = Maker("things", "ctd.room.d", ("x",))
+    before = maker.key(x=1)
     path = folder / "a.py"
     for text, same in (
         ('"""Another."""\n\n\ndef f(x):  # a comment\n    """Words."""\n    return (x + 1)\n', True),
@@ -108,19 +108,19 @@ def test_a_key_changes_with_code_that_it_reaches_and_not_with_comments_or_other_
     ):
         path.write_text(text)
         clear()
-        assert (made.key(x=1) == before) is same
+        assert (maker.key(x=1) == before) is same
     path.write_text('"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1\n')
     (folder / "c.py").write_text("X = 2\n")
     clear()
-    assert made.key(x=1) == before
+    assert maker.key(x=1) == before
 
 
 def test_a_key_needs_every_input_and_sees_each(package):
-    made = Maker("things", "ctd.a", ("x", "y"))
-    assert len({made.key(x=1, y=2), made.key(x=2, y=2), made.key(x=1, y=1), made.key(x=2, y=1)}) == 4
-    for given in ({"x": 1}, {"x": 1, "y": 2, "z": 3}, {}):
+    maker = Maker("things", "ctd.a", ("x", "y"))
+    assert len({maker.key(x=1, y=2), maker.key(x=2, y=2), maker.key(x=1, y=1), maker.key(x=2, y=1)}) == 4
+    for inputs in ({"x": 1}, {"x": 1, "y": 2, "z": 3}, {}):
         with pytest.raises(TypeError, match="a key of things needs x, y"):
-            made.key(**given)
+            maker.key(**inputs)
     with pytest.raises(ValueError, match="another maker of things"):
         Maker("things", "ctd.a", ("x",))
 

@@ -114,16 +114,18 @@ def problem(effect, before, after):
         first, second = effect.shows(shown), effect.shows(changed_shown)
         return "" if first and second and first != second else f"both show {first!r}"
     columns = effect.moves or effect.adds or effect.removes
-    one, other = (
-        {row.identity: row.value for row in found if all(getattr(row, name) == columns[name] for name in columns)}
-        for found in (rows, changed_rows)
+    first_values, second_values = (
+        {row.identity: row.value for row in run_rows if all(getattr(row, name) == columns[name] for name in columns)}
+        for run_rows in (rows, changed_rows)
     )
     if effect.moves:
-        shared = one.keys() & other.keys()
-        moved = [key for key in shared if one[key] != other[key]]
+        shared = first_values.keys() & second_values.keys()
+        moved = [key for key in shared if first_values[key] != second_values[key]]
         return "" if moved else f"none of {len(shared)} rows with {columns} moved"
-    new = (one.keys() - other.keys()) if effect.removes else (other.keys() - one.keys())
-    return "" if new else f"no row with {columns} came or went ({len(one)} before, {len(other)} after)"
+    new = (
+        (first_values.keys() - second_values.keys()) if effect.removes else (second_values.keys() - first_values.keys())
+    )
+    return "" if new else f"no row with {columns} came or went ({len(first_values)} before, {len(second_values)} after)"
 
 
 def test_a_change_that_moves_nothing_is_found():

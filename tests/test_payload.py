@@ -28,12 +28,12 @@ def test_arrays_and_tensors_come_out_as_they_went_in(tmp_path):
     }  # fmt: skip
     back = again(value, tmp_path)
     assert back.keys() == value.keys()
-    for name, kept in value.items():
-        if isinstance(kept, torch.Tensor):
-            assert back[name].dtype == kept.dtype
-            assert torch.equal(back[name], kept)
+    for name, part in value.items():
+        if isinstance(part, torch.Tensor):
+            assert back[name].dtype == part.dtype
+            assert torch.equal(back[name], part)
         else:
-            np.testing.assert_array_equal(back[name], kept)
+            np.testing.assert_array_equal(back[name], part)
     back["part"][0] = 9
     assert back["tensor"][3, 0] == 9, "views of one storage stay views of one storage"
 

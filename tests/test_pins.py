@@ -19,7 +19,7 @@ PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+]+)")
 
 def pins(lines):
     """{name: version} of requirement lines, names as package indexes compare them; fails on a line without `==`."""
-    found = {}
+    versions = {}
     for line in lines:
         line = line.strip()
         if not line or line.startswith("#"):
@@ -27,9 +27,9 @@ def pins(lines):
         pin = PIN.fullmatch(line)
         assert pin, f"not an exact pin: {line}"
         name = re.sub(r"[-_.]+", "-", pin[1]).lower()
-        assert name not in found, f"{name} is pinned more than once"
-        found[name] = pin[2]
-    return found
+        assert name not in versions, f"{name} is pinned more than once"
+        versions[name] = pin[2]
+    return versions
 
 
 def lock(name):

@@ -33,24 +33,29 @@ OTHER = {
 @pytest.fixture(scope="module")
 def wanted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
-    made = {}
+    digests_ = {}
 
     def want(name):
-        if name not in made:
-            made[name] = hashlib.sha256(Child(MAKERS[name], folder / name).result()).hexdigest()
-        return made[name]
+        if name not in digests_:
+            digests_[name] = hashlib.sha256(Child(MAKERS[name], folder / name).result()).hexdigest()
+        return digests_[name]
 
     return want
 
 
 def digests(names, folder, changes):
     folder.mkdir(parents=True)
-    given = {"CTD_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    told = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *names], cwd=folder, env={**os.environ, **given, **changes}, check=True,
+    defaults = {
+        "CTD_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "TQDM_DISABLE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    output = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *names], cwd=folder, env={**os.environ, **defaults, **changes}, check=True,
         stdout=subprocess.PIPE, text=True,
     ).stdout  # fmt: skip
-    return {line.split()[1]: line.split()[2] for line in told.splitlines() if line.startswith("digest ")}
+    return {line.split()[1]: line.split()[2] for line in output.splitlines() if line.startswith("digest ")}
 
 
 def test_all_of_it_changed_at_once_changes_nothing(wanted, tmp_path):

@@ -256,13 +256,13 @@ def test_draws_that_miss_a_rare_group_are_left_out():
         warnings.simplefilter("error")
         assert bootstrap_ratio(above, below).scalar == (0.5, 0.5, 0.5)
         alone = [bootstrap_ratio(above, below, draws=1, seed=seed) for seed in range(20)]
-    assert any(np.isnan(one.low) for one in alone), "a single draw that misses it leaves no interval"
+    assert any(np.isnan(interval.low) for interval in alone), "a single draw that misses it leaves no interval"
 
 
 def test_an_interval_reads_as_people_write_it():
-    one = Interval(np.array(0.3721), np.array(0.3509), np.array(0.3944))
-    assert str(one) == "0.372 [0.351, 0.394]"
-    assert one.scalar == (0.3721, 0.3509, 0.3944)
+    interval = Interval(np.array(0.3721), np.array(0.3509), np.array(0.3944))
+    assert str(interval) == "0.372 [0.351, 0.394]"
+    assert interval.scalar == (0.3721, 0.3509, 0.3944)
     two = Interval(np.array([0.1, 0.2]), np.array([0.0, 0.1]), np.array([0.2, 0.3]))
     assert str(two) == "0.100 [0.000, 0.200]\n0.200 [0.100, 0.300]"
     assert str(two[1]) == "0.200 [0.100, 0.300]"

@@ -40,23 +40,27 @@ def hazards(source):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        leaves = name.rpartition(".")[2] in UNPACKS and given.get("filter") != "'data'"
+        arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        leaves = name.rpartition(".")[2] in UNPACKS and arguments.get("filter") != "'data'"
         if name in RUNS_CODE or leaves:
             yield name
-        if name == "torch.load" and given.get("weights_only") != "True":
+        if name == "torch.load" and arguments.get("weights_only") != "True":
             yield "torch.load without weights_only=True"
         if name == "yaml.load" and "_Loader" not in ast.unparse(node):
             yield "yaml.load with another loader"
         for keyword, value in (("allow_pickle", "True"), ("trust_remote_code", "True"), ("shell", "True")):
-            if given.get(keyword) == value:
+            if arguments.get(keyword) == value:
                 yield f"{name} with {keyword}=True"
 
 
 def test_no_code_of_ours_runs_what_a_file_says():
     files = [*(ROOT / "ctd").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").rglob("*.py")]
-    found = {str(file.relative_to(ROOT)): {*hazards(source_of(file))} for file in files if "_build" not in file.parts}
-    assert {file: calls for file, calls in found.items() if calls} == {PAYLOAD: {"pickle.Unpickler", "pickle.loads"}}
+    hazards_by_file = {
+        str(file.relative_to(ROOT)): {*hazards(source_of(file))} for file in files if "_build" not in file.parts
+    }
+    assert {file: calls for file, calls in hazards_by_file.items() if calls} == {
+        PAYLOAD: {"pickle.Unpickler", "pickle.loads"}
+    }
 
 
 @pytest.mark.parametrize(

@@ -264,11 +264,11 @@ class Unreadable:
 
 def test_what_other_processes_cannot_read_stays_in_this_one(capsys):
     results = workers.run(slept, [0.1] * 400, Unreadable(), workers=2, seconds=60)
-    said, until = "", time.monotonic() + 120
-    while not said and time.monotonic() < until:
+    output, until = "", time.monotonic() + 120
+    while not output and time.monotonic() < until:
         assert next(results) == os.getpid()
-        said = "".join(capsys.readouterr())
-    assert "could not read what they need (AttributeError: no such class here)" in said
+        output = "".join(capsys.readouterr())
+    assert "could not read what they need (AttributeError: no such class here)" in output
     results.close()
 
 
@@ -293,14 +293,14 @@ def test_the_bar_moves_by_the_size_of_the_pieces(tmp_path):
 
 SCRIPT = """
 from pathlib import Path
-from tests.test_workers import slept, told
+from tests.test_workers import slept, touch_and_sleep
 from ctd import workers
 print("begins", flush=True)
-list(workers.run(told, [60] * 40, Path({folder!r}), workers=2, seconds=60))
+list(workers.run(touch_and_sleep, [60] * 40, Path({folder!r}), workers=2, seconds=60))
 """
 
 
-def told(folder, seconds):
+def touch_and_sleep(folder, seconds):
     (folder / str(os.getpid())).touch()
     time.sleep(seconds)
 
@@ -356,7 +356,7 @@ def test_no_process_outlives_its_parent_or_runs_its_script_again(how, tmp_path):
     (child,) = {int(path.name) for path in pids.iterdir()} - {parent.pid}
     process = psutil.Process(child)
     parent.send_signal(how)
-    said, _ = parent.communicate(timeout=30)
+    output, _ = parent.communicate(timeout=30)
     _, alive = psutil.wait_procs([process], timeout=30)
     assert not alive or alive[0].status() == psutil.STATUS_ZOMBIE
-    assert said == "begins\n"
+    assert output == "begins\n"

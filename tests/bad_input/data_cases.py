@@ -53,8 +53,8 @@ CODES = "hadm_id,icd_code,icd_version\n11,I5021,10\n12,I10,10\n"
 
 def mimic(name: str, *says: str, notes: Content | None = NOTES, codes: Content | None = CODES) -> Case:
     files = {"set/discharge.csv": notes, "set/diagnoses_icd.csv": codes}
-    kept = {file: content for file, content in files.items() if content is not None}
-    return Case(f"mimic: {name}", distill("mimic", "set"), says, kept)
+    contents = {file: content for file, content in files.items() if content is not None}
+    return Case(f"mimic: {name}", distill("mimic", "set"), says, contents)
 
 
 def mesh(name: str, content: Content, *says: str, file: str = "p.xml") -> Case:

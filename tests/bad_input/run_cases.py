@@ -43,8 +43,8 @@ def without(name: str) -> str:
     return json.dumps({key: value for key, value in MANIFEST.items() if key != name})
 
 
-def rows(*given: Any, **more: Any) -> str:
-    return json.dumps({"schema": 2, "rows": list(given)} | more)
+def rows(*entries: Any, **more: Any) -> str:
+    return json.dumps({"schema": 2, "rows": list(entries)} | more)
 
 
 AGAIN = "run the notebook again with --force"

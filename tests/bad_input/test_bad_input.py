@@ -58,14 +58,14 @@ def test_bad_input_is_one_clear_line_and_status_2(case, shared, tmp_path, monkey
             path.write_bytes(content.encode() if isinstance(content, str) else content)
     before = _files(tmp_path)
     done = CliRunner().invoke(app, shlex.split(case.words.replace("{out}", "out")))
-    said = [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip()]
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip()]
     assert done.exit_code == 2, done.output
     assert not TRACEBACK.search(done.output)
-    assert said[-1].startswith("error: ")
-    assert sum(line.startswith("error: ") for line in said) == 1
+    assert lines[-1].startswith("error: ")
+    assert sum(line.startswith("error: ") for line in lines) == 1
     for pattern in case.says:
-        assert re.search(pattern, said[-1]), said[-1]
-    assert len(said[-1]) < 900
+        assert re.search(pattern, lines[-1]), lines[-1]
+    assert len(lines[-1]) < 900
     assert not os.path.lexists("out")
     assert {name: content for name, content in _files(tmp_path).items() if name in before} == before, "files were lost"
 
@@ -94,9 +94,9 @@ def test_an_unforeseen_error_is_one_line_and_its_traceback_is_kept(tmp_path, mon
     assert line.startswith(
         "error: unforeseen (KeyError: 'nobody thought of it'). This is our fault: report it with the"
     )
-    (kept,) = (tmp_path / "cache" / "errors").iterdir()
-    assert line.endswith(kept.name)
-    assert "in stumble" in kept.read_text()
+    (report,) = (tmp_path / "cache" / "errors").iterdir()
+    assert line.endswith(report.name)
+    assert "in stumble" in report.read_text()
     monkeypatch.setenv("CTD_DEBUG", "1")
     with pytest.raises(KeyError):
         CliRunner().invoke(app, ["show", "x"], catch_exceptions=False)

@@ -67,9 +67,9 @@ def test_a_spoilt_file_is_named_in_one_line(written, kind, spoil):
         return
     with pytest.raises((ValueError, OSError)) as caught:
         read(file)
-    said = str(caught.value)
-    assert file.name in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert file.name in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("kind", ["task: a split", "task: card", "index: identity", "index: vectors"])

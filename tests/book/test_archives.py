@@ -28,12 +28,12 @@ def files(folder):
 
 
 def test_a_run_comes_back_file_for_file(run):
-    said = CliRunner().invoke(app, ["pack", "01_first/default"], catch_exceptions=False).stdout
-    assert said.endswith("elsewhere: ctd unpack 01_first-default.ctd.zip\n")
-    said = (
+    output = CliRunner().invoke(app, ["pack", "01_first/default"], catch_exceptions=False).stdout
+    assert output.endswith("elsewhere: ctd unpack 01_first-default.ctd.zip\n")
+    output = (
         CliRunner().invoke(app, ["unpack", "01_first-default.ctd.zip", "--out", "back"], catch_exceptions=False).stdout
     )
-    assert "01_first" in said
+    assert "01_first" in output
     assert files(run.path) == files(run.path.parents[2] / "back")
     assert "figures/a.png" in files(run.path)
 

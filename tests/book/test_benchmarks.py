@@ -15,9 +15,9 @@ def test_ratios_are_of_turns_and_survive_the_file(tmp_path, monkeypatch):
     made_up = SimpleNamespace(process_time=lambda: next(clock), strftime=time.strftime, gmtime=time.gmtime)
     monkeypatch.setattr(benchmarks, "time", made_up)
     rows = benchmarks.compare(Work("search", "labels", 5), {"theirs": int, "ours": int}, "theirs", runs=2)
-    theirs, ours = rows
-    assert (theirs.seconds, theirs.ratio) == (7, 1)
-    assert (ours.seconds, ours.ratio, ours.low, ours.high) == (3, 2.5, 2, 3)
+    peer, ctd_row = rows
+    assert (peer.seconds, peer.ratio) == (7, 1)
+    assert (ctd_row.seconds, ctd_row.ratio, ctd_row.low, ctd_row.high) == (3, 2.5, 2, 3)
     monkeypatch.setattr(benchmarks, "peak_gflops", lambda: 50.0)
     monkeypatch.setattr(benchmarks.hardware, "bandwidth", lambda: 10.0)
     monkeypatch.setattr(benchmarks.hardware, "machine", lambda: {"cpu": "made up"})

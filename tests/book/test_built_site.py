@@ -70,9 +70,9 @@ def test_a_site_without_faults_passes(folder, check):
 )
 def test_a_broken_link_is_found(folder, body, complaint):
     write(folder, "bad.html", body)
-    (found,) = site_check.broken_links(folder)
-    assert found.startswith("bad.html: ")
-    assert complaint in found
+    (problem,) = site_check.broken_links(folder)
+    assert problem.startswith("bad.html: ")
+    assert complaint in problem
 
 
 def test_a_link_into_the_explorer_names_a_collection_that_is_there(folder):
@@ -81,8 +81,8 @@ def test_a_link_into_the_explorer_names_a_collection_that_is_there(folder):
     link = '<a href="explorer/index.html#t=0.5{}">'
     write(folder, "there.html", link.format("&collection=mesh") + link.format(""))
     write(folder, "gone.html", link.format("&collection=gone"))
-    (found,) = site_check.broken_links(folder)
-    assert found.startswith("gone.html: ")
+    (problem,) = site_check.broken_links(folder)
+    assert problem.startswith("gone.html: ")
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_a_link_into_the_explorer_names_a_collection_that_is_there(folder):
 )
 def test_a_page_that_loads_from_another_host_is_found(folder, body):
     write(folder, "bad.html", body)
-    (found,) = site_check.remote_resources(folder)
-    assert found.startswith("bad.html: ")
-    assert "cdn.example.org" in found
+    (problem,) = site_check.remote_resources(folder)
+    assert problem.startswith("bad.html: ")
+    assert "cdn.example.org" in problem
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_a_page_that_loads_from_another_host_is_found(folder, body):
 )
 def test_a_file_that_loads_from_another_host_is_found(folder, name, text):
     write(folder, name, text)
-    (found,) = site_check.remote_resources(folder)
-    assert found.startswith(f"{name}: ")
-    assert "cdn.example.org" in found
+    (problem,) = site_check.remote_resources(folder)
+    assert problem.startswith(f"{name}: ")
+    assert "cdn.example.org" in problem
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a picture"])
@@ -135,8 +135,8 @@ def test_a_missing_empty_or_damaged_image_is_found(folder, content):
 
 def test_a_notebook_page_without_its_foot_is_found(folder):
     write(folder, "notebooks/01_b.html", '<div class="ctd-made">parameters</div>')
-    (found,) = site_check.missing_feet(folder)
-    assert found.startswith("notebooks/01_b.html: ")
+    (problem,) = site_check.missing_feet(folder)
+    assert problem.startswith("notebooks/01_b.html: ")
 
 
 def test_a_site_without_notebooks_is_found(tmp_path):
@@ -155,8 +155,8 @@ def test_a_site_without_notebooks_is_found(tmp_path):
 )
 def test_a_chapter_that_is_hard_to_read_or_to_load_is_found(folder, check, body):
     write(folder, "notebooks/01_b.html", body)
-    (found,) = check(folder)
-    assert found.startswith("notebooks/01_b.html: ")
+    (problem,) = check(folder)
+    assert problem.startswith("notebooks/01_b.html: ")
 
 
 def test_no_browser_is_one_clear_line(folder, monkeypatch):
@@ -176,8 +176,8 @@ def test_a_browser_finds_what_only_shows_when_a_page_is_opened(folder):
         "<script>document.documentElement.dataset.theme = 'light'</script>"
         '<p style="color: #777; background: #888">faint</p><div style="width: 2000px">wide</div>',
     )
-    found = site_check.open_pages(folder)
-    assert all(line.startswith("bad.html") for line in found)
+    problems = site_check.open_pages(folder)
+    assert all(line.startswith("bad.html") for line in problems)
     for complaint in (
         "console: planted",
         "asks another host for http://cdn.example.org/",
@@ -188,8 +188,8 @@ def test_a_browser_finds_what_only_shows_when_a_page_is_opened(folder):
         "axe, serious: Elements must meet minimum color contrast ratio thresholds (1 times",
         "scrolls sideways: 2008 of 1440 pixels",
     ):
-        assert [line.split(" ")[1] for line in found if complaint in line].count("(light):") == 1, complaint
-    assert "bad.html (dark): shows the light theme" in found
+        assert [line.split(" ")[1] for line in problems if complaint in line].count("(light):") == 1, complaint
+    assert "bad.html (dark): shows the light theme" in problems
 
 
 @needs_browser
@@ -205,8 +205,8 @@ def test_a_browser_finds_what_only_shows_when_a_page_is_opened(folder):
 )
 def test_what_is_folded_is_opened_and_checked_as_well(folder, folded):
     write(folder, "bad.html", folded.replace("FAINT", '<p style="color: #777; background: #888">faint</p>'))
-    found = site_check.open_pages(folder, served=False)
-    assert [line.partition(": ")[2].partition(" (")[0] for line in found] == [
+    problems = site_check.open_pages(folder, served=False)
+    assert [line.partition(": ")[2].partition(" (")[0] for line in problems] == [
         "unfolded, axe, serious: Elements must meet minimum color contrast ratio thresholds"
     ] * 2
 
@@ -232,7 +232,7 @@ def test_vendored_mathjax_is_the_file_its_readme_names():
     CHECKS,
 )
 def test_the_built_book_passes(site, check):
-    assert not (found := check(site)), site_check.report(found)
+    assert not (problems := check(site)), site_check.report(problems)
 
 
 @pytest.mark.book
@@ -249,7 +249,7 @@ def test_every_notebook_is_in_the_built_book(site):
     ids=["from a server", "from disk, on a phone"],
 )
 def test_every_page_of_the_built_book_opens_in_both_themes(site, served, width):
-    assert not (found := site_check.open_pages(site, served=served, width=width)), site_check.report(found)
+    assert not (problems := site_check.open_pages(site, served=served, width=width)), site_check.report(problems)
 
 
 @pytest.mark.book

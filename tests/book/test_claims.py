@@ -113,9 +113,11 @@ def test_a_precondition_needs_its_whole_interval_above_and_enough_documents():
 
 
 def test_the_digests_of_the_rules_are_those_that_are_kept():
-    kept = pd.read_csv(DATA / "rules.csv").set_index("claim")["rule"]
+    recorded = pd.read_csv(DATA / "rules.csv").set_index("claim")["rule"]
     now = pd.Series({claim.id: claim.digest for claim in CLAIMS})
-    assert kept.to_dict() == now.to_dict(), "a rule has changed: python -m ctd.book.rules, and commit before you run"
+    assert recorded.to_dict() == now.to_dict(), (
+        "a rule has changed: python -m ctd.book.rules, and commit before you run"
+    )
 
 
 def test_a_rule_is_written_anew_and_its_commit_is_asked_of_git(tmp_path):
@@ -126,14 +128,14 @@ def test_a_rule_is_written_anew_and_its_commit_is_asked_of_git(tmp_path):
 
 
 def test_published_numbers_are_those_of_the_authors_notes():
-    told = {claim.id: claim.published for claim in CLAIMS}
-    assert told["noising-phase-1"] == "Focus 85 % to 25 % (-71 %)"
-    assert told["denoising-phase-2"] == "Confusion 0.72 to 0.24 (-67 %)"
-    assert told["noising-phase-2"] == "Confusion 0.22 to 0.66 (+200 %)"
-    assert told["focus-rises-early"] == "Focus 0.46 at t = 0, 0.95 at t = 0.3"
-    assert told["las-each-phase"].startswith("LAS 0.76 against 0.72 and 0.73 (MIMIC-IV)")
-    assert told["las"] == "LAS 0.76 against 0.69 (MIMIC-IV); 0.79 against 0.71 (WikiSeeAlso)"
-    assert len(told) == len(CLAIMS)
+    published = {claim.id: claim.published for claim in CLAIMS}
+    assert published["noising-phase-1"] == "Focus 85 % to 25 % (-71 %)"
+    assert published["denoising-phase-2"] == "Confusion 0.72 to 0.24 (-67 %)"
+    assert published["noising-phase-2"] == "Confusion 0.22 to 0.66 (+200 %)"
+    assert published["focus-rises-early"] == "Focus 0.46 at t = 0, 0.95 at t = 0.3"
+    assert published["las-each-phase"].startswith("LAS 0.76 against 0.72 and 0.73 (MIMIC-IV)")
+    assert published["las"] == "LAS 0.76 against 0.69 (MIMIC-IV); 0.79 against 0.71 (WikiSeeAlso)"
+    assert len(published) == len(CLAIMS)
 
 
 def chapters():
@@ -166,9 +168,9 @@ def test_a_claim_reads_what_its_chapter_records_and_points_to_a_place_in_it(clai
 
 
 def test_a_claim_that_would_read_one_of_several_results_is_refused():
-    one = {"metric": "auroc", "unit": "probability", "interval": (0.5, 0.7), "interval_over": "documents"}
-    one |= {"interval_method": "BCa", "n": 3, "value": 0.6}
-    rows = [Row(**one, dataset=dataset) for dataset in (None, "some")]
+    fields = {"metric": "auroc", "unit": "probability", "interval": (0.5, 0.7), "interval_over": "documents"}
+    fields |= {"interval_method": "BCa", "n": 3, "value": 0.6}
+    rows = [Row(**fields, dataset=dataset) for dataset in (None, "some")]
     with pytest.raises(ValueError, match="a claim reads one result, and 2 are auroc"):
         reads("auroc").read(rows, {"dataset": "some"})
     assert reads("auroc").read(rows[:1], {"dataset": "some"}) == rows[0]

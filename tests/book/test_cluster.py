@@ -109,7 +109,7 @@ def test_a_cluster_gives_the_table_of_the_serial_run_and_runs_no_cell_again(swee
     assert "6 cells" in sweep(GRID, "--out", "cluster").stdout
     assert len(no_kernel) == 12
     manifests = [runs.RunFolder(folder).manifest for folder in sorted((tmp_path / "cluster").glob("default-n=1*"))]
-    assert [made["parameters"]["note"] for made in manifests] == ["a", "b"]
+    assert [manifest["parameters"]["note"] for manifest in manifests] == ["a", "b"]
     sweep("grid: {n: [1, 2, 3], note: [a, b, c]}", "--out", "cluster", "--jobs", "2", "--gpus", "0.5")
     assert len(no_kernel) == 15
     assert ray.options_of_tasks[-1]["num_gpus"] == 0.5
@@ -164,8 +164,8 @@ def test_an_interrupt_leaves_what_is_finished(sweep, ray, monkeypatch, no_kernel
         return wait(references, timeout)
 
     monkeypatch.setattr(ray, "wait", interrupted)
-    said = sweep("grid: {n: [1, 2, 3]}", code=130).stderr
-    assert "2 of 3 cells are finished: the same command goes on" in said
+    errors = sweep("grid: {n: [1, 2, 3]}", code=130).stderr
+    assert "2 of 3 cells are finished: the same command goes on" in errors
     assert ray.address is None
     monkeypatch.setattr(ray, "wait", wait)
     sweep("grid: {n: [1, 2, 3]}")
@@ -222,17 +222,17 @@ def test_an_address_that_does_not_answer_is_one_line(sweep, ray, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "complaint"),
     [
         ("127.0.0.1:1", "refused"),
         ("ray://127.0.0.1:1", "refused"),
         ("cluster", "is auto, HOST:PORT or ray://HOST:PORT"),
     ],
 )
-def test_an_address_where_nothing_listens_is_refused_at_once(sweep, ray, address, said):
+def test_an_address_where_nothing_listens_is_refused_at_once(sweep, ray, address, complaint):
     error = sweep("grid: {n: [1]}", code=2, on=("--on", address)).stderr
     assert f"no Ray cluster answers at {address}" in error
-    assert said in error
+    assert complaint in error
     assert error.count("\n") == 1
 
 

@@ -36,9 +36,9 @@ def pair(tmp_path):
     """Writes two runs, the second with changes, and returns what differs."""
 
     def compare(change):
-        made = copy.deepcopy((MANIFEST, ROWS))
-        change(*made)
-        for name, (manifest, rows) in {"a": (MANIFEST, ROWS), "b": made}.items():
+        changed = copy.deepcopy((MANIFEST, ROWS))
+        change(*changed)
+        for name, (manifest, rows) in {"a": (MANIFEST, ROWS), "b": changed}.items():
             (tmp_path / name).mkdir()
             (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
             results.write([Row(**row) for row in rows], tmp_path / name / "results.json")
@@ -89,9 +89,9 @@ def test_every_section_is_compared(pair):
     ],
 )
 def test_results_are_told_apart_with_units_and_intervals(pair, new, second, note):
-    found = pair(lambda manifest, rows: rows[0].update(new))
+    differing = pair(lambda manifest, rows: rows[0].update(new))
     first = "0.25 [0.2, 0.3] fraction"
-    assert found == [Difference("results", "recall@5", first, second, note)]
+    assert differing == [Difference("results", "recall@5", first, second, note)]
 
 
 def test_results_on_one_side_only_are_named(pair):

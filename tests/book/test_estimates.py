@@ -92,11 +92,11 @@ def test_the_size_of_a_model_is_read_from_its_files(tmp_path):
 
 def test_the_command_says_it_in_words_and_in_json(plan_of):
     write(2_000_000, 1000, 10.0)
-    said = CliRunner().invoke(app, ["plan", "04"], catch_exceptions=False).stdout
-    assert "200 texts written" in said
-    assert "memory: about" in said
-    found = json.loads(CliRunner().invoke(app, ["plan", "04", "--json"], catch_exceptions=False).stdout)
-    assert found["parts"][0]["tokens"] == 20_000
+    output = CliRunner().invoke(app, ["plan", "04"], catch_exceptions=False).stdout
+    assert "200 texts written" in output
+    assert "memory: about" in output
+    estimate = json.loads(CliRunner().invoke(app, ["plan", "04", "--json"], catch_exceptions=False).stdout)
+    assert estimate["parts"][0]["tokens"] == 20_000
     assert "no model writes" in CliRunner().invoke(app, ["plan", "01"], catch_exceptions=False).stdout
 
 
@@ -125,12 +125,14 @@ def test_a_student_of_a_known_teacher_has_its_share_of_the_layers(plan_of, monke
 def test_the_whole_of_the_profile_paper_is_estimated_without_its_teacher(own_cache):
     done = CliRunner().invoke(app, ["plan", "--profile", "paper"], catch_exceptions=False)
     assert "an estimate for a GPU that was not measured" in done.stdout
-    found = json.loads(CliRunner().invoke(app, ["plan", "--profile", "paper", "--json"], catch_exceptions=False).stdout)
-    assert "01_retrieval_shortlists" not in found
-    taught = found["09_standard_distillation"]["parts"][1]
+    planned = json.loads(
+        CliRunner().invoke(app, ["plan", "--profile", "paper", "--json"], catch_exceptions=False).stdout
+    )
+    assert "01_retrieval_shortlists" not in planned
+    taught = planned["09_standard_distillation"]["parts"][1]
     assert taught["tokens"] == 4 * 3 * 4000 * 8192
     assert taught["gpu_hours"][1] == pytest.approx(8 * 6 * taught["tokens"] * 7.235e9 / 989e12 / 3600, rel=1e-3)
     total = next(line for line in done.stdout.splitlines() if "together" in line)
-    tokens = sum(part["tokens"] for estimate in found.values() for part in estimate["parts"])
+    tokens = sum(part["tokens"] for estimate in planned.values() for part in estimate["parts"])
     assert f"{tokens:,}" in total
     assert "name it" in CliRunner().invoke(app, ["plan", "-p", "n_documents=5"]).stderr

@@ -37,13 +37,13 @@ def test_a_command_changes_parameters_that_its_notebook_has(stem, exercise):
     flags = dict(itertools.pairwise(words[3:]))
     assert set(words[3::2]) <= {"-p", "--profile"}
     notebook_files.profile_values(notebook, flags.get("--profile", "default"))
-    given = parse_assignments(
+    parameters = parse_assignments(
         parameters_of(notebook), [word for flag, word in itertools.pairwise(words) if flag == "-p"]
     )
-    assert given
-    assert check_all(parameters_of(notebook), given, exercise.command)[1] == []
+    assert parameters
+    assert check_all(parameters_of(notebook), parameters, exercise.command)[1] == []
     profile = notebook_files.profile_values(notebook, flags.get("--profile", "default"))
-    for name, value in given.items():
+    for name, value in parameters.items():
         assert value != profile.get(name, parameters_of(notebook)[name].default), "nothing changes"
     assert exercise.task[-1] in ".?"
     assert exercise.expect.endswith(".")
@@ -111,11 +111,11 @@ def test_results_of_an_exercise_are_named_by_columns(exercise):
     ids=[exercise.command for _, exercise in ALL if exercise.results],
 )
 def test_an_exercise_comes_out_as_its_solution_says(stem, exercise, tmp_path_factory):
-    own, changed = (tmp_path_factory.getbasetemp() / f"{stem}-{run}" for run in ("own", "exercise"))
-    commands = {own: f"ctd run {stem[:2]} --profile smoke", changed: f"{exercise.command} --force"}
+    unchanged, changed = (tmp_path_factory.getbasetemp() / f"{stem}-{run}" for run in ("own", "exercise"))
+    commands = {unchanged: f"ctd run {stem[:2]} --profile smoke", changed: f"{exercise.command} --force"}
     for out, command in commands.items():  # a second exercise finds the chapter's own run there, and keeps it
         words = [*shlex.split(command)[1:], "--out", str(out)]
         subprocess.run([sys.executable, "-m", "ctd.cli", *words], check=True)
-    before, after = table(own), table(changed)
+    before, after = table(unchanged), table(changed)
     wrong = [dict(check) for check in exercise.results if not came(before, after, **check)]
     assert wrong == []

@@ -87,8 +87,8 @@ def test_a_legend_fits_a_phone():
 
 def test_data_of_panels_and_of_arrays_are_kept(arms):
     figure = plots.head_maps({"Phase 1": np.array([[0.0, 1.0]])})
-    kept = getattr(figure, files.DATA)
-    assert kept.to_dict("list") == {"series": ["Phase 1"] * 2, "row": [0, 0], "column": [0, 1], "value": [0.0, 1.0]}
+    data = getattr(figure, files.DATA)
+    assert data.to_dict("list") == {"series": ["Phase 1"] * 2, "row": [0, 0], "column": [0, 1], "value": [0.0, 1.0]}
 
 
 def test_a_page_shows_the_figure_that_fits_with_words_and_downloads(arms, tmp_path):

@@ -91,7 +91,7 @@ def test_the_search_can_quote_every_page_but_itself(tmp_path):
         article.format('<h1>Near  misses<a class="headerlink">#</a></h1>\n<p>a &lt;b&gt;</p><script>no</script>')
     )
     finish.finish(tmp_path)
-    name, found = (tmp_path / finish.TEXTS).read_text().split(" = ")
+    name, texts = (tmp_path / finish.TEXTS).read_text().split(" = ")
     assert name == "window.ctdTexts"
-    assert json.loads(found) == {"notebooks/a.html": "Near misses a <b>"}
+    assert json.loads(texts) == {"notebooks/a.html": "Near misses a <b>"}
     assert '<script src="_static/search_texts.js"></script></head>' in (tmp_path / "search.html").read_text()

@@ -86,17 +86,17 @@ def seen(markup):
 def test_a_card_says_both_where_a_less_precise_run_finds_something_else(folder):
     keep(folder, "big", "13_chapter", dict.fromkeys(LAS, REFUTED) | NEED)
     rows = rows_of(folder)
-    own, published = sorted((row for row in rows if row.claim.id == "las"), key=lambda row: row.published_run)
-    assert (own.verdict, published.verdict) == (Verdict.REPRODUCED, Verdict.CONTRADICTED)
-    assert row_of(rows, "las") is own
-    both = seen(front_page.disagreement(own, rows))
+    book_row, published = sorted((row for row in rows if row.claim.id == "las"), key=lambda row: row.published_run)
+    assert (book_row.verdict, published.verdict) == (Verdict.REPRODUCED, Verdict.CONTRADICTED)
+    assert row_of(rows, "las") is book_row
+    both = seen(front_page.disagreement(book_row, rows))
     assert both == "Runs disagree: reproduced in this book's run, contradicted in big."
-    sized = [replace(own, traces=8192), replace(published, traces=256)]
+    sized = [replace(book_row, traces=8192), replace(published, traces=256)]
     both = seen(front_page.disagreement(sized[0], sized))
     assert both == "Runs disagree: reproduced with 8,192 traces, contradicted with 256 traces."
     assert both in seen(front_page.card(front_page.Question("Are explanations faithful?", ("las",)), sized))
-    for agreeing in ([own], [own, replace(published, verdict=Verdict.NOT_TESTABLE)]):
-        assert front_page.disagreement(own, agreeing) == ""
+    for agreeing in ([book_row], [book_row, replace(published, verdict=Verdict.NOT_TESTABLE)]):
+        assert front_page.disagreement(book_row, agreeing) == ""
 
 
 def test_a_dot_is_filled_where_the_interval_leaves_out_what_it_is_held_against():
@@ -121,10 +121,10 @@ def test_a_gain_is_shown_with_the_fewest_and_the_most_traces(folder):
     assert front_page.gains_over_traces() == []
     keep(folder, "curve", "10_chapter", {})
     over = {"interval_over": "documents", "interval_method": "BCa", "n": 9, "arm": "mechanistic", "baseline": "cot"}
-    found = {64: 0.5, 1024: 0.25, 256: 0.125}
+    gains = {64: 0.5, 1024: 0.25, 256: 0.125}
     rows = [
         results.Row(metric="ndcg", k=5, unit="fraction", value=value, interval=(0, 1), traces=traces, **over)
-        for traces, value in found.items()
+        for traces, value in gains.items()
     ]
     results.write(rows, published_runs.FOLDER / "curve" / "results.json")
     first, last = front_page.gains_over_traces()
@@ -155,9 +155,9 @@ def test_a_row_of_the_ledger_unfolds_to_rule_numbers_and_runs(folder):
     assert cells == {"<b>&": ["reproduced"], "who (some)": ["contradicted"]}
     rules = [item.get_text() for item in row.select("li")]
     assert "balanced LAS of mechanistic less CoT is above 0 (bound 0.02)" in rules
-    own, published = row.select("tbody tr")
-    assert "<b>&" in own.get_text()
-    assert "reproduced" in own.get_text()
+    book_row, published = row.select("tbody tr")
+    assert "<b>&" in book_row.get_text()
+    assert "reproduced" in book_row.get_text()
     assert "a-long-name" in published.get_text()
     assert published.wbr
     assert row.select_one("a")["href"] == "13_chapter.html#what-it-means"

@@ -138,13 +138,13 @@ def test_the_largest_bin_is_the_largest_number_and_the_row_says_which(folder):
 
 
 def test_results_of_another_study_or_model_are_not_read(folder):
-    own = {(*row, ("dataset", "some"), ("teacher", "who")): value for row, value in HELD["08_chapter"].items()}
-    write(folder, "08_chapter", own, dataset="other", teacher="who")
-    second = {(*row, ("study", "second")): value for row, value in own.items()}
+    values = {(*row, ("dataset", "some"), ("teacher", "who")): value for row, value in HELD["08_chapter"].items()}
+    write(folder, "08_chapter", values, dataset="other", teacher="who")
+    second = {(*row, ("study", "second")): value for row, value in values.items()}
     assert judge(folder, "complementary").verdict == Verdict.NOT_RUN
     write(folder, "08_chapter", second, dataset="some", teacher="who")
     assert judge(folder, "complementary").verdict == Verdict.NOT_RUN
-    write(folder, "08_chapter", own | second, dataset="some", teacher="who")
+    write(folder, "08_chapter", values | second, dataset="some", teacher="who")
     assert judge(folder, "complementary").verdict == Verdict.REPRODUCED
 
 
@@ -173,10 +173,10 @@ def test_a_damaged_run_is_one_clear_line(folder, file, content, complaint):
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=complaint):
         ledger.judge_claims("smoke", folder)
-    said = CliRunner().invoke(app, ["claims", "--profile", "smoke"])
-    assert said.exit_code == 2
-    assert said.stderr.startswith("error: ")
-    assert said.stderr.count("\n") == 1
+    result = CliRunner().invoke(app, ["claims", "--profile", "smoke"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_claims_of_a_chapter_that_ended_early_are_not_testable_and_say_why(folder):
@@ -224,11 +224,11 @@ def test_check_names_verdicts_that_were_not_recorded_or_are_of_no_claim(folder):
 def test_golden_results_have_the_verdict_of_every_run_published_with_the_book():
     """Without the smoke run that ends with the same question, half an hour later."""
     golden = validate.read_golden(DATA / "golden" / f"{ledger.STEM}.smoke.json").values()
-    said = {(row.claim, row.published_run): row.value for row in golden if row.metric == "verdict"}
+    verdicts = {(row.claim, row.published_run): row.value for row in golden if row.metric == "verdict"}
     published = {row.key: row.verdict for row in ledger.judge_claims("smoke") if row.published_run}
     assert len(published) > 10
     assert {claim for claim, _ in published} >= {"mechanistic-beats-cot", "each-phase-matters"}
-    assert {pair for pair in said if pair[1]} == set(published)
+    assert {pair for pair in verdicts if pair[1]} == set(published)
 
 
 def test_a_published_run_has_a_row_of_its_own_by_the_same_rule(folder):
@@ -236,8 +236,8 @@ def test_a_published_run_has_a_row_of_its_own_by_the_same_rule(folder):
     keep(folder, "big", "13_chapter", dict.fromkeys(LAS, REFUTED) | NEED)
     keep(folder, "without-it", "13_chapter", {key("other"): WIDE})
     rows = ledger.judge_claims("smoke", folder)
-    mine, big, last = rows[-3:]
-    assert (mine.key, mine.verdict) == (("las", None), Verdict.REPRODUCED)
+    book_row, big, last = rows[-3:]
+    assert (book_row.key, book_row.verdict) == (("las", None), Verdict.REPRODUCED)
     assert (big.key, big.verdict) == (("las", "big"), Verdict.CONTRADICTED)
     assert last.key == ("las-each-phase", None), "of what it reads the published run has nothing"
     assert ledger.counts(rows)[Verdict.CONTRADICTED] == 0

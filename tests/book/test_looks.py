@@ -34,16 +34,16 @@ def test_what_reads_no_test_documents_is_no_look():
 
 
 def test_a_log_is_appended_to_and_a_look_is_counted_once(tmp_path):
-    kept, own = tmp_path / "looks.csv", tmp_path / "runs" / "10_teaching" / "smoke" / "looks.csv"
-    looks.append(looks.of_rows(MANIFEST, ROWS, "big"), kept)
-    looks.append(looks.of_rows(MANIFEST, ROWS, "big"), kept)
-    assert len(looks.read(kept)) == 2
+    log_file, run_log = tmp_path / "looks.csv", tmp_path / "runs" / "10_teaching" / "smoke" / "looks.csv"
+    looks.append(looks.of_rows(MANIFEST, ROWS, "big"), log_file)
+    looks.append(looks.of_rows(MANIFEST, ROWS, "big"), log_file)
+    assert len(looks.read(log_file)) == 2
     for hour in ("11", "12"):
         again = MANIFEST | {"start": f"2026-11-29T{hour}:00:00+00:00"}
-        looks.append(looks.of_rows(again, ROWS[:1], "10_teaching/smoke"), own.with_suffix(".new"), before=own)
-        own.with_suffix(".new").rename(own)
-    assert looks.read(own)["date"].tolist() == ["2026-11-29T11:00:00", "2026-11-29T12:00:00"]
-    log = looks.every(kept, tmp_path / "runs")
+        looks.append(looks.of_rows(again, ROWS[:1], "10_teaching/smoke"), run_log.with_suffix(".new"), before=run_log)
+        run_log.with_suffix(".new").rename(run_log)
+    assert looks.read(run_log)["date"].tolist() == ["2026-11-29T11:00:00", "2026-11-29T12:00:00"]
+    log = looks.every(log_file, tmp_path / "runs")
     assert log[log["dataset"] == "mesh"]["look"].tolist() == [1, 2, 3]
     counted = looks.counts(log).set_index("dataset")
     assert counted.loc["mesh", ["looks", "runs"]].tolist() == [3, 2]
@@ -55,6 +55,6 @@ def test_every_published_run_that_read_test_documents_is_in_the_log_once_and_a_r
     assert not log.duplicated().any()
     newest = log.groupby("run")["date"].transform("max")
     log = log[(log["date"] == newest) & (log["chapter"] != natural_page.PAGE)]
-    found = pd.concat([looks.of_run(run, run.path.name) for run in published_runs.of()])
+    seen = pd.concat([looks.of_run(run, run.path.name) for run in published_runs.of()])
     key = ["dataset", "teacher", "chapter", "run", "documents", "seed", "date"]
-    assert set(found[key].itertuples(index=False, name=None)) == set(log[key].itertuples(index=False, name=None))
+    assert set(seen[key].itertuples(index=False, name=None)) == set(log[key].itertuples(index=False, name=None))

@@ -33,11 +33,11 @@ def test_it_is_judged_by_its_own_numbers_and_says_what_another_chapter_has_to_sh
     depth(chapter, value)
     (row,) = rows = own_verdicts.judge(chapter, "shortlisting-heads-early")
     assert row.verdict == verdict
-    said = own_verdicts.sentence(rows)
+    sentence = own_verdicts.sentence(rows)
     conditional = f"is **{verdict}** if chapter 07 finds that the instruments work, otherwise **not testable**"
-    assert conditional in said
+    assert conditional in sentence
     assert conditional in own_verdicts.short(rows)
-    assert row.why in said
+    assert row.why in sentence
     assert not row.why or row.why not in own_verdicts.short(rows)
     assert row.claim.needs, "the claim is the ledger's, with all that it needs"
 

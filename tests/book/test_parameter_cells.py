@@ -130,17 +130,17 @@ def test_a_chapters_cell_can_be_written_from_its_model():
     ],
 )
 def test_a_bad_line_is_refused_and_quoted(line, complaint):
-    said = refused(line)
-    assert complaint in said
-    assert "n.ipynb" in said
+    message = refused(line)
+    assert complaint in message
+    assert "n.ipynb" in message
     if "twice" not in complaint:
-        assert f"line 1 `{line}`" in said
+        assert f"line 1 `{line}`" in message
 
 
 def test_all_bad_lines_are_named_at_once():
-    said = refused("a = 1\nb: int = 2")
-    assert "line 1" in said
-    assert "line 2" in said
+    message = refused("a = 1\nb: int = 2")
+    assert "line 1" in message
+    assert "line 2" in message
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ class TestCurves:
     @pytest.fixture
     def runs(self):
         """Two methods at three sizes in one run, at one size in another."""
-        rows = [("big", n, of, at) for n in (64, 256, 1024) for of, at in (("cot", 0.2), ("mechanistic", 0.3))]
+        rows = [("big", n, arm, at) for n in (64, 256, 1024) for arm, at in (("cot", 0.2), ("mechanistic", 0.3))]
         rows += [("small", 256, "mechanistic", 0.1)]
         table = pd.DataFrame(rows, columns=["run", "traces", "arm", "value"])
         return table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)

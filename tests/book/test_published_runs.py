@@ -24,25 +24,25 @@ def run(tmp_path, monkeypatch):
     """A run of chapter 10, and an empty folder for what is kept."""
     monkeypatch.setattr(published_runs, "FOLDER", tmp_path / "results")
     monkeypatch.delenv("CTD_DEBUG", raising=False)
-    made = Recorder(tmp_path / "mine")
+    recorder = Recorder(tmp_path / "mine")
     over = {"interval_over": "documents", "n": 1007}
-    made.record("documents", 1007, "documents")
-    made.record("documents", 5, "documents", dataset="other")
-    made.record("ndcg@5", 0.25, "fraction", (0.125, 0.5), **over, arm="cot", traces=64)
-    made.record("ndcg@5", 0.5, "fraction", (0.25, 0.75), **over, arm="a", baseline="cot", traces=1024)
-    made.record("ndcg@5", 0.75, "fraction", (0.5, 1.0), **over, arm="cot")
-    made.close()
+    recorder.record("documents", 1007, "documents")
+    recorder.record("documents", 5, "documents", dataset="other")
+    recorder.record("ndcg@5", 0.25, "fraction", (0.125, 0.5), **over, arm="cot", traces=64)
+    recorder.record("ndcg@5", 0.5, "fraction", (0.25, 0.75), **over, arm="a", baseline="cot", traces=1024)
+    recorder.record("ndcg@5", 0.75, "fraction", (0.5, 1.0), **over, arm="cot")
+    recorder.close()
     (tmp_path / "mine" / "manifest.json").write_text(json.dumps(MANIFEST))
     return RunFolder(tmp_path / "mine")
 
 
 def test_a_run_that_is_kept_is_what_it_wrote_and_says_how_it_was_made(run):
-    one = published_runs.keep(run, "one")
-    assert one.path == published_runs.FOLDER / "one"
-    assert one.rows == run.rows
-    assert len(one.rows) == 5
-    assert one.manifest == MANIFEST
-    (row,) = published_runs.overview([one]).to_dict("records")
+    published = published_runs.keep(run, "one")
+    assert published.path == published_runs.FOLDER / "one"
+    assert published.rows == run.rows
+    assert len(published.rows) == 5
+    assert published.manifest == MANIFEST
+    (row,) = published_runs.overview([published]).to_dict("records")
     assert row == {
         "run": "one", "teacher": "organism", "data": "heart-failure", "traces": "", "documents": 1007,
         "made on": "2 cores (a chip), commit 01234567", "with": 'weights=[1.0, 0.0], note="a"',
@@ -109,8 +109,8 @@ def test_runs_are_found_by_chapter_and_parameters_and_those_of_a_killed_copy_are
     published_runs.keep(run, "one").path.rename(published_runs.FOLDER / ".three.1.partial")
     published_runs.keep(run, "two")
     published_runs.keep(run, "one")
-    assert [one.path.name for one in published_runs.of("10")] == ["one", "two"]
-    assert [one.path.name for one in published_runs.of("10", teacher="organism")] == ["one", "two"]
+    assert [folder.path.name for folder in published_runs.of("10")] == ["one", "two"]
+    assert [folder.path.name for folder in published_runs.of("10", teacher="organism")] == ["one", "two"]
     assert published_runs.of("10", teacher="other") == published_runs.of("1") == published_runs.of("11") == []
 
 
@@ -132,9 +132,9 @@ def test_a_name_that_is_no_folders_is_refused(run, name):
 
 
 def test_the_command_keeps_and_says_where(run):
-    said = CliRunner().invoke(app, ["keep", str(run.path), "one"])
-    assert said.exit_code == 0
-    where, then = said.stdout.splitlines()
+    result = CliRunner().invoke(app, ["keep", str(run.path), "one"])
+    assert result.exit_code == 0
+    where, then = result.stdout.splitlines()
     assert where == f"kept as {published_runs.FOLDER / 'one'}"
     assert then.endswith("ctd validate --write-golden 17_claims/smoke"), "or the golden results lack its verdicts"
     refused = CliRunner().invoke(app, ["keep", str(run.path), "a/b"])

@@ -139,9 +139,9 @@ def test_without_a_runner_the_folder_is_interactive(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux passes the parent's peak on to its children")
 def test_peak_memory_does_not_count_the_parent():
-    asked = [sys.executable, "-c", "from ctd.book.recorder import peak_memory_mib; print(peak_memory_mib())"]
+    command = [sys.executable, "-c", "from ctd.book.recorder import peak_memory_mib; print(peak_memory_mib())"]
     ballast = np.ones(400 * 2**20, np.uint8)
-    peak = float(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert peak < ballast.nbytes / 2**20
 
 

@@ -37,12 +37,12 @@ def test_every_word_needs_a_weight():
 
 
 def test_a_gain_stands_in_one_cell_and_one_seed_has_no_interval():
-    found = {
+    columns = {
         "name": ["a", "b"], "value": [0.05, -0.1], "low": [0.01, -0.2], "high": [0.09, 0.0], "p": [0.01, 0.2],
         "p_holm": [0.02, 0.2], "cohen_d": [0.3, -0.1], "dominance": [0.1, 0.0], "seeds": [3, 0],
         "seed_low": [-0.01, float("nan")], "seed_high": [0.11, float("nan")],
     }  # fmt: skip
-    shown = report.gains(pd.DataFrame(found), "name")
+    shown = report.gains(pd.DataFrame(columns), "name")
     assert list(shown) == ["name", "gain", "over seeds", "p (Holm)", "d", "seeds"]
     cells = [[str(cell).replace(report.NO_BREAK_SPACE, " ") for cell in row] for row in shown.to_numpy()]
     assert cells == [

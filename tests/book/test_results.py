@@ -55,15 +55,15 @@ def test_a_row_that_is_not_whole_is_refused(fields, complaint):
 
 
 def test_identity_is_all_but_the_number():
-    one, seeds, other = ROWS[:3]
-    assert one.identity == row(value=0.1, k=5, method="BM25", interval=(0, 1), **{**OVER, "n": 7}).identity
+    first, seeds, other = ROWS[:3]
+    assert first.identity == row(value=0.1, k=5, method="BM25", interval=(0, 1), **{**OVER, "n": 7}).identity
     assert (
-        len({one.identity, seeds.identity, other.identity, row(unit="percent", k=100, method="minilm").identity}) == 4
+        len({first.identity, seeds.identity, other.identity, row(unit="percent", k=100, method="minilm").identity}) == 4
     )
 
 
 def test_labels_say_what_a_row_says():
-    assert [one.label for one in ROWS] == [
+    assert [result.label for result in ROWS] == [
         "recall@5 (method=BM25)", "recall@5 (method=BM25, over seeds)", "recall@100 (method=minilm)",
         "patching_effect (phase=2, heads=top, n_heads=3)", "best_score", "yules_q",
     ]  # fmt: skip

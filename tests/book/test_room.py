@@ -83,13 +83,13 @@ def test_the_memory_of_a_container_is_its_cgroups(tmp_path, monkeypatch, limits,
 @pytest.mark.parametrize("name", ["/docker/a1b2", "/"])
 def test_the_memory_of_an_older_container_is_its_cgroups_too(tmp_path, monkeypatch, name):
     """Version 1: a folder for each controller; inside of a container its own group is mounted as the uppermost."""
-    own = tmp_path / "memory"
-    own.mkdir()
+    cgroup = tmp_path / "memory"
+    cgroup.mkdir()
     for file, content in {
         "memory.limit_in_bytes": 8000 * MIB, "memory.usage_in_bytes": 3000 * MIB,
         "memory.stat": f"inactive_file 1\ntotal_inactive_file {500 * MIB}",
     }.items():  # fmt: skip
-        (own / file).write_text(f"{content}\n")
+        (cgroup / file).write_text(f"{content}\n")
     (tmp_path / "cgroup").write_text(f"9:memory:{name}\n2:cpu,cpuacct:{name}\n0::/\n")
     monkeypatch.setattr(hardware, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(hardware, "CGROUPS", tmp_path)

@@ -99,15 +99,15 @@ def no_kernel(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("told", "cpu"),
+    ("cpuinfo", "cpu"),
     [
         ("model name\t: a chip\nflags\t\t: sse2 avx2 avx512f avx512_bf16\n", "a chip, avx512_bf16"),
         ("model name\t: a chip\nflags\t\t: sse2 avx2_not\n", "a chip"),
         ("processor\t: 0\n", platform.processor() or platform.machine()),
     ],
 )
-def test_a_processor_is_named_with_its_best_vector_instructions(monkeypatch, told, cpu):
-    monkeypatch.setattr(Path, "read_text", lambda _: told)
+def test_a_processor_is_named_with_its_best_vector_instructions(monkeypatch, cpuinfo, cpu):
+    monkeypatch.setattr(Path, "read_text", lambda _: cpuinfo)
     assert hardware.cpu() == cpu
 
 
@@ -115,18 +115,23 @@ def test_a_run_says_how_it_was_made(project):
     run = run_folder.find_run("01_first/default")
     assert [(row.metric, row.value) for row in run.rows] == [("double", 10)]
     assert run.frame()["unit"].tolist() == ["labels"]
-    made = run.manifest
-    assert made["parameters"] == {"n": 5, "note": "a=b", "folder": "", "seed": 3}
-    assert (made["profile"], made["overrides"], made["seed"], made["code_cells"]) == ("default", {}, 3, 4)
-    assert made["versions"]["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}")
-    assert {"torch", "transformers", "datasets", "faiss-cpu", "sentence-transformers", "papermill"} <= set(
-        made["versions"]
+    manifest = run.manifest
+    assert manifest["parameters"] == {"n": 5, "note": "a=b", "folder": "", "seed": 3}
+    assert (manifest["profile"], manifest["overrides"], manifest["seed"], manifest["code_cells"]) == (
+        "default",
+        {},
+        3,
+        4,
     )
-    assert set(made["hardware"]) == {"cpu", "cores", "memory_gib", "cpu_dtype", "gpu"}
-    assert made["start"].endswith("+00:00")
-    assert 0 < made["duration_s"] < 60
-    assert 10 < made["peak_memory_mib"] < 2000
-    assert {"commit", "dirty", "ctd_hash", "notebook_hash", "inputs_hash", "key"} <= set(made)
+    assert manifest["versions"]["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}")
+    assert {"torch", "transformers", "datasets", "faiss-cpu", "sentence-transformers", "papermill"} <= set(
+        manifest["versions"]
+    )
+    assert set(manifest["hardware"]) == {"cpu", "cores", "memory_gib", "cpu_dtype", "gpu"}
+    assert manifest["start"].endswith("+00:00")
+    assert 0 < manifest["duration_s"] < 60
+    assert 10 < manifest["peak_memory_mib"] < 2000
+    assert {"commit", "dirty", "ctd_hash", "notebook_hash", "inputs_hash", "key"} <= set(manifest)
     printed = notebook_files.read_notebook(run.notebook).cells[1].outputs[0].text
     assert printed == home_folder.without_home(f"5 a=b {sys.executable} 3 1\n"), (
         "the kernel is this interpreter, whatever is installed for the user"
@@ -181,9 +186,9 @@ def test_the_users_folder_is_told_from_what_only_looks_like_it(monkeypatch):
 
 def test_an_unchanged_notebook_is_not_run_again(project, no_kernel):
     path = notebook_files.find_notebook("01")
-    kept = runs.run(path)
-    assert kept.kept
-    assert runs.stale(kept) == ""
+    outcome = runs.run(path)
+    assert outcome.kept
+    assert runs.stale(outcome) == ""
     assert runs.run(path, overrides={"n": 5}).kept, "an override that changes nothing is the same run"
     assert no_kernel == []
     assert not runs.run(path, force=True).kept
@@ -191,12 +196,12 @@ def test_an_unchanged_notebook_is_not_run_again(project, no_kernel):
 
 
 def test_what_a_result_depends_on_makes_a_run_stale(project, no_kernel, tmp_path, monkeypatch):
-    path, own = notebook_files.find_notebook("01"), project / "own.txt"
-    own.write_text("one")
+    path, own_file = notebook_files.find_notebook("01"), project / "own.txt"
+    own_file.write_text("one")
     run = runs.run(path, overrides={"folder": "own.txt"})
-    assert run.manifest["parameters"]["folder"] == str(own)
+    assert run.manifest["parameters"]["folder"] == str(own_file)
     assert runs.stale(run) == ""
-    own.write_text("other")
+    own_file.write_text("other")
     assert runs.stale(run) == "inputs changed"
     assert not runs.run(path, overrides={"folder": "own.txt"}).kept
     assert run.path == runs.plan(path, overrides={"folder": "own.txt"}).folder, "the same folder"
@@ -252,15 +257,15 @@ def test_values_come_from_cell_then_profile_then_overrides(project):
 def test_everything_wrong_is_said_before_anything_runs(project, no_kernel):
     with pytest.raises(ValueError, match="refuses") as caught:
         runs.run(notebook_files.find_notebook("01"), overrides={"n": 0, "sed": 1, "note": 3})
-    said = str(caught.value)
+    message = str(caught.value)
     for complaint in (
         "n must be a whole number between 1 and 100, got 0",
         "no parameter sed (did you mean seed?)",
         "note must be text, got 3",
         "What it takes: ctd params 01_first",
     ):
-        assert complaint in said
-    assert "\n" not in said
+        assert complaint in message
+    assert "\n" not in message
     assert no_kernel == []
 
 
@@ -357,8 +362,8 @@ def test_a_question_that_the_texts_cannot_answer_ends_the_chapter_with_the_reaso
     assert (left.execution_count, left.outputs) == (None, [])
     assert "Traceback" not in run.notebook.read_text()
     assert "papermill-error-cell-tag" not in run.notebook.read_text()
-    said = progress.line(Outcome(run.stem, run)).splitlines()
-    assert said[1] == "  not testable: no text is long enough"
+    lines = progress.line(Outcome(run.stem, run)).splitlines()
+    assert lines[1] == "  not testable: no text is long enough"
     assert runs.run(path).kept
 
 
@@ -369,14 +374,14 @@ def test_a_notebook_that_records_nothing_fails(project, no_kernel, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "at_interrupts", "said"),
+    ("number", "at_interrupts", "reason"),
     [
         (signal.SIGINT, signal.default_int_handler, "interrupted"),
         (signal.SIGTERM, signal.default_int_handler, "ended by SIGTERM"),
         (signal.SIGTERM, signal.SIG_IGN, "ended by SIGTERM"),  # as a shell starts what it puts in the background
     ],
 )
-def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project, number, at_interrupts, said):
+def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project, number, at_interrupts, reason):
     before = (project / "runs" / "01_first" / "default" / "manifest.json").read_text()
     path = notebook_files.find_notebook("01")
     write_notebook(path, *BODY[:2], "open('kernel.pid', 'w').write(str(os.getpid())); time.sleep(60)", BODY[2])
@@ -395,7 +400,7 @@ def test_an_interrupt_is_one_line_ends_the_kernel_and_keeps_the_good_run(project
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert errors.splitlines() == [f"error: {said}: nothing half-made was kept, earlier runs are as they were"]
+    assert errors.splitlines() == [f"error: {reason}: nothing half-made was kept, earlier runs are as they were"]
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
     assert os.listdir(project / "runs" / "01_first") == ["default"]

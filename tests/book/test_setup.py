@@ -62,11 +62,11 @@ def test_a_plan_is_filled_with_every_parameter_that_it_has():
 
 
 def test_a_task_without_test_documents_is_refused_and_what_was_left_out_is_said(tmp_path, monkeypatch, own_cache):
-    said = []
-    monkeypatch.setattr("ctd.book.report.say", said.append)
+    lines = []
+    monkeypatch.setattr("ctd.book.report.say", lines.append)
     file = tmp_path / "few.jsonl"
     file.write_text('{"text": "a", "labels": ["x"]}\n{"text": "b", "labels": []}\n')
     values = {"dataset": "records", "source": str(file)}
     with pytest.raises(ValueError, match=r"^few has no test documents \(1 to learn from\): give more documents, or a"):
         Chapter(chapters.RetrievalShortlists(**values), Recorder(tmp_path)).read_task()
-    assert said == ["Left out of few: 1 documents without labels."]
+    assert lines == ["Left out of few: 1 documents without labels."]

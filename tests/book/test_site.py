@@ -196,11 +196,11 @@ def test_a_page_opens_with_its_answer_and_main_figure(runs, pages):
 def test_what_a_model_that_nobody_trained_answers_stands_above_the_chapters_own_answer(runs, pages, monkeypatch):
     add_answer(runs)
     for teacher, sentence in (("qwen-1.5b", "Not shown."), ("organism", "Something else.")):
-        kept = runs.parent / "results" / teacher
-        kept.mkdir(parents=True)
+        published = runs.parent / "results" / teacher
+        published.mkdir(parents=True)
         parameters = {"teacher": teacher, "dataset": "heart-failure"}
-        (kept / "manifest.json").write_text(json.dumps(MANIFEST | {"parameters": parameters}))
-        (kept / "results.json").write_text(json.dumps({"schema": 2, "rows": [], "answer": {"sentence": sentence}}))
+        (published / "manifest.json").write_text(json.dumps(MANIFEST | {"parameters": parameters}))
+        (published / "results.json").write_text(json.dumps({"schema": 2, "rows": [], "answer": {"sentence": sentence}}))
     monkeypatch.setattr(published_runs, "FOLDER", runs.parent / "results")
     monkeypatch.setattr(site.ledger, "judge_claims", lambda *_: [])
     source = site.assemble("smoke", runs, pages)
@@ -372,11 +372,11 @@ def test_a_book_is_built_once_and_a_warning_leaves_it_as_it_was(runs, pages, tmp
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "run", lambda *words, **options: pytest.fail("the same pages are built again"))
         assert site.build("smoke", runs, out, pages, explorer.parent) == (out / "html" / "index.html", True)
-    made = (out / "html" / "notebooks" / "00_a.html").read_text()
-    assert made.index("The answer") < made.index('alt="Ages of all. It is 41') < made.index("The question")
-    assert "Show the code" in made
-    assert "How this page was made" in made
-    assert "Smoke profile: small samples, not results" in made
+    built = (out / "html" / "notebooks" / "00_a.html").read_text()
+    assert built.index("The answer") < built.index('alt="Ages of all. It is 41') < built.index("The question")
+    assert "Show the code" in built
+    assert "How this page was made" in built
+    assert "Smoke profile: small samples, not results" in built
 
     stale = pages / "_source" / "stale.md"
     stale.write_text("# Stale\n")
@@ -384,7 +384,7 @@ def test_a_book_is_built_once_and_a_warning_leaves_it_as_it_was(runs, pages, tmp
     with pytest.raises(RuntimeError, match=r"intro\.md:3: WARNING: .*nowhere"):
         site.build("smoke", runs, out, pages)
     assert not stale.exists()
-    assert (out / "html" / "notebooks" / "00_a.html").read_text() == made
+    assert (out / "html" / "notebooks" / "00_a.html").read_text() == built
 
 
 def written_commands():
@@ -400,6 +400,6 @@ def written_commands():
 )
 def test_a_command_on_a_page_asks_for_what_its_notebook_has(page, words):
     parameters = parameters_of(find_notebook(words[2]))
-    given = parse_assignments(parameters, [word for flag, word in itertools.pairwise(words) if flag == "-p"])
-    shown = {name: value for name, value in given.items() if name != "source"}  # a folder of the reader's
+    chosen = parse_assignments(parameters, [word for flag, word in itertools.pairwise(words) if flag == "-p"])
+    shown = {name: value for name, value in chosen.items() if name != "source"}  # a folder of the reader's
     assert check_all(parameters, shown, page)[1] == []

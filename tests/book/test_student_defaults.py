@@ -25,12 +25,12 @@ def plan():
 
 
 def test_the_command_line_has_the_defaults_of_a_plan_and_of_an_arm():
-    given, arm = command(), Arm("", "mechanistic")
-    named = {name: given[OPTIONS.get(name, name)] for name in plan() if OPTIONS.get(name, name) in given}
+    options, arm = command(), Arm("", "mechanistic")
+    named = {name: options[OPTIONS.get(name, name)] for name in plan() if OPTIONS.get(name, name) in options}
     assert len(named) == 13
     assert named == {name: plan()[name] for name in named}
-    assert tuple(given["weights"]) == astuple(Weights()) == astuple(arm.weights)
-    assert (given["base_loss"], given["anneal_fraction"]) == (arm.base_loss, arm.anneal_fraction)
+    assert tuple(options["weights"]) == astuple(Weights()) == astuple(arm.weights)
+    assert (options["base_loss"], options["anneal_fraction"]) == (arm.base_loss, arm.anneal_fraction)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -45,7 +45,7 @@ def test_the_notebooks_have_the_defaults_of_a_plan_and_of_the_command_line(chapt
     assert shared == {name: plan()[name] for name in shared}
     if "weights" in cell:
         assert tuple(cell["weights"]) == astuple(Weights())
-    given = command()
+    options = command()
     for name, option in {"dataset": "dataset", "encoder": "encoder", "n_clusters": "clusters"}.items():
         if name in cell:
-            assert cell[name] == given[option]
+            assert cell[name] == options[option]

@@ -35,8 +35,8 @@ def test_every_cell_runs_once_into_a_folder_of_its_name_and_one_table(call, no_k
     home = tmp_path / "runs" / "01_first"
     assert {"default-n=1,note=a", "default-n=2,note=a", "default-n=9"} < {folder.name for folder in home.iterdir()}
     rows = list(csv.DictReader((home / "default-grid.csv").open()))
-    found = [(row["parameter.n"], row["parameter.note"], row["value"]) for row in rows if row["metric"] == "double"]
-    assert found == [
+    doubles = [(row["parameter.n"], row["parameter.note"], row["value"]) for row in rows if row["metric"] == "double"]
+    assert doubles == [
         ("1", "a", "2"), ("1", "b c", "2"), ("2", "a", "4"), ("2", "b c", "4"), ("3", "b c", "6"), ("9", "a=b", "18"),
     ]  # fmt: skip
     again = call(GRID, "--json")
@@ -72,15 +72,15 @@ def test_an_interrupt_leaves_what_is_finished_and_says_how_to_go_on(call, monkey
         return execute(notebook, copy, parameters, seed)
 
     monkeypatch.setattr(kernel, "execute_notebook", interrupted)
-    said = call("grid: {n: [1, 2, 3]}", "--jobs", "1", code=130).stderr
-    assert "2 of 3 cells are finished: the same command goes on" in said
+    errors = call("grid: {n: [1, 2, 3]}", "--jobs", "1", code=130).stderr
+    assert "2 of 3 cells are finished: the same command goes on" in errors
     monkeypatch.setattr(kernel, "execute_notebook", execute)
     call("grid: {n: [1, 2, 3]}")
     assert len(no_kernel) == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "complaint"),
     [
         ("grid: {n: [1, 999]}", "n must be a whole number between 1 and 100, got 999"),
         ("grid: {m: [1]}", "no parameter m"),
@@ -94,9 +94,9 @@ def test_an_interrupt_leaves_what_is_finished_and_says_how_to_go_on(call, monkey
         ("grid: {3: [1]}", "must be text"),
     ],
 )
-def test_a_wrong_grid_is_refused_in_one_line_before_anything_runs(call, no_kernel, text, said):  # noqa: F811
+def test_a_wrong_grid_is_refused_in_one_line_before_anything_runs(call, no_kernel, text, complaint):  # noqa: F811
     error = call(text, code=2).stderr
-    assert said in error
+    assert complaint in error
     assert error.count("\n") == 1
     assert no_kernel == []
 

@@ -35,7 +35,7 @@ run.close()""",
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def project(tmp_path_factory):
     """A project with a run and golden results of it."""
     base = tmp_path_factory.mktemp("project")
     write_notebook(base / "notebooks" / "01_first.ipynb", *BODY)
@@ -49,9 +49,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def run(made, tmp_path, monkeypatch):
+def run(project, tmp_path, monkeypatch):
     """That run in a folder of the test's own, with its golden results beside it."""
-    shutil.copytree(made, tmp_path / "project")
+    shutil.copytree(project, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     return run_folder.RunFolder(tmp_path / "project" / "runs" / "01_first" / "default")
 
@@ -228,11 +228,11 @@ def test_tolerances_follow_the_kind_of_number():
     assert tolerance(-3.1416, "cosine") == 0.157
 
 
-def rows(*given):
+def rows(*entries):
     how = {"interval_over": "documents", "interval_method": "BCa", "n": 9}
     return [
         Row(metric=metric, value=value, unit=unit, interval=ends, **(how if ends else {}))
-        for metric, value, unit, ends in given
+        for metric, value, unit, ends in entries
     ]
 
 

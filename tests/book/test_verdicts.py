@@ -27,8 +27,8 @@ E = 1e-9
     ],
 )
 def test_an_interval_shows_what_lies_wholly_on_one_side(estimate, claimed, shown):
-    found = evidence(Estimate(*estimate), claimed, bound=0.5)._asdict()
-    assert [name for name, p in found.items() if p <= verdicts.SIDE] == ([shown] if shown else [])
+    verdict = evidence(Estimate(*estimate), claimed, bound=0.5)._asdict()
+    assert [name for name, p in verdict.items() if p <= verdicts.SIDE] == ([shown] if shown else [])
 
 
 def test_a_null_value_moves_everything_along():
@@ -121,6 +121,6 @@ def test_a_real_bootstrap_of_no_effect_rarely_reproduces_a_claim():
     reproduced = 0
     for _ in range(300):
         value, low, high = stats.bootstrap_mean(rng.exponential(1.0, 60) - 1.0, draws=300).scalar
-        found = evidence(Estimate.of(value, (low, high), 60), "above", 0.01)
-        reproduced += verdicts.judge([found]).verdict is Verdict.REPRODUCED
+        shown = evidence(Estimate.of(value, (low, high), 60), "above", 0.01)
+        reproduced += verdicts.judge([shown]).verdict is Verdict.REPRODUCED
     assert reproduced / 300 <= 0.05

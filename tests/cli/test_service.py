@@ -65,7 +65,7 @@ def test_the_service_says_what_it_is(client):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("request", "complaint"),
     [
         ({"json": {"documents": ["liver", "  "]}}, "document 1 of 2 is empty"),
         ({"json": {"documents": []}}, "documents: List should have at least 1 item"),
@@ -78,10 +78,10 @@ def test_the_service_says_what_it_is(client):
         ({"content": '{"documents": ["a"]}', "headers": {"Content-Type": "text/plain"}}, "the request: Input should"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_a_line(client, asked, said):
-    response = client.post("/label", **asked)
+def test_what_cannot_be_read_is_refused_in_a_line(client, request, complaint):
+    response = client.post("/label", **request)
     assert response.status_code == 422
-    assert said in response.json()["detail"]
+    assert complaint in response.json()["detail"]
     assert len(response.json()["detail"]) < 200
 
 
@@ -130,7 +130,9 @@ def test_the_page_shows_labels_documents_and_traces_as_text(predictor, theme, wi
         wrong = []
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda asked: None if asked.url.startswith((address, "data:")) else wrong.append(asked.url))
+        page.on(
+            "request", lambda request: None if request.url.startswith((address, "data:")) else wrong.append(request.url)
+        )
         page.goto(address)
         expect(page.locator("#about")).to_have_text("small picks at most 3 of 4 labels.")
         page.keyboard.press("Tab")

@@ -23,8 +23,8 @@ class Fault(AssertionError):
 
 def refused(error, file):
     """Whether an error is a refusal as it should be."""
-    said = str(error)
-    return isinstance(error, ValueError) and "\n" not in said and str(file) in said and len(said) < 2000
+    message = str(error)
+    return isinstance(error, ValueError) and "\n" not in message and str(file) in message and len(message) < 2000
 
 
 def json_lines(content, folder):

@@ -33,7 +33,7 @@ def state(weights, optimizer):
 
 
 def same(tensors, others):
-    return all(torch.equal(one, other) for one, other in zip(tensors, others, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors, others, strict=True))
 
 
 @given(st.lists(FLOATS, min_size=1, max_size=3), LOGS)

@@ -115,10 +115,10 @@ def test_a_reader_walks_through_by_keyboard(chromium, folder):
         keys.press("Escape")
         keys.press("k")
         expect(page.locator("#k")).to_be_focused()
-        asked = state(page)
+        before = state(page)
         page.reload()
         wait(page, "state.view === 'map'")
-        assert state(page) == asked
+        assert state(page) == before
 
 
 def test_a_reader_plays_on_a_phone_by_touch(chromium, folder):
