@@ -1,5 +1,7 @@
 """Figures: one style a series, files for every screen, data behind each, and words for who cannot see them."""
 
+from itertools import combinations
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -83,6 +85,56 @@ def test_a_legend_fits_a_phone():
     ]  # fmt: skip
     phone.draw_without_rendering()
     assert legend.get_window_extent().x0 >= 0
+
+
+def apart(texts):
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    return len(boxes) > 1 and not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_names_of_rows_stand_apart_and_inside_a_phone():
+    names = [f"patterns exchanged, {how} replaced, all queries" for how in ("anchors", "sentences", "documents")]
+    rows = [(name, "denoising", phase, readout) for name in names for phase, readout in (("Phase 1", "a"), ("2", "b"))]
+    table = pd.DataFrame(rows, columns=["instrument", "intervention", "phase", "readout"])
+    table = table.assign(value=1.0, bound=0.5, found=True)
+    plots.use_style()
+    phone = files.narrow(plots.instruments(table, [np.zeros(2)] * len(table), {"a": "nats", "b": "logits"}))
+    phone.draw_without_rendering()
+    for axes in phone.axes:
+        labels = axes.get_yticklabels()
+        assert [label.get_text().replace("\n", " ") for label in labels] == [f"denoising: {name}" for name in names]
+        assert apart(labels)
+        assert min(label.get_window_extent().x0 for label in labels) >= 0
+        assert axes.get_window_extent().width > 0.3 * phone.bbox.width
+
+
+def test_numbers_of_a_map_stand_apart_on_a_phone():
+    ways = ["free", "own", "swapped", "none"]
+    table = pd.DataFrame([(row, column) for row in ways for column in ways], columns=["shortlist", "refinement"])
+    table = table.assign(value=0.5, low=0.25, high=0.75)
+    phone = files.narrow(plots.factorial({"a study": table}, "nDCG@5"))
+    phone.draw_without_rendering()
+    (axes,) = phone.axes
+    assert [text.get_text() for text in axes.texts] == ["0.500\n[0.250,\n0.750]"] * 16
+    assert apart(axes.texts)
+
+
+def test_sizes_of_a_curve_that_lie_close_are_slanted():
+    table = pd.DataFrame({"n": [64, 1_024, 1_100], "value": 0.5, "low": 0.4, "high": 0.6, "arm": "cot"})
+    drawn = plots.curves(table, "n", "value", "arm", "traces", "nDCG@5")
+    assert {label.get_rotation() for label in drawn.axes[0].get_xticklabels()} == {0}
+    phone = files.narrow(drawn)
+    assert {label.get_rotation() for label in phone.axes[0].get_xticklabels()} == {45}
+
+
+def test_shares_are_written_in_their_bars_at_every_width():
+    table = pd.DataFrame({"retriever": ["BM25"], "found": [0.5], "near miss only": [0.02], "missed": [0.48]})
+    drawn = plots.outcome_bars(table, "gold labels")
+    for figure in (drawn, files.narrow(drawn)):
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        assert [text.get_text() for text in axes.texts] == ["50%", "48%"]
+        assert all(axes.bbox.containsx(text.get_window_extent().x0) for text in axes.texts)
 
 
 def test_data_of_panels_and_of_arrays_are_kept(arms):

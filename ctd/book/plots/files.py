@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import signature
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -13,11 +15,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 from ctd.cache import atomic
 
 DPI = 160
-PHONE = 4.2  # inches
+PHONE, LINE = 4.2, 0.18  # inches: the width of a figure, and the height of a line of text
+ROW, TITLE = 30, 40  # characters of a line of a row's name, and of a title, on a phone
 MOST_ROWS = 20_000  # of a table behind a figure
 DATA = "ctd_data"  # the attribute of a figure that holds its table
 Drawn = ParamSpec("Drawn")
@@ -59,17 +64,17 @@ def _tables(value: Any) -> list[pd.DataFrame]:
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `<name>.png`, `.svg`, `-narrow.svg` and, where the figure keeps its table, `.csv`.
 
-    Pictures have an opaque white face, which is legible in a dark theme.
+    Pictures have an opaque white face, which is legible in a dark theme, and are as large as what they show.
     """
-    options: dict[str, Any] = {"facecolor": "white", "transparent": False}
+    options: dict[str, Any] = {"facecolor": "white", "transparent": False, "bbox_inches": "tight"}
+    wide, phone = without_overlaps(copy.deepcopy(figure)), narrow(figure)
     with atomic(folder / f"{name}.png") as scratch:
-        figure.savefig(scratch, format="png", dpi=DPI, **options)
-    phone = narrow(figure)
+        wide.savefig(scratch, format="png", dpi=DPI, **options)
     with plt.rc_context({"svg.hashsalt": name}):  # the same bytes each time
-        for drawn, ending in ((figure, ""), (phone, "-narrow")):
+        for drawn, ending in ((wide, ""), (phone, "-narrow")):
             with atomic(folder / f"{name}{ending}.svg") as scratch:
                 drawn.savefig(scratch, format="svg", metadata={"Date": None}, **options)
-    plt.close(phone)
+            plt.close(drawn)
     table = getattr(figure, DATA, None)
     if table is not None:
         with atomic(folder / f"{name}.csv") as scratch:
@@ -77,7 +82,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 def narrow(figure: Figure) -> Figure:
-    """A copy for phones: panels below each other, text as large as in the figure."""
+    """A copy for phones: panels below each other, long words on several lines, text as large as in the figure."""
     phone = copy.deepcopy(figure)
     grid = [(axes, axes.get_subplotspec()) for axes in phone.axes]
     panels = [(axes, place) for axes, place in grid if place is not None]
@@ -90,15 +95,56 @@ def narrow(figure: Figure) -> Figure:
             axes.set_subplotspec(column[place])
             axes.tick_params(labelleft=True, labelbottom=True)
         height *= len(panels) / rows
-    phone.set_size_inches(min(width, PHONE), height)
-    for legend in phone.legends[:]:
-        names = [text.get_text() for text in legend.get_texts()]
-        phone.legends.remove(legend)
-        columns = 1 if max(map(len, names)) > 16 else 2
-        handles = [handle for handle in legend.legend_handles if handle is not None]
-        phone.legend(handles, names, loc="outside lower center", ncols=columns)
+    needed = 0.0
     for axes in phone.axes:
-        inside = axes.get_legend()
-        if inside is not None:
-            inside.set_ncols(1)
-    return phone
+        axes.set(xlabel=_lines(axes.get_xlabel(), TITLE), ylabel=_lines(axes.get_ylabel(), TITLE))
+        for place in ("left", "center"):
+            axes.set_title(_lines(axes.get_title(loc=place), TITLE), loc=place)
+        ticks = [label.get_text() for label in axes.get_yticklabels()]
+        if any(len(tick) > ROW for tick in ticks):
+            ticks = [_lines(tick, ROW) for tick in ticks]
+            axes.set_yticks(axes.get_yticks(), ticks)
+        needed += LINE * len(ticks) * max((tick.count("\n") + 1 for tick in ticks), default=0)
+    phone.set_size_inches(min(width, PHONE), max(height, needed))
+    return without_overlaps(phone)
+
+
+def _lines(text: str, longest: int) -> str:
+    """Text on lines of `longest` characters; lines that it has already are kept."""
+    return "\n".join(textwrap.fill(line, longest) for line in text.split("\n"))
+
+
+def without_overlaps(figure: Figure) -> Figure:
+    """The figure, changed so that its legend is no wider than it and no two words lie upon each other."""
+    for legend in figure.legends[:]:
+        for columns in (3, 2, 1):
+            legend = _with_columns(figure, legend, columns)
+            figure.draw_without_rendering()
+            if legend.get_window_extent().width <= figure.bbox.width:
+                break
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        if _overlap(axes.texts):
+            for text in axes.texts:
+                text.set_text(text.get_text().replace(", ", ",\n"))
+        if _overlap([label for label in axes.get_xticklabels() if label.get_text()]):
+            axes.tick_params(axis="x", rotation=45)
+    return figure
+
+
+def _with_columns(figure: Figure, legend: Legend, columns: int) -> Legend:
+    """The legend of a figure laid out anew, with the same entries."""
+    names = [text.get_text() for text in legend.get_texts()]
+    drawn = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        drawn.update(dict(zip(labels, handles, strict=True)))
+    entries = [drawn.get(name, handle) for name, handle in zip(names, legend.legend_handles, strict=True)]
+    figure.legends.remove(legend)
+    return figure.legend(entries, names, loc="outside lower center", ncols=columns)
+
+
+def _overlap(texts: Sequence[Text]) -> bool:
+    """Whether any two of some texts that are drawn lie upon each other."""
+    boxes = [text.get_window_extent() for text in texts]
+    return any(first.overlaps(second) for first, second in combinations(boxes, 2))

@@ -184,8 +184,9 @@ def instruments(table: pd.DataFrame, random: Sequence[Float[np.ndarray, " sets"]
         axes.axvline(0, color="#8a8a94", linewidth=0.8)
         readout = table.loc[table["phase"] == phase, "readout"].iloc[0]
         axes.set(title=f"{phase} heads", xlabel=f"{readout} ({units[readout]})")
+        axes.tick_params(axis="y", labelsize="small")
         axes.grid(axis="y", visible=False)
-    grid[0, 0].set_yticks(range(len(names)), names, fontsize="small")
+    grid[0, 0].set_yticks(range(len(names)), names)
     grid[0, 0].set_ylim(len(names) - 0.5, -0.5)
     return figure
 
@@ -196,7 +197,7 @@ def found_heads(table: pd.DataFrame) -> Figure:
 
     table: columns score, auroc, low, high.
     """
-    figure = ranked(table, "auroc", "AUROC of the planted heads (0.5 is chance)")
+    figure = ranked(table, "auroc", "AUROC of planted heads (chance: 0.5)")
     figure.axes[0].axvline(0.5, linestyle="--", color="#8a8a94", linewidth=1)
     figure.axes[0].set_xlim(-0.02, 1.02)
     return figure

@@ -28,14 +28,16 @@ def outcome_bars(table: pd.DataFrame, title: str) -> Figure:
     left = np.zeros(len(table))
     for outcome, colour in OUTCOMES.items():
         share = table[outcome].to_numpy()
-        bars = axes.barh(table["retriever"], share, left=left, color=colour, label=outcome)
-        axes.bar_label(bars, [f"{value:.0%}" if value > 0.04 else "" for value in share], label_type="center")
+        axes.barh(table["retriever"], share, left=left, color=colour, label=outcome)
+        for row, value in enumerate(share):
+            if value > 0.06:
+                axes.text(left[row] + value / 2, row, f"{value:.0%}", ha="center", va="center")
         left += share
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), title=title)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y", visible=False)
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 

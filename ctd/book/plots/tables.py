@@ -72,6 +72,7 @@ def dots(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
     rows = -(-len(groups) // columns)
     size = (2.4 * columns + 1.6, rows * (0.27 * len(names) + 0.75) + 0.3)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    figure.set_layout_engine("constrained", w_pad=0.15)  # numbers at the edges of two panels stay apart
     for axes, group in zip(grid.flat, groups, strict=False):
         part = table[table[x] == group].assign(name=table[hue].astype(str)).set_index("name")
         for place, name in enumerate(names):
@@ -106,7 +107,7 @@ def dumbbells(table: pd.DataFrame, y: str, x: str, hue: str, xlabel: str) -> Fig
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlim=(0, None), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="y", visible=False)
-    axes.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.2))
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
