@@ -98,8 +98,8 @@ def narrow(figure: Figure) -> Figure:
     needed = 0.0
     for axes in phone.axes:
         axes.set(xlabel=_lines(axes.get_xlabel(), TITLE), ylabel=_lines(axes.get_ylabel(), TITLE))
-        for place in ("left", "center"):
-            axes.set_title(_lines(axes.get_title(loc=place), TITLE), loc=place)
+        axes.set_title(_lines(axes.get_title(loc="left"), TITLE), loc="left")
+        axes.set_title(_lines(axes.get_title(loc="center"), TITLE), loc="center")
         ticks = [label.get_text() for label in axes.get_yticklabels()]
         if any(len(tick) > ROW for tick in ticks):
             ticks = [_lines(tick, ROW) for tick in ticks]
@@ -139,9 +139,8 @@ def _with_columns(figure: Figure, legend: Legend, columns: int) -> Legend:
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         drawn.update(dict(zip(labels, handles, strict=True)))
-    entries = [drawn.get(name, handle) for name, handle in zip(names, legend.legend_handles, strict=True)]
     figure.legends.remove(legend)
-    return figure.legend(entries, names, loc="outside lower center", ncols=columns)
+    return figure.legend([drawn[name] for name in names], names, loc="outside lower center", ncols=columns)
 
 
 def _overlap(texts: Sequence[Text]) -> bool:
