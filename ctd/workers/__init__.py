@@ -12,15 +12,16 @@ CTD_RAY names a Ray cluster that works in their place.
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from tqdm.auto import tqdm
 
 from ctd import ray_cluster
-from ctd.workers.piece import Piece, Result, Shared, alone, is_working, one_thread
+from ctd.workers.piece import Piece, Result, Shared, alone, is_working, one_thread, source_of
 from ctd.workers.share import available, shared_out
-from ctd.workers.work import Work
+from ctd.workers.work import Work, say_that_one_works
 
 __all__ = ["available", "one_thread", "run", "shared_out"]
 
@@ -49,10 +50,15 @@ def run(
     seconds: what a piece takes, about. This process finds out as it works; with a hint, others may start at once.
     bar: moves forward as pieces finish.
     size: steps of the bar for a piece, 1 if it is not given.
-    Raises what the function raises.
+    Raises what the function raises, and on a cluster what `ctd.ray_cluster.run` raises.
     """
     address = os.environ.get("CTD_RAY", "")
     if address and not is_working() and workers != 1 and len(pieces) > 1 and function.__module__ != "__main__":
-        return ray_cluster.run(address, partial(alone, function), pieces, shared, bar, size or (lambda _: 1))
+        there = partial(alone, function, source_of(function))
+        try:
+            return ray_cluster.run(address, there, pieces, shared, bar, size or (lambda _: 1))
+        except pickle.PicklingError as error:
+            say_that_one_works(error)
+            workers = 1
     work = Work(function, pieces, shared, 1 if is_working() else workers, seconds, bar, size)
     return work.results()

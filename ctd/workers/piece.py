@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from ctd.keys import source_digest
 from ctd.payload import Payload
 
 Shared = TypeVar("Shared")
@@ -68,10 +70,19 @@ def one_piece() -> Iterator[None]:
         _working = before
 
 
-def alone(function: Callable[[Shared, Piece], Result], shared: Shared, piece: Piece) -> Result:
-    """A piece of work in a process of another machine."""
+def alone(function: Callable[[Shared, Piece], Result], source: str, shared: Shared, piece: Piece) -> Result:
+    """A piece of work in a process of another machine. Raises ValueError where that has other code."""
+    if source_of(function) != source:
+        raise ValueError(f"{platform.node()} has not the caller's ctd: every node of a cluster needs the same")
     with one_piece():
         return function(shared, piece)
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """A digest of the code that a function reaches; empty where it is not one of ctd."""
+    with suppress(ModuleNotFoundError):
+        return source_digest(function.__module__)
+    return ""
 
 
 def from_payload(source: Payload, function: Callable[[Any, Any], Any], piece: Any) -> Any:

@@ -33,6 +33,12 @@ HANDING_OVER = 0.5  # the same where the process is there already: it only reads
 PROCESS_BYTES = 2**29  # memory that a process takes for itself
 
 
+def say_that_one_works(error: Exception) -> None:
+    """Say that other processes cannot read what is shared, and why."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    tqdm.write(f"one process does the work, for others could not read what they need ({reason})", file=sys.stderr)
+
+
 class Work(Generic[Shared, Piece, Result]):
     """The pieces of one run: those that wait, those that processes work on, and the results not yielded yet."""
 
@@ -173,8 +179,7 @@ class Work(Generic[Shared, Piece, Result]):
         self._take_back(after)
 
     def _stay_here(self, error: Exception) -> None:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        tqdm.write(f"one process does the work, for others could not read what they need ({reason})", file=sys.stderr)
+        say_that_one_works(error)
         self._take_back(1)
 
     def _take_back(self, most: int) -> None:

@@ -1,86 +1,19 @@
 """A sweep on real nodes of Ray, of which one is killed: nothing is lost, nothing is there twice, no bit differs."""
 
-import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
-from pathlib import Path
 
-import psutil
 import pytest
 
-from ctd.cache import ROOT
 from tests.book.students_sweep import N_CELLS, write_project
+from tests.ray_nodes import environment, nodes
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'ctd[cluster]'")
 pytestmark = pytest.mark.slow
 
 LONGEST = 3600  # seconds of a sweep, on a machine that does something else, too
-STORE = "80000000"  # bytes, the least that Ray takes
-
-
-def environment():
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths), "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "300", "RAY_agent_register_timeout_ms": "300000",
-    }  # fmt: skip
-
-
-class Nodes:
-    """Nodes that `ray start` begins on this machine; all of their processes name a folder of the test's own."""
-
-    def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
-        self.folder, self.address = folder, f"127.0.0.1:{self.port}"
-
-    def add(self, n_cpus):
-        """Begin a node; the first one is the head."""
-        how = ["--address", self.address]
-        if not self.processes():
-            how = ["--head", "--node-ip-address", "127.0.0.1", "--port", self.port, "--temp-dir", self.folder,
-                   "--include-dashboard=false"]  # fmt: skip
-        sizes = ["--num-cpus", str(n_cpus), "--object-store-memory", STORE, "--disable-usage-stats"]
-        begin = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", *how, *sizes]
-        done = subprocess.run(begin, env=environment(), capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-2000:]
-
-    def processes(self):
-        found = []
-        for process in psutil.process_iter(["cmdline", "create_time"]):
-            if any(self.folder in word for word in process.info["cmdline"] or []):
-                found.append(process)
-        return sorted(found, key=lambda process: process.info["create_time"])
-
-    def kill_last(self):
-        """SIGKILL the raylet that came last, and all processes beneath it; returns how many."""
-        raylet = [process for process in self.processes() if Path(process.info["cmdline"][0]).name == "raylet"][-1]
-        lost = [raylet, *raylet.children(recursive=True)]
-        for process in lost:
-            process.kill()
-        return len(lost)
-
-
-@contextmanager
-def nodes(*cpus):
-    folder = tempfile.mkdtemp(prefix="ctd-ray-", dir="/tmp")  # paths of sockets must be short
-    begun = Nodes(folder)
-    try:
-        for n_cpus in cpus:
-            begun.add(n_cpus)
-        yield begun
-    finally:
-        for process in begun.processes():
-            process.kill()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
