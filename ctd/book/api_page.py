@@ -42,7 +42,8 @@ def api_page() -> str:
     parts = [INTRO]
     for name, (file, defined) in (LIBRARY | ALSO).items():
         shown = f"ctd.{name}" if name in LIBRARY else f"{_module(ROOT / file)}.{name}"
-        parts.append(_entry(shown, _definition(ROOT / file, defined)))
+        names = _public(ast.parse((ROOT / file).read_text(encoding="utf-8")).body)
+        parts.append(_entry(shown, next(node for node in names if node.name == defined)))
     for package in PACKAGES:
         parts.append(f"## ctd.{package}\n")
         parts += [_module_table(file) for file in sorted((ROOT / "ctd" / package).rglob("*.py"))]
@@ -104,10 +105,6 @@ def _public(body: list[ast.stmt]) -> Iterator[Definition]:
             and ast.get_docstring(node)
         ):
             yield node
-
-
-def _definition(file: Path, name: str) -> Definition:
-    return next(node for node in _public(ast.parse(file.read_text(encoding="utf-8")).body) if node.name == name)
 
 
 def _signature(shown: str, node: Definition) -> str:

@@ -21,9 +21,9 @@ def with_home(text: str) -> str:
     return re.sub(rf"{BEFORE}~(?=/)", lambda _: str(Path.home()), text)
 
 
-def rewrite_json(file: Path, change: Callable[[str], str] = without_home) -> None:
-    """Change the text of a JSON file that holds no pictures."""
-    file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
+def rewrite_json(file: Path) -> None:
+    """Write `~` for the user's folder in a JSON file that holds no pictures."""
+    file.write_text(without_home(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def rewrite_notebook(file: Path, change: Callable[[str], str] = without_home) -> None:

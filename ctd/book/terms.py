@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import nbformat
 
@@ -33,9 +32,9 @@ PROTECTED = re.compile(
 )
 
 
-def link_terms(copy: nbformat.NotebookNode, entries: Mapping[str, str] = LINKED) -> None:
+def link_terms(copy: nbformat.NotebookNode) -> None:
     """Link the first use of each word in the Markdown of a chapter to its entry in the glossary."""
-    waiting = dict(entries)
+    waiting = dict(LINKED)
     for cell in copy.cells:
         if cell.cell_type == "markdown":
             cell.source = _linked(cell.source, waiting)

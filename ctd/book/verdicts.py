@@ -26,6 +26,7 @@ from ctd.stats import Interval
 SIDE = 0.025  # the level of each one-sided test
 Z95 = float(norm.ppf(1 - SIDE))
 Z80 = float(norm.ppf(0.8))  # for a power of 80 %
+SIMULATED = 2000  # studies
 
 Claimed = Literal["above", "below", "at"]
 
@@ -175,25 +176,19 @@ def smallest_seen(estimate: Estimate) -> float:
 
 
 def simulate(
-    parts: Sequence[tuple[Claimed, float]],
-    truths: Sequence[float],
-    errors: Sequence[float],
-    draws: int = 2000,
-    seed: int = 0,
+    parts: Sequence[tuple[Claimed, float]], truths: Sequence[float], errors: Sequence[float]
 ) -> dict[Verdict, float]:
     """How often each verdict is given where the truth is known: its errors and its power.
 
     parts: of each number what is claimed, and its bound; the null value is 0.
     truths: of each number.
     errors: the standard error of each number; numbers are drawn independently, from normal distributions.
-    draws: how many studies are simulated.
-    seed: of the draws.
     """
-    values = np.random.default_rng(seed).normal(truths, errors, size=(draws, len(parts)))
+    values = np.random.default_rng(0).normal(truths, errors, size=(SIMULATED, len(parts)))
     halves = Z95 * np.asarray(errors)
     counts = dict.fromkeys(TESTED, 0)
     for study in values:
         estimates = [Estimate(v, v - half, v + half) for v, half in zip(study, halves, strict=True)]
         shown = [evidence(each, *part) for each, part in zip(estimates, parts, strict=True)]
         counts[judge(shown).verdict] += 1
-    return {verdict: count / draws for verdict, count in counts.items()}
+    return {verdict: count / SIMULATED for verdict, count in counts.items()}

@@ -56,15 +56,15 @@ def used_family(task: Task) -> float:
     return float(np.average(members[task.space.family] - 1, weights=uses))
 
 
-def verbatim(task: Task, split: str = "test") -> float:
-    """Share of a split's gold occurrences whose topic stands in the document, whatever the case of its letters.
+def verbatim(task: Task) -> float:
+    """Share of the gold labels of test documents whose topic stands in the document, in letters of any case.
 
     The topic is the text of the node above (for MeSH the descriptor), or the label's own where there is none.
     """
-    space, gold = task.space, task.gold(split)
+    space, gold = task.space, task.gold("test")
     stands = [
         space.texts[space.family[label]].casefold() in text.casefold()
-        for row, text in enumerate(task.documents[split]["text"])
+        for row, text in enumerate(task.documents["test"]["text"])
         for label in gold[row].indices
     ]
     return float(np.mean(stands))
@@ -98,20 +98,19 @@ def headings(space: LabelSpace, labels: list[int], most: int = 4) -> str:
     return "; ".join(shown) + (f"; and {len(labels) - most} more" if len(labels) > most else "")
 
 
-def with_near_miss(task: Task, seed: int, split: str = "test") -> tuple[dict[str, Any], list[int]]:
-    """A document that has a near miss, and its scored gold labels.
+def with_near_miss(task: Task, seed: int) -> tuple[dict[str, Any], list[int]]:
+    """A test document that has a near miss, and its scored gold labels.
 
     task: where it comes from.
     seed: of the order in which documents are tried.
-    split: to draw from.
-    Raises ValueError when no document of the split has a near miss.
+    Raises ValueError when no test document has a near miss.
     """
-    part, gold = task.documents[split], task.gold(split)
+    part, gold = task.documents["test"], task.gold("test")
     for row in np.random.default_rng(seed).permutation(len(part)):
         labels = gold[row].indices.tolist()
         if len(task.space.near_misses(labels, 1)):
             return part[int(row)], labels
-    raise ValueError(f"no document of the {split} split of '{task.card.title}' has a label with a near miss")
+    raise ValueError(f"no document of the test split of '{task.card.title}' has a label with a near miss")
 
 
 def near_miss_table(

@@ -76,14 +76,11 @@ def choices(arm: Arm, factors: Iterable[float], seed: int) -> list[Choice]:
     return [Choice(factor, tuple(settings[factor])) for factor in distinct]
 
 
-def validated(
-    experiment: Experiment, arms: Sequence[Arm], factors: Sequence[float], seed: int, folder: Path | None = None
-) -> pd.DataFrame:
+def validated(experiment: Experiment, arms: Sequence[Arm], factors: Sequence[float], seed: int) -> pd.DataFrame:
     """What a student of each arm reaches on validation documents with each of its `choices`.
 
     factors: learning rates, times the plan's. A single one is not tried.
     seed: of the students; it draws the training documents too, and what is chosen.
-    folder: where students are kept; the cache's own by default.
     Returns columns arm, choice and value: nDCG@5, NaN where nothing was tried.
     Raises ValueError for a task without validation documents.
     """
@@ -97,7 +94,7 @@ def validated(
         rows = []
         for place, factor in enumerate(distinct):
             tried = [by_arm[arm.name][place].of(arm) for arm in arms]
-            for outcome in pool.run(at_rate(held_out, factor), tried, [seed], folder):
+            for outcome in pool.run(at_rate(held_out, factor), tried, [seed]):
                 rows.append((outcome.arm, by_arm[outcome.arm][place], float(outcome.values[MEASURE].mean())))
     return pd.DataFrame(rows, columns=["arm", "choice", "value"])
 

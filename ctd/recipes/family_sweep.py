@@ -71,13 +71,6 @@ def write(outcomes: Sequence[Outcome], path: Path = TABLE) -> None:
         table.writerows([transformers.__version__, *row] for row in outcomes)
 
 
-def read(path: Path = TABLE) -> tuple[str, list[Outcome]]:
-    """The version of the library that was swept, and the outcomes."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return rows[0][0], [Outcome(*row[1:]) for row in rows]
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write data/models.csv: what the book can do with each family.")
     parser.add_argument("families", nargs="*", help="print these instead of writing the table")

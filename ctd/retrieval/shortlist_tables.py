@@ -22,6 +22,7 @@ from ctd.retrieval.shortlists import Shortlist
 from ctd.text import excerpt
 
 FREQUENCIES = {"unseen": 0, "once": 1, "2 to 5": 5, "6 to 20": 20, "21 to 100": 100, "over 100": np.inf}
+DEEPEST = 6
 
 
 def recall_table(shortlists: Mapping[str, Shortlist], gold: csr_matrix, ks: Sequence[int], seed: int) -> pd.DataFrame:
@@ -76,13 +77,9 @@ def frequency_group(train: csr_matrix) -> tuple[Int[np.ndarray, " labels"], list
     return np.searchsorted(list(FREQUENCIES.values()), counts), list(FREQUENCIES)
 
 
-def depth_group(space: LabelSpace, most: int = 6) -> tuple[Int[np.ndarray, " labels"], list[str]]:
-    """Each label's depth in the tree, and the depths' names.
-
-    space: the labels.
-    most: the depth that deeper labels count as.
-    """
-    depth = np.minimum(space.depth[: len(space)], most)
+def depth_group(space: LabelSpace) -> tuple[Int[np.ndarray, " labels"], list[str]]:
+    """Each label's depth in the tree, and the depths' names; deeper labels count as `DEEPEST`."""
+    depth = np.minimum(space.depth[: len(space)], DEEPEST)
     return depth, [f"depth {level}" for level in range(int(depth.max()) + 1)]
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from ctd import text
 from ctd.book.explorer import packing, silenced
@@ -150,11 +149,7 @@ def of_document(
         "first": rows.start,
         "ends": _ends(trace, annotated),
     }
-    return value, packing.to_four_bits(_as_array(patterns))
-
-
-def _as_array(patterns: torch.Tensor) -> Float[np.ndarray, "h q k"]:
-    return patterns.float().cpu().numpy()
+    return value, packing.to_four_bits(patterns.float().cpu().numpy())
 
 
 def _tokens(language_model: LanguageModel, trace: Trace, annotated: AnnotatedTrace, whole: int | None) -> list[str]:

@@ -29,21 +29,9 @@ def to_four_bits(values: Float[np.ndarray, ...]) -> bytes:
     return (levels[::2] << 4 | levels[1::2]).tobytes()
 
 
-def from_four_bits(packed: bytes, shape: tuple[int, ...]) -> Float[np.ndarray, ...]:
-    """The values that `to_four_bits` packed, to the nearest level."""
-    pairs = np.frombuffer(packed, np.uint8)
-    levels = np.stack([pairs >> 4, pairs & LEVELS], axis=1).ravel()[: int(np.prod(shape))]
-    return (levels.astype(float) / LEVELS).reshape(shape) ** 2
-
-
 def deflated(raw: bytes) -> str:
     """Bytes as a browser's `DecompressionStream("deflate")` reads them, in base64."""
     return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
-
-
-def inflated(text: str) -> bytes:
-    """The bytes that `deflated` packed."""
-    return zlib.decompress(base64.b64decode(text))
 
 
 def write_script(path: Path, name: str, value: Any, arrays: Mapping[str, bytes] | None = None) -> None:

@@ -13,6 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 from ctd.book.explorer import packing
 from tests import site_check
 from tests.book.explorer.conftest import IMAGE, LABELS, SCRIPT
+from tests.book.explorer.test_packing import from_four_bits
 
 pytestmark = pytest.mark.skipif(site_check.browser() is None, reason="no browser is installed")
 PATIENCE = 60_000  # milliseconds, for a busy machine
@@ -194,7 +195,7 @@ def test_the_page_unpacks_what_python_packed(chromium, folder):
             "return [...Array(7).keys()].map(place => explorer.fourBits(bytes, place)); }",
             packing.deflated(packed),
         )
-    np.testing.assert_allclose(read, packing.from_four_bits(packed, (7,)))
+    np.testing.assert_allclose(read, from_four_bits(packed, (7,)))
 
 
 def test_numbers_and_pictures_are_saved(chromium, folder):

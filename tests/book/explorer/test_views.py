@@ -13,6 +13,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.mechanism import attention
 from ctd.retrieval.index import LabelIndex
 from tests.book.explorer.conftest import ANSWERS, GOLD, IMAGE, LABELS, PLANTED, SCRIPT, text
+from tests.book.explorer.test_packing import from_four_bits
 
 
 def test_a_document_has_its_trace_its_labels_and_three_sets_of_curves(loaded):
@@ -55,7 +56,7 @@ def test_attention_is_the_models_own_in_sixteen_levels(loaded):
         model.get_decoder()(input_ids=torch.tensor([ids]), use_cache=False)
     exact = seen.patterns[1][0][0, 2].detach().numpy()[value["first"] : -1]
     n_rows, n_tokens = len(value["ends"]), len(value["tokens"])
-    read = packing.from_four_bits(arrays["attention"], (8, n_rows, n_tokens))[view.facts["heads"].index((1, 2))]
+    read = from_four_bits(arrays["attention"], (8, n_rows, n_tokens))[view.facts["heads"].index((1, 2))]
     assert n_tokens == len(ids)
     assert np.abs(np.sqrt(read) - np.sqrt(exact)).max() <= 0.5 / packing.LEVELS + 1e-6
     assert value["ends"] == sorted(value["ends"])
