@@ -128,9 +128,9 @@ MEND = (
 
 @contextmanager
 def written_or_told(path: Path, mend: str = MEND) -> Iterator[None]:
-    """Turn what a full disk or one that cannot be written raises in the block into one line.
+    """Raise NotWritten, in one line, where a full or read-only disk stops the block. Other failures pass through.
 
-    path: what is written. Other failures pass through.
+    path: what is written.
     mend: the end of the line: what was kept, and what to do.
     Raises NotWritten.
     """

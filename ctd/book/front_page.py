@@ -71,13 +71,16 @@ def deciding(rows: Iterable[LedgerRow]) -> LedgerRow:
 
 
 def width(row: LedgerRow) -> float:
-    """Of the interval of a row's first number: the narrower, the more precise the test."""
+    """The width of the interval of a row's first number: the narrower, the more precise the test."""
     estimate = row.estimates[0][2]
     return estimate.high - estimate.low
 
 
 def decided(rows: Sequence[LedgerRow], source: str = "") -> list[LedgerRow]:
-    """The row of each claim that counts; source: "paper" or "ours" for the claims of one."""
+    """The row that counts for each claim.
+
+    source: "paper" or "ours" for the claims of one; "" for all.
+    """
     names = dict.fromkeys(row.claim.id for row in rows if source in ("", row.claim.source))
     return [deciding([row for row in rows if row.claim.id == name]) for name in names]
 
@@ -148,7 +151,7 @@ def disagreement(decided: LedgerRow, rows: Sequence[LedgerRow]) -> str:
     """The verdicts that runs give where they differ, in one line of HTML; "" where all that test the claim agree.
 
     decided: the row that counts, which is said first.
-    rows: the ledger. Of each other verdict the line names the most precise run.
+    rows: the ledger; for every other verdict the line names the most precise run.
     """
     tested = [row for row in rows if row.claim is decided.claim and row.verdict in TESTED]
     by_verdict = {row.verdict: row for row in sorted(tested, key=width, reverse=True)}
@@ -169,7 +172,7 @@ def _run(row: LedgerRow) -> str:
 
 
 def weakest(row: LedgerRow, most: int) -> list[Number]:
-    """The numbers of a claim that speak least for it, at most so many."""
+    """The numbers of a claim that support it least, `most` of them at most."""
 
     def doubt(name: str, part: Part, estimate: Estimate) -> float:
         return verdicts.evidence(estimate, part.claimed, part.bound, part.null).holds
@@ -180,7 +183,7 @@ def weakest(row: LedgerRow, most: int) -> list[Number]:
 
 
 def _source(rows: Sequence[LedgerRow]) -> str:
-    """On what data and model, and in which chapter."""
+    """The model, its data and the chapter that a card's numbers come from, as HTML."""
     run = next((row for row in rows if row.stem), None)
     if run is None:
         return f'<p class="ctd-source">Chapter {rows[0].claim.chapter} has no run yet.</p>'

@@ -59,7 +59,7 @@ class LedgerRow:
 
     @property
     def key(self) -> tuple[str, str | None]:
-        """Under what claim and what published run its verdict is recorded."""
+        """The claim and the published run that its verdict is recorded under."""
         return self.claim.id, self.published_run or None
 
     @property
@@ -127,14 +127,14 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
 
 
 def _made_with(run: RunFolder, by_chapter: Iterable[Sequence[RunFolder]]) -> dict[str, RunFolder | None]:
-    """Of each chapter's published runs, by its number, the first one made from the same commit on the same machine."""
+    """By chapter number, the first published run made from the same commit on the same machine as a run."""
     how_made = published_runs.how_made(run)
     together = [[other for other in runs if published_runs.how_made(other) == how_made] for runs in by_chapter]
     return {runs[0].stem[:2]: runs[0] for runs in together if runs}
 
 
 def _corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
-    """The rows with verdicts that stand among the other claims of their family, by Holm."""
+    """The rows with verdicts corrected for the other claims of their family (Holm)."""
     corrected = list(rows)
     families: dict[tuple[str, str, str], list[int]] = {}
     for place, row in enumerate(rows):
@@ -235,7 +235,7 @@ def _evidence(part: Part, estimates: Sequence[Estimate]) -> Evidence:
 
 
 def _could_have_seen(claim: Claim, numbers: Mapping[str, Sequence[Estimate]]) -> str:
-    """The smallest effect that could have been seen, of each part that shows nothing."""
+    """For each part that shows nothing, the smallest effect that it could have shown."""
     seen = []
     for name, part in claim.parts.items():
         shown = _evidence(part, numbers[name])
@@ -293,5 +293,5 @@ def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:
 
 
 def runs_beside(folder: Path) -> Path:
-    """The runs among which the run of a chapter lies, `<runs>/<chapter>/<profile>`; elsewhere, the repository's."""
+    """The folder of runs that holds a chapter's run `<runs>/<chapter>/<profile>`; else the repository's own."""
     return folder.parent.parent if folder.parent.name in (STEM, *NEEDS[STEM]) else ROOT / run_folder.RUNS

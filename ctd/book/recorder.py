@@ -84,8 +84,8 @@ class Recorder:
         interval: the ends of its 95 % interval.
         interval_over: what was drawn anew to make the interval.
         interval_method: how the interval was made.
-        n: how many documents, seeds, ... the interval rests on; none is said where it rests on nothing (0).
-        dimensions: what else tells it from other results; see `ctd.book.results.Row`.
+        n: how many documents, seeds, ... the interval rests on; 0 is recorded as none.
+        dimensions: what else sets it apart from other results; see `ctd.book.results.Row`.
         Raises ValueError for a result that is recorded already, one that `Row` refuses, or a recorder that is closed.
         """
         self._check_open(metric)
@@ -115,8 +115,9 @@ class Recorder:
 
         gain: a row of `tables.gains`: value, low, high, seed_low, seed_high, both_low and both_high.
         n_documents: how many documents were answered.
-        n_seeds: how many students each arm has. There is no interval over seeds for a single one, or where its ends are
-            NaN because a student has no value; and none over both for a measure without values of single documents.
+        n_seeds: how many students each arm has.
+        A single student gives no interval over seeds, nor do students of which one has no value. A measure without
+        values of single documents gives none over both.
         Raises what `record` raises.
         """
         ends = (gain.low, gain.high)

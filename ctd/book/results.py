@@ -188,7 +188,10 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def select(table: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
-    """The rows of a table whose columns hold these values; None: those that do not say it; a list: one of these."""
+    """The rows of a table that have certain values.
+
+    wanted: by column, a value, a list of which any will do, or None for rows without a value.
+    """
     for name, value in wanted.items():
         column = table[name]
         table = table[column.isna() if value is None else column.isin(value if isinstance(value, list) else [value])]
@@ -201,7 +204,7 @@ def measures(table: pd.DataFrame) -> pd.Series:
 
 
 def named(table: pd.DataFrame, *columns: str, by: str = ", ") -> pd.Series:
-    """What a row says in these columns, as one text."""
+    """The values of some columns, joined to one text for each row."""
     return table[list(columns)].apply(lambda row: by.join(str(value) for value in row.dropna()), axis=1)
 
 

@@ -40,7 +40,7 @@ class Neighbours(Protocol):
 class LabelSpace:
     """Labels with ids and texts and, where the data has them, a tree and exclusion notes.
 
-    name: how messages call it, such as "mesh".
+    name: what messages call it, such as "mesh".
     ids: a unique string for each node, labels first.
     texts: a text for each node.
     n_labels: how many of the nodes may be chosen; `len(space)`.

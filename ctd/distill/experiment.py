@@ -58,19 +58,19 @@ class Plan:
     n_steps: optimizer steps of every arm.
     batch_tokens: tokens of a step, padding counted.
     learning_rate: the highest learning rate.
-    n_heads: the teacher's heads of each phase that are taught; 0 for those that are planted in it.
-    ranked_by: the scores by which these heads are the highest, a name in `RANKED_BY`.
-    matching: how the student's heads are chosen: those at the same depth, for each phase by itself ("depth") or so that
-        none stands for two and layers are not crowded ("apart"), or its own with the highest scores ("score").
+    n_heads: how many of the teacher's heads are taught in each phase; 0 for those that were planted in it.
+    ranked_by: the scores that choose these heads, a name in `RANKED_BY`.
+    matching: how the student's heads are chosen. "depth": those at the same relative depth, each phase by itself.
+        "apart": the same, but no head is used twice and no layer is crowded. "score": those with the highest scores.
     max_tokens: what teacher and student may write about a document.
     n_test: documents that every student answers.
     split: the split that these documents come from.
     topic_depth: level of the label tree whose nodes are the topics, 0 for the highest.
     n_topics: topics of a document at most.
-    patience: validation losses in a row without a lower one after which a student stops, and takes the weights of the
-        lowest; they are computed after each tenth of its steps. 0 to train to the end and take the last weights. From
-        10 on it trains to the end and takes the best.
-    n_validation: validation documents whose traces that loss is computed on.
+    patience: a student stops after this many validation losses in a row without a new lowest one, and takes the weights
+        of the lowest. The loss is computed after each tenth of the steps, so that with 10 or more a student trains to
+        the end and takes the best weights. 0: it trains to the end and takes the last weights.
+    n_validation: how many validation documents this loss is computed on.
     Raises ValueError for a number out of range.
     """
 
@@ -240,7 +240,7 @@ class Experiment:
 
         chosen: heads of each phase.
         language_model: whose; the teacher's when not given.
-        uniform: what they would compute if each looked at every token before it alike.
+        uniform: as if each head attended to all tokens before it equally.
         """
         read = language_model or self.language_model
         if self.live:
@@ -249,9 +249,9 @@ class Experiment:
             return trace_signals.stored(read.model, read.key, self.annotated_traces, chosen, uniform=uniform)
 
     def teacher_states(self, learned: Sequence[Example]) -> States:
-        """What its distribution over the next token is computed from: in a file of the cache, or live.
+        """The states that the teacher computes its next-token distributions from: in a file of the cache, or live.
 
-        learned: the examples whose batches ask for it.
+        learned: the examples whose batches ask for them.
         """
         teacher = self.language_model
         if self.live:

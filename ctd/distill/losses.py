@@ -212,10 +212,10 @@ class TokenDistillation:
     """A divergence between the teacher's and the student's distributions over the next token.
 
     It is computed over the whole vocabulary. Outside training mode it is the token loss alone.
-    teacher: its model, whose output layer is used.
+    teacher: the teacher's model; its output layer is used.
     divergence: "fkl", KL(teacher || student) (Hinton et al., 2015); "rkl", KL(student || teacher) (Gu et al., 2024); or
         "jsd", the generalised Jensen-Shannon divergence (Agarwal et al., 2024).
-    beta: of jsd, as TRL has it: near 0 it is like fkl.
+    beta: the teacher's share of jsd's mixture, as in TRL; near 0 jsd is like fkl.
     states: the teacher's last hidden states; None to run the teacher in every step.
     Raises ValueError for an unknown divergence, or a beta outside 0 .. 1.
     """

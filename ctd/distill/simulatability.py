@@ -53,7 +53,7 @@ class Simulatability:
     n_other: how many do not.
     accuracies: of the simulator by what is shown, "xe", "x" and "e"; the last is the share of items that leak.
     balanced_accuracies: likewise, the mean over items whose label is answered and those whose label is not.
-    majority: accuracy of always guessing what is more frequent; its balanced accuracy is 0.5.
+    majority: accuracy of always guessing the more frequent class; its balanced accuracy is 0.5.
     sums: for each document the gap in leaking items, their number, the gap in the others, their number, and how many
         items are right by (x, e) and by x: six of items whose label is answered, then six of those whose label is not.
     each: balanced LAS of each student alone (`of_students`); NaN where a bin is empty.
@@ -198,7 +198,7 @@ def las_difference(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """LAS of a less LAS of b on the same n documents: paired, and NaN where either is.
+    """LAS of a minus LAS of b on the same n documents: paired, and NaN where either is NaN.
 
     measure: which LAS.
     Raises ValueError for other numbers of documents, and what `stats.bootstrap` raises.
@@ -215,9 +215,9 @@ def las_difference(
 def exchange_test(
     a: Simulatability, b: Simulatability, measure: Measure = "balanced", draws: int = 9999, seed: int = 0
 ) -> float:
-    """Two-sided p-value of that difference, by scipy's permutation test: a document's items change sides.
+    """The two-sided p-value of `las_difference`, by a permutation test that exchanges all items of a document.
 
-    1 where either has no LAS. Raises ValueError for other numbers of documents.
+    It is 1 where either has no LAS. Raises ValueError for other numbers of documents.
     """
     _check_same_documents(a, b)
     n, rows = len(a.sums), np.vstack([a.sums, b.sums])
@@ -297,7 +297,7 @@ def _of_measure(sums: Float[np.ndarray, "b 12 m"], measure: Measure) -> Float[np
 
 
 def _balanced(sums: Float[np.ndarray, "b 4 m"]) -> Float[np.ndarray, "b m"]:
-    """The mean over the two classes of a sum over its number of items; of one class, where the other has no items."""
+    """The mean of the two classes' ratios of a sum to the number of items; of one class where the other has none."""
     answered, other = stats.ratio(sums[:, 0:2]), stats.ratio(sums[:, 2:4])
     there = ~np.isnan(answered), ~np.isnan(other)
     total = np.where(there[0], answered, 0) + np.where(there[1], other, 0)

@@ -96,7 +96,7 @@ class Attended:
         return masked_softmax(scores, visible[:, None])[row, :, place]
 
     def pair_scores(self, row: Int[Tensor, " p"], head: Int[Tensor, " p"]) -> Float[Tensor, "p q k"]:
-        """Scores of one head in one row each, for p pairs of them, as `scores`."""
+        """As `scores`, for p pairs of a row and a head."""
         query, key = self.query[row, head].float(), self.key[row, self.key_head(head)].float()
         return self._capped(query @ key.transpose(-1, -2) * self.scaling)
 
@@ -166,9 +166,9 @@ def all_heads(model: Any) -> list[Head]:
 
 @contextmanager
 def attention_hooks(model: Any, visit: Visit, layers: Iterable[int] | None = None) -> Iterator[None]:
-    """The model with a function called by the attention of its layers in each forward pass, first layer to last.
+    """Call a function in the attention of each layer, first to last, in every forward pass inside the context.
 
-    Contexts may be nested: the outermost is called first.
+    Contexts may be nested: the function of the outermost is called first.
 
     visit: called with what the layer's attention takes in and puts out.
     layers: which ones; None for all.

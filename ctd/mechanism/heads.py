@@ -90,10 +90,9 @@ def score(
     batch_tokens: tokens of a padded batch; a longer trace goes alone. What all layers read of a batch is held at once:
         360 MiB for SmolLM2 in float32.
     padding: the side on which shorter traces are padded.
-    n_effects: how many of the first traces are read backward too, for the scores by effect; without any these are left
-        out.
+    n_effects: how many traces, from the first, get a backward pass for the scores by effect; 0 leaves these scores out.
     with_others: whether each trace is also scored under another document's anchors and labels, for
-        `HeadScores.specificity`; not where mentions give the direction, since another's are not in the text.
+        `HeadScores.specificity`. Ignored for "mentions": a document does not mention another's anchors.
     desc: label of the progress bar.
     Raises ValueError without traces, for a trace longer than the model's context, one without mentions of its anchor
     where those give the direction, or a model without `o_proj`.

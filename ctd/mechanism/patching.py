@@ -3,9 +3,9 @@
 Notes: the trace is the same in the clean and the corrupted run, teacher-forced; their documents differ
 (`ctd.mechanism.corruptions`). Noising disturbs heads of the clean run: what is lost without them? What is put in comes
 from the corrupted run, or needs no other run (`attention_patches.Noise`). Denoising puts the clean run's patterns or
-outputs into the corrupted one: what do they restore? Heads are patched while the trace is read or written, not while
-the document is: their scores are of the trace's queries too (our definition). All runs of a document stand side by side
-in a batch. What comes before the first patched query is read once, and nothing behind the last query that is read out.
+outputs into the corrupted one: what do they restore? Heads are patched at queries of the trace, not of the document,
+because they are scored there too (our definition). All runs of a document stand side by side in a batch. Tokens before
+the first patched query are read once; tokens after the last readout are not read.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _Patching:
     max_tokens: int = 0
 
     def seconds(self, spans: Sequence[Span]) -> float:
-        """About how long a document takes of which these queries are read, or written, in each run."""
+        """About how long a document takes, from the queries that are read, or written, in each run."""
         n_tokens = fmean(end - start for start, end in spans)
         return hardware.seconds_to_read(self.model, round(n_tokens * (len(self.masks) + 2)))
 

@@ -1,7 +1,7 @@
-"""A document with its trace as tokens, and where in them each thing stands that heads are scored and patched by.
+"""A document and its trace as tokens, with the spans that heads are scored and patched by.
 
-Notes: spans are of tokens, first .. last + 1. A query predicts the token behind it: the queries of a span are those
-that predict its tokens, from the token before it to the one before its last.
+Notes: spans are of tokens, first .. last + 1. A query is the place that predicts the next token, so the queries of a
+span run from the token before it to its last token but one.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ NO_ANCHOR, NO_COT, TOO_LONG = "no anchor", "no CoT", "longer than the model's co
 class Compared(NamedTuple):
     """A comparison of a gold label with a near miss.
 
-    queries: those of its sentence.
+    queries: the queries of its sentence.
     gold: the gold label's number.
     near: the near miss's number.
     gold_token: the first token in which the gold label's text differs from the near miss's.
     near_token: the near miss's token at that place.
-    decided: the query that predicts gold_token where the comparison names the gold label; none where it names the near
-        miss first, after which little is left to decide (our definition).
+    decided: the query that predicts gold_token where the comparison names the gold label; empty where it names the near
+        miss first, since little is left to decide then (our definition).
     gold_mentions: where the text before the comparison names the gold label.
     near_mentions: where it names the near miss.
     """
@@ -99,8 +99,8 @@ def annotate_trace(
 ) -> AnnotatedTrace:
     """Prompt and trace of one document as the model read and wrote them.
 
-    trace: without tokens of its own, such as a constructed one, it is tokenised behind the plain prompt.
-    gold: labels; comparisons of one of them with another label are kept.
+    trace: one without tokens, such as a constructed trace, is tokenised after the plain prompt.
+    gold: the labels that count as right; a comparison of one of them with another label is kept.
     anchors: nodes of the label space.
     tokenizer: that of the model that wrote the trace.
     Raises ValueError for a trace without a CoT, or without anchors.
@@ -185,8 +185,8 @@ def annotate_task(
 
     topic_depth: the level of the tree at which a document's anchors lie, above most of its gold labels.
     n_topics: how many anchors a document has at most.
-    decides: "answer" keeps the comparisons of a label that the teacher answers with one that it does not, "gold" those
-        of a gold label.
+    decides: which labels count as right in a comparison: those that the teacher answers ("answer"), or the gold labels
+        ("gold").
     longest: as in `annotate_traces`.
     """
     labels = [
@@ -215,7 +215,7 @@ def _lines(trace: Trace) -> list[tuple[int, int]]:
 
 
 def _pieces(tokens: TokenizedText, spans: Sequence[tuple[int, int]]) -> tuple[Span, ...]:
-    """Spans of characters that stand side by side as spans of tokens that do; a token of two belongs to the second."""
+    """Adjacent spans of characters as adjacent spans of tokens; a token that lies in two belongs to the second."""
     covered = [tokens.span(*span) for span in spans]
     ends = [span.start for span in covered[1:]] + [span.end for span in covered[-1:]]
     return tuple(Span(span.start, end) for span, end in zip(covered, ends, strict=True) if span.start < end)

@@ -1,9 +1,9 @@
 """Free text that reasons about labels: its answer whatever the form, and the two phases as far as they show (ours).
 
 Notes: a model that was told of no format lists its answer with bullets, numbers or commas, as JSON, or a label a line.
-Only the labels that it was shown count: an item stands for those that it names, else for the nearest. Of the reasoning,
-Phase 1 ends where the last label is named that was not named before; a sentence that weighs names one label (a verdict)
-or two (a comparison).
+Only the labels that it was shown count: an item stands for those that it names, else for the nearest. Phase 1 of the
+reasoning ends where the last new label is named. A sentence that weighs labels names one (a verdict) or two (a
+comparison).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Answered:
 
 
 class ShownLabels:
-    """The labels that a model was shown, as a text may name them: also without what stands in parentheses.
+    """The labels that a model was shown; a text may name them without what stands in parentheses.
 
     space: the label space.
     labels: the numbers of those that were shown.
@@ -111,7 +111,7 @@ class ShownLabels:
     def named(self, text: str, start: int = 0) -> list[Mention]:
         """Where a text names them.
 
-        start: of the text within another, by which places are moved.
+        start: where the text begins within a longer one; places are counted in the longer one.
         """
         spelled = mentions(text, self._spellings)
         return [Mention(self._numbers[at.label], at.start + start, at.end + start) for at in spelled]
@@ -148,9 +148,9 @@ def read(text: str, shown: ShownLabels, uid: str = "", document: str = "") -> tu
 def parts(text: str, shown: ShownLabels) -> tuple[Span, list[Item]]:
     """Where a text reasons, and the pieces of its answer.
 
-    The answer stands behind a closed `<think>` block, else behind the last heading such as "Labels:". Without these it
-    is the last list, if each of its items names a label, else what follows that list. The reasoning is all before it,
-    without the tags.
+    The answer is what follows a closed `<think>` block, else what follows the last heading such as "Labels:". Without
+    these it is the last list, if each of its items names a label, else what follows that list. The reasoning is
+    everything before the answer, without the tags.
 
     shown: the labels that the model was shown.
     """
@@ -181,7 +181,7 @@ def parts(text: str, shown: ShownLabels) -> tuple[Span, list[Item]]:
 
 
 def _last_list(text: str, start: int) -> list[Item]:
-    """The items of the last list behind a character, which blank lines may stand between."""
+    """The items of the last list after a place; blank lines may stand between them."""
     items: list[Item] = []
     for line in reversed(_lines(text, start)):
         bullet = BULLET.match(text, *line)

@@ -10,8 +10,8 @@ The format of a trace's text (our definition), line by line; `trace_parser.parse
 
 Every label is the text of one in the label space, letter for letter. Only what would be misread is escaped, as
 `&#N;` with the character's number: a line break (10) anywhere; `"` (34) inside a quote; inside brackets `[` (91) before
-another, and `]` (93) before another or at the end; `&` (38) before such an escape. Nothing else may be, so each trace
-has one text.
+another, and `]` (93) before another or at the end; `&` (38) before such an escape. Nothing else may be escaped, so each
+trace has exactly one text.
 
 Phase 1 (shortlisting) ends with the last item of the shortlist: the marked phase boundary t*. The prompt, the document
 in it, is no part of the text. `ctd.reasoning.token_spans` maps characters of the text to tokens.
@@ -76,8 +76,8 @@ class FreeForm(NamedTuple):
 class Trace:
     """A document, the CoT about it, the answer, and what is marked in them.
 
-    Positions are characters of `text`. Of labels that share a text the first is meant. What could not be read at all
-    has an error and no answer.
+    Positions are characters of `text`. Where labels share a text, the first is meant. A text that could not be read has
+    an error and no answer.
 
     uid: of the document.
     document: as much of it as the model saw.

@@ -50,7 +50,7 @@ class Grounding:
 
 @dataclass(frozen=True, eq=False)
 class Exact:
-    """What `faiss.IndexFlatIP` is, without a copy of the vectors: processes share the file that they are mapped from.
+    """Exact search as by `faiss.IndexFlatIP`, without a copy of the vectors: all processes map the same file.
 
     vectors: those of `encoders.encode`, the whole file.
     """
@@ -198,7 +198,7 @@ class LabelIndex:
         return index.search(queries, k)
 
     def ground(self, texts: Sequence[str]) -> list[Grounding]:
-        """The label of each free text: the one of that text, else of that text normalised, else the nearest vector.
+        """The label of each free text: the one with that text, else with the same normalised text, else the nearest.
 
         `ctd.text.normalise` says what normalising is. Of labels that share a text the first wins.
 
