@@ -22,9 +22,9 @@ AGENT_PORTS = (  # a raylet gives an agent that chooses its own port 15 seconds,
 def free_ports(n):
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [str(one.getsockname()[1]) for one in sockets]
+        for bound in sockets:
+            bound.bind(("127.0.0.1", 0))
+        return [str(bound.getsockname()[1]) for bound in sockets]
 
 
 def environment():
@@ -57,11 +57,11 @@ class Nodes:
         assert done.returncode == 0, done.stderr[-2000:]
 
     def processes(self):
-        found = []
+        running = []
         for process in psutil.process_iter(["cmdline", "create_time"]):
             if any(self.folder in word for word in process.info["cmdline"] or []):
-                found.append(process)
-        return sorted(found, key=lambda process: process.info["create_time"])
+                running.append(process)
+        return sorted(running, key=lambda process: process.info["create_time"])
 
     def workers(self):
         """Processes that do a piece of work now."""

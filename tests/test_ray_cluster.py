@@ -70,9 +70,9 @@ def divided(total, piece):
 
 def test_pieces_are_computed_in_order_on_one_thread_each(cluster):
     steps = []
-    found = list(workers.run(divided, [10, 20, 30], 60, bar=SimpleNamespace(update=steps.append), size=int))
+    results = list(workers.run(divided, [10, 20, 30], 60, bar=SimpleNamespace(update=steps.append), size=int))
     assert steps == [10, 20, 30]
-    assert found == [(6, 1, 1), (3, 1, 1), (2, 1, 1)]
+    assert results == [(6, 1, 1), (3, 1, 1), (2, 1, 1)]
     assert cluster.put_objects == [60], "what is shared goes to the cluster once"
     assert cluster.n_read == 1, "a process of a node reads it once"
     assert cluster.options_of_tasks == [{"num_cpus": 1, "max_retries": 2}]
@@ -104,10 +104,10 @@ def test_arrays_that_come_back_can_be_changed(cluster, monkeypatch):
     get = cluster.get
 
     def frozen(reference):
-        found = get(reference)
-        if isinstance(found, np.ndarray):
-            found.flags.writeable = False
-        return found
+        received = get(reference)
+        if isinstance(received, np.ndarray):
+            received.flags.writeable = False
+        return received
 
     monkeypatch.setattr(cluster, "get", frozen)
     for array in workers.run(ones, [0, 1], 3):
@@ -117,8 +117,8 @@ def test_arrays_that_come_back_can_be_changed(cluster, monkeypatch):
 def test_what_cannot_be_handed_over_is_done_here(cluster, capsys):
     assert list(workers.run(operator.is_, [open, 1], open)) == [True, False]
     assert cluster.n_pieces == 0
-    said = "one process does the work, for others could not read what they need (Could not serialize the put value)\n"
-    assert said in capsys.readouterr().err
+    line = "one process does the work, for others could not read what they need (Could not serialize the put value)\n"
+    assert line in capsys.readouterr().err
 
 
 def test_a_node_with_another_ctd_refuses(cluster, monkeypatch):

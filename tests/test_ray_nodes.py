@@ -18,9 +18,9 @@ LONGEST = 1800  # seconds, on a machine that does something else, too
 
 def begin(folder, name, **settings):
     """Start the work with an empty cache; its results lie in the file `name`."""
-    given = environment() | {"CTD_CACHE": str(folder / f"cache-{name}"), "CTD_DTYPE": "float32", **settings}
+    variables = environment() | {"CTD_CACHE": str(folder / f"cache-{name}"), "CTD_DTYPE": "float32", **settings}
     command = [sys.executable, "-m", "tests.pool_work", str(folder / name)]
-    return subprocess.Popen(command, env=given, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
 
 
 def wait_for_line(running, line):

@@ -37,8 +37,8 @@ def table(project, out):
     return (project / out / "default-grid.csv").read_bytes()
 
 
-def check(project, out, serial, told):
-    done = Counter(line.split(": done in")[0] for line in told.splitlines() if ": done in" in line)
+def check(project, out, serial, output):
+    done = Counter(line.split(": done in")[0] for line in output.splitlines() if ": done in" in line)
     assert len(done) == N_CELLS
     assert set(done.values()) == {1}
     folders = [folder.name for folder in (project / out).iterdir() if folder.is_dir()]
@@ -51,9 +51,9 @@ def test_the_number_of_workers_changes_no_bit(project, serial, n_workers):
     out = f"workers-{n_workers}"
     with nodes(n_workers) as cluster:
         running = sweep(project, out, "--on", cluster.address)
-        told, _ = running.communicate(timeout=LONGEST)
+        output, _ = running.communicate(timeout=LONGEST)
     assert running.returncode == 0
-    check(project, out, serial, told)
+    check(project, out, serial, output)
 
 
 def test_a_node_that_is_killed_costs_no_result(project, serial):
@@ -64,6 +64,6 @@ def test_a_node_that_is_killed_costs_no_result(project, serial):
             assert running.poll() is None
             time.sleep(0.2)
         assert cluster.kill_last() >= 2, "the raylet, and a worker"
-        told, _ = running.communicate(timeout=LONGEST)
+        output, _ = running.communicate(timeout=LONGEST)
     assert running.returncode == 0
-    check(project, "killed", serial, told)
+    check(project, "killed", serial, output)
