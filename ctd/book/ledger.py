@@ -40,7 +40,7 @@ class LedgerRow:
     data: the dataset and the teacher of that run.
     ours: its numbers in words.
     published_run: the name of a run that is published with the book, "" for the reader's own.
-    made: how a published run was made.
+    origin: how a published run was made.
     estimates: the numbers, each with its name and its part of the claim; none where the run lacks one.
     traces: how many traces its students learned from; None for a run without students.
     """
@@ -53,7 +53,7 @@ class LedgerRow:
     data: str = NONE
     ours: tuple[str, ...] = (NONE,)
     published_run: str = ""
-    made: str = ""
+    origin: str = ""
     estimates: tuple[tuple[str, Part, Estimate], ...] = ()
     traces: int | None = None
 
@@ -71,7 +71,9 @@ class LedgerRow:
     def cells(self) -> tuple[str, ...]:
         """The row as text, by `COLUMNS`."""
         claim, ours = self.claim, "; ".join(self.ours)
-        where = f"data/results/{self.published_run} ({self.made})" if self.published_run else self.stem or claim.chapter
+        where = (
+            f"data/results/{self.published_run} ({self.origin})" if self.published_run else self.stem or claim.chapter
+        )
         return claim.statement, claim.rule, claim.published, ours, self.verdict, self.why, self.data, where
 
 
@@ -110,19 +112,19 @@ def judge_claims(profile: str, folder: Path | None = None) -> list[LedgerRow]:
     folder = folder or run_folder.RUNS
 
     @cache
-    def own(chapter: str) -> RunFolder | None:
+    def readers_run(chapter: str) -> RunFolder | None:
         return find_own(chapter, profile, folder)
 
     published_of = cache(published_runs.of)  # the runs of a chapter are read once
     rows = []
     for claim in CLAIMS:
-        instruments = {need.chapter: own(need.chapter) for need in claim.needs.values() if need.chapter}
-        run = own(claim.chapter)
+        instruments = {need.chapter: readers_run(need.chapter) for need in claim.needs.values() if need.chapter}
+        run = readers_run(claim.chapter)
         rows.append(judge_run(claim, run, instruments) if run else LedgerRow(claim, Verdict.NOT_RUN))
         for published in published_of(claim.chapter):
             row = judge_run(claim, published, instruments | _made_with(published, map(published_of, instruments)))
             if row.verdict is not Verdict.NOT_RUN:
-                rows.append(replace(row, published_run=published.path.name, made=published_runs.how_made(published)))
+                rows.append(replace(row, published_run=published.path.name, origin=published_runs.how_made(published)))
     return _corrected(rows)
 
 
@@ -139,7 +141,7 @@ def _corrected(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
     families: dict[tuple[str, str, str], list[int]] = {}
     for place, row in enumerate(rows):
         if row.verdict in TESTED:
-            families.setdefault((row.claim.source, row.made, row.data), []).append(place)
+            families.setdefault((row.claim.source, row.origin, row.data), []).append(place)
     for places in families.values():
         alone = [Judgement(rows[place].verdict, rows[place].p or 0.0) for place in places]
         for place, before, after in zip(places, alone, verdicts.corrected(alone), strict=True):

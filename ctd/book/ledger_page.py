@@ -149,7 +149,7 @@ def _list(items: Iterable[str]) -> str:
 
 def run(row: LedgerRow) -> str:
     """What one run shows of a claim, as a row of a table."""
-    name = f"{breakable(row.published_run)} ({escape(row.made)})" if row.published_run else OWN
+    name = f"{breakable(row.published_run)} ({escape(row.origin)})" if row.published_run else OWN
     numbers = "<br>".join(escape(number, quote=False) for number in row.ours)
     why = f"<br>{escape(row.why, quote=False)}" if row.why else ""
     data = f"<br>{escape(row.data)}" if row.stem else ""

@@ -32,10 +32,10 @@ def findings(path: Path = MARKS) -> str:
     a, b = read_marks(sheet, path)
     rules = natural_rules.marks(sheet, read_labels())
     tables = (kinds(a, b), rules_table(rules, a, b), boundary_table(rules, a, b))
-    return f"{said(sheet, a, b)} {rules_said(rules, a, b)}\n\n" + "\n".join(tables)
+    return f"{agreement_in_words(sheet, a, b)} {rules_in_words(rules, a, b)}\n\n" + "\n".join(tables)
 
 
-def said(sheet: Sequence[SheetText], a: Reading, b: Reading) -> str:
+def agreement_in_words(sheet: Sequence[SheetText], a: Reading, b: Reading) -> str:
     """The agreement of the two readings, in words."""
     n_sentences = sum(len(text.sentences) for text in sheet)
     same, kappa = interval(same_kind(a, b), 2), interval(kappas(a, b)[""], 2)
@@ -48,7 +48,7 @@ def said(sheet: Sequence[SheetText], a: Reading, b: Reading) -> str:
     )
 
 
-def rules_said(rules: Sequence[RuleMarks], a: Reading, b: Reading) -> str:
+def rules_in_words(rules: Sequence[RuleMarks], a: Reading, b: Reading) -> str:
     """How well the rules find what both readings mark before the answer, in words."""
     reading = agreed(before_the_answer(a), before_the_answer(b))[0]
     sentences = []

@@ -119,8 +119,8 @@ def _what(row: pd.Series) -> str:
 def _words(name: str, value: Any) -> str:
     if name == "traces":
         return f"{value:,} traces"
-    said = str(value).replace("_", " ")
-    return said if name in SAY_WHAT_THEY_ARE else f"{name.replace('_', ' ')}: {said}"
+    text = str(value).replace("_", " ")
+    return text if name in SAY_WHAT_THEY_ARE else f"{name.replace('_', ' ')}: {text}"
 
 
 def show(runs: Sequence[RunFolder], **filters: Any) -> None:

@@ -165,7 +165,7 @@ def unchanged_run(todo: Plan) -> RunFolder | None:
     return RunFolder(todo.folder, kept=True) if previous and previous.manifest["key"] == todo.key else None
 
 
-def _manifest(todo: Plan, copy: Path, made: Mapping[str, Any], held_mib: float) -> dict[str, Any]:
+def _manifest(todo: Plan, copy: Path, origin: Mapping[str, Any], held_mib: float) -> dict[str, Any]:
     """How a run was made.
 
     copy: the executed notebook.
@@ -178,7 +178,7 @@ def _manifest(todo: Plan, copy: Path, made: Mapping[str, Any], held_mib: float) 
         "profile": todo.profile,
         "overrides": todo.overrides,
         "seed": todo.parameters["seed"],
-        **made,
+        **origin,
         **todo.parts,
         "key": todo.key,
         "versions": versions(),

@@ -66,7 +66,7 @@ class Survey:
         common = ", ".join(f"{label} ({count:,})" for label, count in list(self.labels.items())[:3])
         tail = self.seen_once / max(len(self.labels), 1)
         looks = "looks" if self.english >= ENGLISH_FROM else "does not look"
-        found = [
+        facts = [
             f"{self.n_rows:,} documents; columns "
             + ", ".join(f"{name} ({kind})" for name, kind in self.columns.items()),
             f"texts in {self.text_column!r}: {self.words:,.0f} words (median); {looks} like English prose "
@@ -84,10 +84,10 @@ class Survey:
                 "repeat the text of another: remove them, or a test document may also be a training document",
             ),
         ):
-            found += [f"{count:,} documents {predicate}"] if count else []
+            facts += [f"{count:,} documents {predicate}"] if count else []
         if self.english < ENGLISH_FROM:
-            found.append("BM25 and minilm are made for English: name another encoder with -p encoder=NAME")
-        return found
+            facts.append("BM25 and minilm are made for English: name another encoder with -p encoder=NAME")
+        return facts
 
 
 def survey(file: Path, text_column: str = "", label_column: str = "", separator: str | None = None) -> Survey:

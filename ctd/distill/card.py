@@ -132,9 +132,9 @@ def _cell(value: str) -> str:
 
 
 def _scores(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    def said(who: str, measure: str) -> str:
+    def cell(who: str, measure: str) -> str:
         values = measured[who].get(measure)
         return "" if values is None else f"{values['value']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
 
-    rows = [(name, said("teacher", name), said("student", name)) for name in MEASURES]
+    rows = [(name, cell("teacher", name), cell("student", name)) for name in MEASURES]
     return "\n".join(f"| {MEASURES[name]} | {teacher} | {student} |" for name, teacher, student in rows if student)
