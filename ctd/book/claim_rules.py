@@ -35,10 +35,11 @@ class Filter:
     def read(
         self, rows: Sequence[Row], parameters: Mapping[str, Any], over: IntervalOver | None = "documents"
     ) -> Row | None:
-        """The row with an interval over documents, or over what is asked for; None where the run has none.
+        """The row that the claim reads; None where the run has none.
 
-        parameters: those of the run.
-        Raises ValueError where the run has several.
+        parameters: the parameters of the run.
+        over: what the row's interval is over.
+        Raises ValueError where the run has several such rows.
         """
         of_run = {name: (None, parameters.get(name)) for name in ("dataset", "teacher")}
         wanted = {name: of_run.get(name, (self.dimensions.get(name),)) for name in DIMENSIONS if name != self.largest}

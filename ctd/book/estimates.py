@@ -1,7 +1,7 @@
 """What a run will cost before it begins: tokens, minutes, memory and disk, from what was recorded on this machine.
 
-Notes: an estimate is an upper one where nothing is in the cache yet. Texts and students that are there, or come with
-the book, cost nothing.
+Notes: an estimate assumes that nothing is in the cache. Texts and students that are there, or come with the book, cost
+nothing.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Part:
     """A part of the work.
 
     what: the work.
-    tokens: that are written or learned from.
+    tokens: how many are written or learned from.
     minutes: low, middle and high.
     source: where the minutes come from.
     gpu_hours: of one `GPU`: low, middle and high.

@@ -17,8 +17,8 @@ from ctd.recipes.reading_agreement import (
     agreed,
     before_the_answer,
     boundaries,
-    found,
     kappas,
+    rule_scores,
     same_kind,
 )
 
@@ -53,7 +53,7 @@ def rules_in_words(rules: Sequence[RuleMarks], a: Reading, b: Reading) -> str:
     reading = agreed(before_the_answer(a), before_the_answer(b))[0]
     sentences = []
     for kind, name in RULES.items():
-        measured = found(kind, [text.kinds for text in rules], reading)
+        measured = rule_scores(kind, [text.kinds for text in rules], reading)
         precision, recall = measured[0], measured[1]
         sentences.append(
             f"Of the {sum(text.kinds.count(kind) for text in reading)} {name} that both mark before the answer, the "
@@ -81,7 +81,7 @@ def rules_table(rules: Sequence[RuleMarks], a: Reading, b: Reading) -> str:
     lines = []
     for kind, name in RULES.items():
         for reader, reading in zip(NAMES, readings, strict=True):
-            measured = found(kind, letters, reading)
+            measured = rule_scores(kind, letters, reading)
             marked = sum(text.kinds.count(kind) for text in reading)
             lines.append([name, reader, str(marked), *(interval(measured[column], 2) for column in range(3))])
     caption = "How well the rules find the sentences that the readings mark, before the answer."

@@ -24,8 +24,8 @@ SAY_WHAT_THEY_ARE = ("mode", "budget", "phase", "score", "readout", "interventio
 def keep(run: RunFolder, name: str) -> RunFolder:
     """Publish a run with the book: its results and its manifest; its looks at test documents are logged.
 
-    name: of its folder; a run that had that name is replaced.
-    Raises ValueError for a name that is none of a folder, or a run whose results or manifest cannot be read.
+    name: the name of its folder; a run that had this name is replaced.
+    Raises ValueError for a name that no folder may have, or a run whose results or manifest cannot be read.
     """
     if not name[:1].isalnum() or not all(char.isalnum() or char in "._-" for char in name):
         raise ValueError(f"the name is that of a folder: letters, digits, dots, - and _; got {name!r}")
@@ -59,7 +59,7 @@ def of(chapter: str = "", **parameters: object) -> list[RunFolder]:
 
 
 def how_made(run: RunFolder) -> str:
-    """On what hardware it was made, and from which commit."""
+    """The hardware that a run was made on, and its commit."""
     machine = run.manifest["hardware"]
     many = "s" if machine["cores"] != 1 else ""
     device = machine["gpu"] or f"{machine['cores']} core{many} ({machine['cpu']})"

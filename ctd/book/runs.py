@@ -169,7 +169,7 @@ def _manifest(todo: Plan, copy: Path, origin: Mapping[str, Any], held_mib: float
     """How a run was made.
 
     copy: the executed notebook.
-    made: its commit, its start and its duration.
+    origin: its commit, its start and its duration.
     held_mib: the most memory that the kernel and its workers were seen to hold.
     """
     recorded = read_json(copy.parent / RESULTS)

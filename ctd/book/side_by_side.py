@@ -45,15 +45,15 @@ def execute(
     on_begin: Callable[[str], None] = lambda stem: None,
     retries: int = 0,
 ) -> Iterator[Outcome]:
-    """Execute plans, and yield each outcome when it is known: first of what is unchanged, which is kept.
+    """Execute plans, and yield each outcome as soon as it is known; unchanged runs are kept, and come first.
 
-    Where a notebook fails, the others go on, but for the one that reads the results of all.
+    Where a notebook fails, the others go on, except the ledger, which reads the results of all.
 
     force: execute what is unchanged, too.
     jobs: how many notebooks at a time; 0 for `default_jobs()`. Fewer run where memory is short.
     on_begin: called with the name of each notebook that begins.
     retries: how often a notebook whose kernel died begins again.
-    Raises what `room.require` and `runs.execute` raise but for RunFailed, and KeyboardInterrupt, once every kernel has
+    Raises what `room.require` and `runs.execute` raise, except RunFailed; and KeyboardInterrupt, after every kernel has
     ended.
     """
     by_name = named(plans)
@@ -130,7 +130,7 @@ def _side_by_side(
 
 
 def execute_one(stem: str, plan: Plan, force: bool = False, failed: Sequence[str] = (), retries: int = 0) -> Outcome:
-    """Execute a plan; what fails is an outcome, too.
+    """Execute a plan, and return a failure as an outcome, too.
 
     stem: its name.
     force: execute it where it is unchanged, too.

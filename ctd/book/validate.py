@@ -175,7 +175,7 @@ def executed_again(run: RunFolder) -> list[str]:
 
 
 def _end_early(copy: Path) -> None:
-    """Where a run found its question untestable, take out the cells below, and expect the same of that cell."""
+    """Where a run ended as untestable, drop the cells below that one, and expect it to end there again."""
     import nbformat
 
     node = read_notebook(copy)

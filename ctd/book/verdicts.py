@@ -81,12 +81,11 @@ class Estimate(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """One-sided p-values of what can be shown of a number.
+    """One-sided p-values for three statements about a number; a small one supports its statement.
 
-    holds: that it lies where the claim says.
-    opposite: that it lies on the other side; of a number claimed to be at its null value, that it is not within the
-        bound.
-    nothing: that it lies within the bound of the null value; 1 for a number that is claimed to.
+    holds: it lies where the claim says.
+    opposite: it lies on the other side. For a claim that it is at its null value: it lies outside the bound.
+    nothing: it lies within the bound of the null value; 1 where this is the claim itself.
     """
 
     holds: float

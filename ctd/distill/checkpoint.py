@@ -1,4 +1,4 @@
-"""Where a training stands: weights, optimizer and log, saved whole and read again, also where they lie in pieces.
+"""The state of a training (weights, optimizer and log), saved whole and read again, also where it lies in pieces.
 
 Notes: under FSDP every process holds a piece of every weight. Files hold whole weights, so that a run may go on with
 another number of processes. All processes take part in saving; the first one writes.

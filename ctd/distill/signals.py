@@ -38,9 +38,9 @@ class Places:
     row2: the trace of each query of Phase 2.
     query2: its position.
     gold: the keys at which the gold label was mentioned before each query of Phase 2.
-    near: the same of the near miss.
+    near: likewise for the near miss.
     gold_token: the token whose logit counts for the gold label in the margin of each query of Phase 2.
-    near_token: the same of the near miss.
+    near_token: likewise for the near miss.
     """
 
     row1: Int[Tensor, " n1"]

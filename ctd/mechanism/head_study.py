@@ -111,8 +111,9 @@ class HeadStudy:
         )
 
     def depths(self, *others: str) -> pd.DataFrame:
-        """Of each score of the phase, and of others: what its ranking of heads is worth.
+        """How good the ranking of heads by each score of the phase is.
 
+        others: more scores to include.
         Returns columns score, depth (of the highest heads), tau (between rankings of resampled documents), specificity
         (correlation with the ranking under other documents' anchors and labels; NaN where it was not measured), each an
         `Interval`, and n (documents that have the score).

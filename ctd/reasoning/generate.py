@@ -69,13 +69,13 @@ def generate(
 ) -> list[Completion]:
     """What the model writes after each prompt, in the order given; what was written before is read from the cache.
 
-    model: its `key` must name its weights: a model that was changed in memory (trained, or with hooks that change what
-        it computes) needs another key.
+    model: its `key` must stand for its weights. A model that was changed in memory (trained, or with hooks that change
+        what it computes) needs another key.
     prompts: taken as they stand; no special tokens are added.
     sampling: how to write.
     limits: of prompts and batches.
-    lists: items of lists may only be these labels, none twice in a list; log-probabilities stay the model's own. Not
-        for a server.
+    lists: the only labels that items of lists may be, none twice in a list; log-probabilities stay the model's own.
+        None for a server.
     desc: what the progress bar and the book's list of texts say.
     Raises ValueError for an empty prompt, a prompt too long for the model, or logits that are no numbers; MemoryError
     when a batch does not fit the accelerator.

@@ -44,10 +44,10 @@ AT_ONCE = "Which of these labels describe the document? Answer at once:"
 class Written:
     """What a model wrote after its prompt.
 
-    begun: its text as far as it stood before the answer was forced, the forced heading included; "" where none was.
+    begun: the text before a forced answer, with the forced heading; "" where the answer was not forced.
     completion: the rest of its text, or all of it.
     n_tokens: how many it wrote in all.
-    forced: it had spent its tokens, and was made to answer.
+    forced: whether it had spent its tokens and was made to answer.
     """
 
     begun: str

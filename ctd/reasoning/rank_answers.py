@@ -26,12 +26,12 @@ class Prediction:
     """What a teacher wrote about one document, and its answer as a ranking.
 
     trace: what it wrote.
-    ranking: labels of the answer, the one it was surest of first: those that it shortlisted before others, by the
-        log-probability with which shortlist and answer were written of the label, each given all before it (our
-        definition); as written where a server gives none.
+    ranking: labels of the answer, the surest first: shortlisted labels before others, each group by the log-probability
+        of the label where shortlist and answer write it, given all text before it (our definition). In the order
+        written where a server gives no log-probabilities.
     refined: the same by the answer alone, which is all that a model writes when a shortlist is handed to it.
-    n_tokens: how many were written.
-    finished: it ended by itself.
+    n_tokens: how many tokens were written.
+    finished: whether the text ended by itself.
     n_items: lines of the answer.
     n_exact: those that are a label to the letter; the others were grounded.
     scores: for each label of the ranking that log-probability (nats); empty where a server gives none.
@@ -97,13 +97,13 @@ def freely(
     index: LabelIndex,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Prediction:
-    """What a model wrote that reasons by itself, as a trace with its phases and as a ranking in its answer's order.
+    """The text of a model that reasons by itself, as a trace with its phases and as a ranking in its answer's order.
 
     written: its text.
     prompt: what the model was given.
     document: kept with the trace.
     uid: of the document, kept with the trace.
-    labels: those that its prompt shows; what is listed and is none of them becomes the nearest.
+    labels: those that its prompt shows. An item that is none of them stands for the nearest.
     index: over the label space.
     tokenizer: as in `rank`.
     """

@@ -94,7 +94,7 @@ def _hooked(module: nn.Module, hook: Any) -> Iterator[None]:
 
 
 def _precision(dtype: torch.dtype) -> float:
-    """Of single precision at best: norms compute in it whatever the weights are."""
+    """The machine epsilon, that of float32 at best: norms compute in float32 whatever the weights are."""
     return max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
 
 

@@ -30,11 +30,11 @@ class Teacher:
     """A model, here or behind a server, and how it is to be asked.
 
     language_model: the model.
-    tuned: it knows the format; else its prompt explains it.
+    tuned: whether it knows the format; else its prompt explains it.
     document_tokens: how much of a document it sees (all of it where a server comes without a tokenizer).
     manifest: how it was trained, for the teachers that come with the book; else empty.
     losses: the file of its loss curve, or None.
-    natural: it reasons by itself: its prompt names no format and no phase (see `ctd.reasoning.natural`).
+    natural: whether it reasons by itself: its prompt names no format and no phase (see `ctd.reasoning.natural`).
     """
 
     language_model: LanguageModel | Server

@@ -81,7 +81,7 @@ def boundaries(a: Boundaries, b: Boundaries) -> dict[str, Interval]:
     }
 
 
-def found(kind: str, by_rule: Sequence[str], reading: Reading) -> Interval:
+def rule_scores(kind: str, by_rule: Sequence[str], reading: Reading) -> Interval:
     """Precision, recall and F1 of the sentences that a rule gives a letter, against a reading.
 
     by_rule: the letters of each text's sentences. Sentences that the reading has as `LEFT_OUT` do not count.

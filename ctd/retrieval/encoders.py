@@ -136,7 +136,7 @@ class _InInt8:
         return whole if is_near else self.exact
 
     def __getstate__(self) -> dict[str, Any]:
-        """For other processes, which need no encoder but the one that is used."""
+        """What other processes get: the encoder that is used, and no other."""
         return {**self.__dict__, "exact": None, "_encoder": self._encoder}
 
 

@@ -71,7 +71,7 @@ def test_precision_recall_and_f1_are_those_of_scikit_learn(two):
         expected = precision_recall_fscore_support(
             sentences(truth), sentences(two[0]), labels=[kind], average=None, zero_division=0
         )
-        scores = agreement.found(kind, by_rule, truth)
+        scores = agreement.rule_scores(kind, by_rule, truth)
         np.testing.assert_allclose(scores.estimate, np.ravel(expected[:3]))
 
 
@@ -81,9 +81,9 @@ def test_sentences_without_a_common_kind_or_behind_the_answer_do_not_count():
     assert [text.kinds for text in both] == ["J?AJ", "NJ?"]
     assert same_boundary.tolist() == [True, False]
     assert [text.kinds for text in agreement.before_the_answer(a)] == ["JC??", "NJN"]
-    scores = agreement.found("J", ["JJ-J", "-J-"], both)  # 3 hits; the other J has no common kind
+    scores = agreement.rule_scores("J", ["JJ-J", "-J-"], both)  # 3 hits; the other J has no common kind
     np.testing.assert_allclose(scores.estimate, [1, 1, 1])
-    scores = agreement.found("J", ["JJ-J", "---"], agreement.before_the_answer(a))
+    scores = agreement.rule_scores("J", ["JJ-J", "---"], agreement.before_the_answer(a))
     np.testing.assert_allclose(scores.estimate, [1 / 2, 1 / 2, 1 / 2])
 
 

@@ -41,7 +41,7 @@ def factorial(tables: Mapping[str, pd.DataFrame], metric: str) -> Figure:
 
 @keeps_data
 def waterfall(tables: Mapping[str, pd.DataFrame], steps: Sequence[str], ylabel: str) -> Figure:
-    """From a start over steps that add up to an end, a panel a study; intervals on every bar.
+    """A waterfall from a start over steps that add up to an end, a panel for each study, with intervals on every bar.
 
     tables: by study, columns name, value, low, high.
     steps: names of the start, the steps and the end.

@@ -174,7 +174,7 @@ class Trilateral(TokenByToken):
     def excess(
         self, model: Any, batch: Batch, states: Float[Tensor, "n d"], text: Int[Tensor, " n"]
     ) -> Float[Tensor, " b"]:
-        """By how much each text's KL is above its cross-entropy, as it counts in the step's mean."""
+        """Each text's KL minus its cross-entropy, weighted as in the mean of the step."""
         learned = batch.targets != IGNORED
         target = batch.targets[learned]
 
