@@ -67,6 +67,25 @@ def reads(
     return Filter((metrics,) if isinstance(metrics, str) else metrics, dimensions, largest, over)
 
 
+SAID = {
+    "beyond shuffled lines": "compared with shuffled lines",
+    "less that of shortlisting heads": "compared with shortlisting heads",
+    "documents asked": "share of the near miss",
+    "documents, Phase 1": "quality lost without Phase 1",
+    "documents, Phase 2": "quality lost without Phase 2",
+}
+"""Names of numbers that pages say in other words."""
+
+
+def said(name: str, largest: str = "*") -> str:
+    """What pages call a number of a claim. The names themselves are in the digests of rules, and stay as they are.
+
+    largest: the largest value that was found, for "{largest}" (see `Filter`).
+    """
+    plain = SAID.get(name, name).format(largest=largest)
+    return plain.replace(" less ", " minus ")
+
+
 @dataclass(frozen=True)
 class Part:
     """A number that a claim stands on.
@@ -143,7 +162,7 @@ class Precondition:
         """What must hold, in words."""
         limits = [f"above {self.above:g}"] if self.above is not None else []
         limits += [f"below {self.below:g}"] if self.below is not None else []
-        limits += [f"over at least {self.n} documents"] if self.n else []
+        limits += [f"based on at least {self.n} documents"] if self.n else []
         return f'"{self.says}"' if self.says else " and ".join(limits)
 
 
@@ -174,8 +193,8 @@ class Claim:
     @property
     def rule(self) -> str:
         """When it is reproduced, in words."""
-        stands = "; ".join(f"{name.format(largest='*')} is {part.words}" for name, part in self.parts.items())
-        first = "; ".join(f"{name.format(largest='*')} is {need.words}" for name, need in self.needs.items())
+        stands = "; ".join(f"{said(name)} is {part.words}" for name, part in self.parts.items())
+        first = "; ".join(f"{said(name)} is {need.words}" for name, need in self.needs.items())
         return stands + (f". Tested only if {first}" if first else "")
 
     @property

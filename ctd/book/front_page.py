@@ -117,10 +117,10 @@ def front_page(rows: Sequence[LedgerRow], explorer: str) -> str:
             headline(rows),
             f'<div class="ctd-cards">{"".join(cards)}</div>',
             f'<p class="ctd-buttons">{links}</p>',
-            '<p class="ctd-small">A dot is a number and its bar the 95 % interval; filled, where that leaves out the '
-            "dashed line, which is what the number is held against. Of a claim's numbers a card shows those that speak "
-            "least for it. A claim counts by the most precise run that tests it, this book's own or a published "
-            "one.</p>",
+            '<p class="ctd-small">A dot is an estimate, its bar the 95 % interval, and the dashed line the value that '
+            "it is compared with. The dot is filled where the interval excludes that value. Each card shows the "
+            "numbers that support its claims least. The verdict on a claim is that of the most precise run that tests "
+            "it: this book's own or a published one.</p>",
         ]
     )
 
@@ -230,7 +230,7 @@ def dot(number: Number, low: float, high: float) -> str:
         return f"{8 + (WIDTH - 16) * (at - low) / ((high - low) or 1):.1f}"
 
     is_shown = not least <= number.null <= most
-    title = f"{number.name}: {report.estimate(*number.estimate)}, held against {number.null:g}"
+    title = f"{number.name}: {report.estimate(*number.estimate)}, compared with {number.null:g}"
     return (
         f'<svg class="ctd-dot" viewBox="0 0 {WIDTH} 16" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>"

@@ -17,7 +17,7 @@ from typing import Any
 from ctd.book import notebook_files, published_runs, results, run_folder, verdicts
 from ctd.book.chapters import LEDGER as STEM
 from ctd.book.chapters import NEEDS
-from ctd.book.claim_rules import Claim, Part
+from ctd.book.claim_rules import Claim, Part, said
 from ctd.book.claims import CLAIMS, NONE
 from ctd.book.compare import say
 from ctd.book.results import RESULTS, IntervalOver, Row
@@ -243,7 +243,7 @@ def _could_have_seen(claim: Claim, numbers: Mapping[str, Sequence[Estimate]]) ->
         shown = _evidence(part, numbers[name])
         if min(shown) > verdicts.SIDE:
             least = max(map(verdicts.smallest_seen, numbers[name]))
-            seen.append(f"{name.format(largest='*')}: an effect of {least:.2g} could have been seen")
+            seen.append(f"{said(name)}: only an effect of {least:.2g} or more could have been seen")
     return "; ".join(seen)
 
 
@@ -253,7 +253,7 @@ def _refuted_by(claim: Claim, numbers: Mapping[str, Sequence[Estimate]], verdict
     if field is None or len(numbers) < 2:
         return ""
     shown = {name: getattr(_evidence(claim.parts[name], estimates), field) for name, estimates in numbers.items()}
-    refuting = [name.format(largest="*") for name, p in shown.items() if p * len(numbers) <= verdicts.SIDE]
+    refuting = [said(name) for name, p in shown.items() if p * len(numbers) <= verdicts.SIDE]
     return f"by the {'number' if len(refuting) == 1 else 'numbers'}: {'; '.join(refuting)}"
 
 
@@ -282,7 +282,7 @@ def _rounded(value: Any, *interval: float) -> str:
 
 
 def _named(name: str, row: Row | None, largest: str) -> str:
-    return name.format(largest="*" if row is None else getattr(row, largest or "metric"))
+    return said(name, "*" if row is None else getattr(row, largest or "metric"))
 
 
 def counts(rows: Sequence[LedgerRow], source: str = "") -> dict[Verdict, int]:

@@ -12,7 +12,7 @@ from html import escape
 
 import pandas as pd
 
-from ctd.book.claim_rules import Claim
+from ctd.book.claim_rules import Claim, said
 from ctd.book.claims import NONE
 from ctd.book.ledger import LedgerRow
 from ctd.book.verdicts import Verdict
@@ -50,7 +50,8 @@ def label(verdict: Verdict, words: str = "") -> str:
 
 def legend() -> str:
     """What the icons mean."""
-    return f'<p class="ctd-legend">{" ".join(label(verdict) for verdict in Verdict)}</p>'
+    icons = " ".join(map(label, Verdict))
+    return f'<p class="ctd-legend">{icons} <span>A small number counts runs.</span></p>'
 
 
 def models(rows: Iterable[LedgerRow]) -> list[str]:
@@ -127,9 +128,9 @@ def _unfolds(claim: Claim, rows: Sequence[LedgerRow], columns: Sequence[str]) ->
             f'<details class="ctd-claim" id="{anchor(claim)}"><summary class="ctd-line">'
             f'<span class="ctd-statement">{escape(claim.statement)}</span>{cells(claim, rows, columns)}</summary>',
             "<p>Reproduced, if</p>",
-            _list(f"{name.format(largest='*')} is {part.words}" for name, part in claim.parts.items()),
+            _list(f"{said(name)} is {part.words}" for name, part in claim.parts.items()),
             *(["<p>Tested only if</p>"] if claim.needs else []),
-            _list(f"{name.format(largest='*')} is {need.words}" for name, need in claim.needs.items()),
+            _list(f"{said(name)} is {need.words}" for name, need in claim.needs.items()),
             *([f"<p>Published: {escape(claim.published)}.</p>"] if claim.published != NONE else []),
             '<div class="ctd-scroll" tabindex="0" role="region" aria-label="What each run shows">',
             '<table class="dataframe ctd-runs"><caption>What each run shows</caption>',

@@ -126,7 +126,7 @@ def _words(name: str, value: Any) -> str:
 def show(runs: Sequence[RunFolder], **filters: Any) -> None:
     """Show what runs are, and what they found or why not, as tables to filter; nothing where there is no run."""
     if runs:
-        report.table(overview(runs), caption="Published runs of this chapter, and how each was made.")
+        report.table(overview(runs), caption="Published runs of this chapter, and how each was made.", is_folded=True)
         for run in runs:
             if why := results.untestable(run.rows):
                 report.say(f"`{run.path.name}`, not testable: {why}.")

@@ -48,15 +48,17 @@ def attended(words: Sequence[str], weights: Sequence[float]) -> None:
     display(HTML(f'<p style="line-height: 1.8">{" ".join(shaded)}</p>'))
 
 
-def table(frame: pd.DataFrame, digits: int = 3, caption: str = "", filters: Sequence[str] = ()) -> None:
+def table(
+    frame: pd.DataFrame, digits: int = 3, caption: str = "", filters: Sequence[str] = (), *, is_folded: bool = False
+) -> None:
     """Show a table.
 
     digits: after the decimal point.
     caption: shown above it.
     filters: columns by whose values a reader can choose rows (`book/_static/book.js`).
-    A table of more rows than `MOST_ROWS` is folded behind its caption. Whole numbers get thousands separators, others
-    are rounded, and NaN is an empty cell. Text stays as it is, except that a narrow column may break it before an
-    interval. Column names are shown with spaces for underscores.
+    is_folded: whether its caption hides it until a reader opens it, as it does where it has more than `MOST_ROWS` rows.
+    Whole numbers get thousands separators, others are rounded, and NaN is an empty cell. Text stays as it is, except
+    that a narrow column may break it before an interval. Column names are shown with spaces for underscores.
     """
     frame = frame.rename(columns=lambda name: str(name).replace("_", " "))
     shown = frame.map(lambda value: _shown(value, digits)).to_html(index=False, border=0, classes="dataframe")
@@ -64,8 +66,8 @@ def table(frame: pd.DataFrame, digits: int = 3, caption: str = "", filters: Sequ
     opened = f'<table data-filters="{columns}"' if filters else "<table"
     head = f"\n  <caption>{html.escape(caption)}</caption>" if caption else ""
     shown = shown.replace("<table", opened, 1).replace(">", f">{head}", 1)
-    if len(frame) > MOST_ROWS:
-        summary = f"{caption.rstrip('.') or 'Table'} ({len(frame):,} rows)"
+    if is_folded or len(frame) > MOST_ROWS:
+        summary = f"{caption.rstrip('.') or 'Table'} ({len(frame):,} row{'s' if len(frame) != 1 else ''})"
         shown = f'<details class="ctd-fold"><summary>{html.escape(summary)}</summary>\n{shown}\n</details>'
     display(HTML(shown))
 

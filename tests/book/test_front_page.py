@@ -154,7 +154,7 @@ def test_a_row_of_the_ledger_unfolds_to_rule_numbers_and_runs(folder):
     }
     assert cells == {"<b>&": ["reproduced"], "who (some)": ["contradicted"]}
     rules = [item.get_text() for item in row.select("li")]
-    assert "balanced LAS of mechanistic less CoT is above 0 (bound 0.02)" in rules
+    assert "balanced LAS of mechanistic minus CoT is above 0 (bound 0.02)" in rules
     book_row, published = row.select("tbody tr")
     assert "<b>&" in book_row.get_text()
     assert "reproduced" in book_row.get_text()

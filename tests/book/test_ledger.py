@@ -153,7 +153,7 @@ def test_an_interval_over_both_takes_the_place_of_one_over_each(folder):
     write(folder, "10_chapter", HELD["10_chapter"] | both, dataset="some", teacher="who")
     row = judge(folder, "mechanistic-beats-cot")
     assert row.verdict == Verdict.INCONCLUSIVE
-    assert "an effect of 1.4 could have been seen" in row.why
+    assert "only an effect of 1.4 or more could have been seen" in row.why
     assert any(", over documents and seeds: 0 [-1, 1]" in number for number in row.ours)
 
 

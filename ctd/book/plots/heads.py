@@ -88,7 +88,7 @@ def patched(tables: Mapping[str, pd.DataFrame], between: Mapping[str, float], un
                 style = drawn[str(kind)]
                 axes.plot(part["size"], part["value"], markersize=5, label=str(kind), **style.line)
                 axes.fill_between(part["size"], part["low"], part["high"], color=style.colour, alpha=0.12, linewidth=0)
-            axes.axhline(between[readout], linestyle="--", color="#6a6a74", linewidth=1, label="clean less corrupted")
+            axes.axhline(between[readout], linestyle="--", color="#6a6a74", linewidth=1, label="clean minus corrupted")
             axes.axhline(0, color="#8a8a94", linewidth=0.8)
             axes.set_xscale("log")
             axes.set_xticks(sorted(set(table["size"])))
