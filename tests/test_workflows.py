@@ -68,7 +68,9 @@ def test_a_pull_request_links_its_preview_and_shows_what_changed(tmp_path):
     assert text.endswith("## Smoke runs: main and this change\n\ncompared: compare --markdown runs-before runs\n")
 
 
-@pytest.mark.parametrize("gh", ["#!/bin/sh\n", '#!/bin/sh\n[ "$2" = list ] && echo 77 || exit 1\n'])
+@pytest.mark.parametrize(
+    "gh", ["#!/bin/sh\n", "#!/bin/sh\nexit 1\n", '#!/bin/sh\n[ "$2" = list ] && echo 77 || exit 1\n']
+)
 def test_without_runs_of_main_or_a_site_the_summary_says_so(tmp_path, gh):
     text = summary(tmp_path, gh, preview="")
     assert text == "\nThere are no smoke runs of main to compare with.\n"

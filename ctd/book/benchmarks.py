@@ -43,7 +43,7 @@ class Row:
     high: the largest.
     runs: how many turns.
     operations: floating-point operations that an exact computation needs; 0 where nobody counted.
-    bytes: how many it has to read; 0 where nobody counted.
+    bytes: how many bytes it has to read; 0 where nobody counted.
     recall: share of the peer's answers that it finds, where it is approximate.
     """
 
@@ -70,7 +70,7 @@ class Work:
     grows: what the size counts.
     size: how many.
     operations: floating-point operations that an exact computation needs.
-    bytes: how many it has to read.
+    bytes: how many bytes it has to read.
     """
 
     question: str

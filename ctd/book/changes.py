@@ -59,7 +59,11 @@ def summary(first: Path, second: Path) -> str:
         ]
         for name in both
     ]
-    parts = [table(["run", "results", "changed", "answer"], rows)] if both else ["No run is in both."]
+    n_changed = sum(map(len, changed.values()))
+    n_results = sum(len(validate.comparable(after[name].rows)) for name in both)
+    n_runs = sum(map(bool, changed.values()))
+    headline = f"**{n_changed:,} of {n_results:,} results changed**, in {n_runs} of {len(both)} runs."
+    parts = [headline, table(["run", "results", "changed", "answer"], rows)] if both else ["No run is in both."]
     for word, names in (("before", before.keys() - after.keys()), ("after", after.keys() - before.keys())):
         parts += [f"Only {word}: {', '.join(sorted(names))}."] if names else []
     everything = [each for several in changed.values() for each in several]

@@ -81,7 +81,7 @@ def _random_auroc(phase: Phase) -> Filter:
 
 
 def finds_planted_heads(*phases: Phase) -> dict[str, Precondition]:
-    """The score that chooses a phase's heads finds those of a model in which they are known."""
+    """Require that the score which chooses a phase's heads finds the planted ones of a known model."""
     return {
         f"AUROC of {SCORES[phase]} for planted heads, less that of random heads": Precondition(
             reads("auroc", phase=phase, score=SCORES[phase]), above=0, chapter="07", less=_random_auroc(phase)
@@ -94,7 +94,7 @@ INSTRUMENT = "patterns exchanged, document swapped"  # that of chapter 06, where
 
 
 def finds_planted_effects(way: str, *phases: Phase) -> dict[str, Precondition]:
-    """Patching the planted heads of a model in which they are known shows more than patching random ones."""
+    """Require that patching the planted heads of a known model moves more than patching random ones."""
     return {
         f"whether {way} finds the planted heads of {phase}": Precondition(
             reads(
@@ -108,7 +108,7 @@ def finds_planted_effects(way: str, *phases: Phase) -> dict[str, Precondition]:
 
 
 def something_to_lose(*readouts: str) -> dict[str, Precondition]:
-    """The corruption takes something of a readout."""
+    """Require that the corruption lowers each readout."""
     return {
         f"what the corruption takes of the {readout}": Precondition(reads("corruption_effect", readout=readout), 0)
         for readout in readouts
@@ -116,12 +116,12 @@ def something_to_lose(*readouts: str) -> dict[str, Precondition]:
 
 
 def off_the_floor(arm: str, **dimensions: Any) -> dict[str, Precondition]:
-    """An arm answers some documents at all."""
+    """Require that an arm answers some documents correctly."""
     return {f"exact match of {arm}": Precondition(reads("exact_match", arm=arm, **dimensions), above=QUALITY)}
 
 
 def orders_explanations() -> dict[str, Precondition]:
-    """LAS tells the teacher's own explanation from another document's."""
+    """Require that LAS is higher for the teacher's own explanations than for another document's."""
     return {
         "balanced LAS of the teacher's own explanations less another's": Precondition(
             reads("las_balanced", arm="own explanation", baseline="another explanation"), above=0

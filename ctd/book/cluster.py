@@ -43,7 +43,7 @@ def execute(
 
     address: "auto" for the cluster that this machine belongs to, or one such as "ray://host:10001".
     jobs: how many at a time; 0 for as many as the cluster has room for.
-    gpus: of the cluster that each takes.
+    gpus: how many GPUs of the cluster each notebook takes.
     on_begin: called with the name of each plan that has begun on a node.
     retries: how often a plan begins again whose kernel, process or machine died.
     Raises what `ray_cluster.connect` raises, and KeyboardInterrupt; what is finished is then kept.
@@ -99,7 +99,7 @@ def _portable(plan: Plan) -> Plan:
 
 
 def _kept(name: str, plan: Plan, error: str, packed: bytes) -> Outcome:
-    """Write what a node sent: a run into the plan's folder, what there is of a failed one beside it."""
+    """Write what a node sent: a finished run into the plan's folder, the remains of a failed one beside it."""
     failed = plan.folder.with_name(f"{plan.folder.name}.failed")
     shutil.rmtree(failed, ignore_errors=True)
     if not packed:

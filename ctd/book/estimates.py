@@ -137,7 +137,7 @@ def estimate(plan: Plan) -> Estimate:
 
 
 def _writing_overheads(recordings: Sequence[costs.Cost]) -> list[float]:
-    """How many times as long as its matrix products writing took here, by each model of `LARGE` parameters or more."""
+    """Writing time here over that of the matrix products, for each recorded model of `LARGE` parameters or more."""
     speed = _gflops("writing") * 1e9 * workers.available()
     large = [cost for cost in recordings if cost.parameters >= LARGE]
     return [cost.seconds / cost.tokens * speed / (2 * cost.parameters) for cost in large]
@@ -197,7 +197,7 @@ def _training(arms: int, parameters: Parameters, size: int) -> Part:
 
 
 def _seconds_a_token_taught(layers: int) -> list[float]:
-    """What each student of so many layers took that was taught on this machine and is in the cache."""
+    """Training seconds per token of each cached student with this many layers, taught on this machine."""
     seconds = []
     for file in cache_dir("students").glob("*/outcome.json"):
         with suppress(ValueError, KeyError, TypeError, OSError, ZeroDivisionError):

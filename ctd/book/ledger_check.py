@@ -9,7 +9,7 @@ from ctd.book.ledger import STEM
 
 
 def check(profile: str, folder: Path | None = None) -> list[str]:
-    """Where the ledger's own run no longer follows from the stored results, a line a claim; [] where all does.
+    """Where the ledger's own run no longer follows from the stored results, one line per claim; [] where all does.
 
     Compared are the verdicts that it recorded, and the rows, with their numbers, that its page shows.
     Raises FileNotFoundError where the ledger has no run, ValueError as `ledger.judge_claims` does.

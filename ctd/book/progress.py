@@ -29,7 +29,7 @@ def shown(
 
     quiet: write every line to stderr.
     on: the address of a cluster, on which `cluster.execute` works instead.
-    gpus: of the cluster for each notebook.
+    gpus: how many GPUs of the cluster each notebook takes.
     """
     console = Console(stderr=True)
     several = len(plans) > 1 and (bool(on) or (jobs or side_by_side.default_jobs()) > 1)

@@ -66,7 +66,7 @@ def power() -> pd.DataFrame:
     Every number has a standard error of a quarter of its bound. "false alarm": nothing is there, and the verdict is
     "reproduced" or "contradicted"; of a claim that something is nothing, every number lies at its bound. "power": every
     number lies at twice its bound on the claimed side, or at 0 where the claim says so.
-    Returns a row a claim.
+    Returns one row per claim.
     """
     table = []
     for claim in CLAIMS:

@@ -36,7 +36,7 @@ def calibration(measured: pd.DataFrame, teacher: str = "teacher") -> str:
 def diversity(differences: Mapping[str, tuple[float, float, float]]) -> str:
     """Whether the answers that students draw differ more among themselves than their teacher's.
 
-    differences: by arm, the entropy of its answers less the teacher's, with its interval.
+    differences: by arm, the entropy of its answers minus the teacher's, with its interval.
     """
     gaps = [(arm, *gap) for arm, gap in differences.items()]
     return f"drawn answers vary {report.by_side(gaps, 'more for', 'less for', 'neither more nor less for', 'nats')}"

@@ -26,6 +26,7 @@ def folders(tmp_path):
 
 def test_changed_results_are_counted_by_run_and_listed_with_verdicts_first(folders):
     lines = changes.summary(*folders).splitlines()
+    assert lines[0] == "**2 of 4 results changed**, in 1 of 2 runs."
     assert "| 01_same/smoke | 1 |  |  |" in lines
     assert "| 02_changed/smoke | 3 | 2 |  |" in lines  # a recall of 0.02 more is within the tolerance
     assert "Only before: 03_gone/smoke." in lines

@@ -140,7 +140,7 @@ def load(settings: Collection) -> Loaded:
 
 
 def topics(space: LabelSpace) -> tuple[int, int]:
-    """What the topics of a label space are: so many clusters on top (0 for none), and the level of the tree."""
+    """How a label space's topics are chosen: the number of clusters (0 for none), and the level of the tree."""
     if space.parents is None or space.depth.max() < TREE_TOPICS:
         n_roots = len(space.ids) if space.parents is None else int((space.parents < 0).sum())
         return min(CLUSTERS, n_roots), 0

@@ -92,7 +92,7 @@ def annotated_traces(loaded: Loaded, language_model: LanguageModel) -> Iterator[
 
 
 def planted_in(teacher: str) -> dict[Phase, list[Head]]:
-    """The heads that were planted in a model; none where none were."""
+    """The heads that were planted in a model; empty for any other model."""
     try:
         return planted_heads.planted_heads(teacher)
     except (FileNotFoundError, ValueError, OSError):

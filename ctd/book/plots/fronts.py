@@ -12,7 +12,7 @@ from ctd.book.plots.series import styles
 
 @keeps_data
 def fronts(table: pd.DataFrame, x: str, xlabel: str) -> Figure:
-    """A panel a measure, a dot with its interval an arm, and a line through the arms on the front.
+    """One panel per measure, one dot with its interval per arm, and a line through the arms on the front.
 
     table: columns arm, measure, value, low, high, on_front and the one that x names. An arm without a cost (NaN) is a
         dotted line across.

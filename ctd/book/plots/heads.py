@@ -71,7 +71,7 @@ def courses(table: pd.DataFrame, ylabel: str) -> Figure:
 
 @keeps_data
 def patched(tables: Mapping[str, pd.DataFrame], between: Mapping[str, float], units: Mapping[str, str]) -> Figure:
-    """What patching more and more heads moves: a row a readout, a column a way, a line a kind of heads.
+    """What patching more and more heads moves: one row per readout, one column per way, one line per kind of heads.
 
     tables: by intervention, columns readout, heads, size, value, low, high.
     between: what the corruption takes from each readout, a dashed line.
@@ -159,7 +159,7 @@ def written(table: pd.DataFrame) -> Figure:
 
 @keeps_data
 def instruments(table: pd.DataFrame, random: Sequence[Float[np.ndarray, " sets"]], units: Mapping[str, str]) -> Figure:
-    """What each way of patching known heads moves, among random sets of heads: a panel a phase, a row an instrument.
+    """What each way of patching known heads moves, beside random sets: one panel per phase, one row per instrument.
 
     Dots are random sets, the bar their 99th percentile, the diamond the known heads, filled where these are found.
 
@@ -193,7 +193,7 @@ def instruments(table: pd.DataFrame, random: Sequence[Float[np.ndarray, " sets"]
 
 @keeps_data
 def found_heads(table: pd.DataFrame) -> Figure:
-    """How well each score ranks known heads: AUROC with its interval, a dot a score, best on top, chance dashed.
+    """How well each score ranks known heads: AUROC with its interval, one dot per score, best on top, chance dashed.
 
     table: columns score, auroc, low, high.
     """

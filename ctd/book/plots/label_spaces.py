@@ -23,7 +23,7 @@ OUTCOMES = {"found": "#2a7f62", "near miss only": "#e0a030", "missed": "#b8b8c0"
 
 @keeps_data
 def outcome_bars(table: pd.DataFrame, title: str) -> Figure:
-    """Found, near miss only, missed: one stacked bar a retriever."""
+    """Found, near miss only, missed: one stacked bar per retriever."""
     figure, axes = plt.subplots(figsize=(7, 0.5 * len(table) + 1.3))
     left = np.zeros(len(table))
     for outcome, colour in OUTCOMES.items():

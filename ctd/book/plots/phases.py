@@ -71,7 +71,7 @@ def waterfall(tables: Mapping[str, pd.DataFrame], steps: Sequence[str], ylabel: 
 
 @keeps_data
 def additive(tables: Mapping[str, pd.DataFrame], beyond: str, units: Mapping[str, str]) -> Figure:
-    """What noising each phase's heads and both costs each readout: a row a study, a panel a readout.
+    """What noising each phase's heads and both costs each readout: one row per study, one panel per readout.
 
     tables: by study, columns readout, noised, value, low, high.
     beyond: the name of what both cost beyond the sum, which is not drawn; a dashed line marks the sum.

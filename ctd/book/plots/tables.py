@@ -61,7 +61,7 @@ def curves(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: s
 
 @keeps_data
 def dots(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str) -> Figure:
-    """Dots with intervals: a panel a value of x, a row a value of hue, on one scale.
+    """Dots with intervals: one panel per value of x, one row per value of hue, on one scale.
 
     table: long, with columns low and high besides those that are named.
     xlabel: what the panels are.
@@ -93,7 +93,7 @@ def dots(table: pd.DataFrame, x: str, y: str, hue: str, xlabel: str, ylabel: str
 
 @keeps_data
 def dumbbells(table: pd.DataFrame, y: str, x: str, hue: str, xlabel: str) -> Figure:
-    """One line a value of y, one dot a value of hue on it, with its interval (columns low, high)."""
+    """One line per value of y, one dot per value of hue on it, with its interval (columns low, high)."""
     rows = list(dict.fromkeys(table[y]))
     figure, axes = plt.subplots(figsize=(7, 0.7 * len(rows) + 1.2))
     for place, name in enumerate(rows):

@@ -31,7 +31,7 @@ def trajectories(
     metrics: Sequence[str] = ("focus", "confusion", "margin"),
     unit: str = "cosine",
 ) -> Figure:
-    """Mean curves over the CoT with interval ribbons, one panel a metric, a line a series, the first one bold.
+    """Mean curves over the CoT with interval ribbons, one panel per metric, one line per series, the first one bold.
 
     table: columns series, metric, t, estimate, low, high (`Trajectories.table` with a series).
     published: columns metric, t, estimate, drawn dashed where the metric is.
