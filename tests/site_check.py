@@ -30,6 +30,19 @@ THEMES = ("light", "dark")
 WIDE, PHONE = 1440, 390  # pixels
 GRAVE = ("serious", "critical")  # of what axe-core finds
 
+# What axe-core is asked in each view, as context and options: everything once, then what can differ. Colours differ
+# with the theme, names and roles with what is shown; no style gives an article other colours on a phone.
+COLOURS = {"runOnly": {"type": "tag", "values": ["cat.color"]}}
+BESIDES_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
+AROUND_THE_ARTICLE = {"exclude": [["article"]]}
+EVERYTHING = [(None, {})]
+ASKED = {
+    (WIDE, "light"): EVERYTHING,
+    (WIDE, "dark"): [(None, COLOURS)],
+    (PHONE, "light"): [(AROUND_THE_ARTICLE, COLOURS)],
+    (PHONE, "dark"): [(AROUND_THE_ARTICLE, COLOURS), (None, BESIDES_CONTRAST)],
+}
+
 # What a browser fetches by itself while it shows a page; a plain <a href> is followed only by a reader.
 FETCHED = {
     "script": ("src",),
@@ -232,31 +245,38 @@ def browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
-def open_pages(site: Path, screenshots: Path | None = None, served: bool = True, width: int = WIDE) -> list[str]:
+def open_pages(
+    site: Path,
+    screenshots: Path | None = None,
+    served: bool = True,
+    width: int = WIDE,
+    part: tuple[int, int] = (0, 1),
+) -> list[str]:
     """Open every page in both themes.
 
     Complains about console errors, failed or off-machine requests, broken images, bad math, pages that scroll sideways
-    with all parts folded or all of them open, and what axe-core finds grave with all of them open.
+    with all parts folded or all of them open, and what axe-core finds grave with all of them open (`ASKED`).
 
     screenshots: a folder for one PNG a page and theme.
     served: through a web server on the loopback; else as files.
-    width: of the window in pixels.
+    width: of the window in pixels, WIDE or PHONE.
+    part: which of how many equal parts of the pages.
     Raises RuntimeError when no Chromium is installed.
     """
     executable = browser()
     if executable is None:
         raise RuntimeError(f"no browser to open the site with: none of {', '.join(BROWSERS)} is installed")
     site, problems = site.resolve(), []
+    first, step = part
+    pages = [file for file in html_pages(site) if not is_redirect(file)][first::step]
     with address_of(site, served) as home, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         for theme in THEMES:
             context = chromium.new_context(color_scheme=theme, viewport={"width": width, "height": 900})
-            for file in html_pages(site):
-                if is_redirect(file):
-                    continue
+            for file in pages:
                 name = file.relative_to(site).as_posix()
                 page = context.new_page()
-                problems += [f"{name} ({theme}): {complaint}" for complaint in visit(page, home, name, theme)]
+                problems += [f"{name} ({theme}): {complaint}" for complaint in visit(page, home, name, theme, width)]
                 if screenshots:
                     shot = screenshots / f"{name.removesuffix('.html').replace('/', '-')}-{theme}.png"
                     page.screenshot(path=shot, full_page=True)
@@ -266,7 +286,7 @@ def open_pages(site: Path, screenshots: Path | None = None, served: bool = True,
     return problems
 
 
-def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
+def visit(page: Page, home: str, name: str, theme: str, width: int) -> list[str]:
     """Load one page, wait for its math, and return what went wrong."""
     problems: list[str] = []
 
@@ -298,18 +318,65 @@ def visit(page: Page, home: str, name: str, theme: str) -> list[str]:
         page.wait_for_function(AT_REST)
         when = "unfolded, "
         problems += [f"{when}scrolls sideways: {what}" for what in page.evaluate(TOO_WIDE)]
-    return problems + [f"{when}{complaint}" for complaint in inaccessible(page)]
+    return problems + [f"{when}{complaint}" for complaint in inaccessible(page, ASKED[width, theme])]
 
 
-def inaccessible(page: Page) -> list[str]:
-    """What axe-core finds grave on an open page: the rule, and the first element that breaks it."""
+def inaccessible(page: Page, asked: Sequence[tuple[dict | None, dict]] = EVERYTHING) -> list[str]:
+    """What axe-core finds grave on an open page: the rule, and the first element that breaks it.
+
+    asked: the contexts and options of axe-core's runs.
+    """
+    load_axe(page)
     return [
         f"axe, {rule['impact']}: {rule['help']} ({len(rule['nodes'])} times, such as {rule['nodes'][0]['html'][:150]})"
-        for rule in Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+        for context, options in asked
+        for rule in axe_results(page, context, {"resultTypes": ["violations"]} | options)["violations"]
         if rule["impact"] in GRAVE
     ]
 
 
+def load_axe(page: Page, quick: bool = True) -> None:
+    """Load axe-core into an open page.
+
+    quick: so that colour contrast takes half as long; the results are the same.
+    """
+    script = Axe().axe_script
+    page.evaluate(QUICK_MAPS if quick else "text => (0, eval)(text)", script)
+    if quick:
+        page.evaluate(QUICK_COLOURS)
+
+
+def axe_results(page: Page, context: dict | None, options: dict) -> dict:
+    """The results of axe-core, of a context (None: the document)."""
+    asked = [context, {"preload": False} | options]
+    return page.evaluate("([context, options]) => axe.run(context ?? document, options)", asked)
+
+
+# axe-core keeps each field of each colour in a WeakMap, and makes some hundred colours for each piece of text: as
+# properties they take a third less time.
+QUICK_MAPS = """text => {
+  const native = window.WeakMap
+  window.WeakMap = class {
+    #name = Symbol()
+    constructor(pairs) { for (const [key, value] of pairs ?? []) this.set(key, value) }
+    has(key) { return Object(key) === key && this.#name in key }
+    get(key) { return key?.[this.#name] }
+    set(key, value) { key[this.#name] = value; return this }
+    delete(key) { return delete key[this.#name] }
+  }
+  try { (0, eval)(text) } finally { window.WeakMap = native }
+}"""
+# It parses the same few colours thousands of times: each is parsed once.
+QUICK_COLOURS = """() => {
+  const color = axe.commons.color.Color.prototype, parse = color.parseString, known = new Map()
+  color.parseString = function (text) {
+    if (!known.has(text)) {
+      parse.call(this, text)
+      known.set(text, { r: this.r, g: this.g, b: this.b, alpha: this.alpha })
+    }
+    return Object.assign(this, known.get(text))
+  }
+}"""
 BROKEN_IMAGES = """async () => {
   const images = [...document.images]
   for (const image of images) image.loading = 'eager'

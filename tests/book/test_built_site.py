@@ -17,6 +17,7 @@ CHECKS = [
     site_check.broken_links, site_check.remote_resources, site_check.bad_images, site_check.missing_feet,
     site_check.silent_figures, site_check.bare_tables, site_check.heavy_pages,
 ]  # fmt: skip
+PARTS = 4  # of the pages, so that processes that test side by side end together
 needs_browser = pytest.mark.skipif(
     site_check.browser() is None, reason=f"no browser installed: none of {', '.join(site_check.BROWSERS)}"
 )
@@ -211,6 +212,57 @@ def test_what_is_folded_is_opened_and_checked_as_well(folder, folded):
     ] * 2
 
 
+FAINT = '<p style="color: #777; background: #888">faint</p>'
+
+
+@needs_browser
+def test_each_fault_is_found_in_the_views_where_it_can_be(tmp_path):
+    both, only_on_phones = ["light", "dark"], "<style>@media (width > 700px) { i { display: none } }</style>"
+    views = {  # page: its body, the themes in which a wide window has the fault, and those on a phone
+        "faint-article": (f"<article>{FAINT}</article>", both, []),
+        "faint-header": (f"<header>{FAINT}</header>", both, both),
+        "nameless": ("<article><button></button></article>", ["light"], ["dark"]),
+        "nameless-on-a-phone": (f'{only_on_phones}<i role="img">x</i>', [], ["dark"]),
+        "too-wide": ('<div style="width: 2000px">wide</div>', both, both),
+    }
+    for name, (body, _, _) in views.items():
+        write(tmp_path, f"{name}.html", body)
+    for place, width in enumerate((site_check.WIDE, site_check.PHONE), start=1):
+        found = site_check.open_pages(tmp_path, served=False, width=width)
+        expected = {f"{name}.html ({theme})" for name, view in views.items() for theme in view[place]}
+        assert sorted(line.partition(":")[0] for line in found) == sorted(expected), found
+
+
+def test_no_style_gives_an_article_other_colours_by_width():
+    """So colours of articles are checked at one width."""
+    style = (ROOT / "book" / "_static" / "custom.css").read_text()
+    by_width = re.findall(r"@media [^{]*width[^{]*\{(.*?)\n\}", style, re.DOTALL)
+    assert len(by_width) > 2
+    assert not [rule for block in by_width for rule in re.findall(r"(?:color|background|opacity)[\w-]*:", block)]
+
+
+@needs_browser
+def test_axe_says_the_same_whether_it_is_quick_or_not(folder):
+    """Its whole results of colours: what passes, what fails and what it cannot say."""
+    colours = ["#777", "rgba(0, 0, 0, 0.4)", "hsl(120deg 50% 40%)", "color-mix(in srgb, red, white)", "transparent"]
+    spans = [f'<span style="color: {colour}">{colour}</span>' for colour in colours]
+    blocks = [f'<div style="opacity: 0.9; background: {colour}">{"".join(spans)}</div>' for colour in colours]
+    shadow = '<p style="text-shadow: 1px 1px 2px #999">shadow</p><p style="background: url(a.png)">picture</p>'
+    write(folder, "colours.html", "".join(blocks) + shadow)
+    results = []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=site_check.browser(), args=site_check.CHROMIUM_ARGS)
+        for quick in (False, True):
+            page = chromium.new_page()
+            page.goto((folder / "colours.html").as_uri())
+            site_check.load_axe(page, quick)
+            found = site_check.axe_results(page, None, site_check.COLOURS)
+            results.append({kind: found[kind] for kind in ("passes", "violations", "incomplete")})
+        chromium.close()
+    assert results[0] == results[1]
+    assert all(results[0].values())
+
+
 @needs_browser
 def test_screenshots_of_both_themes_are_saved(folder, tmp_path_factory):
     shots = tmp_path_factory.mktemp("shots")
@@ -243,13 +295,15 @@ def test_every_notebook_is_in_the_built_book(site):
 
 @pytest.mark.book
 @needs_browser
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(
     ("served", "width"),
     [(True, site_check.WIDE), (False, site_check.PHONE)],
     ids=["from a server", "from disk, on a phone"],
 )
-def test_every_page_of_the_built_book_opens_in_both_themes(site, served, width):
-    assert not (problems := site_check.open_pages(site, served=served, width=width)), site_check.report(problems)
+def test_every_page_of_the_built_book_opens_in_both_themes(site, served, width, part):
+    problems = site_check.open_pages(site, served=served, width=width, part=(part, PARTS))
+    assert not problems, site_check.report(problems)
 
 
 @pytest.mark.book
