@@ -28,6 +28,7 @@ NAME = "ctd"
 
 Rows = Sequence[int] | slice
 ALL = slice(None)
+BLOCK = 64  # queries whose scores are in the processor's cache at once
 
 
 class Head(NamedTuple):
@@ -64,13 +65,23 @@ class Attended:
 
     def scores(self, heads: Sequence[int], rows: Rows = ALL, queries: slice = ALL) -> Float[Tensor, "b h q k"]:
         """Scores of some heads in some rows of the batch before the mask, in float32."""
-        query = self.query[rows][:, list(heads), queries].float()
-        key = self.key[rows][:, self.key_heads(heads)].float()
-        return self._capped(query @ key.transpose(-1, -2) * self.scaling)
+        return self._scores(*self._chosen(heads, rows, queries))
 
     def patterns(self, heads: Sequence[int], rows: Rows = ALL, queries: slice = ALL) -> Float[Tensor, "b h q k"]:
         """Attention patterns of some heads in some rows, in float32; zero where a query is padding."""
-        return masked_softmax(self.scores(heads, rows, queries), self.visible(rows, queries))
+        query, key = self._chosen(heads, rows, queries)
+        visible = self.visible(rows, queries)[: 1 if self.mask is None else None]
+        if query.requires_grad or key.requires_grad or query.device.type != "cpu":
+            return masked_softmax(self._scores(query, key), visible)
+        patterns = query.new_zeros(*query.shape[:3], key.shape[2])
+        for start in range(0, query.shape[2], BLOCK):
+            block = slice(start, start + BLOCK)
+            n_keys = n_reached(visible[:, 0, block])
+            bias, sees = (part.expand(len(query), -1, -1) for part in _mask(visible[:, 0, block, :n_keys]))
+            for row in range(len(query)):
+                scores = self._scores(query[row, :, block], key[row, :, :n_keys])
+                patterns[row, :, block, :n_keys] = _softmax(scores, bias[row], sees[row])
+        return patterns
 
     def patterns_at(
         self, heads: Sequence[int], row: Int[Tensor, " n"], query: Int[Tensor, " n"]
@@ -87,7 +98,7 @@ class Attended:
         at[row, place] = query
         chosen = self.query[:, list(heads)]
         chosen = chosen.gather(2, at[:, None, :, None].expand(-1, chosen.shape[1], -1, chosen.shape[3])).float()
-        scores = self._capped(chosen @ self.key[:, self.key_heads(heads)].float().transpose(-1, -2) * self.scaling)
+        scores = self._scores(chosen, self.key[:, self.key_heads(heads)].float())
         if self.mask is None:
             before = self.key.shape[2] - self.query.shape[2]
             visible = torch.arange(self.key.shape[2], device=at.device) <= before + at[..., None]
@@ -97,8 +108,7 @@ class Attended:
 
     def pair_scores(self, row: Int[Tensor, " p"], head: Int[Tensor, " p"]) -> Float[Tensor, "p q k"]:
         """As `scores`, for p pairs of a row and a head."""
-        query, key = self.query[row, head].float(), self.key[row, self.key_head(head)].float()
-        return self._capped(query @ key.transpose(-1, -2) * self.scaling)
+        return self._scores(self.query[row, head].float(), self.key[row, self.key_head(head)].float())
 
     def visible(self, rows: Rows = ALL, queries: slice = ALL) -> Bool[Tensor, "b 1 q k"]:
         """What each query sees."""
@@ -117,13 +127,41 @@ class Attended:
         """As `key_heads`, for a tensor of heads."""
         return head // (self.query.shape[1] // self.key.shape[1])
 
-    def _capped(self, scores: Float[Tensor, "... q k"]) -> Float[Tensor, "... q k"]:
+    def _chosen(
+        self, heads: Sequence[int], rows: Rows, queries: slice
+    ) -> tuple[Float[Tensor, "b h q c"], Float[Tensor, "b h k c"]]:
+        """Queries and keys of some heads in some rows, in float32."""
+        key = self.key[rows][:, self.key_heads(heads)]
+        return self.query[rows][:, list(heads), queries].float(), key.float()
+
+    def _scores(self, query: Float[Tensor, "... q c"], key: Float[Tensor, "... k c"]) -> Float[Tensor, "... q k"]:
+        scores = (query @ key.transpose(-1, -2)).mul_(self.scaling)
         return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
 
+def n_reached(visible: Bool[Tensor, "b q k"]) -> int:
+    """How many keys there are up to the last one that some query sees."""
+    seen = visible.any((0, 1)).nonzero()
+    return int(seen[-1]) + 1 if len(seen) else 0
+
+
 def masked_softmax(scores: Float[Tensor, "... q k"], visible: Bool[Tensor, "... q k"]) -> Float[Tensor, "... q k"]:
-    """Softmax over what each query sees; zero where it sees nothing."""
-    return scores.masked_fill(~visible, -torch.inf).softmax(-1).masked_fill(~visible, 0.0)
+    """Softmax over what each query sees; zero where it sees nothing. It overwrites the scores."""
+    return _softmax(scores, *_mask(visible))
+
+
+def _mask(visible: Bool[Tensor, "... q k"]) -> tuple[Float[Tensor, "... q k"], Float[Tensor, "... q 1"]]:
+    """What is added to the scores, and 1 for each query that sees something."""
+    return (~visible).float().mul_(torch.finfo(torch.float32).min), visible.any(-1, keepdim=True).float()
+
+
+def _softmax(
+    scores: Float[Tensor, "... q k"], bias: Float[Tensor, "... q k"], sees: Float[Tensor, "... q 1"]
+) -> Float[Tensor, "... q k"]:
+    scores += bias
+    if scores.requires_grad:
+        return scores.softmax(-1) * sees
+    return torch.softmax(scores, -1, out=scores).mul_(sees)
 
 
 Visit = Callable[[Attended], None]

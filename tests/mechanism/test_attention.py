@@ -85,8 +85,10 @@ def eager(model, inputs):
     return out.logits, out.attentions
 
 
+@pytest.mark.parametrize("block", [5, 64])
 @torch.no_grad()
-def test_logits_and_patterns_are_those_of_eager_attention_under_padding(model):
+def test_logits_and_patterns_are_those_of_eager_attention_under_padding(model, block, monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", block)
     inputs = batch()
     logits, patterns = eager(model, inputs)
     with record(model) as seen:
@@ -103,6 +105,38 @@ def test_logits_and_patterns_are_those_of_eager_attention_under_padding(model):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("block", [3, 64])
+def test_patterns_of_some_rows_and_queries_are_those_of_the_whole(model, block, monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", block)
+    heads, compared = [4, 0], []
+
+    def compare(attended):
+        whole = attention.masked_softmax(attended.scores(heads), attended.visible())
+        some = attended.patterns(heads, [2, 0], slice(2, 11))
+        torch.testing.assert_close(some, whole[[2, 0]][:, :, 2:11])
+        assert (some[0, :, :2] == 0).all()  # padding
+        compared.append(attended.layer)
+
+    with attention.attention_hooks(model, compare):
+        model(**batch())
+    assert compared == list(range(architecture.shape(model).layers))
+
+
+def test_gradients_of_patterns_are_those_of_softmax_and_finite_where_a_query_sees_nothing():
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 1, 3, 5, 4, generator=generator)
+    visible = torch.ones(5, 5, dtype=torch.bool).tril()
+    visible[:, :2] = False  # two tokens of padding, whose queries see nothing
+    attended = attention.Attended(0, 0, query, key, key, visible.expand(1, 1, 5, 5), 0.5, None, query.transpose(1, 2))
+    weights = torch.randn(1, 3, 5, 5, generator=generator)
+    query.requires_grad_()
+    [gradient] = torch.autograd.grad((attended.patterns(range(3)) * weights).sum(), query)
+    assert (gradient[:, :, :2] == 0).all()
+    scores = (query @ key.mT * 0.5)[:, :, 2:].masked_fill(~visible[2:], -torch.inf)
+    [expected] = torch.autograd.grad((scores.softmax(-1) * weights[:, :, 2:]).sum(), query)
+    torch.testing.assert_close(gradient, expected)
+
+
 @torch.no_grad()
 def test_patterns_at_single_queries_are_those_of_the_whole(model):
     row, query = torch.tensor([0, 0, 2, 2, 2]), torch.tensor([3, 9, 9, 5, 7])  # row 1 has none
