@@ -68,10 +68,15 @@ class Attended:
         return self._scores(*self._chosen(heads, rows, queries))
 
     def patterns(self, heads: Sequence[int], rows: Rows = ALL, queries: slice = ALL) -> Float[Tensor, "b h q k"]:
-        """Attention patterns of some heads in some rows, in float32; zero where a query is padding."""
+        """Attention patterns of some heads in some rows, in float32; zero where a query is padding.
+
+        On a CPU, and without gradients, the scores of a long text are made a block of queries at a time, over the keys
+        that those see, and are never held as a whole.
+        """
         query, key = self._chosen(heads, rows, queries)
         visible = self.visible(rows, queries)[: 1 if self.mask is None else None]
-        if query.requires_grad or key.requires_grad or query.device.type != "cpu":
+        differentiable = query.requires_grad or key.requires_grad
+        if differentiable or query.device.type != "cpu" or query.shape[2] <= BLOCK:
             return masked_softmax(self._scores(query, key), visible)
         patterns = query.new_zeros(*query.shape[:3], key.shape[2])
         for start in range(0, query.shape[2], BLOCK):
