@@ -16,7 +16,7 @@ from ctd.cache import DATA
 from ctd.mechanism.phases import Phase
 
 NONE = "-"  # where there is no number
-HALF = 0.5  # the share of what a corruption takes that counts as restored
+HALF = 0.5  # the share of what a corruption takes that counts as restored; the AUROC of chance
 ENOUGH = 30  # documents that a text written under intervention must rest on
 PUBLISHED = json.loads((DATA / "published.json").read_text("utf-8"))
 
@@ -87,6 +87,25 @@ def finds_planted_heads(*phases: Phase) -> dict[str, Precondition]:
             reads("auroc", phase=phase, score=SCORES[phase]), above=0, chapter="07", less=_random_auroc(phase)
         )
         for phase in phases
+    }
+
+
+VERDICT = "VerdictScore"  # for texts that judge one label at a time
+
+
+def finds_verdict_heads() -> dict[str, Precondition]:
+    """VerdictScore finds the planted heads of Phase 2 on every organism, and loses them under another label."""
+    score = {"phase": Phase.REFINE, "score": VERDICT}
+    return {
+        f"AUROC of {VERDICT} for planted heads, less that of random heads": Precondition(
+            reads("auroc", **score), above=0, chapter="07", less=_random_auroc(Phase.REFINE)
+        ),
+        f"AUROC of {VERDICT} for planted heads under another label": Precondition(
+            reads("auroc", **score, control="another label"), below=HALF, chapter="07"
+        ),
+        f"whether {VERDICT} finds the planted heads of every organism": Precondition(
+            reads("found", **score, heads="planted"), says="yes", chapter="07"
+        ),
     }
 
 
@@ -174,6 +193,11 @@ CLAIMS = (
                Part(reads("mean_depth", score="RefineScore", heads="top"), "above", DEPTH,
                     less=reads("mean_depth", score="CoarseScore", heads="top"))},
           finds_planted_heads(*Phase)),
+    Claim("verdict-heads-late", "Heads that look at the label that is judged lie in middle to late layers", NONE, "05",
+          "fig-refine-ranking",
+          {"mean depth of the top heads (0 the first layer, 1 the last), less that of random heads":
+               Part(reads("mean_depth", score=VERDICT, heads="top"), "above", DEPTH, less=RANDOM_DEPTH)},
+          finds_verdict_heads(), source="ours"),
     _patched("Noising Phase-1 heads loses the topic", "focus", Phase.SHORTLIST, "noising", "anchor", falls=True),
     # of this number the authors' notes have no array
     Claim("denoising-phase-1", "Restoring Phase-1 heads brings the topic back", "Focus restored up to 85 %",

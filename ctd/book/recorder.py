@@ -168,7 +168,8 @@ class Recorder:
 
         why: the precondition that failed.
         """
-        self.record(NOT_TESTABLE, why, unit="reason")
+        if not results.untestable(self.rows):
+            self.record(NOT_TESTABLE, why, unit="reason")
         self._answer = {"sentence": f"**Not testable:** {why}.", "figure": None}
         self.close()
 

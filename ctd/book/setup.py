@@ -101,6 +101,13 @@ class Chapter:
 
             return readers.load(name)
 
+    def end_untestable(self, why: str) -> None:
+        """Close the recorder with the reason; test documents that were read count as looked at."""
+        recorded = {(row.metric, row.unit) for row in self.run.rows}
+        if "_task_and_index" in vars(self) and ("documents", "documents") not in recorded:
+            self.run.record("documents", len(self.task.documents["test"]), unit="documents")
+        self.run.end_untestable(why)
+
     def fill(self, settings: type[T], **others: Any) -> T:
         """Settings of the package, such as `experiment.Plan`, with the parameters that have the names of its fields.
 
@@ -131,19 +138,19 @@ def start(model: type[Settings], values: Mapping[str, Any]) -> Chapter:
     parameters = parameters_of_model(model)
     settings = model(**{name: known.check(values[name]) for name, known in parameters.items() if name in values})
     plots.use_style()
-    recorder = Recorder.start(seed=settings.seed)
-    end_where_untestable(recorder)
-    return Chapter(settings, recorder)
+    chapter = Chapter(settings, Recorder.start(seed=settings.seed))
+    end_where_untestable(chapter)
+    return chapter
 
 
-def end_where_untestable(recorder: Recorder) -> None:
-    """Let a cell that raises NotTestable close the recorder with the reason, and say it in one line."""
+def end_where_untestable(chapter: Chapter | Recorder) -> None:
+    """Let a cell that raises NotTestable end the chapter with the reason, and say it in one line."""
     from IPython import get_ipython
 
     from ctd.mechanism.untestable import NotTestable
 
     def end(shell: Any, kind: type, error: Exception, *_: Any, **__: Any) -> list[str]:
-        recorder.end_untestable(str(error))
+        chapter.end_untestable(str(error))
         lines = [f"{kind.__name__}: {error}"]
         shell._showtraceback(kind, error, lines)
         return lines

@@ -3,6 +3,7 @@
 Notes: our definition. Confusion is the cosine of the text so far with the near misses, and leaving the topic altogether
 lowers it. Here the model itself is asked: after each part of the chain of thought its answer is forced, and the share
 of the near miss is p(near) / (p(near) + p(gold)), with p the probability of a label's text as the first of the answer.
+A model that reasons by itself is made to answer in its own form (`natural.forced`), any other in that of `traces`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers import DynamicCache
 from ctd import hardware, stats, workers
 from ctd.mechanism.cot_prefixes import prefixes
 from ctd.mechanism.curve_means import GRID
-from ctd.reasoning import traces
+from ctd.reasoning import natural, traces
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.traces import Trace
 
@@ -37,12 +38,22 @@ class Question:
     cot: the chain of thought that is cut.
     gold: the text of a gold label.
     near: the text of a near miss of it.
+    begun: what the model wrote before its chain of thought, such as a tag.
+    natural: whether it reasons by itself.
     """
 
     prompt: str
     cot: str
     gold: str
     near: str
+    begun: str = traces.OPEN
+    natural: bool = False
+
+    def asked(self, cut: str) -> str:
+        """Prompt and text up to where the answer's first label is to stand, its chain of thought cut."""
+        if self.natural:
+            return self.prompt + natural.forced(self.begun + cut)
+        return self.prompt + self.begun + cut + traces.CLOSE + traces.ANSWER
 
 
 def near_shares(
@@ -74,7 +85,7 @@ def _shares(shared: tuple[LanguageModel, Float[np.ndarray, " g"]], question: Que
     if not question.cot.strip():
         return np.full(len(grid), np.nan)
     model, tokenizer = language_model.model, language_model.tokenizer
-    whole = _ids(tokenizer, question.prompt + traces.OPEN + question.cot)
+    whole = _ids(tokenizer, question.prompt + question.begun + question.cot)
     labels = [_ids(tokenizer, traces.item_line(text)) for text in (question.gold, question.near)]
     cache = DynamicCache(config=model.config)
     slides = any(cache.is_sliding)
@@ -83,7 +94,7 @@ def _shares(shared: tuple[LanguageModel, Float[np.ndarray, " g"]], question: Que
         model(input_ids=torch.tensor([whole], device=model.device), past_key_values=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(len(labels))
     for cut in reversed(prefixes(question.cot, grid)):
-        ids = _ids(tokenizer, question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER)
+        ids = _ids(tokenizer, question.asked(cut))
         n_shared = min(n_shared, _common(whole, ids))
         if not slides:
             cache.crop(n_shared - cache.get_seq_length())
@@ -173,3 +184,13 @@ def weighed(trace: Trace, gold: Collection[int]) -> tuple[int, int] | None:
             (near,) = set(comparison.labels) - set(right)
             return right[0], near
     return None
+
+
+def question(trace: Trace, cot: str, gold: str, near: str, natural: bool) -> Question:
+    """What a model is asked about the document of a trace, with a chain of thought in place of its own.
+
+    cot: its own, or a control.
+    gold, near, natural: as in `Question`.
+    """
+    begun = trace.text[: trace.cot_span.start] if natural else traces.OPEN
+    return Question(trace.prompt, cot, gold, near, begun, natural)

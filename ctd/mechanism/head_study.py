@@ -22,7 +22,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.heads import Direction
 from ctd.mechanism.phases import Phase
-from ctd.mechanism.untestable import require_comparisons, require_traces
+from ctd.mechanism.untestable import refining_score, require_traces
 from ctd.reasoning import annotate, architecture, predict
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.teachers import Teacher
@@ -69,6 +69,8 @@ class HeadStudy:
     left_out: how many documents have no such trace, by the reason.
     scored: every score of every head.
     everything: all heads, layer by layer.
+    score: the name of the score that ranks the heads: the paper's, where the texts can tell it.
+    instead: why it is not the paper's; "" where it is.
     """
 
     settings: Settings
@@ -76,11 +78,8 @@ class HeadStudy:
     left_out: dict[str, int]
     scored: HeadScores
     everything: list[Head]
-
-    @property
-    def score(self) -> str:
-        """The name of the paper's score of the phase."""
-        return scores.PAPER[self.settings.phase]
+    score: str
+    instead: str = ""
 
     @property
     def n_layers(self) -> int:
@@ -89,19 +88,19 @@ class HeadStudy:
 
     @cached_property
     def ranking(self) -> list[Head]:
-        """All heads, the highest by the paper's score first."""
+        """All heads, the highest by the score first."""
         return self.scored.ranking(self.score)
 
     def maps(self) -> dict[str, Float[np.ndarray, "layers heads"]]:
-        """Mean of the paper's score and of its two factors for every head."""
-        return {name: self.scored.mean(name).estimate for name in scores.names(self.settings.phase)[:3]}
+        """Mean of the score and of its two factors for every head."""
+        return {name: self.scored.mean(name).estimate for name in scores.with_factors(self.score)}
 
     def top(self) -> pd.DataFrame:
         """The highest heads in order: see `HeadScores.top`."""
         return self.scored.top(self.score, self.settings.n_top, self.settings.seed)
 
     def depth(self, name: str = "") -> Interval:
-        """Mean depth of the highest heads by a score (the paper's if not given), 0 the first layer and 1 the last."""
+        """Mean depth of the highest heads by a score (the study's if not given), 0 the first layer and 1 the last."""
         return self.scored.depth(name or self.score, self.settings.n_top, seed=self.settings.seed)
 
     def random_depth(self) -> Interval:
@@ -111,14 +110,15 @@ class HeadStudy:
         )
 
     def depths(self, *others: str) -> pd.DataFrame:
-        """How good the ranking of heads by each score of the phase is.
+        """How good the ranking of heads is by each score of the phase that two documents have.
 
         others: more scores to include.
         Returns columns score, depth (of the highest heads), tau (between rankings of resampled documents), specificity
         (correlation with the ranking under other documents' anchors and labels; NaN where it was not measured), each an
         `Interval`, and n (documents that have the score).
         """
-        names, seed = [*self.scored.names(self.settings.phase), *others], self.settings.seed
+        names = [name for name in self.scored.names(self.settings.phase) if self.scored.n_documents(name) > 1]
+        names, seed = [*names, *others], self.settings.seed
         rows = [
             (
                 name,
@@ -132,7 +132,7 @@ class HeadStudy:
         return pd.DataFrame(rows, columns=["score", "depth", "tau", "specificity", "n"])
 
     def course(self) -> pd.DataFrame:
-        """The paper's score along the CoT, of the highest heads and of all: see `HeadScores.course`."""
+        """The score along the CoT, of the highest heads and of all: see `HeadScores.course`."""
         n_top = self.settings.n_top
         groups = {f"top {n_top}": self.ranking[:n_top], "all heads": self.everything}
         return self.scored.course(self.score, groups, self.settings.seed)
@@ -143,8 +143,8 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
 
     task: with topics (see `teachers.with_topics`).
     index: over its label space.
-    Raises NotTestable where no document can be scored or, for Phase 2, fewer than two compare labels; and, before
-    anything is written, ValueError for a model whose heads cannot be read exactly.
+    Raises NotTestable where no document can be scored or, for Phase 2, fewer than two compare or judge labels; and,
+    before anything is written, ValueError for a model whose heads cannot be read exactly.
     """
     model = teacher.language_model.model
     architecture.shape(model)
@@ -153,12 +153,13 @@ def study(teacher: Teacher, task: Task, index: LabelIndex, settings: Settings) -
         speaking = [trace for trace in traces if trace.anchor_mentions]
         left_out[SILENT], traces = len(traces) - len(speaking), speaking
     require_traces(traces, left_out)
+    score, instead = scores.PAPER[settings.phase], ""
     if settings.phase is Phase.REFINE:
-        require_comparisons(traces[: settings.n_scored], least=2)
+        score, instead = refining_score(traces[: settings.n_scored], least=2)
     scored = heads.score(
         model, traces[: settings.n_scored], settings.direction, n_effects=settings.n_effects, with_others=True
     )
-    return HeadStudy(settings, traces, left_out, scored, attention.all_heads(model))
+    return HeadStudy(settings, traces, left_out, scored, attention.all_heads(model), score, instead)
 
 
 def annotated_traces(

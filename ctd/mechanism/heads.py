@@ -27,7 +27,7 @@ from ctd.mechanism.head_scores import HeadScores
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import SCORES, LayerReading, Score
 from ctd.mechanism.untestable import NotTestable
-from ctd.mechanism.writes import Writes, margin_gradient
+from ctd.mechanism.writes import Writes, gradient_along, margin_gradient
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace
 from ctd.reasoning.generate import batches
@@ -192,12 +192,23 @@ def _readings(
     model, trace = shared.model, piece.trace
     anchors = _anchors(model, trace, residual, len(layers))
     gradient, contrast = _gradient(model, trace, final), shared.contrasts[trace.anchors]
+    judged_gradient = _judged_gradient(model, trace, final)
     with attribution.frozen(model):
         effects: dict[str, np.ndarray] = attribution.by_query(model, trace) if piece.effects else {}
     by_layer = [{name: torch.tensor(values[layer]) for name, values in effects.items()} for layer in range(len(layers))]
     return [
         LayerReading(
-            trace, layer, attended, row, shift, shared.writes, anchors[layer], gradient, contrast, by_layer[layer]
+            trace,
+            layer,
+            attended,
+            row,
+            shift,
+            shared.writes,
+            anchors[layer],
+            gradient,
+            contrast,
+            judged_gradient,
+            by_layer[layer],
         )
         for layer, attended in enumerate(layers)
     ]
@@ -211,7 +222,8 @@ def _swapped(
     nowhere = torch.full_like(readings[0].contrast, torch.nan)
     anchor = _anchors(model, twin, (), 1)[0] if twin.anchors else nowhere
     contrast = shared.contrasts[twin.anchors] if twin.anchors else nowhere
-    return [reading.of_another(twin, anchor, gradient, contrast) for reading in readings]
+    judged_gradient = _judged_gradient(model, twin, final)
+    return [reading.of_another(twin, anchor, gradient, contrast, judged_gradient) for reading in readings]
 
 
 def _forward(
@@ -250,21 +262,39 @@ def _gradient(model: Any, trace: AnnotatedTrace, final: Tensor) -> Float[Tensor,
     return margin_gradient(model, final[torch.tensor([query for query, _ in compared])], gold, near)
 
 
+def _judged_gradient(model: Any, trace: AnnotatedTrace, final: Tensor) -> Float[Tensor, "j d"]:
+    """Gradient, at each query of the judgements, of the judged label's logit less the others' mean."""
+    weight, queries, rows = model.get_output_embeddings().weight, list[int](), list[Tensor]()
+    for judged in trace.judgements:
+        _, own, others = zip(*judged.choices, strict=True)
+        queries += range(*judged.queries)
+        rows += [(weight[list(own)] - weight[list(others)]).float().mean(0)] * (len(queries) - len(rows))
+    if not rows:
+        return final.new_zeros(0, final.shape[1])
+    return gradient_along(model, final[torch.tensor(queries)], torch.stack(rows))
+
+
 def _score_trace(shared: _Shared, trace: AnnotatedTrace, readings: Sequence[LayerReading]) -> Scored:
     """One document's scores, [1 + stages, layers, heads]."""
     registered = {name: (SCORES | shared.others)[name] for name in shared.names}
     stages = trace.stages(STAGES)
     compared = [query for pair in trace.comparisons for query in range(*pair.queries)]
+    judged = [query for judgement in trace.judgements for query in range(*judgement.queries)]
+    late = [Span(0, len(trace.ids)), *stages]
     places = {
-        Phase.SHORTLIST: (np.arange(*trace.cot), [trace.early, *stages]),
-        Phase.REFINE: (np.array(compared), [Span(0, len(trace.ids)), *stages]),
+        (Phase.SHORTLIST, False): (np.arange(*trace.cot), [trace.early, *stages]),
+        (Phase.REFINE, False): (np.array(compared), late),
+        (Phase.REFINE, True): (np.array(judged), late),
     }
     measured: dict[str, list[Tensor]] = {name: [] for name in registered}
     for reading in readings:
         for name, score in registered.items():
-            read = len(places[score.phase][0])
+            read = len(places[score.phase, score.one_label][0])
             measured[name].append(score.measure(reading) if read else torch.zeros(0, reading.writes.n_heads))
-    return {name: _by_stage(values, *places[registered[name].phase]) for name, values in measured.items()}
+    return {
+        name: _by_stage(values, *places[registered[name].phase, registered[name].one_label])
+        for name, values in measured.items()
+    }
 
 
 def _by_stage(

@@ -43,7 +43,8 @@ def contrasts(model: Any, traces: Sequence[AnnotatedTrace]) -> dict[Anchors, Flo
 def twins(traces: Sequence[AnnotatedTrace]) -> list[AnnotatedTrace]:
     """Each document's trace with the anchors, and the labels compared, of the next document that has others.
 
-    A trace has no anchors left where all documents have the same, and no comparisons where no other compares.
+    A judgement of one label becomes one of the next candidate in the document's own list. A trace has no anchors left
+    where all documents have the same, and no comparisons where no other compares.
     """
     return [_twin(trace, [*traces[row + 1 :], *traces[:row]]) for row, trace in enumerate(traces)]
 
@@ -57,4 +58,5 @@ def _twin(trace: AnnotatedTrace, others: Sequence[AnnotatedTrace]) -> AnnotatedT
         comparison._replace(gold=other.gold, near=other.near, gold_token=other.gold_token, near_token=other.near_token)
         for comparison, other in zip(trace.comparisons, pairs * len(trace.comparisons), strict=False)
     ]
-    return replace(trace, anchors=anchors, comparisons=tuple(comparisons))
+    judgements = tuple(judged.of_another() for judged in trace.judgements)
+    return replace(trace, anchors=anchors, comparisons=tuple(comparisons), judgements=judgements)

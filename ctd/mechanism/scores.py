@@ -3,6 +3,12 @@
 Notes: CoarseScore and RefineScore are the paper's (arXiv:2606.06840); where it is silent the form is our definition.
 CoarseScore ranks heads nearly alike with the anchors of any other document. The contrasted scores are what it has
 beyond the mean over other documents' anchors; the effects are what the model itself would lose.
+VerdictScore is for texts that judge one label at a time, where RefineScore has nothing to compare (our definition):
+
+    VerdictScore(h) = mean over the queries q of judgements of A_h(q, own) - mean over other candidates c of A_h(q, c),
+
+with A_h(q, c) the attention of head h from q to the tokens that name c in the list of candidates. RefineScore's form,
+a preference times a gain, is not kept: under another label both turn negative, and their product stays positive.
 To add a score, write a function of a `LayerReading` and register it in `SCORES`. h heads of a layer, n queries of the
 CoT, m queries of the comparisons, k keys, d dimensions of the residual stream.
 """
@@ -22,6 +28,7 @@ from ctd.mechanism.attention import Attended
 from ctd.mechanism.phases import Phase
 from ctd.mechanism.writes import Writes
 from ctd.reasoning.annotate import AnnotatedTrace
+from ctd.reasoning.judgements import Candidate
 from ctd.reasoning.token_spans import Span
 
 
@@ -39,6 +46,7 @@ class LayerReading:
     gradient: of the margin between gold label and near miss, at each query of the comparisons.
     contrast: the direction of the document's anchors less the mean direction of other documents' anchors, by the
         unembedding; NaN where there are no others.
+    judged_gradient: of the margin between a judged label and the other candidates, at each query of the judgements.
     effects: of this layer's heads on each readout, at each token of the trace (`attribution.by_query`); none where they
         were not measured.
     """
@@ -52,6 +60,7 @@ class LayerReading:
     anchor: Float[Tensor, " d"]
     gradient: Float[Tensor, "m d"]
     contrast: Float[Tensor, " d"]
+    judged_gradient: Float[Tensor, "j d"]
     effects: Mapping[str, Float[Tensor, "n h"]] = field(default_factory=dict)
 
     def of_another(
@@ -60,9 +69,12 @@ class LayerReading:
         anchor: Float[Tensor, " d"],
         gradient: Float[Tensor, "m d"],
         contrast: Float[Tensor, " d"],
+        judged_gradient: Float[Tensor, "j d"],
     ) -> LayerReading:
         """The same heads on the same text, under another document's anchors and labels."""
-        other = replace(self, trace=trace, anchor=anchor, gradient=gradient, contrast=contrast)
+        other = replace(
+            self, trace=trace, anchor=anchor, gradient=gradient, contrast=contrast, judged_gradient=judged_gradient
+        )
         shared = {name: vars(self)[name] for name in OF_THE_TEXT if name in vars(self)}
         vars(other).update(shared)
         return other
@@ -143,6 +155,39 @@ class LayerReading:
             parts.append(torch.stack(mass).sum(0).T)
         return torch.cat(parts)
 
+    @cached_property
+    def judged(self) -> list[int]:
+        """The queries of the judgements of one label, counted from the first of the CoT."""
+        return [query - self.trace.cot.start for at in self.trace.judgements for query in range(*at.queries)]
+
+    @cached_property
+    def judged_gain(self) -> Float[Tensor, "j h"]:
+        """How far each head's write moves the margin between a judged label and the others, to first order (logits)."""
+        return self.writes.along(self.layer, self.outputs[self.judged], self.judged_gradient)
+
+    @cached_property
+    def on_judged(self) -> Float[Tensor, "j h"]:
+        """Attention to a judged label where the candidates are listed, less the mean over the other candidates."""
+        return self._less_others(lambda candidate: (candidate.listed,))
+
+    @cached_property
+    def on_evidence(self) -> Float[Tensor, "j h"]:
+        """Attention to the document's words for a judged label, less the mean over the other candidates."""
+        return self._less_others(lambda candidate: candidate.evidence)
+
+    def _less_others(self, places: Callable[[Candidate], Sequence[Span]]) -> Float[Tensor, "j h"]:
+        """Attention to what stands for a judged label, less the mean over what stands for each other candidate."""
+        parts = []
+        for judged in self.trace.judgements:
+            start, end = (query - self.trace.cot.start for query in judged.queries)
+            weights = self.pattern.new_zeros(self.pattern.shape[-1])
+            share = -1 / len(judged.others)
+            for candidate, weight in ((judged.own, 1.0), *((other, share) for other in judged.others)):
+                for span in places(candidate):
+                    weights[self.place(span)] += weight
+            parts.append((self.pattern[:, start:end] @ weights).T)
+        return torch.cat(parts)
+
     def _mean_key(self, keys: Float[Tensor, "h k c"], mentions: Sequence[Span]) -> Float[Tensor, "h c"]:
         return torch.cat([keys[:, self.place(mention)] for mention in mentions], 1).mean(1)
 
@@ -165,22 +210,27 @@ class Score:
     """One score of attention heads.
 
     phase: the phase whose heads it is to find. It decides where the score is read: at all queries of the CoT for
-        Phase 1, at the queries of the comparisons for Phase 2, which are left out where a document has none.
+        Phase 1, at the queries of the comparisons (or judgements of one label) for Phase 2, which are left out where a
+        document has none.
     measure: the score of each head at each of these queries.
     meaning: what a large value means, in a few words.
     by_effect: whether it needs a backward pass through the model: only some documents have it.
+    one_label: whether it is read at judgements of one label, in place of comparisons.
     """
 
     phase: Phase
     measure: Callable[[LayerReading], Float[Tensor, "queries h"]]
     meaning: str
     by_effect: bool = False
+    one_label: bool = False
 
 
 COARSE, KURTOSIS, WRITE_COSINE, ON_DOCUMENT = "CoarseScore", "kurtosis", "write cosine", "mass on the document"
 CONTRASTED, CONTRASTED_MASS = "contrasted CoarseScore", "contrasted CoarseScore x mass"
 ANCHOR_EFFECT, MARGIN_EFFECT = "effect on the anchor", "effect on the margin"
 REFINE, PREFERENCE, GAIN, ON_GOLD = "RefineScore", "preference", "gain", "mass on the gold label"
+VERDICT, JUDGED_GAIN = "VerdictScore", "gain of the judged label"
+ON_EVIDENCE = "mass on the judged label's evidence"
 
 SCORES: dict[str, Score] = {
     # Source: arXiv:2606.06840, and its two factors.
@@ -214,6 +264,25 @@ SCORES: dict[str, Score] = {
         "raises the gold label above the near miss, whatever the path",
         True,
     ),
+    # Our definition, of judgements of one label; VerdictScore is the first.
+    VERDICT: Score(
+        Phase.REFINE,
+        lambda x: x.on_judged,
+        "looks at the label that is judged, more than at other candidates",
+        one_label=True,
+    ),
+    JUDGED_GAIN: Score(
+        Phase.REFINE,
+        lambda x: x.judged_gain,
+        "writes for the label that is judged and against other candidates",
+        one_label=True,
+    ),
+    ON_EVIDENCE: Score(
+        Phase.REFINE,
+        lambda x: x.on_evidence,
+        "looks at the document's words for the label that is judged, more than for other candidates",
+        one_label=True,
+    ),
 }
 """Every score by its name; of each phase, the paper's comes first."""
 
@@ -221,6 +290,12 @@ SCORES: dict[str, Score] = {
 def names(phase: Phase) -> tuple[str, ...]:
     """The names of a phase's scores, the paper's first."""
     return tuple(name for name, score in SCORES.items() if score.phase == phase)
+
+
+def with_factors(name: str) -> tuple[str, ...]:
+    """A score and the two behind it in the registry, which say more of what it measures."""
+    place = list(SCORES).index(name)
+    return tuple(SCORES)[place : place + 3]
 
 
 PAPER = {phase: names(phase)[0] for phase in Phase}

@@ -27,12 +27,37 @@ def require_comparisons(traces: Sequence[AnnotatedTrace], least: int) -> None:
 
     least: texts that must weigh a label that is kept against one that is not; an interval over documents takes two.
     """
+    if why := too_few_comparisons(traces, least):
+        raise NotTestable(why)
+
+
+def too_few_comparisons(traces: Sequence[AnnotatedTrace], least: int) -> str:
+    """Why the paper's score of Phase 2 has nothing to rest on; "" where it has.
+
+    least: as in `require_comparisons`.
+    """
     comparing = sum(bool(trace.comparisons) for trace in traces)
-    if comparing < least:
-        raise NotTestable(
-            "refining heads are scored where a text weighs a label that is kept against one that is not: "
-            f"{comparing} of {len(traces)} texts with phases do, and at least {least} must"
-        )
+    if comparing >= least:
+        return ""
+    return (
+        "refining heads are scored where a text weighs a label that is kept against one that is not: "
+        f"{comparing} of {len(traces)} texts with phases do, and at least {least} must"
+    )
+
+
+def refining_score(traces: Sequence[AnnotatedTrace], least: int) -> tuple[str, str]:
+    """The score by which refining heads can be ranked, and why it is not the paper's; "" where it is.
+
+    VerdictScore stands in where too few texts compare labels, and enough judge one at a time.
+    least: as in `require_comparisons`.
+    Raises NotTestable where too few do either.
+    """
+    from ctd.mechanism import scores
+
+    why = too_few_comparisons(traces, least)
+    if why and sum(bool(trace.judgements) for trace in traces) < least:
+        raise NotTestable(why)
+    return (scores.VERDICT if why else scores.REFINE), why
 
 
 def reasons(left_out: Mapping[str, int]) -> str:

@@ -61,7 +61,11 @@ def margin_gradient(
     near: the token of the near miss, likewise.
     """
     weight = model.get_output_embeddings().weight
-    difference = (weight[list(gold)] - weight[list(near)]).float()
+    return gradient_along(model, hidden, (weight[list(gold)] - weight[list(near)]).float())
+
+
+def gradient_along(model: Any, hidden: Float[Tensor, "n d"], difference: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """The same of a difference of logits, given as a difference of unembedding rows, one for each query."""
     with torch.enable_grad():
         leaf = hidden.detach().float().requires_grad_()
         margin = (architecture.final_norm(model)(leaf).float() * difference).sum()

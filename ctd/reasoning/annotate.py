@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
 from ctd.reasoning import prompts
+from ctd.reasoning.judgements import Judged, TraceText, judgements
 from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.sentences import sentences
 from ctd.reasoning.token_spans import Span, TokenizedText, tokenize
@@ -69,6 +70,7 @@ class AnnotatedTrace:
     comparisons: those that weigh a gold label against another and come after both were mentioned.
     sentences: tokens of the document's sentences, side by side.
     shortlist: tokens of the shortlist's lines, side by side; none where the trace has no shortlist.
+    judgements: those of one label, the sides of comparisons among them.
     """
 
     uid: str
@@ -82,6 +84,7 @@ class AnnotatedTrace:
     comparisons: tuple[Compared, ...]
     sentences: tuple[Span, ...] = ()
     shortlist: tuple[Span, ...] = ()
+    judgements: tuple[Judged, ...] = ()
 
     @property
     def early(self) -> Span:
@@ -111,7 +114,7 @@ def annotate_trace(
         raise ValueError(f"document {trace.uid!r} has {NO_ANCHOR}: an annotated trace needs one")
     prompt = trace.prompt or prompts.plain(trace.document)
     tokens = trace.tokens or tokenize(prompt + trace.text, tokenizer)
-    text = _Text(tokens, len(prompt))
+    text = TraceText(tokens, len(prompt))
     cot = text.queries(trace.cot_span)
     middle = cot.start + round(T_STAR * (cot.end - cot.start))
     document = prompts.document_span(prompt, trace.document)
@@ -129,20 +132,8 @@ def annotate_trace(
         tuple(_compared(trace, set(gold), space, tokenizer, text)),
         _pieces(tokens, [Span(*(document.start + end for end in span)) for span in sentences(trace.document)]),
         _pieces(tokens, [Span(*(len(prompt) + end for end in span)) for span in _lines(trace)]),
+        tuple(judgements(trace, prompt, text, space, tokenizer)),
     )
-
-
-class _Text(NamedTuple):
-    """A trace's text within the tokens of prompt and text; spans are characters of the trace's text."""
-
-    tokens: TokenizedText
-    prompt_length: int
-
-    def span(self, span: tuple[int, int]) -> Span:
-        return self.tokens.span(span[0] + self.prompt_length, span[1] + self.prompt_length)
-
-    def queries(self, span: tuple[int, int]) -> Span:
-        return self.tokens.queries(span[0] + self.prompt_length, span[1] + self.prompt_length)
 
 
 def annotate_traces(
@@ -222,7 +213,7 @@ def _pieces(tokens: TokenizedText, spans: Sequence[tuple[int, int]]) -> tuple[Sp
 
 
 def _compared(
-    trace: Trace, gold: set[int], space: LabelSpace, tokenizer: PreTrainedTokenizerBase, text: _Text
+    trace: Trace, gold: set[int], space: LabelSpace, tokenizer: PreTrainedTokenizerBase, text: TraceText
 ) -> list[Compared]:
     compared = []
     for start, end, labels, _ in trace.comparisons:

@@ -1,5 +1,7 @@
 """Forced answers: probabilities by a plain forward pass, where windows slide too, and what a fall is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.mechanism import forced_answers
 from ctd.mechanism.cot_prefixes import prefixes
 from ctd.mechanism.forced_answers import Question, falls, near_shares, weighed
-from ctd.reasoning import trace_parser, traces
+from ctd.reasoning import free_text, trace_parser, traces
 from ctd.reasoning.models import LanguageModel
 
 GRID = np.array([0.0, 0.3, 0.6, 1.0])
@@ -39,15 +41,17 @@ def model(request):
 
 def plain(model, question, cut):
     """The share by one whole forward pass a label."""
-    logprobs = []
-    for label in (question.gold, question.near):
-        before = model.tokenizer(question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER)["input_ids"]
-        named = model.tokenizer(traces.item_line(label))["input_ids"]
-        with torch.no_grad():
-            logits = model.model(torch.tensor([before + named])).logits[0].log_softmax(-1)
-        words = logits[len(before) - 1 : -1].gather(1, torch.tensor(named)[:, None])
-        logprobs.append(words.sum().item())
+    before = question.prompt + traces.OPEN + cut + traces.CLOSE + traces.ANSWER
+    logprobs = [logprob(model, before, label) for label in (question.gold, question.near)]
     return 1 / (1 + np.exp(logprobs[0] - logprobs[1]))
+
+
+def logprob(model, before, label):
+    """ln p of a label's line behind a text."""
+    before, named = (model.tokenizer(text)["input_ids"] for text in (before, traces.item_line(label)))
+    with torch.no_grad():
+        logits = model.model(torch.tensor([before + named])).logits[0].log_softmax(-1)
+    return logits[len(before) - 1 : -1].gather(1, torch.tensor(named)[:, None]).sum().item()
 
 
 def test_a_share_is_that_of_plain_forward_passes(model):
@@ -55,6 +59,26 @@ def test_a_share_is_that_of_plain_forward_passes(model):
     expected = [plain(model, QUESTION, cut) for cut in prefixes(QUESTION.cot, GRID)]
     np.testing.assert_allclose(shares, [expected], rtol=1e-3)
     assert np.ptp(expected) > 1e-4
+
+
+def test_a_model_that_reasons_by_itself_is_made_to_answer_in_its_own_form(model):
+    space = LabelSpace("fruit", ["a", "p"], ["apple", "pear"], 2)
+    text = "<think>It is red. An apple fits better than a pear.</think>\nLabels:\n- apple\n"
+    trace, _ = free_text.read(text, free_text.ShownLabels(space, [0, 1], lambda _: 0), "u", "red")
+    trace = replace(trace, prompt="Which?\n")
+    question = forced_answers.question(trace, trace.cot, "apple", "pear", natural=True)
+    assert question.asked("It is red.") == "Which?\n<think>It is red.\n</think>\n\nLabels:\n"
+    plain_text = replace(question, begun="")
+    assert plain_text.asked("It is red. ") == "Which?\nIt is red.\n\nLabels:\n"
+    tuned = forced_answers.question(trace, trace.cot, "apple", "pear", natural=False)
+    assert tuned.asked("cut") == "Which?\n<think>\ncut\n</think>\nAnswer:\n"
+    shares = near_shares(model, [question, tuned], GRID)
+    expected = []
+    for cut in prefixes(trace.cot, GRID):
+        logprobs = [logprob(model, question.asked(cut), label) for label in ("apple", "pear")]
+        expected.append(1 / (1 + np.exp(logprobs[0] - logprobs[1])))
+    np.testing.assert_allclose(shares[0], expected, rtol=1e-3)
+    assert np.abs(shares[0] - shares[1]).max() > 1e-4
 
 
 def test_labels_exchanged_give_the_rest_and_no_cot_gives_nothing(model):

@@ -42,6 +42,7 @@ def test_a_study_says_what_the_scores_say(teacher, task, phase):
     assert study.ranking == scored.ranking(name)
     assert study.n_layers == 3
     assert list(study.maps()) == list(scores.names(phase)[:3])
+    assert study.instead == ""
     np.testing.assert_array_equal(study.maps()[name], scored.mean(name).estimate)
     assert study.top().equals(scored.top(name, 5, 3))
     groups = {"top 5": study.ranking[:5], "all heads": attention.all_heads(teacher.language_model.model)}
@@ -73,7 +74,7 @@ def test_a_study_without_traces_says_so(teacher, task, monkeypatch):
 
 
 def test_heads_that_refine_are_not_ranked_by_a_single_text_that_compares(teacher, task, monkeypatch):
-    traces = [PASSAGES[0], *(replace(trace, comparisons=()) for trace in PASSAGES[1:])]
+    traces = [PASSAGES[0], *(replace(trace, comparisons=(), judgements=()) for trace in PASSAGES[1:])]
     monkeypatch.setattr(head_study.annotate, "annotate_task", lambda *_: (traces, {}))
     monkeypatch.setattr(heads, "score", lambda *_, **__: pytest.fail("heads were scored"))
     with pytest.raises(NotTestable, match=rf"1 of {len(traces)} texts with phases do, and at least 2 must$"):
@@ -82,3 +83,16 @@ def test_heads_that_refine_are_not_ranked_by_a_single_text_that_compares(teacher
         trials.trial(teacher.language_model.model, traces[1:], 1, 1)
     with pytest.raises(NotTestable, match="needs two documents or more, got 0"):
         trials.trial(teacher.language_model.model, traces, len(traces), 1)
+
+
+def test_heads_are_ranked_by_judgements_of_one_label_where_a_single_text_compares(teacher, task, monkeypatch):
+    traces = [PASSAGES[0], *(replace(trace, comparisons=()) for trace in PASSAGES[1:])]
+    monkeypatch.setattr(head_study.annotate, "annotate_task", lambda *_: (traces, {}))
+    study = head_study.study(teacher, task, None, Settings(Phase.REFINE, n_top=5))
+    assert study.score == scores.VERDICT
+    assert study.instead.endswith(f"1 of {len(traces)} texts with phases do, and at least 2 must")
+    assert study.ranking == heads.score(teacher.language_model.model, traces).ranking(scores.VERDICT)
+    assert list(study.maps()) == [scores.VERDICT, scores.JUDGED_GAIN, scores.ON_EVIDENCE]
+    told = set(study.depths(scores.COARSE)["score"])
+    assert told == {scores.VERDICT, scores.JUDGED_GAIN, scores.ON_EVIDENCE, scores.COARSE}, "one text is no interval"
+    assert set(study.top()["n"]) == {len(traces)}

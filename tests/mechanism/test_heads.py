@@ -13,20 +13,28 @@ from ctd.mechanism.phases import Phase
 from ctd.mechanism.scores import SCORES, Score
 from ctd.reasoning import architecture
 from ctd.reasoning.annotate import AnnotatedTrace, Compared
+from ctd.reasoning.judgements import Candidate, Judged
 from ctd.reasoning.token_spans import Span
 from tests.mechanism.test_attention import VOCABULARY, build_model
 
 FAMILIES = ["llama", "llama, a key head each", "qwen3", "gemma2, capped and sliding", "mistral, sliding"]
 
 
+JUDGED = Judged(
+    Span(28, 31), 29,
+    Candidate(1, (7, 3), Span(18, 20), (Span(4, 6),)),
+    (Candidate(2, (9,), Span(20, 22), ()), Candidate(3, (7, 5), Span(22, 23), (Span(5, 7), Span(9, 10)))),
+)  # fmt: skip
+
+
 def passage(seed=0, n=40, uid="d"):
-    """A made passage: a document, a CoT from token 16 on, two comparisons in it."""
+    """A made passage: a document, a CoT from token 16 on, two comparisons in it and a judgement of one label."""
     ids = np.random.default_rng(seed).integers(2, VOCABULARY, n).tolist()
     first = Compared(Span(26, 30), 1, 2, 7, 9, (27,), (Span(18, 20), Span(23, 24)), (Span(20, 22),))
     second = Compared(Span(31, 34), 3, 4, 11, 5, (32,), (Span(22, 23),), (Span(16, 18),))
     return AnnotatedTrace(
         uid, tuple(ids), Span(2, 15), Span(15, 36), Span(15, 19), 25, (5, 8, 21), (Span(4, 6), Span(9, 10)),
-        (first, second),
+        (first, second), judgements=(JUDGED,),
     )  # fmt: skip
 
 
@@ -86,6 +94,11 @@ def oracle(model, trace, direction="unembedding"):
             margin = hidden[query] @ (weight[pair.gold_token] - weight[pair.near_token])
             (whole,) = torch.autograd.grad(margin, norm_input[-1], retain_graph=True)
             gradients[query] = whole[0, query]
+    judged_gradients = {}
+    for query in range(*JUDGED.queries):
+        margin = hidden[query] @ (weight[7] + weight[3] - weight[9] - weight[5]) / 2
+        (whole,) = torch.autograd.grad(margin, norm_input[-1], retain_graph=True)
+        judged_gradients[query] = whole[0, query]
     for layer in range(shape.layers):
         matrix = decoder.layers[layer].self_attn.o_proj.weight.detach()
         if direction == "unembedding":
@@ -118,6 +131,13 @@ def oracle(model, trace, direction="unembedding"):
                     preference.append(gold - near)
                     gain.append((written[at] @ gradients[at].double()).item())
                     mass.append(sum(rows[at, slice(*span)].sum().item() for span in pair.gold_mentions))
+            late = rows[slice(*JUDGED.queries)].double()
+            listed, elsewhere = late[:, 18:20].sum(1), (late[:, 20:22].sum(1) + late[:, 22]) / 2
+            expected[scores.VERDICT][layer, head] = (listed - elsewhere).mean()
+            words, others = late[:, 4:6].sum(1), (late[:, 5:7].sum(1) + late[:, 9]) / 2
+            expected[scores.ON_EVIDENCE][layer, head] = (words - others).mean()
+            gains = [(written[at] @ gradient.double()).item() for at, gradient in judged_gradients.items()]
+            expected[scores.JUDGED_GAIN][layer, head] = np.mean(gains)
             expected[scores.PREFERENCE][layer, head] = np.mean(preference)
             expected[scores.GAIN][layer, head] = np.mean(gain)
             expected[scores.REFINE][layer, head] = np.mean(np.multiply(preference, gain))
@@ -175,6 +195,25 @@ def test_a_document_without_comparisons_has_no_refine_score_and_is_left_out_of_i
     mean = scored.mean(scores.REFINE)
     np.testing.assert_allclose(mean.estimate, scored.values[scores.REFINE][0, 0])
     assert not np.isnan(scored.values[scores.COARSE][1]).any()
+
+
+def test_under_the_next_candidate_a_verdict_score_looks_at_that_one(llama):
+    twin = other_documents.twins(PASSAGES[:1])[0].judgements[0]
+    assert [candidate.label for candidate in (twin.own, *twin.others)] == [2, 3, 1]
+    assert twin.queries == JUDGED.queries
+    assert twin.choices == [(0, 9, 7), (0, 9, 7)]
+    own, other = (heads.score(llama, [replace(PASSAGES[0], judgements=(each,))]) for each in (JUDGED, twin))
+    last = heads.score(llama, [replace(PASSAGES[0], judgements=(twin.of_another(),))])
+    total = sum(scored.raw(scores.VERDICT)[0, 0] for scored in (own, other, last))
+    np.testing.assert_allclose(total, 0, atol=1e-6)  # each candidate once for itself, and half against it twice
+    assert np.abs(own.raw(scores.VERDICT)[0, 0]).max() > 1e-3
+
+
+def test_a_document_that_judges_no_label_has_no_verdict_score(llama):
+    scored = heads.score(llama, [PASSAGES[0], replace(PASSAGES[1], judgements=())])
+    assert np.isnan(scored.values[scores.VERDICT][1]).all()
+    assert scored.n_documents(scores.VERDICT) == 1
+    assert scored.n_documents(scores.REFINE) == 2
 
 
 def test_what_cannot_be_scored_is_refused(llama):
@@ -258,7 +297,7 @@ def test_under_another_s_anchors_and_labels_a_score_is_that_of_a_trace_with_thes
     scored = heads.score(llama, APART, with_others=True, padding=padding)
     twins = other_documents.twins(APART)
     assert [twin.anchors for twin in twins] == [(3, 4), (5, 8, 21), (9,), (5, 8, 21)]
-    for name in (scores.COARSE, scores.WRITE_COSINE, scores.KURTOSIS):
+    for name in (scores.COARSE, scores.WRITE_COSINE, scores.KURTOSIS, scores.VERDICT, scores.JUDGED_GAIN):
         alone = np.stack([heads.score(llama, [twin]).raw(name)[0, 0] for twin in twins])
         np.testing.assert_allclose(scored.others[name], alone, rtol=1e-3, atol=1e-4)
     assert scored.specificity(scores.KURTOSIS).scalar == pytest.approx((1.0, 1.0, 1.0))
