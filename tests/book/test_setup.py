@@ -41,6 +41,21 @@ def test_a_model_that_reasons_by_itself_gets_documents_as_they_are_drawn(monkeyp
     assert set(uids(False, 10)) == set(few)
 
 
+def test_a_chapter_that_cannot_be_tested_still_says_how_many_documents_it_read():
+    def ended(documents=None, **read):
+        chapter = start(chapters.CoarseHeads, VALUES)
+        vars(chapter).update(read)
+        if documents is not None:
+            chapter.run.record("documents", documents, unit="documents")
+        chapter.end_untestable("no text is long enough")
+        return [(row.metric, row.value) for row in chapter.run.rows]
+
+    task = SimpleNamespace(documents={"test": range(12)})
+    assert ended(_task_and_index=(task, None)) == [("documents", 12), ("not_testable", "no text is long enough")]
+    assert ended(_task_and_index=(task, None), documents=5)[0] == ("documents", 5), "what was recorded stays"
+    assert ended() == [("not_testable", "no text is long enough")], "none was read"
+
+
 def test_clusters_of_labels_become_the_topics():
     with_tree = start(chapters.CoarseHeads, VALUES).task.space
     clustered = start(chapters.CoarseHeads, VALUES | {"n_clusters": 8}).task.space
