@@ -95,7 +95,7 @@ VERDICT = "VerdictScore"  # for texts that judge one label at a time
 
 def finds_verdict_heads() -> dict[str, Precondition]:
     """VerdictScore finds the planted heads of Phase 2 on every organism, and loses them under another label."""
-    score = {"phase": Phase.REFINE, "score": VERDICT}
+    score: dict[str, Any] = {"phase": Phase.REFINE, "score": VERDICT}
     return {
         f"AUROC of {VERDICT} for planted heads, less that of random heads": Precondition(
             reads("auroc", **score), above=0, chapter="07", less=_random_auroc(Phase.REFINE)
