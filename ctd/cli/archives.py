@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ctd.cli.base import RUN_HELP, app
+from ctd.cli.base import FILES, RUN_HELP, app
 
 
-@app.command(epilog="Example:  ctd pack 01_retrieval_shortlists/smoke --out mine.ctd.zip")
+@app.command(rich_help_panel=FILES, epilog="Example:  ctd pack 01_retrieval_shortlists/smoke --out mine.ctd.zip")
 def pack(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
     out: Annotated[
@@ -25,7 +25,7 @@ def pack(
     typer.echo(f"{file}: {file.stat().st_size / 2**20:.1f} MiB; elsewhere: ctd unpack {file.name}")
 
 
-@app.command(epilog="Example:  ctd unpack mine.ctd.zip --out runs/mine")
+@app.command(rich_help_panel=FILES, epilog="Example:  ctd unpack mine.ctd.zip --out runs/mine")
 def unpack(
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="An archive made by ctd pack.")],
     out: Annotated[

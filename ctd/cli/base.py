@@ -14,6 +14,8 @@ from rich.text import Text
 
 from ctd.book.command_errors import OneLineErrors
 
+OWN, FILES = "Your own data and models", "This machine: cache, speed, runs as files"
+"""Panels of `ctd --help`; what has none is about the book and its runs."""
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,

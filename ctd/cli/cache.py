@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ctd.cli.base import Json, app, show_table
+from ctd.cli.base import FILES, Json, app, show_table
 
 
-@app.command(epilog="Examples:  ctd cache  |  ctd cache --keep-gb 5  |  ctd cache --keep-gb 0 (make clean-cache)")
+@app.command(
+    rich_help_panel=FILES,
+    epilog="Examples:  ctd cache  |  ctd cache --keep-gb 5  |  ctd cache --keep-gb 0 (make clean-cache)",
+)
 def cache(
     keep_gb: Annotated[
         float | None,

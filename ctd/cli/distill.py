@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ctd.cli.base import Json, app, show_table
+from ctd.cli.base import OWN, Json, app, show_table
 
 
 @app.command(
+    rich_help_panel=OWN,
     epilog="Examples:  ctd distill organism my-student  |  ctd distill smollm2-mesh out --dataset mesh --clusters 256 "
-    "--topic-depth 0 --layers 15 --max-tokens 512  |  accelerate launch --multi_gpu $(which ctd) distill ..."
+    "--topic-depth 0 --layers 15 --max-tokens 512  |  accelerate launch --multi_gpu $(which ctd) distill ...",
 )
 def distill(
     teacher: Annotated[
@@ -120,7 +121,7 @@ def distill(
         typer.echo("{out}: {parameters:,} parameters, {steps} steps, loss {loss:.3f}".format(**manifest, out=out))
 
 
-@app.command(epilog="Examples:  ctd methods  |  ctd distill organism my-student --method fkl")
+@app.command(rich_help_panel=OWN, epilog="Examples:  ctd methods  |  ctd distill organism my-student --method fkl")
 def methods(as_json: Json = False) -> None:
     """List the ways to teach a student: what each does, its settings, what it needs, its cost and its source.
 

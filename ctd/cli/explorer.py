@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ctd.cli.base import Profile, app
+from ctd.cli.base import OWN, Profile, app
 
 
 @app.command(
+    rich_help_panel=OWN,
     epilog="Examples:  ctd explorer  |  ctd explorer --dataset records --source my.csv --teacher my-model "
-    "--n-documents 12 --out my-explorer"
+    "--n-documents 12 --out my-explorer",
 )
 def explorer(
     profile: Profile = "default",

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ctd.cli.base import Json, app, print_json, show_table
+from ctd.cli.base import FILES, OWN, Json, app, print_json, show_table
 
 
-@app.command("check-model", epilog="Examples:  ctd check-model smollm2-mesh  |  ctd check-model my-model")
+@app.command(
+    "check-model", rich_help_panel=OWN, epilog="Examples:  ctd check-model smollm2-mesh  |  ctd check-model my-model"
+)
 def check_model(
     name: Annotated[str, typer.Argument(help="smollm2-mesh, organism, or the folder or Hugging Face id of a model.")],
     as_json: Json = False,
@@ -40,7 +42,9 @@ def check_model(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Examples:  ctd machine  |  ctd machine --again  |  CTD_DTYPE=float32 ctd machine")
+@app.command(
+    rich_help_panel=FILES, epilog="Examples:  ctd machine  |  ctd machine --again  |  CTD_DTYPE=float32 ctd machine"
+)
 def machine(
     again: Annotated[bool, typer.Option("--again", help="Measure again instead of using stored measurements.")] = False,
     as_json: Json = False,

@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ctd.cli.base import Json, app, print_json
+from ctd.cli.base import OWN, Json, app, print_json
 
 
-@app.command(epilog="Examples:  ctd init my.csv  |  ctd init my.csv --label-column codes --separator ';' --out my-task")
+@app.command(
+    rich_help_panel=OWN,
+    epilog="Examples:  ctd init my.csv  |  ctd init my.csv --label-column codes --separator ';' --out my-task",
+)
 def init(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV, TSV, JSON Lines or Parquet file.")],
     out: Annotated[Path | None, typer.Option(help="Folder to create; by default named after the table.")] = None,

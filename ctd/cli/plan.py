@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from ctd.book import notebook_files
-from ctd.cli.base import Json, Profile, app, print_json, show_table
+from ctd.cli.base import OWN, Json, Profile, app, print_json, show_table
 from ctd.cli.commands import planned
 
 FREE = "Texts, vectors and students that are in the cache, or come with the book, cost nothing."
 
 
 @app.command(
+    rich_help_panel=OWN,
     epilog="Examples:  ctd plan 02 -p teacher=my-model  |  ctd plan 10 --profile full  |  ctd plan 02 -f my.yml  |  "
-    "ctd plan --profile paper"
+    "ctd plan --profile paper",
 )
 def plan(
     notebook: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ctd.cli.base import app
+from ctd.cli.base import OWN, app
 
 ModelName = Annotated[
     str,
@@ -27,9 +27,10 @@ Encoder = Annotated[str, typer.Option(help="wordllama, minilm or a sentence-tran
 
 
 @app.command(
+    rich_help_panel=OWN,
     epilog="Examples:  ctd predict my-student notes.jsonl --out labels.jsonl  |  ctd predict retrieval notes.csv "
     "--labels mesh --top 20  |  cat notes.txt | ctd predict organism - --labels organism  |  "
-    "ctd predict linear notes.csv --labels organism"
+    "ctd predict linear notes.csv --labels organism",
 )
 def predict(
     model: ModelName,

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ctd.cli.base import app
+from ctd.cli.base import OWN, app
 from ctd.cli.predict import Encoder, Labels, MaxTokens, ModelName, ModeOption, Shortlist, Top
 
 
-@app.command(epilog="Examples:  ctd serve my-student  |  ctd serve retrieval --labels mesh  |  ctd serve organism "
-    "--labels organism --port 8080")  # fmt: skip
+@app.command(
+    rich_help_panel=OWN,
+    epilog="Examples:  ctd serve my-student  |  ctd serve retrieval --labels mesh  |  ctd serve organism "
+    "--labels organism --port 8080",
+)
 def serve(
     model: ModelName = "retrieval",
     labels: Labels = "",
