@@ -30,6 +30,7 @@ RUNS_CODE = {
 }  # fmt: skip
 UNPACKS = {"extractall", "extract", "unpack_archive"}
 PAYLOAD = "ctd/payload.py"  # reads a pickle whose digest its parent gave it: tests/test_payload.py
+CLUSTER = "ctd/ray_cluster.py"  # reads what its own pieces of work return; Ray itself hands everything over as pickles
 
 
 def hazards(source):
@@ -59,7 +60,8 @@ def test_no_code_of_ours_runs_what_a_file_says():
         str(file.relative_to(ROOT)): {*hazards(source_of(file))} for file in files if "_build" not in file.parts
     }
     assert {file: calls for file, calls in hazards_by_file.items() if calls} == {
-        PAYLOAD: {"pickle.Unpickler", "pickle.loads"}
+        PAYLOAD: {"pickle.Unpickler", "pickle.loads"},
+        CLUSTER: {"pickle.loads"},
     }
 
 
