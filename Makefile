@@ -66,7 +66,7 @@ texts: $(STAMP) ## Write what the teachers say in the default profile anew (data
 natural: $(STAMP) ## Write what qwen-1.5b thinks about vignettes anew (data/texts, data/natural.csv; needs `make reasoner`)
 	@CTD_TEXTS=keep $(BIN)/python -m ctd.recipes.natural_reasoner && $(BIN)/python -m ctd.book.natural_page
 
-organism: $(STAMP) ## Rebuild the model organisms, plain and planted (about two and a half hours on two cores)
+organism: $(STAMP) ## Rebuild the model organisms, plain and planted (about three hours on two cores)
 	@$(BIN)/python -m ctd.recipes.organism
 
 # Tools that look at the lock from outside, in an environment of their own.

@@ -181,9 +181,9 @@ class InstrumentCheck(Settings):
         int, Field(ge=0, le=1000, description="models with random weights, on which nothing should be found")
     ] = 3
     others: Annotated[
-        list[Literal["organism-planted", "organism-late", "organism-swapped"]],
+        list[Literal["organism-planted", "organism-early", "organism-late", "organism-swapped"]],
         Field(description="more models with known heads"),
-    ] = ["organism-late", "organism-swapped"]
+    ] = ["organism-early", "organism-late", "organism-swapped"]
     direction: Direction = "unembedding"
     noise: Annotated[
         Literal["run", "gaussian", "uniform", "mean"],

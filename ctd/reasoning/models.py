@@ -60,6 +60,7 @@ PACKAGED = {
     "qwen-0.5b": Packaged(  # Qwen2.5-Coder-0.5B-Instruct
         parts="qwen_0.5b_weights", mend=weight_parts.MEND, generation=QWEN
     ),
+    "organism-early": Packaged("organism-early", dtype="float32", mend="make organism"),
     "organism-late": Packaged("organism-late", dtype="float32", mend="make organism"),
     "organism-swapped": Packaged("organism-swapped", dtype="float32", mend="make organism"),
 }

@@ -84,15 +84,11 @@ RECIPES = {
         settings=replace(SETTINGS, learning_rate=1.5e-3),
     ),
 }
-ELSEWHERE = {  # layers of the planted heads: no instrument may owe its success to where heads lie
-    "organism-late": (3, 5),
-    "organism-swapped": (5, 4),
+ELSEWHERE = {  # the planted heads of each phase: no instrument may owe its success to where heads lie
+    "organism-early": ((Head(1, 0), Head(1, 5)), (Head(4, 1), Head(4, 4))),
+    "organism-late": ((Head(3, 0), Head(3, 5)), (Head(5, 2), Head(5, 4))),
+    "organism-swapped": ((Head(5, 0), Head(5, 5)), (Head(4, 2), Head(4, 4))),
 }
 RECIPES |= {
-    name: replace(
-        RECIPES[PLANTED],
-        phase1=(Head(first, 0), Head(first, 5)),
-        phase2=(Head(second, 2), Head(second, 4)),
-    )
-    for name, (first, second) in ELSEWHERE.items()
+    name: replace(RECIPES[PLANTED], phase1=phase1, phase2=phase2) for name, (phase1, phase2) in ELSEWHERE.items()
 }
