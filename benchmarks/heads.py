@@ -1,10 +1,10 @@
 """What does it cost to record heads, as texts grow, and to patch them, the more they are? Beside other libraries.
 
 The model is the organism, in float32 on one thread. Recorded are every head's attention pattern and output. Patched
-are the outputs of heads, each with that of the batch's first text. On the machine of this book ctd recorded short texts
-faster than TransformerLens, and texts of 512 tokens more slowly: the peers switch the model to the attention that
-yields its patterns, while ctd leaves the model as it is and computes patterns beside it. TransformerLens and nnsight
-are compared where they are installed: `pip install .[crosscheck]`, or into a folder of their own:
+are the outputs of heads, each with that of the batch's first text. The peers switch the model to the attention that
+yields its patterns, while ctd leaves the model as it is and computes patterns beside it, a block of queries at a time.
+TransformerLens and nnsight are compared where they are installed: `pip install .[crosscheck]`, or into a folder of
+their own:
 
     pip install --no-deps --target peers transformer-lens==4.3.0 nnsight==0.8.1 einops fancy_einsum better_abc \
         beartype astor
