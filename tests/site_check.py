@@ -32,7 +32,7 @@ GRAVE = ("serious", "critical")  # of what axe-core finds
 
 # What axe-core is asked in each view, as context and options: everything once, then what can differ. Colours differ
 # with the theme, names and roles with what is shown; no style gives an article other colours on a phone.
-COLOURS = {"runOnly": {"type": "tag", "values": ["cat.color"]}}
+COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 BESIDES_CONTRAST = {"rules": {"color-contrast": {"enabled": False}}}
 AROUND_THE_ARTICLE = {"exclude": [["article"]]}
 EVERYTHING = [(None, {})]
