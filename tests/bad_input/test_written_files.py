@@ -1,17 +1,10 @@
 """Files that we write and read back, cut short or swapped for something else: one line that names the file."""
 
-import gzip
-import json
-
 import pytest
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
-from ctd.reasoning import trace_files
-from ctd.reasoning.traces import Trace
 from ctd.retrieval.index import LabelIndex
-
-TRACE = Trace(uid="a", document="liver", prompt="Document: liver\n", cot="Topics: x\n", answer=("liver",))
 
 
 def cut(file):
@@ -32,15 +25,11 @@ SPOILT = [cut, emptied, swapped]
 @pytest.fixture
 def written(tmp_path, task, space, encoder, own_cache):
     """What is written, by kind: the file to spoil, and how to read it back."""
-    trace_files.save([TRACE, TRACE], tmp_path / "traces.jsonl")
-    trace_files.save([TRACE, TRACE], tmp_path / "traces.jsonl.gz")
     space.save(tmp_path / "labels.parquet")
     task.save(tmp_path / "task")
     index = LabelIndex.build(space, encoder)
     index.save(tmp_path / "index")
     return {
-        "traces": (tmp_path / "traces.jsonl", trace_files.load),
-        "packed traces": (tmp_path / "traces.jsonl.gz", trace_files.load),
         "label space": (tmp_path / "labels.parquet", LabelSpace.load),
         "task: a split": (tmp_path / "task" / "test.arrow", lambda file: Task.load(file.parent)),
         "task: labels": (tmp_path / "task" / "labels.parquet", lambda file: Task.load(file.parent)),
@@ -52,7 +41,7 @@ def written(tmp_path, task, space, encoder, own_cache):
     }
 
 
-KINDS = ["traces", "packed traces", "label space", "task: a split", "task: labels", "task: card", "task: unscored",
+KINDS = ["label space", "task: a split", "task: labels", "task: card", "task: unscored",
          "index: identity", "index: labels", "index: vectors"]  # fmt: skip
 
 
@@ -62,9 +51,6 @@ def test_a_spoilt_file_is_named_in_one_line(written, kind, spoil):
     file, read = written[kind]
     read(file)
     spoil(file)
-    if (kind, spoil) == ("traces", emptied):
-        assert read(file) == []
-        return
     with pytest.raises((ValueError, OSError)) as caught:
         read(file)
     message = str(caught.value)
@@ -79,27 +65,3 @@ def test_a_missing_file_is_named_in_one_line(written, kind):
     with pytest.raises((ValueError, OSError), match=r"^[^\n]*$") as caught:
         read(file)
     assert file.parent.name in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("[]", "line 2"),
-        ('{"uid": 5}', "line 2: .*"),
-        (json.dumps({"uid": "a"}), "line 2: .*required"),
-        ("{", "line 2"),
-    ],
-)
-def test_a_line_that_is_no_trace_is_named(tmp_path, line, reason):
-    trace_files.save([TRACE], tmp_path / "traces.jsonl")
-    with open(tmp_path / "traces.jsonl", "a") as stream:
-        stream.write(line + "\n")
-    with pytest.raises(ValueError, match=rf"traces\.jsonl, {reason}"):
-        trace_files.load(tmp_path / "traces.jsonl")
-
-
-def test_traces_are_told_packed_by_their_content(tmp_path):
-    trace_files.save([TRACE], tmp_path / "traces.jsonl")
-    packed = tmp_path / "packed.jsonl"
-    packed.write_bytes(gzip.compress((tmp_path / "traces.jsonl").read_bytes()))
-    assert trace_files.load(packed) == [TRACE]

@@ -17,7 +17,7 @@ from ctd.book import results
 from ctd.book.parameters import parameter_of, read_yaml
 from ctd.book.run_folder import RunFolder
 from ctd.book.settings import DocumentTokens, TraceCount
-from ctd.reasoning import trace_files, trace_parser, traces
+from ctd.reasoning import trace_parser, traces
 from tests.fuzz.foreign import LABELS, PARSERS, SEEDS, SPACE
 from tests.reasoning.test_traces import NASTY
 
@@ -89,12 +89,8 @@ def written_traces(draw):
 
 
 @given(written_traces())
-def test_every_written_trace_is_parsed_and_every_trace_is_kept_as_it_was(tmp_path_factory, text):
-    trace = trace_parser.parse(text, SPACE, "u", "d")
-    assert traces.format(trace) == text
-    file = tmp_path_factory.getbasetemp() / "fuzzed.jsonl.gz"
-    trace_files.save([trace], file)
-    assert trace_files.load(file) == [trace]
+def test_every_written_trace_is_parsed_as_it_was_written(text):
+    assert traces.format(trace_parser.parse(text, SPACE, "u", "d")) == text
 
 
 def tried(call):
