@@ -65,7 +65,7 @@ def test_the_service_says_what_it_is(client):
 
 
 @pytest.mark.parametrize(
-    ("request", "complaint"),
+    ("sent", "complaint"),
     [
         ({"json": {"documents": ["liver", "  "]}}, "document 1 of 2 is empty"),
         ({"json": {"documents": []}}, "documents: List should have at least 1 item"),
@@ -78,8 +78,8 @@ def test_the_service_says_what_it_is(client):
         ({"content": '{"documents": ["a"]}', "headers": {"Content-Type": "text/plain"}}, "the request: Input should"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_a_line(client, request, complaint):
-    response = client.post("/label", **request)
+def test_what_cannot_be_read_is_refused_in_a_line(client, sent, complaint):
+    response = client.post("/label", **sent)
     assert response.status_code == 422
     assert complaint in response.json()["detail"]
     assert len(response.json()["detail"]) < 200

@@ -82,7 +82,7 @@ def written_traces(draw):
     listed = draw(st.lists(st.sampled_from(LABELS), min_size=1, max_size=4, unique=True))
     pair = st.lists(st.sampled_from(LABELS), min_size=2, max_size=2, unique=True)
     sentences = [
-        f"{traces.mark(a)} over {traces.mark(b)}, {traces.quote(draw(WORDS))}."
+        f"{traces.mark(a)} over {traces.mark(b)}, {traces.quote(draw(WORDS.filter(bool)))}."
         for a, b in draw(st.lists(pair, max_size=3))
     ]
     return traces.write(draw(WORDS), listed, sentences, listed[: draw(st.integers(1, len(listed)))])
