@@ -79,6 +79,8 @@ def plan(
     values = defaults | base
     changed = {name: value for name, value in overriding.items() if value != values[name]}
     resolved = {name: changed.get(name, value) for name, value in values.items()}
+    if resolved.get("source") or "dataset" in changed:
+        _check_source(notebook, resolved)
     suffix = f"-{digest([json.dumps(changed, sort_keys=True)])[:8]}" if changed else ""
     inputs = inputs_digest([resolved[name] for name in parameters if parameters[name].is_path])
     if notebook.stem == chapters.LEDGER:
@@ -95,6 +97,16 @@ def plan(
     if folder.is_symlink() and not folder.exists():
         raise FileNotFoundError(f"{folder} is a link that leads nowhere: name another folder with --out")
     return Plan(notebook.resolve(), profile, defaults, resolved, changed, folder.absolute(), parts)
+
+
+def _check_source(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse a source that the dataset cannot be read from, before a kernel starts."""
+    from ctd.data import readers  # a second to import
+
+    try:
+        readers.check_source(parameters["dataset"], parameters["source"])
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{notebook.name} refuses its source: {error}") from None
 
 
 def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,8 @@ def sweep(
     from ctd.book import progress, side_by_side
     from ctd.book import sweep as sweeps
 
+    if not math.isfinite(gpus):
+        raise ValueError(f"--gpus must be a finite number, got {gpus:g}")
     if gpus and not on:
         raise ValueError(f"--gpus says what a cell takes of a cluster, got {gpus:g} without --on")
     path = notebook_files.find_notebook(notebook)

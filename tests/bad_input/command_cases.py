@@ -94,6 +94,10 @@ CASES = [
     sweep("a date for a number", "grid: {seed: [2026-01-01]}", "seed must be a whole number"),
     sweep("two documents", "grid: {seed: [0]}\n---\n", "g.yml, line 2: not YAML"),
     sweep("code", "grid: !!python/object/apply:os.getcwd []", "g.yml, line 1: not YAML .could not determine a constructor"),
+    *(
+        Case(f"sweep: {gpus} GPUs", f"sweep 01 g.yml --out {{out}} --on auto --gpus={gpus}", ("--gpus", reason), {"g.yml": "grid: {seed: [0]}"})
+        for gpus, reason in {"nan": "greater than or equal to 0", "-1": "greater than or equal to 0", "inf": "must be a finite number, got inf"}.items()
+    ),
     Case("sweep: below a file", "sweep 01 g.yml --out thesis.txt", ("thesis.txt is not a folder, so .* cannot be made: name another folder",), {"g.yml": "grid: {seed: [0]}", "thesis.txt": "precious"}),
     Case("sweep: a folder", "sweep 01 g", ("there is no grid file g",), {"g/a": ""}),
     Case("sweep: an unknown profile", "sweep 01 g.yml --profile fast", ("no profile fast",), {"g.yml": "grid: {seed: [0]}"}),

@@ -42,6 +42,13 @@ def parameter(name: str, words: str, *says: str, notebook: str = "01") -> Case:
     return Case(f"parameter: {name}", f"run {notebook} {words}", ("refuses|-p", *says))
 
 
+def source(name: str, dataset: str, path: str, *says: str) -> Case:
+    """A run of a dataset with a source of another kind."""
+    words = f"run 01 --out {{out}} -p dataset={dataset}" + f" -p source={path}" * bool(path)
+    files = {"f.csv": "a,b\n", "f.zip": b"PK\x03\x04", "d/f.txt": ""}
+    return Case(f"source: {name}", words, ("01_retrieval_shortlists.ipynb refuses its source: ", *says), files)
+
+
 def distill(name: str, words: str, *says: str) -> Case:
     return Case(f"distill: {name}", f"distill organism {{out}} {words}", says)
 
@@ -93,6 +100,20 @@ CASES = [
     parameter("no dataset", "-p dataset=pubmed", "dataset must be one of: mesh, mesh-descriptors", "got 'pubmed'"),
     parameter("no dataset in a list", "-p tasks=pubmed", "tasks must be a list such as", "pubmed", notebook="00"),
     parameter("a path that is not there", "-p source=./nowhere", "source must be an existing path or name", "nowhere"),
+    source("mimic without any", "mimic", "", "dataset 'mimic' needs a source .source=PATH.: MIMIC-IV"),
+    source("mimic of a file", "mimic", "f.csv", "f.csv is not a folder; give the one that holds MIMIC-IV's"),
+    source("mimic without the codes", "mimic", "d", "d holds neither discharge.csv.gz nor discharge.csv"),
+    source("xmc of a file", "xmc", "f.csv", "f.csv is not a folder; give the one that holds lbl.json"),
+    source("xmc of another folder", "xmc", "d", "d holds neither lbl.json nor lbl.json.gz"),
+    source("one for nothing", "organism", "f.csv", "dataset 'organism' takes no source, got '.*f.csv': leave it out"),
+    source("set.mm of a folder", "setmm", "d", "no Metamath file .*d; give the path of set.mm"),
+    source("PubMed of a folder without", "mesh", "d", "d holds no PubMed file"),
+    source("PubMed of a name", "mesh", "nowhere", "there is no file nowhere; check the path"),
+    source("PubMed in a zip", "mesh", "f.zip", "f.zip is packed as zip, and only gzip is read; unpack it"),
+    source("a table of no kind", "records", "f.zip", "f.zip: a file must end in one of .jsonl"),
+    source("a table that is nowhere", "records", "nowhere.csv", "nowhere.csv is neither a file nor a folder; check the path"),
+    Case("source: of a cell", "sweep 01 g.yml --out {out}", ("01_retrieval_shortlists.ipynb refuses its source: dataset 'xmc' needs a source",),
+         {"g.yml": "grid: {dataset: [organism, xmc]}"}),
     parameter("several wrong", "-p cutoff=0 -p colour=red", "cutoff must be", "no parameter colour"),
     cell("cell: no parameters cell", (SEED,), "must have exactly 1 code cell tagged 'parameters', got 0", tagged=0),
     cell("cell: two parameters cells", (SEED,), "exactly 1 code cell tagged 'parameters', got 2", tagged=2),

@@ -110,7 +110,6 @@ def test_what_is_left_out_is_counted(folder):
 def test_chunks_do_not_change_the_result(folder, tmp_path, monkeypatch):
     whole = rows(mimic.load(folder))
     monkeypatch.setattr(mimic, "NOTES_AT_ONCE", 7)
-    monkeypatch.setattr(mimic, "DIAGNOSES_AT_ONCE", 5)
     monkeypatch.setenv("CTD_CACHE", str(tmp_path / "other"))
     assert rows(mimic.load(folder)) == whole
 

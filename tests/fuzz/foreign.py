@@ -54,7 +54,7 @@ def set_mm(content, folder):
 
 def mimic_csv(content, folder):
     _read(folder / "diagnoses_icd.csv", content, lambda file: mimic._codes(file, CODES, "drop", mimic.Counter()))
-    _read(folder / "discharge.csv", content, lambda file: [*mimic._chunks(file, mimic.NOTE_COLUMNS, 5)])
+    _read(folder / "discharge.csv", content, lambda file: [*mimic._rows(file, mimic.NOTE_COLUMNS)])
 
 
 def trace(content, folder):

@@ -19,8 +19,8 @@ from ctd.data.task import SPLITS, Card, Task, labels_matrix, split_by_hash
 from ctd.keys import Maker
 
 __all__ = [
-    "READERS", "SPLITS", "Card", "Reader", "Source", "Task", "labels_matrix", "left_out", "load", "load_as_asked",
-    "split_by_hash",
+    "READERS", "SPLITS", "Card", "Reader", "Source", "Task", "check_source", "labels_matrix", "left_out", "load",
+    "load_as_asked", "split_by_hash",
 ]  # fmt: skip
 
 SHIPPED = {"sources": DATA / "sources.json", "check_tags": DATA / "check_tags.csv"}
@@ -161,6 +161,18 @@ def load_as_asked(name: str, source: str = "", text: str = "text", labels: str =
     folder without PubMed files.
     """
     return load(name, **_options(name, source, text, labels))
+
+
+def check_source(name: str, source: str = "") -> None:
+    """Look whether a dataset can be read from a source of this kind; nothing is read.
+
+    name, source: see `load_as_asked`.
+    Raises ValueError or FileNotFoundError, as `load_as_asked` would once it reads.
+    """
+    options = _options(name, source, "", "")
+    module = importlib.import_module(f"{__name__}.{_reader(name).module}")
+    if source and hasattr(module, "check_source"):
+        module.check_source(options[_reader(name).source.argument])
 
 
 def left_out(task: Task) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -225,6 +226,13 @@ def load(files: Sequence[Path] | Path = (), mtrees: Path | None = None, descript
         ),
         unscored=check_tags(space),
     )
+
+
+def check_source(files: Sequence[Path]) -> None:
+    """Raises FileNotFoundError for a file that is not there, and ValueError for an archive of another kind."""
+    for file in files:
+        with suppress(EOFError), open_unpacked(file):  # what is damaged is told when it is read
+            pass
 
 
 def _documents(

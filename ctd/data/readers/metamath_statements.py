@@ -39,10 +39,15 @@ class Statement(NamedTuple):
     proof: Sequence[str] = ()
 
 
-def read(path: Path) -> str:
-    """The text of a Metamath file, gzip or plain. Raises FileNotFoundError, or ValueError when it is damaged."""
+def check_source(path: Path) -> None:
+    """Raises FileNotFoundError where there is no such file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"no Metamath file {path}; give the path of set.mm, or unset CTD_SETMM")
+
+
+def read(path: Path) -> str:
+    """The text of a Metamath file, gzip or plain. Raises FileNotFoundError, or ValueError when it is damaged."""
+    check_source(path)
     try:
         with open_unpacked(Path(path)) as (_, stream):
             return str(stream.read().decode())

@@ -1,17 +1,19 @@
 """MIMIC-IV discharge notes and their ICD-10-CM codes, from the folder of a user who has access.
 
 Notes: the prepared notes stay in the cache folder of this machine, memory-mapped; MIMIC's data use agreement covers
-them there too. Files are read in chunks, so that none is ever held whole.
+them there too. Files are read row by row, so that none is ever held whole.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
@@ -19,13 +21,13 @@ from ctd.cache import cache_dir
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import icd10cm, streams
 from ctd.data.readers.packed import DAMAGED, open_unpacked
-from ctd.data.task import Card, Task, split_by_hash
+from ctd.data.task import SPLITS, Card, Task, split_by_hash
 from ctd.keys import Maker
 
 MAKER = Maker("mimic", __name__, ("names", "notes", "diagnoses", "space", "on_missing"))
 NOTE_COLUMNS = ("note_id", "subject_id", "hadm_id", "text")
 DIAGNOSIS_COLUMNS = ("hadm_id", "icd_code", "icd_version")
-NOTES_AT_ONCE, DIAGNOSES_AT_ONCE = 2_000, 200_000
+NOTES_AT_ONCE = 2_000
 
 
 def load(folder: Path, on_missing: str = "drop") -> Task:
@@ -43,11 +45,16 @@ def load(folder: Path, on_missing: str = "drop") -> Task:
     """
     if on_missing not in ("drop", "raise"):
         raise ValueError(f"on_missing must be 'drop' or 'raise', got {on_missing!r}")
-    notes, diagnoses = _find(Path(folder), "note", "discharge"), _find(Path(folder), "hosp", "diagnoses_icd")
+    notes, diagnoses = check_source(Path(folder))
     space = icd10cm.label_space()
     names = [notes.name, diagnoses.name]
     key = MAKER.key(names=names, notes=notes, diagnoses=diagnoses, space=space, on_missing=on_missing)
     return streams.load(cache_dir("mimic") / key, partial(_prepare, notes, diagnoses, space, on_missing))
+
+
+def check_source(folder: Path) -> tuple[Path, Path]:
+    """The files with the notes and with the codes. Raises FileNotFoundError for a folder that lacks one."""
+    return _find(folder, "note", "discharge"), _find(folder, "hosp", "diagnoses_icd")
 
 
 def _find(folder: Path, inner: str, name: str) -> Path:
@@ -79,45 +86,52 @@ def _prepare(notes: Path, diagnoses: Path, space: LabelSpace, on_missing: str, f
 def _write_notes(notes: Path, codes: dict[str, list[int]], folder: Path, dropped: Counter[str]) -> int:
     """Write the notes of admissions with codes to their splits; returns how many there are."""
     seen, n_written = set[str](), 0
+    dropped["notes of admissions without any remaining code"] = 0
+    waiting: dict[str, list[dict[str, object]]] = {split: [] for split in SPLITS}
     with streams.writers(folder) as writers:
-        for chunk in _chunks(notes, NOTE_COLUMNS, NOTES_AT_ONCE, may_be_empty="hadm_id"):
-            for row, uid in zip(chunk.index, chunk["note_id"], strict=True):
-                if uid in seen:
-                    raise ValueError(f"{notes}, row {row}: note_id {uid!r} stands more than once; keep one of them")
-                seen.add(uid)
-            chunk["labels"] = chunk["hadm_id"].map(codes)
-            coded = chunk.dropna(subset="labels").rename(columns={"note_id": "uid"})
-            n_written += len(coded)
-            dropped["notes of admissions without any remaining code"] += len(chunk) - len(coded)
-            for split, part in coded.groupby(coded["subject_id"].map(split_by_hash)):
-                columns = [pa.array(part[field.name].tolist(), field.type) for field in streams.SCHEMA]
-                writers[str(split)].write_batch(pa.record_batch(columns, schema=streams.SCHEMA))
+
+        def write(split: str) -> None:
+            writers[split].write_batch(pa.RecordBatch.from_pylist(waiting[split], schema=streams.SCHEMA))
+            waiting[split].clear()
+
+        for row, (uid, patient, admission, text) in _rows(notes, NOTE_COLUMNS, may_be_empty="hadm_id"):
+            if uid in seen:
+                raise ValueError(f"{notes}, row {row}: note_id {uid!r} stands more than once; keep one of them")
+            seen.add(uid)
+            if admission not in codes:
+                dropped["notes of admissions without any remaining code"] += 1
+                continue
+            n_written += 1
+            split = split_by_hash(patient)
+            waiting[split].append({"uid": uid, "text": text, "labels": codes[admission]})
+            if len(waiting[split]) == NOTES_AT_ONCE:
+                write(split)
+        for split in SPLITS:
+            write(split)
     return n_written
 
 
 def _codes(file: Path, space: LabelSpace, on_missing: str, dropped: Counter[str]) -> dict[str, list[int]]:
     """The labels of each admission, sorted. The file has codes without their dot ("I5021"), or as others write them."""
     known = {_plain(id): label for label, id in enumerate(space.ids[: len(space)])}
-    parts = []
-    for chunk in _chunks(file, DIAGNOSIS_COLUMNS, DIAGNOSES_AT_ONCE):
-        version = chunk["icd_version"].str.strip()
-        if not (readable := version.isin(["9", "10"])).all():
-            row = int(readable.argmin())
-            raise ValueError(f"{file}, row {chunk.index[row]}: icd_version must be 9 or 10, got {version.iloc[row]!r}")
-        tenth = chunk[version == "10"]
-        labels = tenth["icd_code"].map(_plain).map(known)
-        if on_missing == "raise" and labels.isna().any():
-            row = int(labels.isna().argmax())
+    dropped.update({"ICD-9 codes": 0, "ICD-10 codes that are no leaf of the April 2026 list": 0})
+    labels: dict[str, set[int]] = {}
+    for row, (admission, code, version) in _rows(file, DIAGNOSIS_COLUMNS):
+        if version.strip() not in ("9", "10"):
+            raise ValueError(f"{file}, row {row}: icd_version must be 9 or 10, got {version.strip()!r}")
+        label = known.get(_plain(code))
+        if version.strip() == "9":
+            dropped["ICD-9 codes"] += 1
+        elif label is not None:
+            labels.setdefault(admission, set()).add(label)
+        elif on_missing == "drop":
+            dropped["ICD-10 codes that are no leaf of the April 2026 list"] += 1
+        else:
             raise ValueError(
-                f"{file}, row {tenth.index[row]}: {tenth['icd_code'].iloc[row]!r} is no leaf of the April 2026 "
-                "ICD-10-CM list; on_missing='drop' leaves such codes out and counts them"
+                f"{file}, row {row}: {code!r} is no leaf of the April 2026 ICD-10-CM list; on_missing='drop' leaves "
+                "such codes out and counts them"
             )
-        dropped["ICD-9 codes"] += len(chunk) - len(tenth)
-        dropped["ICD-10 codes that are no leaf of the April 2026 list"] += int(labels.isna().sum())
-        parts.append(tenth[["hadm_id"]].assign(label=labels).dropna().astype({"label": "int32"}))
-    table = pd.concat(parts).drop_duplicates().sort_values(["hadm_id", "label"])
-    grouped = table.groupby("hadm_id")["label"].agg(list)
-    return {str(admission): labels for admission, labels in zip(grouped.index, grouped, strict=True)}
+    return {admission: sorted(some) for admission, some in labels.items()}
 
 
 def _plain(code: str) -> str:
@@ -125,43 +139,39 @@ def _plain(code: str) -> str:
     return code.strip().upper().replace(".", "")
 
 
-def _chunks(file: Path, columns: tuple[str, ...], rows: int, may_be_empty: str | None = None) -> Iterator[pd.DataFrame]:
-    """Columns of a CSV file as text, some rows at a time; the index counts rows from 1 below the header."""
-    read = 0
+def _rows(file: Path, columns: tuple[str, ...], may_be_empty: str = "") -> Iterator[tuple[int, list[str]]]:
+    """Each row of a CSV file: its number, from 1 below the header, and what it has in these columns."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    row = 0
     try:
-        _check_header(file, columns)
-        with (
-            open_unpacked(file) as (_, stream),
-            pd.read_csv(
-                stream, usecols=list(columns), dtype=str, keep_default_na=False, chunksize=rows, encoding="utf-8-sig"
-            ) as chunks,
-        ):
-            for chunk in tqdm(chunks, desc=f"reading {file.name}", unit=" chunks"):
-                if not isinstance(chunk.index, pd.RangeIndex):  # pandas took the first column for an index
-                    raise ValueError(f"{file}, row {read + 1}: more fields than the header has; mend the file")
-                chunk.index += 1
-                for column in columns:
-                    empty = chunk[column].isna() | (chunk[column].str.strip() == "")
-                    if empty.any() and column != may_be_empty:
-                        raise ValueError(f"{file}, row {chunk.index[int(empty.argmax())]}: {column} is empty")
-                read += len(chunk)
-                yield chunk
+        with open_unpacked(file) as (_, stream), io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            filled = filter(None, csv.reader(text, strict=True))  # blank lines are no rows
+            header = next(filled, [])
+            places = _places(file, header, columns)
+            for row, cells in enumerate(tqdm(filled, desc=f"reading {file.name}", unit=" rows"), start=1):
+                if len(cells) > len(header):
+                    raise ValueError(f"{file}, row {row}: more fields than the header has; mend the file")
+                values = [cells[place] if place < len(cells) else "" for place in places]
+                for column, value in zip(columns, values, strict=True):
+                    if column != may_be_empty and not value.strip():
+                        raise ValueError(f"{file}, row {row}: {column} is empty")
+                yield row, values
     except DAMAGED as error:
-        raise ValueError(f"{file} is a truncated or damaged gzip file, after row {read}; fetch it again") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{file} is not a whole CSV file, after row {read} ({reason}); fetch it again") from error
-    if not read:
+        raise ValueError(f"{file} is a truncated or damaged gzip file, after row {row}; fetch it again") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not a whole CSV file, after row {row} ({error}); fetch it again") from error
+    if not row:
         raise ValueError(f"{file} has a header and no rows; fetch it again")
 
 
-def _check_header(file: Path, columns: tuple[str, ...]) -> None:
-    """Refuse a file that lacks one of the columns, or has it twice."""
-    with open_unpacked(file) as (_, stream):
-        header = pd.read_csv(stream, nrows=1, header=None, dtype=str, encoding="utf-8-sig").iloc[0].tolist()
+def _places(file: Path, header: list[str], columns: tuple[str, ...]) -> list[int]:
+    """Where the columns stand. Refuses a file that lacks one of them, or has it twice."""
+    if not header:
+        raise ValueError(f"{file} is not a whole CSV file: it is empty; fetch it again")
     for column in columns:
         if column not in header:
-            names = [" ".join(str(name).split())[:40] for name in header[:30]]
+            names = [" ".join(name.split())[:40] for name in header[:30]]
             raise ValueError(f"{file} has no column {column!r}; found {', '.join(names)}")
         if header.count(column) > 1:
             raise ValueError(f"{file} has the column {column!r} {header.count(column)} times; keep one")
+    return [header.index(column) for column in columns]

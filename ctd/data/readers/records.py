@@ -95,6 +95,18 @@ def load(
     )
 
 
+def check_source(source: str) -> None:
+    """Look whether a source is a table, a folder, or what a dataset on the hub may be called.
+
+    Raises ValueError for a file of another kind, and FileNotFoundError for what is nowhere.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        tables.suffix(path)
+    elif not path.is_dir():
+        _hub_id(source)
+
+
 def _card(
     origin: str, licence: str, text: str, labels: str, shares: Mapping[str, float], dropped: Mapping[str, int]
 ) -> Card:
@@ -211,10 +223,15 @@ def _open_saved(folder: Path) -> Dataset | DatasetDict:
     return Dataset.from_dict({name: [] for name in features}, Features(features))
 
 
-def _open_hub(source: str) -> DatasetDict:
+def _hub_id(source: str) -> re.Match[str]:
     match = HUB_ID.fullmatch(source)
     if match is None or source.endswith(SUFFIXES):
         raise FileNotFoundError(f"{source} is neither a file nor a folder; check the path")
+    return match
+
+
+def _open_hub(source: str) -> DatasetDict:
+    match = _hub_id(source)
     try:
         return datasets.load_dataset(match["id"], match["config"], cache_dir=str(cache_dir("hub")))
     except Exception as error:

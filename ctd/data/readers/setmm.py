@@ -24,6 +24,7 @@ from scipy.sparse import csr_matrix
 from ctd.cache import DATA, atomic, cache_dir
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers.metamath import HEADING, LEVELS, Database, parse
+from ctd.data.readers.metamath_statements import check_source as check_source
 from ctd.data.readers.metamath_statements import read, statements
 from ctd.data.task import SPLITS, Card, Task, splits_of
 

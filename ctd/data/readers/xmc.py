@@ -50,7 +50,7 @@ def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", 
     if not 0 <= validation < 1:
         raise ValueError(f"validation must be at least 0 and below 1 (a share of trn), got {validation}")
     folder = Path(folder).resolve()
-    files = _find(folder)
+    files = check_source(folder)
     if title_only is None:
         title_only = "titles" in folder.name.lower()
     names = [folder.name, *(file.name for file in files.values())]
@@ -59,8 +59,11 @@ def load(folder: Path, title_only: bool | None = None, on_empty: str = "error", 
     return streams.load(cache_dir("xmc") / key, prepare)
 
 
-def _find(folder: Path) -> dict[str, Path]:
-    """The files that are there, by the part of their names before the dot."""
+def check_source(folder: Path) -> dict[str, Path]:
+    """The files that are there, by the part of their names before the dot.
+
+    Raises FileNotFoundError for a folder that lacks one of those that are needed.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the one that holds lbl.json, trn.json and tst.json")
     files = {}
