@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from ctd import hardware
+from ctd.book import notebook_files, runs
+from ctd.book.validate import GOLDEN, golden_problems
 from ctd.cache import ROOT
 from tests.children import Child
 from tests.makers import MAKERS
@@ -70,3 +73,11 @@ def test_all_of_it_changed_at_once_changes_nothing(wanted, tmp_path):
 def test_each_change_changes_nothing(what, wanted, tmp_path):
     folder = tmp_path / ("with spaces and ünïcode" if what == "folder" else "plain")
     assert digests(MAKERS, folder, OTHER.get(what, {})) == {name: wanted(name) for name in MAKERS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", hardware.DTYPES)
+def test_a_run_in_either_dtype_is_within_the_tolerances_of_the_golden_results(dtype, tmp_path, monkeypatch):
+    monkeypatch.setenv("CTD_DTYPE", dtype)
+    run = runs.run(notebook_files.find_notebook("01"), "smoke", out=tmp_path / dtype)
+    assert golden_problems(run, GOLDEN) == []
