@@ -79,8 +79,8 @@ def plan(
     values = defaults | base
     changed = {name: value for name, value in overriding.items() if value != values[name]}
     resolved = {name: changed.get(name, value) for name, value in values.items()}
-    if resolved.get("source") or "dataset" in changed:
-        _check_source(notebook, resolved)
+    if resolved.keys() >= {"dataset", "source"} and (resolved["source"] or "dataset" in changed):
+        _check_source(notebook, resolved["dataset"], resolved["source"])
     suffix = f"-{digest([json.dumps(changed, sort_keys=True)])[:8]}" if changed else ""
     inputs = inputs_digest([resolved[name] for name in parameters if parameters[name].is_path])
     if notebook.stem == chapters.LEDGER:
@@ -99,12 +99,14 @@ def plan(
     return Plan(notebook.resolve(), profile, defaults, resolved, changed, folder.absolute(), parts)
 
 
-def _check_source(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Refuse a source that the dataset cannot be read from, before a kernel starts."""
+def _check_source(notebook: Path, dataset: str, source: str) -> None:
+    """Refuse a source that a dataset of ours cannot be read from, before a kernel starts."""
     from ctd.data import readers  # a second to import
 
+    if dataset not in readers.READERS:  # a notebook of the user's own may mean something else by the name
+        return
     try:
-        readers.check_source(parameters["dataset"], parameters["source"])
+        readers.check_source(dataset, source)
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{notebook.name} refuses its source: {error}") from None
 

@@ -169,10 +169,10 @@ def check_source(name: str, source: str = "") -> None:
     name, source: see `load_as_asked`.
     Raises ValueError or FileNotFoundError, as `load_as_asked` would once it reads.
     """
-    options = _options(name, source, "", "")
-    module = importlib.import_module(f"{__name__}.{_reader(name).module}")
-    if source and hasattr(module, "check_source"):
-        module.check_source(options[_reader(name).source.argument])
+    reader, options = _reader(name), _options(name, source, "", "")
+    module = importlib.import_module(f"{__name__}.{reader.module}")
+    if source and reader.source and hasattr(module, "check_source"):
+        module.check_source(options[reader.source.argument])
 
 
 def left_out(task: Task) -> str:
