@@ -73,13 +73,15 @@ organism: $(STAMP) ## Rebuild the model organisms, plain and planted (about thre
 TOOLS := .venv-tools
 AUDIT := pip-audit==2.10.1 pip-licenses==5.5.5 cyclonedx-bom==7.5.0
 COPYLEFT := GNU General Public License v2 (GPLv2);GNU General Public License v3 (GPLv3);GNU Affero General Public License v3
+COPYLEFT := $(COPYLEFT);GPL-2.0-only;GPL-2.0-or-later;GPL-3.0-only;GPL-3.0-or-later;AGPL-3.0-only;AGPL-3.0-or-later
 
 $(TOOLS)/bin/pip-audit: Makefile
 	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install --quiet $(AUDIT) && touch $@
 
 audit: $(STAMP) $(TOOLS)/bin/pip-audit ## Look for known vulnerabilities and for licences that do not fit among the locked packages
-	@$(TOOLS)/bin/pip-audit --disable-pip --no-deps -r requirements.txt
 	@$(TOOLS)/bin/pip-licenses --python $(BIN)/python --from mixed --summary --fail-on "$(COPYLEFT)"
+	@$(TOOLS)/bin/pip-audit --disable-pip --no-deps --strict -r requirements.txt || { echo "make audit: a package has a known" \
+		"vulnerability, or the advisory service (pypi.org) did not answer for each of them: see above" >&2; exit 1; }
 
 sbom: $(STAMP) $(TOOLS)/bin/pip-audit ## Write sbom.json, the software bill of materials (CycloneDX) of .venv
 	@$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
