@@ -112,7 +112,7 @@ def test_a_figure_has_an_opaque_white_face(run):
     figure = Figure(figsize=(2, 1), facecolor="none")
     assert run.figure("line", figure) is None
     with Image.open(run.folder / "figures" / "line.png") as image:
-        assert image.size == (320, 160)
+        assert image.size == (352, 192)  # two inches by one, a tenth of an inch around them
         assert image.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
     for name in ("line", "../line", ""):
         with pytest.raises(ValueError, match="figure's name"):
