@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16")
+INT8 = "int8"  # is timed where it can be computed, for reading on one thread
 ROWS = {"reading": 256, "writing": 16}  # of the products timed: whole texts, and a token of each text of a batch
 WIDTH, INNER = 576, 1536  # of SmolLM2-135M
 REPETITIONS, SECONDS = 12, 0.1  # of each product: the best counts, so a busy core spoils none; then we stop
@@ -73,15 +74,14 @@ def dtype(device: str = "cpu") -> str:
 
 
 def int8_is_fast(device: str = "cpu") -> bool:
-    """Whether whole numbers are faster than any other: on an x86 processor with AVX2, unless CTD_DTYPE is set.
+    """Whether one thread reads `MARGIN` times as fast in whole numbers as in any other dtype.
 
-    device: such as "cuda".
+    device: such as "cuda". False for any but the CPU, and where CTD_DTYPE is set.
     """
-    import torch
-
-    if device != "cpu" or os.environ.get("CTD_DTYPE", "").strip() or not torch.backends.mkldnn.is_available():
+    if device != "cpu" or os.environ.get("CTD_DTYPE", "").strip():
         return False
-    return platform.machine().lower() in ("x86_64", "amd64") and bool(torch.cpu.get_capabilities().get("avx2"))
+    by_dtype = _reading()
+    return by_dtype.pop(INT8, 0.0) >= MARGIN * max(by_dtype.values())
 
 
 def gain() -> float:
@@ -93,9 +93,14 @@ def gain() -> float:
 def seconds_to_read(model: Any, n_tokens: int) -> float:
     """About how long one thread takes to run a model over so many tokens; a hint for `workers.run`."""
     name = str(model.dtype).removeprefix("torch.")
-    by_dtype = {speed.dtype: speed.gflops for speed in speeds() if (speed.work, speed.threads) == ("reading", 1)}
+    by_dtype = _reading()
     operations = 2 * n_tokens * sum(parameter.numel() for parameter in model.parameters())
     return float(operations / 1e9 / by_dtype.get(name, by_dtype["float32"]))
+
+
+def _reading() -> dict[str, float]:
+    """Billions of operations a second of one thread that reads, by dtype."""
+    return {speed.dtype: speed.gflops for speed in speeds() if (speed.work, speed.threads) == ("reading", 1)}
 
 
 def speeds(again: bool = False) -> tuple[Speed, ...]:
@@ -103,7 +108,7 @@ def speeds(again: bool = False) -> tuple[Speed, ...]:
 
     again: measure even so.
     """
-    origin = [cpu(), str(cores()), version("torch")]
+    origin = [cpu(), str(cores()), version("torch"), *DTYPES, INT8]
     path = cache_dir("machine") / f"{digest(origin)[:32]}.json"
     if again:
         path.unlink(missing_ok=True)
@@ -124,25 +129,30 @@ def _kept(path: Path) -> tuple[Speed, ...]:
 
 
 def measure() -> list[Speed]:
-    """Time the products, in both dtypes by turns, on one thread and on as many as there are cores.
+    """Time the products, in all dtypes by turns, on one thread and on as many as there are cores.
 
     One thread is timed by what it computes itself, so that other work beside it does not count.
     """
     import torch
+
+    from ctd import int8_matmul
 
     before, speeds = torch.get_num_threads(), []
     try:
         for threads, (work, rows) in product(sorted({1, cores()}), ROWS.items()):
             torch.set_num_threads(threads)
             left, right = torch.ones(rows, WIDTH), torch.ones(INNER, WIDTH)
-            pairs = [[matrix.to(getattr(torch, name)) for matrix in (left, right)] for name in DTYPES]
+            pairs = {name: [matrix.to(getattr(torch, name)) for matrix in (left, right)] for name in DTYPES}
+            ways: dict[str, Callable[[], object]]
+            ways = {name: partial(torch.nn.functional.linear, *pair) for name, pair in pairs.items()}
+            if work == "reading" and threads == 1 and int8_matmul.is_available():
+                ways[INT8] = partial(int8_matmul.Int8Matrix(right.to(torch.int8)).product, left.to(torch.uint8))
             with torch.inference_mode():
-                ways = [partial(torch.nn.functional.linear, *pair) for pair in pairs]
-                best = _fastest(ways, time.thread_time if threads == 1 else time.perf_counter)
+                best = _fastest([*ways.values()], time.thread_time if threads == 1 else time.perf_counter)
             operations = 2 * rows * WIDTH * INNER
             speeds += [
                 Speed(work, name, threads, round(operations / seconds / 1e9, 1))
-                for name, seconds in zip(DTYPES, best, strict=True)
+                for name, seconds in zip(ways, best, strict=True)
             ]
     finally:
         torch.set_num_threads(before)

@@ -252,7 +252,7 @@ EFFECTS: dict[str, dict[str, Effect]] = {
         "n_documents": moves({"n_documents": 9}, metric="auroc"),
         "n_patched": moves({"n_patched": 3}, metric="auroc", score="patching one head"),
         "n_random": moves({"n_random": 9}, metric="random_percentile"),
-        "n_blank": adds({"n_blank": 1}, metric="false_positive_share"),
+        "n_blank": adds({"n_blank": 1}, metric="false_positive_share", item="patching"),
         "others": adds({"others": ["organism-swapped"]}, metric="auroc", teacher="organism-swapped", quick=True),
         "direction": moves({"direction": "mentions"}, metric="auroc", score="CoarseScore", quick=True),
         "noise": moves({"noise": "gaussian"}, metric="auroc", score="patching one head", quick=True),

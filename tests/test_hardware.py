@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ctd import hardware
+from ctd import hardware, int8_matmul
 from ctd.hardware import Speed
 from ctd.reasoning import models
 
@@ -35,6 +35,20 @@ def test_bfloat16_is_chosen_where_one_thread_is_clearly_faster_in_it(monkeypatch
     monkeypatch.setattr(hardware, "measure", lambda: measured(reading, writing))
     assert hardware.dtype() == dtype
     assert hardware.machine()["cpu_dtype"] == dtype
+
+
+@pytest.mark.parametrize(
+    ("gflops", "reading", "fast"),
+    [(130, 0.6, True), (105, 0.6, False), (3, 0.6, False), (150, 2, False), (None, 1, False)],
+)
+def test_int8_is_chosen_where_it_was_measured_to_be_faster_than_all_others(monkeypatch, gflops, reading, fast):
+    """Float32 does 100. On a processor without AVX-512, `torch._int_mm` was seen to do 3."""
+    whole = [Speed("reading", "int8", 1, gflops)] if gflops else []
+    monkeypatch.setattr(hardware, "measure", lambda: measured(reading, reading) + whole)
+    assert hardware.int8_is_fast() == fast
+    assert not hardware.int8_is_fast("cuda")
+    monkeypatch.setenv("CTD_DTYPE", "float32")
+    assert not hardware.int8_is_fast()
 
 
 def test_a_machine_is_measured_once_until_it_is_asked_for_again(monkeypatch, own_cache):
@@ -73,7 +87,7 @@ def test_measuring_is_quick_says_something_and_leaves_the_threads_as_they_were()
     speeds = hardware.measure()
     assert {(speed.work, speed.dtype, speed.threads) for speed in speeds} == {
         (work, name, threads) for work in hardware.ROWS for name in hardware.DTYPES for threads in {1, hardware.cores()}
-    }
+    } | ({("reading", "int8", 1)} if int8_matmul.is_available() else set())
     assert all(speed.gflops > 0.01 for speed in speeds)
     assert torch.get_num_threads() == before
 

@@ -80,7 +80,7 @@ def score(
     padding: Side = "right",
     n_effects: int = 0,
     with_others: bool = False,
-    desc: str = "scoring heads",
+    desc: str | None = "scoring heads",
 ) -> HeadScores:
     """Score every head on every trace by every registered score.
 
@@ -93,14 +93,15 @@ def score(
     n_effects: how many traces, from the first, get a backward pass for the scores by effect; 0 leaves these scores out.
     with_others: whether each trace is also scored under another document's anchors and labels, for
         `HeadScores.specificity`. Ignored for "mentions": a document does not mention another's anchors.
-    desc: label of the progress bar.
+    desc: label of the progress bar; None for none.
     Raises ValueError without traces, for a trace longer than the model's context, one without mentions of its anchor
     where those give the direction, or a model without `o_proj`.
     """
     _check(model, traces, direction)
     shared, pieces = _prepared(model, traces, direction, padding, n_effects, with_others)
     batch_rows = list(batches([len(trace.ids) for trace in traces], 0, batch_tokens))
-    with tqdm(total=len(traces), desc=desc, unit=" documents") as bar:
+    hidden: dict[str, Any] = {"disable": True} if desc is None else {}  # disable=False would overrule TQDM_DISABLE
+    with tqdm(total=len(traces), desc=desc, unit=" documents", **hidden) as bar:
         scored = workers.run(
             _score_batch,
             [[pieces[row] for row in rows] for rows in batch_rows],

@@ -1,12 +1,12 @@
 """On random weights there is nothing to find: how often the ledger's instruments find something, in 200 null runs."""
 
-import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
-from ctd.mechanism import heads, patching_controls, scores, validation
+from ctd.mechanism import heads, patching_controls, random_weights, scores, validation
 from ctd.mechanism.patching_controls import DEFAULT, Settings
 from ctd.mechanism.phases import Phase
-from ctd.stats import Interval
 from tests.mechanism.test_attention import build_model
 from tests.mechanism.test_heads import APART
 from tests.mechanism.test_patching_controls import KNOWN, WHOLE
@@ -24,16 +24,10 @@ def patching_finds(n_models):
 
 def scores_find(n_models):
     """Whether the paper's scores are said to find such heads, as the ledger judges it: 2 runs a model."""
-    passes = []
-    for seed in range(n_models):
-        model = patching_controls._blank(build_model("llama"), seed)
-        scored = heads.score(model, APART)
-        for phase, name in scores.PAPER.items():
-            chance = validation.random_auroc(18, len(KNOWN[phase]), draws=500)
-            row = validation.ratings({name: scored.raw(name)[:, 0]}, KNOWN[phase], draws=200).iloc[0]
-            auroc = Interval(*(np.array(row[end]) for end in ("auroc", "low", "high")))
-            passes.append(auroc.less(chance).scalar[1] > 0)
-    return np.array(passes)
+    runs = random_weights.null_scores(build_model("llama"), APART, KNOWN, n_models)
+    published = runs[runs["score"].isin(scores.PAPER.values())]
+    assert len(published) == 2 * n_models
+    return published["passes"].to_numpy()
 
 
 def test_a_handful_of_null_runs_finds_next_to_nothing():
@@ -60,3 +54,15 @@ def test_an_interval_over_documents_alone_would_find_heads_that_nobody_planted()
     assert row["low"] > 0.5
     assert chance.scalar[2] > 0.85
     assert chance.scalar[0] == 0.5
+
+
+def test_shares_are_counted_by_model_and_by_tool():
+    runs = pd.DataFrame(
+        {"score": ["a", "b", "a", "b"], "model": [0, 0, 1, 1], "passes": [False, True, True, True], "auroc": 0.5}
+    )
+    share, by_tool = random_weights.false_positives(runs)
+    half = ttest_1samp([0.5, 1.0], 0).confidence_interval()
+    assert share.scalar == pytest.approx((0.75, half.low, half.high))
+    assert by_tool.values.tolist() == [["b", 1.0, 2], ["a", 0.5, 2]]
+    patched = runs.rename(columns={"score": "instrument"}).assign(intervention="noising")
+    assert random_weights.false_positives(patched)[1]["tool"].tolist() == ["noising, b", "noising, a"]

@@ -11,6 +11,7 @@ from ctd.mechanism.attention import Head
 from ctd.mechanism.patching import Intervention
 from ctd.mechanism.patching_controls import DEFAULT, INSTRUMENTS, PAPER, Settings, instrument
 from ctd.mechanism.phases import Phase
+from ctd.mechanism.random_weights import random_model
 from ctd.mechanism.readouts import ANCHOR, MARGIN, READS
 from ctd.reasoning import annotate, models
 from ctd.recipes import organism_texts
@@ -78,17 +79,32 @@ def test_a_finding_is_that_of_patched_runs_and_random_sets_have_no_known_head():
         assert all(head.layer == KNOWN[phase][0].layer for heads in selected.values() for head in heads)
 
 
-def test_nothing_is_found_on_random_weights_but_by_chance():
-    settings, used = (
-        Settings(3, 25),
-        [instrument("sentences", Intervention()), instrument("anchors", Intervention(noise="uniform"))],
+def test_a_null_run_passes_where_it_would_beside_all_sets(monkeypatch):
+    """Also where the sets that decide it come in several batches."""
+    monkeypatch.setattr(patching_controls, "AT_ONCE", 3)
+    model, settings = build_model("llama"), Settings(3, 8)
+    used = [instrument("sentences", Intervention()), instrument("anchors", Intervention(noise="uniform"))]
+    runs = patching_controls.null_runs(model, WHOLE, KNOWN, 15, settings, used)
+    assert runs["model"].tolist() == [seed for seed in range(15) for _ in range(4)]
+    passes = [
+        finding.against.passes
+        for seed in range(15)
+        for finding in patching_controls.find(random_model(model, seed), WHOLE, KNOWN, settings, used)
+    ]
+    assert runs["passes"].tolist() == passes
+    assert 0 < sum(passes) <= 15  # beyond all 8 sets: 1 in 9 is to be expected
+
+
+def test_a_null_run_ends_with_the_batch_that_decides_it(monkeypatch):
+    """Half of the runs move the readout the wrong way: one batch of sets decides these, and most of the others."""
+    patched, effects = [], patching.effects
+    monkeypatch.setattr(
+        patching, "effects", lambda *args, **options: patched.append(len(args[2]) - 1) or effects(*args, **options)
     )
-    runs = patching_controls.null_runs(build_model("llama"), WHOLE, KNOWN, 15, settings, used)
-    assert len(runs) == 60
-    assert runs["passes"].mean() <= 0.1  # beyond all 25 sets: 1 in 26 is to be expected
-    assert 30 < runs["percentile"].mean() < 70
-    again = patching_controls.null_runs(build_model("llama"), WHOLE, KNOWN, 1, settings, used)
-    assert again["percentile"].tolist() == runs["percentile"][:4].tolist()
+    used = [instrument("anchors", Intervention(noise="uniform"))]
+    runs = patching_controls.null_runs(build_model("llama"), WHOLE, KNOWN, 5, Settings(3, 100), used)
+    assert len(patched) < 2 * len(runs)
+    assert max(patched) == 16
 
 
 def test_known_heads_cost_both_readouts_what_single_runs_say():

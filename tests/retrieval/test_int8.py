@@ -1,5 +1,7 @@
 """Whole numbers come close to the library's own encoding, and their products are exact."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from ctd.cache import packaged_file
 from ctd.data.readers import mesh
+from ctd.int8_matmul import LARGEST_INPUT, LARGEST_WEIGHT, OFFSET, Int8Matrix
 from ctd.retrieval import encoders, int8
 
 
@@ -51,6 +54,17 @@ def test_a_layer_differs_from_float32_by_rounding_alone():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_products_of_the_largest_numbers_are_exact(sign):
-    inputs = torch.full((16, 1536), int8.LARGEST_INPUT * sign, dtype=torch.int8)
-    weights = torch.full((384, 1536), int8.LARGEST_WEIGHT, dtype=torch.int8).T
-    assert (torch._int_mm(inputs, weights) == 1536 * int8.LARGEST_INPUT * int8.LARGEST_WEIGHT * sign).all()
+    inputs = torch.full((16, 1536), LARGEST_INPUT * sign + OFFSET, dtype=torch.uint8)
+    matrix = Int8Matrix(torch.full((384, 1536), LARGEST_WEIGHT, dtype=torch.int8))
+    assert (matrix.product(inputs) == 1536 * LARGEST_INPUT * LARGEST_WEIGHT * sign).all()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 256])
+def test_products_are_those_of_integers_here_and_in_another_process(rows):
+    generator = torch.Generator().manual_seed(rows)
+    inputs = torch.randint(-LARGEST_INPUT, LARGEST_INPUT + 1, (rows, 384), generator=generator)
+    weight = torch.randint(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, (100, 384), generator=generator)
+    matrix = Int8Matrix(weight.to(torch.int8))
+    whole = (inputs + OFFSET).to(torch.uint8)
+    assert (matrix.product(whole) == inputs @ weight.T).all()
+    assert (pickle.loads(pickle.dumps(matrix)).product(whole) == inputs @ weight.T).all()
