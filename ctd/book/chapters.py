@@ -179,7 +179,7 @@ class InstrumentCheck(Settings):
     ] = 200
     n_blank: Annotated[
         int, Field(ge=0, le=1000, description="models with random weights, on which nothing should be found")
-    ] = 3
+    ] = 10
     others: Annotated[
         list[Literal["organism-planted", "organism-early", "organism-late", "organism-swapped"]],
         Field(description="more models with known heads"),

@@ -31,6 +31,8 @@ AUROC = 0.1
 QUALITY = 0.03  # of exact match, by how students are trained
 LOSS = 0.05  # of nDCG or PSP, where a phase is taken away
 LAS = 0.02
+FALSE_ALARMS = 0.01  # of runs in which there is nothing to find
+LEVEL = 0.05  # the share of such runs that may find something
 
 SCORES = {Phase.SHORTLIST: "CoarseScore", Phase.REFINE: "RefineScore"}
 READOUTS = {Phase.SHORTLIST: "anchor", Phase.REFINE: "margin"}
@@ -239,6 +241,11 @@ CLAIMS = (
           {f"AUROC of {name}, less that of random heads":
                Part(reads("auroc", phase=phase, score=name), "above", AUROC, less=_random_auroc(phase))
            for phase, name in SCORES.items()}, source="ours"),
+    Claim("nothing-found-in-noise", "Patching and the head scores find nothing in models with random weights", NONE,
+          "07", "where-there-is-nothing-to-find",
+          {f"share of runs of {kind} on random weights that find something":
+               Part(reads("false_positive_share", over="seeds", item=kind), "below", FALSE_ALARMS, LEVEL)
+           for kind in ("patching", "scores")}, source="ours"),
     Claim("mechanistic-beats-cot", "Mechanistic distillation beats vanilla CoT distillation in its answers", NONE,
           "10", "what-it-means",
           {f"gain in exact match, {budget.replace('_', ' ')}":

@@ -75,7 +75,7 @@ def test_the_claims_are_counted_by_verdict_and_by_whose_they_are(folder):
     rows = ledger.judge_claims("smoke", folder)
     assert ledger.counts(rows)[Verdict.REPRODUCED] == len(CLAIMS)
     paper, ours = (ledger.counts(rows, source)[Verdict.REPRODUCED] for source in ("paper", "ours"))
-    assert (paper, ours) == (len(CLAIMS) - 4, 4)
+    assert (paper, ours) == (len(CLAIMS) - 5, 5)
     assert {row.data for row in rows} == {"some, who"}
     assert ledger.counts(ledger.judge_claims("default", folder))[Verdict.NOT_RUN] == len(CLAIMS)
     assert ledger.judge_claims("smoke", folder / "nowhere")[0].cells[3:] == ("-", Verdict.NOT_RUN, "", "-", "02")
