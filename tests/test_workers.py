@@ -1,5 +1,6 @@
 """Pieces of work side by side end as those done in turn, whatever happens to a process."""
 
+import io
 import os
 import signal
 import stat
@@ -305,6 +306,12 @@ def touch_and_sleep(folder, seconds):
     time.sleep(seconds)
 
 
+def met_under_a_bar(folder, others):
+    """`met` in a process that has a progress bar, for which tqdm locks the screen."""
+    with tqdm(total=1, file=io.StringIO()):
+        return met(folder, others)
+
+
 def wake_slowly():
     """`concurrent.futures` wakes an executor at Python's end only after that had the time to close by itself."""
     wake = executors._ThreadWakeup.wakeup
@@ -322,11 +329,11 @@ def wake_slowly():
 UNFINISHED = """
 import sys
 from pathlib import Path
-from tests.test_workers import met, wake_slowly
+from tests.test_workers import met_under_a_bar, wake_slowly
 from ctd import workers
 from ctd.workers.pool import POOL
 wake_slowly()
-results = workers.run(met, [2] * 100_000, Path({folder!r}), workers=2, seconds=60)
+results = workers.run(met_under_a_bar, [2] * 100_000, Path({folder!r}), workers=2, seconds=60)
 print(next(results) > 0, flush=True)
 {then}
 """

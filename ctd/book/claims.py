@@ -258,12 +258,12 @@ CLAIMS = (
                Part(reads("exact_match", arm=f"without phase {phase:d}", baseline="full"), "below", QUALITY,
                     students=True) for phase in Phase},
           off_the_floor("full"), source="ours"),
-    Claim("las", "Mechanistic distillation gives explanations that foretell the answer better", _las("vanilla_cot"),
+    Claim("las", "After mechanistic distillation, explanations predict the answer better", _las("vanilla_cot"),
           "13", "what-it-means",
           {"balanced LAS of mechanistic less CoT":
                Part(reads("las_balanced", arm="mechanistic", baseline="cot"), "above", LAS, students=True)},
           orders_explanations()),
-    Claim("las-each-phase", "Supervising each phase makes explanations foretell the answer better",
+    Claim("las-each-phase", "Supervising each phase makes explanations predict the answer better",
           _las("without_phase1", "without_phase2"), "13", "what-it-means",
           {f"balanced LAS without {phase} less with it":
                Part(reads("las_balanced", arm=f"without phase {phase:d}", baseline="mechanistic"), "below", LAS,

@@ -23,6 +23,8 @@ from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
+from ctd.workers import piece
+
 MODULES = (
     "ipykernel.kernelapp", "ipykernel.zmqshell", "ipykernel.debugger", "sqlite3", "pandas", "scipy.stats",
     "seaborn", "torch", "datasets", "faiss", "sklearn.cluster", "transformers",
@@ -122,6 +124,7 @@ def _run_kernel(arguments: list[str], environment: Mapping[str, str], folder: st
     from ipykernel.kernelapp import launch_new_instance
 
     os.setsid()
+    piece.keep_no_semaphore()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with open(log, "ab") as file:
         for stream in (1, 2):

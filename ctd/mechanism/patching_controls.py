@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -41,7 +42,7 @@ ALONE = {  # what needs no corrupted run
     "noisy scores": Intervention(noise="gaussian"),
 }
 PLANTED = "planted"
-AT_ONCE = 16  # random sets that a null run patches before it looks whether it is decided
+LOOKS = (0, 4, 20)  # random sets after which a null run looks whether it is decided
 
 
 class Instrument(NamedTuple):
@@ -278,10 +279,9 @@ def _passes(control: _Control, piece: _Piece) -> bool:
     model, sets = random_model(control.model, piece.blank), control.sets[piece.phase]
     known, *others = sets
     random = np.full(len(others), -np.inf)
-    for first in range(0, len(others), AT_ONCE):
-        some = slice(first, first + AT_ONCE)
-        against = _finding(control, piece, model, {key: sets[key] for key in (known, *others[some])}).against
-        random[some] = against.random
+    for first, last in pairwise([0, *(look for look in LOOKS if look < len(others)), len(others)]):
+        against = _finding(control, piece, model, {key: sets[key] for key in (known, *others[first:last])}).against
+        random[first:last] = against.random
         if not AgainstRandom(against.effect, random).passes:
             return False
     return True

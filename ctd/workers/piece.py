@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
+from tqdm.std import tqdm
 
 from ctd.keys import source_digest
 from ctd.payload import Payload
@@ -36,6 +38,12 @@ def work_until_the_end() -> None:
     """This process works on pieces until it ends."""
     global _working
     _working = True
+    keep_no_semaphore()
+
+
+def keep_no_semaphore() -> None:
+    """Let progress bars lock within this process alone; what is killed would leave a semaphore behind."""
+    tqdm.set_lock(threading.RLock())
 
 
 @contextmanager
