@@ -84,15 +84,15 @@ def test_a_null_run_passes_where_it_would_beside_all_sets(monkeypatch):
     monkeypatch.setattr(patching_controls, "LOOKS", (0, 2, 5))
     model, settings = build_model("llama"), Settings(3, 8)
     used = [instrument("sentences", Intervention()), instrument("anchors", Intervention(noise="uniform"))]
-    runs = patching_controls.null_runs(model, WHOLE, KNOWN, 15, settings, used)
-    assert runs["model"].tolist() == [seed for seed in range(15) for _ in range(4)]
+    runs = patching_controls.null_runs(model, WHOLE, KNOWN, 6, settings, used)
+    assert runs["model"].tolist() == [seed for seed in range(6) for _ in range(4)]
     passes = [
         finding.against.passes
-        for seed in range(15)
+        for seed in range(6)
         for finding in patching_controls.find(random_model(model, seed), WHOLE, KNOWN, settings, used)
     ]
     assert runs["passes"].tolist() == passes
-    assert 0 < sum(passes) <= 15  # beyond all 8 sets: 1 in 9 is to be expected
+    assert 0 < sum(passes) <= 8  # beyond all 8 sets: 1 in 9 is to be expected
 
 
 def test_a_null_run_ends_with_the_look_that_decides_it(monkeypatch):
