@@ -114,6 +114,11 @@ def estimate(value: float, low: float, high: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}{NO_BREAK_SPACE}{bounds(low, high, digits)}"
 
 
+def study(dataset: str, teacher: str) -> str:
+    """The name of a teacher on a task: `mesh, smollm2-mesh`, or one word where both have the same name."""
+    return teacher if dataset == teacher else f"{dataset}, {teacher}"
+
+
 def by_side(
     differences: Iterable[tuple[str, float, float, float]], above: str, below: str, neither: str, unit: str = ""
 ) -> str:

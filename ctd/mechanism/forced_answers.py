@@ -143,7 +143,7 @@ def falls(
 
 
 def fallen(falls: Mapping[str, Float[np.ndarray, " n"]], seed: int = 0) -> pd.DataFrame:
-    """The mean fall of each text, and that of the first less each other's, over the documents in which all are known.
+    """The mean fall of each text, and that of the first minus each other's, over the documents in which all are known.
 
     falls: by text, the teacher's own first, then controls.
     seed: draws the bootstrap's samples.
@@ -154,7 +154,7 @@ def fallen(falls: Mapping[str, Float[np.ndarray, " n"]], seed: int = 0) -> pd.Da
     known = np.isfinite(np.stack(list(falls.values()))).all(axis=0)
     amounts: list[tuple[str, str | None, str | None, Float[np.ndarray, " n"]]] = [(of_teacher, None, None, fall)]
     for name, other in controls:
-        amounts += [(name, name, None, other), (f"{of_teacher} less {name}", None, name, fall - other)]
+        amounts += [(name, name, None, other), (f"{of_teacher} minus {name}", None, name, fall - other)]
     rows = [
         (text, control, baseline, *stats.bootstrap_mean(amount[known], seed=seed).scalar, int(known.sum()))
         for text, control, baseline, amount in amounts

@@ -76,3 +76,8 @@ def test_an_interval_says_how_it_was_made_unless_by_bca():
     ends = [np.array(value) for value in (0.3721, 0.351, 0.394)]
     assert report.interval(Interval(*ends)) == report.estimate(0.3721, 0.351, 0.394)
     assert report.interval(Interval(*ends, method="percentile")).endswith("0.394] (percentile)")
+
+
+def test_a_study_is_not_called_twice_by_the_same_name():
+    assert report.study("mesh", "smollm2-mesh") == "mesh, smollm2-mesh"
+    assert report.study("organism", "organism") == "organism"

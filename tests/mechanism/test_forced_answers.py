@@ -115,7 +115,7 @@ def test_a_curve_is_the_mean_over_documents_that_have_one():
 def test_falls_are_compared_over_the_documents_that_are_known_in_all():
     table = forced_answers.fallen({"own": np.array([0.4, 0.2, np.nan]), "shuffled": np.array([0.1, 0.3, 0.2])})
     assert table[["text", "control", "baseline", "n"]].fillna("").values.tolist() == [
-        ["own", "", "", 2], ["shuffled", "shuffled", "", 2], ["own less shuffled", "", "shuffled", 2],
+        ["own", "", "", 2], ["shuffled", "shuffled", "", 2], ["own minus shuffled", "", "shuffled", 2],
     ]  # fmt: skip
     assert table["value"].tolist() == pytest.approx([0.3, 0.2, 0.1])
     nothing = np.full(2, np.nan)
