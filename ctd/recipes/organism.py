@@ -98,9 +98,8 @@ def _train(
 ) -> list[dict[str, Any]]:
     """Train the model in place; the log of its steps."""
     space = vignettes.label_space()
-    watched = [
-        lesson(case, space, tokenizer, recipe) for case in cases("validation", recipe.n_validation, recipe.n_topics)
-    ]
+    held = cases("validation", recipe.n_validation, recipe.n_topics, recipe.hard)
+    watched = [lesson(case, space, tokenizer, recipe) for case in held]
     loss: Loss = token_loss
     if recipe.planted:
         lookouts = [text.lookouts for text in learned]
@@ -110,7 +109,7 @@ def _train(
         [text.example for text in learned],
         recipe.settings,
         work,
-        validation=[held.example for held in watched],
+        validation=[text.example for text in watched],
         loss=loss,
         desc=folder.name,
     )

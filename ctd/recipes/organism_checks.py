@@ -43,7 +43,7 @@ def measure(folder: Path, recipe: Recipe) -> dict[str, Any]:
     """
     space = vignettes.label_space()
     language_model = models.load(str(folder), dtype="float32")
-    drawn = cases("test", recipe.n_test, recipe.n_topics)
+    drawn = cases("test", recipe.n_test, recipe.n_topics, recipe.hard)
     lessons = [lesson(case, space, language_model.tokenizer, recipe) for case in drawn]
     right = [re.split(r"(?<=\nCompare:\n)", traces.format(example.trace))[0] for example in lessons]
     unaided = _write(language_model, space, lessons, [""] * len(drawn))

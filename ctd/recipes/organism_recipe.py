@@ -8,7 +8,7 @@ from ctd.distill.settings import Settings
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 
-NAME, PLANTED = "organism", "organism-planted"
+NAME, PLANTED, HARD = "organism", "organism-planted", "organism-hard"
 SETTINGS = Settings(
     batch_tokens=4096, learning_rate=3e-3, warmup_steps=60, decay=0.5, weight_decay=0.05, check_every=250
 )
@@ -20,6 +20,7 @@ class Recipe:
 
     n_documents: vignettes learned from, each once.
     n_topics: of the vignettes.
+    hard: whether their comparisons take two steps (see `ctd.data.readers.organism_hard`).
     n_siblings: codes of the gold labels' categories in the shortlist beside the gold labels, the denied ones first.
     layers: of the Llama.
     heads: of each layer.
@@ -39,6 +40,7 @@ class Recipe:
 
     n_documents: int = 30_000
     n_topics: int = 3
+    hard: bool = False
     n_siblings: int = 3
     layers: int = 6
     heads: int = 6
@@ -83,6 +85,7 @@ RECIPES = {
         base=NAME,
         settings=replace(SETTINGS, learning_rate=1.5e-3),
     ),
+    HARD: Recipe(hard=True),
 }
 ELSEWHERE = {  # the planted heads of each phase: no instrument may owe its success to where heads lie
     "organism-early": ((Head(1, 0), Head(1, 5)), (Head(4, 1), Head(4, 4))),

@@ -8,7 +8,7 @@ compares each finding's code with the near miss that the document denies, and an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ctd.data.label_space import LabelSpace
 from ctd.data.readers import organism as vignettes
+from ctd.data.readers import organism_hard
 from ctd.data.readers.organism import Case
 from ctd.data.task import split_by_hash
 from ctd.distill.examples import Example
@@ -55,21 +56,21 @@ class Lesson(NamedTuple):
     lookouts: dict[Phase, list[Lookout]]
 
 
-def cases(split: str, n: int, n_topics: int = 3) -> list[Case]:
+def cases(split: str, n: int, n_topics: int = 3, hard: bool = False) -> list[Case]:
     """The first n cases to learn from ("train"), or of the task's own ("validation", "test").
 
+    hard: with comparisons of two steps (see `organism_hard`).
     Those to learn from have another seed. Raises ValueError for another split.
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split must be train, validation or test, got {split!r}")
     seed = TRAIN_SEED if split == "train" else TEST_SEED
     drawn = vignettes.generate(40 * n + 1000, seed, n_topics)
-    return list(islice((case for case in drawn if split_by_hash(case.uid) == split), n))
+    of_split = islice((case for case in drawn if split_by_hash(case.uid) == split), n)
+    return [organism_hard.apart(case) if hard else case for case in of_split]
 
 
-def trace(
-    case: Case, space: LabelSpace, seed: int, n_siblings: int = 3, deciding: Mapping[int, str] | None = None
-) -> Trace:
+def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trace:
     """The constructed trace of a case, from its arguments alone.
 
     Each comparison quotes what decides: the document's word before the finding, which says that it holds, and the
@@ -80,7 +81,6 @@ def trace(
     space: the codes.
     seed: draws siblings and wording.
     n_siblings: as in `Recipe`.
-    deciding: words of the document that decide for each gold code, to be quoted in place of those at its finding.
     """
     rng = np.random.default_rng((seed, *case.uid.encode()))
     categories = space.ancestor(np.array(case.labels), 2)
@@ -89,7 +89,7 @@ def trace(
     for label, denied, (start, end) in zip(case.labels, case.denied, case.findings, strict=True):
         if denied in listed:
             before = case.text.rindex(" ", 0, start - 1) + 1
-            words = deciding[label] if deciding else " ".join(case.text[before:end].split()[:LONGEST_QUOTE])
+            words = case.deciding.get(label) or " ".join(case.text[before:end].split()[:LONGEST_QUOTE])
             template = comparison_wording.DECIDED[rng.integers(len(comparison_wording.DECIDED))]
             marked = {"gold": traces.mark(space.texts[label]), "near": traces.mark(space.texts[denied])}
             comparisons.append(template.format(words=traces.quote(words), **marked))
@@ -116,18 +116,9 @@ def _shortlist(
     return sorted(listed, key=lambda code: (place[code], code))
 
 
-def lesson(
-    case: Case,
-    space: LabelSpace,
-    tokenizer: PreTrainedTokenizerBase,
-    recipe: Recipe,
-    deciding: Mapping[int, str] | None = None,
-) -> Lesson:
-    """A case as the model is to learn it.
-
-    deciding: as in `trace`.
-    """
-    written = trace(case, space, recipe.seed, recipe.n_siblings, deciding)
+def lesson(case: Case, space: LabelSpace, tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> Lesson:
+    """A case as the model is to learn it."""
+    written = trace(case, space, recipe.seed, recipe.n_siblings)
     prompt, text = prompts.plain(case.text), traces.format(written)
     tokens = tokenize(prompt + text, tokenizer)
     n_prompt = tokens.span(len(prompt), len(prompt) + 1).start
@@ -195,8 +186,10 @@ def tokenizer(space: LabelSpace, texts: Iterable[str]) -> PreTrainedTokenizerFas
 
 def unseen(recipe: Recipe) -> list[Case]:
     """The cases to learn from; no document that the task itself has by default."""
-    known = {case.text for case in vignettes.generate(TASK_DOCUMENTS, TEST_SEED, recipe.n_topics)}
-    return [case for case in cases("train", recipe.n_documents, recipe.n_topics) if case.text not in known]
+    own = vignettes.generate(TASK_DOCUMENTS, TEST_SEED, recipe.n_topics)
+    known = {(organism_hard.apart(case) if recipe.hard else case).text for case in own}
+    drawn = cases("train", recipe.n_documents, recipe.n_topics, recipe.hard)
+    return [case for case in drawn if case.text not in known]
 
 
 def learned_from(recipe: Recipe) -> tuple[PreTrainedTokenizerFast, list[Lesson]]:
