@@ -328,6 +328,7 @@ CASES = {
         n_distractors=2,
     ),
     "tasks of organism": task_case("organism", {}, n_documents=20, seed=1, n_topics=2),
+    "tasks of organism_hard": task_case("organism-hard", {}, n_documents=20, seed=1, n_topics=2),
     "tasks of records": task_case(
         "records",
         {"source": File("set.jsonl")},

@@ -64,8 +64,8 @@ ArmName = Annotated[str, AfterValidator(_arm), _text("named by ctd methods")]
 """A method, one with the mechanistic terms ("fkl + mechanistic"), or retrieval without a language model."""
 
 DatasetName = Literal[
-    "mesh", "mesh-descriptors", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k", "mimic",
-    "xmc", "records",
+    "mesh", "mesh-descriptors", "setmm", "setmm-slice", "vignettes", "heart-failure", "organism", "org-10k",
+    "organism-hard", "mimic", "xmc", "records",
 ]  # fmt: skip
 Dataset = Annotated[DatasetName, Field(description="the task")]
 Source = Annotated[

@@ -74,8 +74,8 @@ def trace(case: Case, space: LabelSpace, seed: int, n_siblings: int = 3) -> Trac
     """The constructed trace of a case, from its arguments alone.
 
     Each comparison quotes what decides: the document's word before the finding, which says that it holds, and the
-    finding's first words. All stands in the order in which the document names it; a code that it does not name stands
-    in the shortlist behind the first of its category.
+    finding's first words; of a hard case the verdict in its last sentence. All stands in the order in which the
+    document names it; a code that it does not name stands in the shortlist behind the first of its category.
 
     case: the vignette.
     space: the codes.

@@ -62,7 +62,7 @@ def test_a_missing_file_and_an_unknown_dataset_or_option_are_refused(tmp_path):
 def test_the_key_of_a_task_covers_its_reader_and_what_that_is_made_of(name):
     modules = reached(readers.MAKERS[name].module)
     assert {f"ctd.data.readers.{name}", "ctd.data.task", "ctd.data.label_space"} <= modules
-    assert ("ctd.data.readers.wording" in modules) is (name in ("vignettes", "organism"))
+    assert ("ctd.data.readers.wording" in modules) is (name in ("vignettes", "organism", "organism_hard"))
 
 
 def test_a_few_documents_that_leave_a_split_empty_are_read_again_from_the_cache(tmp_path):

@@ -206,6 +206,24 @@ def test_neither_the_place_in_the_shortlist_nor_in_its_family_gives_gold_away(sp
     assert scipy.stats.binomtest(sum(before), len(before)).pvalue > 1e-3
 
 
+def test_a_trace_of_a_hard_case_quotes_the_verdict_and_answers_the_gold_codes(space):
+    for case in organism_texts.cases("test", 20, hard=True):
+        written = organism_texts.trace(case, space, 0)
+        assert list(written.answered) == list(case.labels)
+        for comparison, label in zip(written.comparisons, case.labels, strict=True):
+            assert comparison.quotes == (case.deciding[label],)
+
+
+def test_what_a_hard_recipe_learns_from_and_is_watched_on_has_hard_documents():
+    words, learned = organism_texts.learned_from(replace(TINY, n_documents=4, hard=True))
+    assert len(learned) == 4
+    for taught in learned:
+        assert "In the end item" in words.decode(taught.example.ids[: taught.example.n_prompt])
+        assert len(taught.lookouts) == 2
+    for split in ("validation", "test"):
+        assert all("In the end item" in case.text for case in organism_texts.cases(split, 3, hard=True))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -470,7 +488,7 @@ def test_a_committed_organism_needs_both_phases(committed):
 def test_a_committed_organism_does_what_its_manifest_says(committed, space):
     name, manifest, language_model = committed
     recipe, n = organism_recipe.RECIPES[name], 48
-    drawn = organism_texts.cases("test", n, recipe.n_topics)
+    drawn = organism_texts.cases("test", n, recipe.n_topics, recipe.hard)
     lists = LabelLists(space, language_model.tokenizer)
     written = generate(language_model, [prompts.plain(case.text) for case in drawn], Sampling(320), lists=lists)
     right = sum(

@@ -98,6 +98,7 @@ READERS = {
         "organism",
         {"n_documents": 10_300},
     ),
+    "organism-hard": Reader("the organism's vignettes with comparisons of two steps", "organism_hard"),
     "mimic": Reader(
         "MIMIC-IV discharge notes to ICD-10-CM, from your folder", "mimic", streamed=True, source=Source("folder")
     ),

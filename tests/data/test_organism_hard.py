@@ -1,16 +1,17 @@
 """Hard vignettes: what names a code does not tell whether it holds; letter and verdict together do."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from ctd.data import readers
 from ctd.data.readers import organism as vignettes
 from ctd.data.readers import wording
-from ctd.recipes import hard_comparisons as hard
-from ctd.recipes.organism_recipe import Recipe
+from ctd.data.readers.organism_hard import apart
 
 CASES = list(vignettes.generate(60, seed=3))
-HARD = [hard.apart(case) for case in CASES]
+HARD = [apart(case) for case in CASES]
 LETTER = re.compile(r"\b[Ii]tem ([a-z])\b")
 
 
@@ -47,27 +48,30 @@ def test_letter_and_verdict_together_decide():
     assert 15 < sum(first) < 45, "the letter alone says nothing"
 
 
-def test_a_trace_quotes_the_verdict_and_answers_the_gold_codes():
-    space = vignettes.label_space()
-    for case in HARD[:10]:
-        written = hard.trace(case, space, 0)
-        assert list(written.answer) == [space.texts[label] for label in case.labels]
-        for words in hard.deciding_words(case).values():
-            assert words in case.text
-            assert words in written.cot
+def test_the_deciding_words_are_the_verdict_on_the_letter_of_each_gold_code():
+    for case in HARD:
+        assert set(case.deciding) == set(case.labels)
+        for code, words in case.deciding.items():
+            assert words == f"item {LETTER.search(considered(case, code))[1]} was confirmed"
+            assert case.text.count(words) == 1
+    assert not any(case.deciding for case in CASES)
 
 
-def test_what_is_learned_has_hard_documents_and_is_drawn_by_the_seed():
-    words, lessons = hard.learned_from(Recipe(n_documents=4))
-    assert len(lessons) == 4
-    for taught in lessons:
-        assert "In the end item" in taught.case.text
-        assert "In the end item" in words.decode(taught.example.ids[: taught.example.n_prompt])
-        assert len(taught.lookouts) == 2
-    assert hard.apart(CASES[0], 0) == HARD[0]
-    assert len({hard.apart(CASES[0], seed).text for seed in range(8)}) > 1
+def test_letters_and_wording_are_drawn_by_the_name_of_the_case():
+    assert apart(CASES[0]) == HARD[0]
+    assert len({apart(replace(CASES[0], uid=f"other-{number}")).text for number in range(8)}) > 1
+
+
+def test_the_task_has_the_numbers_and_gold_labels_of_the_organism_s_and_other_texts(own_cache):
+    easy, task = readers.load("organism", n_documents=60), readers.load("organism-hard", n_documents=60)
+    assert task.space.texts == easy.space.texts
+    assert task.card.generated
+    for split, documents in task.documents.items():
+        assert documents["uid"][:] == easy.documents[split]["uid"][:]
+        assert documents["labels"][:] == easy.documents[split]["labels"][:]
+        assert all("In the end item" in text for text in documents["text"])
 
 
 def test_a_case_without_its_verdicts_is_refused():
     with pytest.raises(ValueError, match="has no verdict beside"):
-        hard.apart(HARD[0])
+        apart(HARD[0])
