@@ -118,42 +118,6 @@ def test_a_skewed_mean_is_covered_on_both_sides_alike_by_bca(rng):
     assert 0.025 < missed["BCa"] < missed["percentile"] - 0.005
 
 
-def test_strata_keep_their_sizes(rng):
-    strata = np.repeat([0, 1, 2], [5, 20, 1])
-    for weights in stats.resample_weights(26, 50, rng, strata):
-        sums = np.stack([weights[:, strata == group].sum(1) for group in range(3)])
-        assert (sums == [[5], [20], [1]]).all()
-    spread = np.repeat([0.0, 10.0], 20)
-    assert bootstrap_mean(spread, strata=spread).scalar == (5.0, 5.0, 5.0)
-    assert np.ptp([bootstrap_mean(spread).low, bootstrap_mean(spread).high]) > 2
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_two_strata_compared_are_a_bootstrap_of_two_samples(rng, method):
-    a, b = rng.gamma(1, size=40), rng.gamma(2, size=25)
-    member = np.repeat([[1.0, 0.0], [0.0, 1.0]], [40, 25], axis=0)
-    sums = np.column_stack([np.concatenate([a, b])[:, None] * member, member])
-
-    def difference(totals):
-        return totals[:, 0] / totals[:, 2] - totals[:, 1] / totals[:, 3]
-
-    got = stats.bootstrap(sums, difference, 20_000, strata=member[:, 0], method=method)
-    expected = scipy_stats.bootstrap(
-        (a, b),
-        lambda a, b, axis: a.mean(axis) - b.mean(axis),
-        n_resamples=20_000,
-        method=method,
-        rng=rng,
-    )
-    assert got.estimate == pytest.approx(a.mean() - b.mean())
-    if method == "percentile":
-        assert_close_to_scipy(got, expected)
-    else:  # scipy pools the influences of unequal samples unweighted: the ends differ in the second order
-        np.testing.assert_allclose(
-            [got.low, got.high], expected.confidence_interval, atol=0.25 * expected.standard_error
-        )
-
-
 def test_a_statistic_of_several_sums(rng):
     counts = rng.integers(0, 3, size=(50, 4)).astype(float)
 
@@ -180,10 +144,10 @@ def test_a_statistic_of_several_sums(rng):
 @pytest.mark.parametrize("cells", [100, resampling.CELLS])
 def test_a_statistic_of_weights_has_the_interval_of_the_same_one_of_sums(rng, monkeypatch, method, cells):
     monkeypatch.setattr(resampling, "CELLS", cells)
-    values, strata = rng.gamma(0.5, size=(30, 2, 3)), np.repeat([0, 1, 2], [19, 10, 1])
-    sums = stats.bootstrap(values, stats.ratio, 200, strata=strata, method=method)
+    values = rng.gamma(0.5, size=(30, 2, 3))
+    sums = stats.bootstrap(values, stats.ratio, 200, method=method)
     weighted = stats.bootstrap_weighted(
-        lambda weights: stats.ratio(np.tensordot(weights, values, 1)), 30, 200, strata=strata, method=method
+        lambda weights: stats.ratio(np.tensordot(weights, values, 1)), 30, 200, method=method
     )
     for end in ("estimate", "low", "high"):
         np.testing.assert_allclose(getattr(weighted, end), getattr(sums, end))
@@ -283,7 +247,6 @@ def test_an_interval_reads_as_people_write_it():
         ({"level": 95}, "got 95"),
         ({"level": float("nan")}, "got nan"),
         ({"method": "magic"}, "method must be one of BCa, percentile, got 'magic'"),
-        ({"strata": np.zeros(4)}, r"one group a document \(5\), got shape \(4,\)"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

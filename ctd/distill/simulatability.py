@@ -12,7 +12,7 @@ n documents; items: candidates of all documents, in their order.
 
     measured = features(documents, [trace.cot for trace in traces], candidates, space, encoder)
     simulator = Simulator.fit(measured, candidates, answers)  # of training documents
-    result = las(simulator, measured, candidates, answers)  # of other documents
+    result = of_sums(item_sums(simulator, measured, candidates, answers)[None])  # of other documents
 """
 
 from __future__ import annotations
@@ -74,31 +74,18 @@ class Simulatability:
     each_published: Float[np.ndarray, " students"]
 
 
-def las(
-    simulator: Simulator,
-    measured: Float[np.ndarray, "items 10"],
-    candidates: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Simulatability:
-    """LAS (Hase et al.) of documents that the simulator was not trained on. An item leaks where sim(e) is right.
-
-    Intervals: over documents, with the bins of each draw; a draw with an empty bin is left out (`stats.bootstrap`).
-    With "first" a document without an answer is no item, and a label that ties for the highest score is not found.
-    Raises what `Simulator.fit` raises of its arguments (one class is allowed), and what `stats.bootstrap` raises.
-    """
-    return of_sums(item_sums(simulator, measured, candidates, answers)[None], draws, level, seed)
-
-
 def item_sums(
     simulator: Simulator,
     measured: Float[np.ndarray, "items 10"],
     candidates: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
 ) -> Float[np.ndarray, "n 12"]:
-    """What LAS is made of, summed over the items of each document (`Simulatability.sums`). Raises what `las` does."""
+    """What LAS is made of, summed over the items of each document (`Simulatability.sums`).
+
+    The simulator was not trained on these documents. An item leaks where sim(e) is right. With "first" a document
+    without an answer is no item, and a label that ties for the highest score is not found.
+    Raises what `Simulator.fit` raises of its arguments (one class is allowed).
+    """
     held, document = held_items(measured, candidates, answers, simulator.which)
     judged = held if simulator.which == "first" else np.ones(len(held), bool)
     right = {}
@@ -115,12 +102,13 @@ def item_sums(
     return sums.reshape(len(candidates), -1)
 
 
-def of_sums(
-    by_student: Float[np.ndarray, "students n 12"], draws: int = 1000, level: float = 0.95, seed: int = 0
-) -> Simulatability:
-    """LAS of several students, their items counted together, from the sums of each (`item_sums`)."""
+def of_sums(by_student: Float[np.ndarray, "students n 12"], draws: int = 1000, seed: int = 0) -> Simulatability:
+    """LAS (Hase et al.) of several students, their items counted together, from the sums of each (`item_sums`).
+
+    Intervals: over documents, with the bins of each draw; a draw with an empty bin is left out (`stats.bootstrap`).
+    """
     sums = by_student.sum(axis=0)
-    options = Options(draws=draws, level=level, seed=seed)
+    options = Options(draws=draws, seed=seed)
     pooled, right = _pooled(sums), _right(sums)
     n_leaking, n_other = pooled[:, 1], pooled[:, 3]
     parts = stats.bootstrap_ratio(
@@ -190,14 +178,7 @@ def published() -> pd.DataFrame:
     return rows.assign(arm=rows["arm"].replace(OUR_NAMES, regex=True))
 
 
-def las_difference(
-    a: Simulatability,
-    b: Simulatability,
-    measure: Measure = "balanced",
-    draws: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
+def las_difference(a: Simulatability, b: Simulatability, measure: Measure = "balanced", seed: int = 0) -> Interval:
     """LAS of a minus LAS of b on the same n documents: paired, and NaN where either is NaN.
 
     measure: which LAS.
@@ -209,12 +190,10 @@ def las_difference(
     def difference(sums: Float[np.ndarray, "b sums m"]) -> Float[np.ndarray, "b m"]:
         return _of_measure(sums[:, :n_sums], measure) - _of_measure(sums[:, n_sums:], measure)
 
-    return stats.bootstrap(pairs, difference, draws, level, seed)
+    return stats.bootstrap(pairs, difference, seed=seed)
 
 
-def exchange_test(
-    a: Simulatability, b: Simulatability, measure: Measure = "balanced", draws: int = 9999, seed: int = 0
-) -> float:
+def exchange_test(a: Simulatability, b: Simulatability, measure: Measure = "balanced", seed: int = 0) -> float:
     """The two-sided p-value of `las_difference`, by a permutation test that exchanges all items of a document.
 
     It is 1 where either has no LAS. Raises ValueError for other numbers of documents.
@@ -229,7 +208,7 @@ def exchange_test(
 
     test = permutation_test(
         (np.arange(n), np.arange(n, 2 * n)), difference, permutation_type="samples", vectorized=True,
-        n_resamples=draws, batch=1000, rng=np.random.default_rng(seed),
+        n_resamples=9999, batch=1000, rng=np.random.default_rng(seed),
     )  # fmt: skip
     return float(test.pvalue)
 

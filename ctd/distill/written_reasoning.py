@@ -47,12 +47,12 @@ def with_trajectory_distance(outcomes: Sequence[Outcome], experiment: Experiment
         return cot_prefixes.embed_prefixes([Trace("", "", cot, ()) for cot in cots], encoder).towards(goals)
 
     teacher = curves([answer.trace.cot for answer in experiment.teacher_answers])
-    found = []
+    measured = []
     for outcome in outcomes:
         values = distance(curves(outcome.cots), teacher) if any(outcome.cots) else np.full(n, np.nan)
         values = values[defined(distance(teacher, teacher))]
-        found.append(replace(outcome, values=outcome.values | {"trajectory_distance": values}))
-    return found
+        measured.append(replace(outcome, values=outcome.values | {"trajectory_distance": values}))
+    return measured
 
 
 def distance(student: Trajectories, teacher: Trajectories) -> Float[np.ndarray, " n"]:

@@ -45,9 +45,7 @@ def detect(curve: Float[np.ndarray, " g"], grid: Float[np.ndarray, " g"] = GRID)
     return float(_breakpoints(np.asarray(curve, np.float64)[None], grid)[0])
 
 
-def boundaries(
-    measured: Trajectories, metric: str = "focus", draws: int = 1000, level: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def boundaries(measured: Trajectories, metric: str = "focus", draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """The three t* side by side: rows marked, detected and fixed; columns t, low, high, n documents.
 
     "marked" is the mean of the traces' own boundaries. "detected" is `detect` on the mean curve, with its percentile
@@ -59,10 +57,10 @@ def boundaries(
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
     values = getattr(measured, metric)
-    means = weighted_means(values, resample(len(values), draws, level, np.random.default_rng(seed)))
+    means = weighted_means(values, resample(len(values), draws, np.random.default_rng(seed)))
     detect(means[0], measured.grid)
-    detected = interval(_breakpoints(means, measured.grid), level)
-    marked = mean(measured.boundary, draws, level, seed)
+    detected = interval(_breakpoints(means, measured.grid))
+    marked = mean(measured.boundary, draws, seed)
     rows = {
         "marked": (*marked.scalar, int(defined(measured.boundary).sum())),
         "detected": (*detected.scalar, int(defined(values).any(axis=1).sum())),

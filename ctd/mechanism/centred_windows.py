@@ -130,7 +130,7 @@ def limits(goals: Targets, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
         }
         cosines["margin"] = cosines["confusion"] - cosines["gold"]
         for metric, values in cosines.items():
-            mean = curve_means.mean(values, draws, 0.95, seed)
+            mean = curve_means.mean(values, draws, seed)
             rows.append((text, metric, *mean.scalar, int(curve_means.defined(values).sum())))
     return pd.DataFrame(rows, columns=["text", "metric", "value", "low", "high", "n"])
 
@@ -143,4 +143,4 @@ def least_confusion(goals: Targets, focus: float, draws: int = 1000, seed: int =
     """
     c = np.clip((goals.anchor * goals.near_miss).sum(1, dtype=np.float64), -1, 1)
     least = focus * c - np.sqrt((1 - focus**2) * (1 - c**2))
-    return *curve_means.mean(least, draws, 0.95, seed).scalar, int(curve_means.defined(least).sum())
+    return *curve_means.mean(least, draws, seed).scalar, int(curve_means.defined(least).sum())

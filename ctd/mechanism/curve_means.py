@@ -38,15 +38,15 @@ def defined(values: Float[np.ndarray, ...]) -> Bool[np.ndarray, ...]:
     return ~np.isnan(values)
 
 
-def mean(values: Float[np.ndarray, "n ..."], draws: int, level: float, seed: int) -> Interval:
+def mean(values: Float[np.ndarray, "n ..."], draws: int, seed: int) -> Interval:
     """`stats.bootstrap_mean`, but with NaN left out, column by column."""
-    return stats.bootstrap_ratio(np.nan_to_num(values), defined(values), draws=draws, level=level, seed=seed)
+    return stats.bootstrap_ratio(np.nan_to_num(values), defined(values), draws=draws, seed=seed)
 
 
-def resample(n: int, draws: int, level: float, rng: np.random.Generator) -> Float[np.ndarray, "1+draws n"]:
+def resample(n: int, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "1+draws n"]:
     """How often each of n documents counts: once in the estimate (row 0), then as drawn."""
-    if draws < 1 or not 0 < level < 1:
-        raise ValueError(f"draws must be at least 1 and level between 0 and 1, got {draws} and {level}")
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
     return np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=draws)])
 
 
@@ -56,11 +56,9 @@ def weighted_means(values: Float[np.ndarray, "n g"], weights: Float[np.ndarray, 
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
 
 
-def interval(drawn: Float[np.ndarray, " 1+draws"], level: float) -> Interval:
+def interval(drawn: Float[np.ndarray, " 1+draws"]) -> Interval:
     """The estimate (entry 0), and the percentile interval of the other entries that are defined."""
-    rest = drawn[1:][defined(drawn[1:])]
-    ends = np.quantile(rest, [(1 - level) / 2, (1 + level) / 2]) if len(rest) else np.full(2, np.nan)
-    return Interval(drawn[0], *ends, method="percentile")
+    return stats.percentile_interval(drawn[0], drawn[1:][defined(drawn[1:])])
 
 
 def by_pattern(where: Bool[np.ndarray, "m g"]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -91,15 +91,13 @@ class HeadScores:
             (np.argsort(-means, kind="stable")[:k] // n_heads).mean() / max(n_layers - 1, 1)
             for means in self._resampled(name, draws, seed)
         ]
-        low, high = np.quantile(depths[1:], [0.025, 0.975])
-        return Interval(np.array(depths[0]), np.array(low), np.array(high), method="percentile")
+        return stats.percentile_interval(depths[0], depths[1:])
 
     def stability(self, name: str, draws: int = DRAWS, seed: int = 0) -> Interval:
         """Kendall's tau between the ranking of all documents and that of a bootstrap resample: median and 95 %."""
         whole, *resampled = self._resampled(name, draws, seed)
         taus = [kendalltau(whole, means).statistic for means in resampled]
-        median, low, high = (np.array(end) for end in np.quantile(taus, [0.5, 0.025, 0.975]))
-        return Interval(median, low, high, method="percentile")
+        return stats.percentile_interval(float(np.median(taus)), taus)
 
     def specificity(self, name: str, draws: int = DRAWS, seed: int = 0) -> Interval:
         """Spearman's correlation of a score's ranking with that under other documents' anchors and labels.
@@ -111,13 +109,12 @@ class HeadScores:
         of_document = self.raw(name)[:, 0].reshape(len(self.uids), -1)
         known = ~(np.isnan(of_document).any(1) | np.isnan(of_another).any(1))
         if not known.any():
-            return Interval(*[np.array(np.nan)] * 3, method="percentile")
+            return stats.percentile_interval(np.nan, [])
         weights = np.vstack(
             [np.ones((1, known.sum())), *stats.resample_weights(known.sum(), draws, np.random.default_rng(seed))]
         )
         drawn = [spearmanr(weight @ of_document[known], weight @ of_another[known]).statistic for weight in weights]
-        low, high = np.quantile(drawn[1:], [0.025, 0.975])
-        return Interval(np.array(drawn[0]), np.array(low), np.array(high), method="percentile")
+        return stats.percentile_interval(drawn[0], drawn[1:])
 
     def course(self, name: str, groups: Mapping[str, Sequence[Head]], seed: int = 0) -> pd.DataFrame:
         """Mean score of groups of heads in each stage of the CoT: columns heads, stage, value, low, high, n.
@@ -168,8 +165,7 @@ def random_depth(n_layers: int, n_heads: int, k: int, draws: int = 2000, seed: i
     """
     rng, depth = np.random.default_rng(seed), np.repeat(np.arange(n_layers), n_heads) / max(n_layers - 1, 1)
     drawn = [rng.choice(depth, min(k, len(depth)), replace=False).mean() for _ in range(draws)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(np.array(depth.mean()), np.array(low), np.array(high), method="percentile")
+    return stats.percentile_interval(depth.mean(), drawn)
 
 
 def _mean(values: Float[np.ndarray, "n ..."], draws: int = 1000, seed: int = 0) -> Interval:

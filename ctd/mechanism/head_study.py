@@ -92,8 +92,9 @@ class HeadStudy:
         return self.scored.ranking(self.score)
 
     def maps(self) -> dict[str, Float[np.ndarray, "layers heads"]]:
-        """Mean of the score and of its two factors for every head."""
-        return {name: self.scored.mean(name).estimate for name in scores.with_factors(self.score)}
+        """Mean of the score and of its factors for every head."""
+        names = (self.score, *scores.SCORES[self.score].factors)
+        return {name: self.scored.mean(name).estimate for name in names}
 
     def top(self) -> pd.DataFrame:
         """The highest heads in order: see `HeadScores.top`."""

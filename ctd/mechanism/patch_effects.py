@@ -117,16 +117,6 @@ class Effects:
         clean, corrupted, _ = self.runs(readout, self.keys[0])
         return stats.bootstrap_mean(clean - corrupted, seed=seed)
 
-    def fraction(self, readout: str, key: tuple[str, int], draws: int = 1000, seed: int = 0) -> stats.Interval:
-        """How much of clean - corrupted is lost (noising) or restored (denoising), mean over mean, with its interval.
-
-        It says little where the corruption itself takes nothing (see `between`).
-
-        key, errors: as in `runs`.
-        """
-        clean, corrupted, _ = self.runs(readout, key)
-        return stats.bootstrap_ratio(self.moved(readout, key), clean - corrupted, draws=draws, seed=seed)
-
     def against_random(self, readout: str, key: tuple[str, int], kind: str) -> AgainstRandom:
         """What a patch moves on average, beside the same of each random set.
 

@@ -26,7 +26,6 @@ def phase_contrast(
     t_star: float | Float[np.ndarray, " n"] | None = None,
     control: Trajectories | None = None,
     draws: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Do two phases show? Least-squares slopes per document before and after t*, per unit of t.
@@ -54,7 +53,7 @@ def phase_contrast(
         others = _statistics(control, split)
         statistics = {key: statistics[key] - others[key] for key in statistics if key[1] == "contrast"}
     values = np.stack(list(statistics.values()), axis=1)
-    mean = curve_means.mean(values, draws, level, seed)
+    mean = curve_means.mean(values, draws, seed)
     table = pd.DataFrame(list(statistics), columns=["metric", "statistic"])
     return table.assign(
         estimate=mean.estimate, low=mean.low, high=mean.high, n=defined(values).sum(axis=0), shows=mean.low > 0
@@ -81,7 +80,6 @@ def area_between(
     grid: Float[np.ndarray, " g"] = GRID,
     paired: bool = True,
     draws: int = 1000,
-    level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
     """How far two models' mean curves are apart: their absolute difference, averaged over t by the trapezoid rule.
@@ -100,12 +98,12 @@ def area_between(
     single = np.ndim(b) == 1
     b = np.atleast_2d(b)
     check_lengths(a=a.shape[1], b=b.shape[1], grid=len(grid))
-    weights = curve_means.resample(len(a), draws, level, rng)
+    weights = curve_means.resample(len(a), draws, rng)
     if paired and not single:
         check_lengths(**{"documents of a": len(a), "documents of b": len(b)})
         others = weights
     else:
-        others = np.ones((draws + 1, 1)) if single else curve_means.resample(len(b), draws, level, rng)
+        others = np.ones((draws + 1, 1)) if single else curve_means.resample(len(b), draws, rng)
     apart = np.abs(curve_means.weighted_means(a, weights) - curve_means.weighted_means(b, others))
     if (points := int(defined(apart[0]).sum())) < 2:
         raise NotTestable(f"an area needs at least 2 points at which both curves are defined, got {points}")
@@ -114,7 +112,7 @@ def area_between(
         if pattern.sum() > 1:
             t = grid[pattern]
             area[rows] = np.trapezoid(apart[np.ix_(rows, pattern)], t, axis=1) / (t[-1] - t[0])
-    return curve_means.interval(area, level)
+    return curve_means.interval(area)
 
 
 def _split(measured: Trajectories, t_star: float | Float[np.ndarray, " n"] | None) -> Float[np.ndarray, " n"]:

@@ -216,6 +216,7 @@ class Score:
     meaning: what a large value means, in a few words.
     by_effect: whether it needs a backward pass through the model: only some documents have it.
     one_label: whether it is read at judgements of one label, in place of comparisons.
+    factors: the names of the scores behind it, which say more of what it measures.
     """
 
     phase: Phase
@@ -223,6 +224,7 @@ class Score:
     meaning: str
     by_effect: bool = False
     one_label: bool = False
+    factors: tuple[str, ...] = ()
 
 
 COARSE, KURTOSIS, WRITE_COSINE, ON_DOCUMENT = "CoarseScore", "kurtosis", "write cosine", "mass on the document"
@@ -234,7 +236,12 @@ ON_EVIDENCE = "mass on the judged label's evidence"
 
 SCORES: dict[str, Score] = {
     # Source: arXiv:2606.06840, and its two factors.
-    COARSE: Score(Phase.SHORTLIST, lambda x: x.kurtosis * x.write_cosine, "looks at few words and writes the topics"),
+    COARSE: Score(
+        Phase.SHORTLIST,
+        lambda x: x.kurtosis * x.write_cosine,
+        "looks at few words and writes the topics",
+        factors=(KURTOSIS, WRITE_COSINE),
+    ),
     KURTOSIS: Score(Phase.SHORTLIST, lambda x: x.kurtosis, "looks at few words of the document"),
     WRITE_COSINE: Score(Phase.SHORTLIST, lambda x: x.write_cosine, "writes in the direction of the topics"),
     # Our definition.
@@ -253,7 +260,12 @@ SCORES: dict[str, Score] = {
         Phase.SHORTLIST, lambda x: x.effect(readouts.ANCHOR), "makes the topics likelier, whatever the path", True
     ),
     # Source: arXiv:2606.06840, and its two factors.
-    REFINE: Score(Phase.REFINE, lambda x: x.preference * x.gain, "prefers the gold label and writes for it"),
+    REFINE: Score(
+        Phase.REFINE,
+        lambda x: x.preference * x.gain,
+        "prefers the gold label and writes for it",
+        factors=(PREFERENCE, GAIN),
+    ),
     PREFERENCE: Score(Phase.REFINE, lambda x: x.preference, "asks for the gold label more than for the near miss"),
     GAIN: Score(Phase.REFINE, lambda x: x.gain, "writes for the gold label and against the near miss"),
     # Our definition.
@@ -264,12 +276,13 @@ SCORES: dict[str, Score] = {
         "raises the gold label above the near miss, whatever the path",
         True,
     ),
-    # Our definition, of judgements of one label; VerdictScore is the first.
+    # Our definition, of judgements of one label.
     VERDICT: Score(
         Phase.REFINE,
         lambda x: x.on_judged,
         "looks at the label that is judged, more than at other candidates",
         one_label=True,
+        factors=(JUDGED_GAIN, ON_EVIDENCE),
     ),
     JUDGED_GAIN: Score(
         Phase.REFINE,
@@ -290,12 +303,6 @@ SCORES: dict[str, Score] = {
 def names(phase: Phase) -> tuple[str, ...]:
     """The names of a phase's scores, the paper's first."""
     return tuple(name for name, score in SCORES.items() if score.phase == phase)
-
-
-def with_factors(name: str) -> tuple[str, ...]:
-    """A score and the two behind it in the registry, which say more of what it measures."""
-    place = list(SCORES).index(name)
-    return tuple(SCORES)[place : place + 3]
 
 
 PAPER = {phase: names(phase)[0] for phase in Phase}

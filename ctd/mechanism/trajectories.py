@@ -54,10 +54,10 @@ class Trajectories:
         """For each metric, how many documents have no value at all: no CoT, or no such target."""
         return {metric: int(np.isnan(getattr(self, metric)).all(axis=1).sum()) for metric in METRICS}
 
-    def table(self, draws: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    def table(self, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
         """Mean curves, long: metric, t, estimate, low, high (bootstrap over documents), n documents at that t."""
         curves = np.stack([getattr(self, metric) for metric in METRICS], axis=1)
-        mean = curve_means.mean(curves, draws, level, seed)
+        mean = curve_means.mean(curves, draws, seed)
         n = curve_means.defined(curves).sum(axis=0)
         keys = pd.MultiIndex.from_product([METRICS, self.grid], names=["metric", "t"]).to_frame(index=False)
         columns = {"estimate": mean.estimate, "low": mean.low, "high": mean.high, "n": n}

@@ -97,8 +97,7 @@ def random_auroc(n_heads: int, n_known: int, draws: int = 2000, seed: int = 0) -
     rng, ranks = np.random.default_rng(seed), np.arange(1, n_heads + 1)
     sums = np.array([rng.choice(ranks, n_known, replace=False).sum() for _ in range(draws)])
     areas = (sums - n_known * (n_known + 1) / 2) / (n_known * (n_heads - n_known))
-    low, high = np.quantile(areas, [0.025, 0.975])
-    return Interval(np.array(0.5), np.array(low), np.array(high), method="percentile")
+    return stats.percentile_interval(0.5, areas)
 
 
 def precision(

@@ -92,11 +92,6 @@ def tokenizer_content(tokenizer: Any) -> str:
     return json.dumps({name: part for name, part in content.items() if name not in ("padding", "truncation")})
 
 
-def lists_key(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Digest of what a label space's lists depend on, without making them."""
-    return _key(_lines(space), tokenizer)
-
-
 def _key(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> str:
     probe = "".join(f"- {text}\n" for text in texts[:50])
     return digest(["label lists 1", str(tokenizer(probe)["input_ids"]), str(len(tokenizer)), *texts])

@@ -117,19 +117,19 @@ def judgements(
 
 def _sentences(trace: Trace) -> list[tuple[Span, Mention]]:
     """The words of each judgement, and where it names its label."""
-    found = []
+    sentences = []
     for comparison in trace.comparisons:
         inside = [at for at in trace.mentions if comparison.start <= at.start and at.end <= comparison.end]
         first = {at.label: at for at in reversed(inside) if at.label in comparison.labels}
         start = comparison.start
         for mention in sorted(first.values(), key=lambda at: at.start):
-            found.append((Span(start, mention.end), mention))
+            sentences.append((Span(start, mention.end), mention))
             start = mention.end
     for verdict in free_text.verdicts(trace) if trace.error == free_text.FREE else ():
         span = Span(verdict.start, verdict.end)
         named = (at for at in trace.mentions if at.label == verdict.label and at.start in range(*span))
-        found.append((span, next(named)))
-    return sorted(found)
+        sentences.append((span, next(named)))
+    return sorted(sentences)
 
 
 def _in_prompt(prompt: str, space: LabelSpace, prompt_length: int) -> dict[int, Span]:

@@ -105,8 +105,8 @@ def reason(
     if teacher.natural:
         uids, predictions = uids or [""] * len(documents), []
         for group, group_seed in natural.groups(len(documents), seed):
-            asked = replace(request, candidates=candidates and candidates[group])
-            predictions += _freely(teacher, seen[group], index, asked, uids[group], max_tokens, group_seed, desc)
+            of_group = replace(request, candidates=candidates and candidates[group])
+            predictions += _freely(teacher, seen[group], index, of_group, uids[group], max_tokens, group_seed, desc)
         return predictions
     prompt, texts = _prompt(teacher, index.space), index.space.texts
     questions = [

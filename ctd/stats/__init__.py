@@ -2,7 +2,7 @@
 
 from ctd.stats.comparisons import cohen_d, compared, dominance, holm, sign_flip_test
 from ctd.stats.crossed import crossed_interval
-from ctd.stats.interval import Interval, t_interval
+from ctd.stats.interval import Interval, percentile_interval, t_interval
 from ctd.stats.resampling import (
     bootstrap,
     bootstrap_difference,
@@ -25,6 +25,7 @@ __all__ = [
     "crossed_interval",
     "dominance",
     "holm",
+    "percentile_interval",
     "ratio",
     "resample_weights",
     "sign_flip_test",

@@ -1,12 +1,10 @@
 """Bias-corrected and accelerated bootstrap intervals, BCa (Efron & Tibshirani, 1993, chapter 14).
 
-Notes: those of `scipy.stats.bootstrap`, for all columns at once, with the jackknife that strata need (Davison &
-Hinkley, 1997, section 5.3). m columns.
+Notes: those of `scipy.stats.bootstrap`, for all columns at once. m columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -21,7 +19,7 @@ Method = Literal["BCa", "percentile"]
 def interval_of_draws(
     estimate: Float[np.ndarray, " m"],
     drawn: Float[np.ndarray, "draws m"],
-    left_out: Iterable[Float[np.ndarray, "rows m"]],
+    left_out: Float[np.ndarray, "n m"],
     level: float,
     method: Method,
 ) -> Interval:
@@ -29,7 +27,7 @@ def interval_of_draws(
 
     estimate: the statistic of all documents.
     drawn: the statistic of each draw; NaN draws are left out.
-    left_out: for each stratum, the statistic without each of its documents.
+    left_out: the statistic without each of its documents.
     level: the coverage aimed at.
     method: "BCa", or "percentile" for the plain quantiles of the draws. Columns whose draws all lie to one side of the
         estimate have plain quantiles too, because the bias cannot be told.
@@ -43,14 +41,12 @@ def interval_of_draws(
     return Interval(estimate, low, high, method=method)
 
 
-def _acceleration(left_out: Iterable[Float[np.ndarray, "rows m"]]) -> Float[np.ndarray, " m"]:
-    """How fast the standard error changes with the statistic: skewness of the jackknife's influences, over strata."""
-    cubes, squares = np.array(0.0), np.array(0.0)
-    for values in left_out:
-        size, defined = len(values), ~np.isnan(values)
-        mean = np.divide(np.nansum(values, axis=0), defined.sum(axis=0), where=defined.any(axis=0), out=values[0] * 0.0)
-        influence = np.where(defined, mean - values, 0.0) * (size - 1) / size
-        cubes, squares = cubes + (influence**3).sum(axis=0), squares + (influence**2).sum(axis=0)
+def _acceleration(left_out: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " m"]:
+    """How fast the standard error changes with the statistic: skewness of the jackknife's influences."""
+    n, defined = len(left_out), ~np.isnan(left_out)
+    mean = np.divide(np.nansum(left_out, axis=0), defined.sum(axis=0), where=defined.any(axis=0), out=left_out[0] * 0.0)
+    influence = np.where(defined, mean - left_out, 0.0) * (n - 1) / n
+    cubes, squares = (influence**3).sum(axis=0), (influence**2).sum(axis=0)
     return np.divide(cubes, 6 * squares**1.5, out=np.zeros(np.shape(squares)), where=squares**1.5 > 0)
 
 

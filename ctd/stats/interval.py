@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,6 +49,12 @@ class Interval:
     def __str__(self) -> str:
         entries = zip(self.estimate.flat, self.low.flat, self.high.flat, strict=True)
         return "\n".join(f"{estimate:.3f} [{low:.3f}, {high:.3f}]" for estimate, low, high in entries)
+
+
+def percentile_interval(estimate: float, drawn: Float[np.ndarray, " draws"] | Sequence[float]) -> Interval:
+    """An estimate with what 95 % of its draws lie in; the ends are NaN without draws."""
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+    return Interval(np.array(estimate), np.array(low), np.array(high), method="percentile")
 
 
 def t_interval(values: Float[np.ndarray, " n"], level: float = 0.95) -> Interval:

@@ -6,12 +6,11 @@ intervals of one call can be compared column by column. Axes: n documents, b wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import TypedDict, Unpack, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ctd.stats.bca import Method, interval_of_draws
 from ctd.stats.interval import Interval
@@ -27,7 +26,6 @@ class Options(TypedDict, total=False):
     draws: int
     level: float
     seed: int | np.random.Generator
-    strata: Int[np.ndarray, " n"] | None
     method: Method
 
 
@@ -37,7 +35,6 @@ def bootstrap(
     draws: int = 1000,
     level: float = 0.95,
     seed: int | np.random.Generator = 0,
-    strata: Int[np.ndarray, " n"] | None = None,
     method: Method = "BCa",
 ) -> Interval:
     """Interval of a statistic of sums over documents, such as Yule's Q of four counts; one for each of m columns.
@@ -50,27 +47,26 @@ def bootstrap(
     draws: the number of resamples.
     level: the coverage aimed at, such as 0.95.
     seed: of the draws.
-    strata: the group of each document. Every draw keeps the size of each group, so that two groups, compared, are a
-        bootstrap of two samples. None: all documents are one group.
     method: "BCa", or "percentile" for the plain quantiles of the draws.
-    Raises ValueError for n = 0, draws < 1, a level not between 0 and 1, an unknown method, strata of another length.
+    Raises ValueError for n = 0, draws < 1, a level not between 0 and 1, an unknown method.
     """
     values = np.asarray(values, np.float64)
     if values.ndim < 2:
         raise ValueError(f"a bootstrap needs at least 1 document (row), got shape {values.shape}")
     n, sums, shape = len(values), values.shape[1], values.shape[2:]
-    _check(n, draws, level, method, strata, values.shape)
+    _check(n, draws, level, method, values.shape)
     flat = values.reshape(n, -1)
 
     def of_totals(totals: Float[np.ndarray, "b x"]) -> Float[np.ndarray, "b m"]:
         with np.errstate(invalid="ignore", divide="ignore"):
             return statistic(totals.reshape(len(totals), sums, -1))
 
-    weights = resample_weights(n, draws, np.random.default_rng(seed), strata)
+    total = flat.sum(axis=0, keepdims=True)
+    weights = resample_weights(n, draws, np.random.default_rng(seed))
     interval = interval_of_draws(
-        estimate=of_totals(flat.sum(axis=0, keepdims=True))[0],
+        estimate=of_totals(total)[0],
         drawn=np.concatenate([of_totals(chunk @ flat) for chunk in weights]),
-        left_out=map(of_totals, _totals_without_each(flat, strata)),
+        left_out=of_totals((total - flat) * (n / max(n - 1, 1))),
         level=level,
         method=method,
     )
@@ -83,7 +79,6 @@ def bootstrap_weighted(
     draws: int = 1000,
     level: float = 0.95,
     seed: int | np.random.Generator = 0,
-    strata: Int[np.ndarray, " n"] | None = None,
     method: Method = "BCa",
 ) -> Interval:
     """Interval of any statistic of documents that count more than once or not at all, such as a macro F1.
@@ -92,15 +87,13 @@ def bootstrap_weighted(
 
     statistic: from weights [b, n], how often each document counts, to values [b, m], NaN where undefined.
     n: the number of documents.
-    draws, level, seed, strata, method: as in `bootstrap`, which also says what NaN means and what is raised.
+    draws, level, seed, method: as in `bootstrap`, which also says what NaN means and what is raised.
     """
-    _check(n, draws, level, method, strata, (n,))
+    _check(n, draws, level, method, (n,))
     return interval_of_draws(
         estimate=statistic(np.ones((1, n)))[0],
-        drawn=np.concatenate(
-            [statistic(chunk) for chunk in resample_weights(n, draws, np.random.default_rng(seed), strata)]
-        ),
-        left_out=map(partial(_in_chunks, statistic), _weights_without_each(n, strata)),
+        drawn=np.concatenate([statistic(chunk) for chunk in resample_weights(n, draws, np.random.default_rng(seed))]),
+        left_out=np.concatenate([statistic(chunk) for chunk in _leave_one_out(n)]),
         level=level,
         method=method,
     )
@@ -154,27 +147,21 @@ def ratio(sums: Float[np.ndarray, "b 2 m"]) -> Float[np.ndarray, "b m"]:
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
 
 
-def resample_weights(
-    n: int, draws: int, rng: np.random.Generator, strata: Int[np.ndarray, " n"] | None = None
-) -> Iterator[Float[np.ndarray, "b n"]]:
+def resample_weights(n: int, draws: int, rng: np.random.Generator) -> Iterator[Float[np.ndarray, "b n"]]:
     """How often each document comes up in each draw: multinomial counts, a bounded chunk of draws at a time.
 
     n: the number of documents.
     draws: the number of resamples.
     rng: draws the documents.
-    strata: as in `bootstrap`.
     """
-    size, groups = max(1, CELLS // n), _groups(n, strata)
+    size = max(1, CELLS // n)
     for start in range(0, draws, size):
         chunk = min(size, draws - start)
-        picked = np.concatenate([rows[rng.integers(len(rows), size=(chunk, len(rows)))] for rows in groups], axis=1)
-        picked += np.arange(chunk)[:, None] * n
+        picked = rng.integers(n, size=(chunk, n)) + np.arange(chunk)[:, None] * n
         yield np.bincount(picked.ravel(), minlength=chunk * n).reshape(chunk, n).astype(np.float64)
 
 
-def _check(
-    n: int, draws: int, level: float, method: str, strata: Int[np.ndarray, " n"] | None, shape: tuple[int, ...]
-) -> None:
+def _check(n: int, draws: int, level: float, method: str, shape: tuple[int, ...]) -> None:
     if n < 1:
         raise ValueError(f"a bootstrap needs at least 1 document (row), got shape {shape}")
     if draws < 1:
@@ -183,42 +170,13 @@ def _check(
         raise ValueError(f"level must be between 0 and 1 (both excluded), got {level}")
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
-    if strata is not None and np.shape(strata) != (n,):
-        raise ValueError(f"strata need one group a document ({n}), got shape {np.shape(strata)}")
 
 
-def _groups(n: int, strata: Int[np.ndarray, " n"] | None) -> list[Int[np.ndarray, " rows"]]:
-    """The rows of each stratum."""
-    return [np.arange(n)] if strata is None else [np.flatnonzero(strata == name) for name in np.unique(strata)]
-
-
-def _totals_without_each(
-    values: Float[np.ndarray, "n x"], strata: Int[np.ndarray, " n"] | None
-) -> Iterator[Float[np.ndarray, "rows x"]]:
-    """For each stratum, the sums without each of its documents, the rest of the stratum scaled up to its size."""
-    total = values.sum(axis=0)
-    for rows in _groups(len(values), strata):
-        part = values[rows]
-        if len(rows) > 1:
-            yield total - part.sum(axis=0) + (part.sum(axis=0) - part) * (len(rows) / (len(rows) - 1))
-
-
-def _weights_without_each(n: int, strata: Int[np.ndarray, " n"] | None) -> Iterator[Iterator[Float[np.ndarray, "b n"]]]:
-    """For each stratum, the weights without each of its documents, as in `_totals_without_each`, in chunks."""
-    for rows in _groups(n, strata):
-        if len(rows) > 1:
-            yield _leave_one_out(n, rows)
-
-
-def _leave_one_out(n: int, rows: Int[np.ndarray, " rows"]) -> Iterator[Float[np.ndarray, "b n"]]:
+def _leave_one_out(n: int) -> Iterator[Float[np.ndarray, "b n"]]:
+    """The weights without each document, the others scaled up to their number, in chunks."""
     size = max(1, CELLS // n)
-    for start in range(0, len(rows), size):
-        chunk = rows[start : start + size]
-        weights = np.ones((len(chunk), n))
-        weights[:, rows] = len(rows) / (len(rows) - 1)
-        weights[np.arange(len(chunk)), chunk] = 0
+    for start in range(0, n, size):
+        left_out = np.arange(start, min(start + size, n))
+        weights = np.full((len(left_out), n), n / max(n - 1, 1))
+        weights[np.arange(len(left_out)), left_out] = 0
         yield weights
-
-
-def _in_chunks(statistic: Weighted, chunks: Iterable[Float[np.ndarray, "b n"]]) -> Float[np.ndarray, "rows m"]:
-    return np.concatenate([statistic(chunk) for chunk in chunks])

@@ -233,19 +233,16 @@ def test_an_effect_is_held_against_the_random_sets():
     assert not patch_effects.AgainstRandom(-0.1, -against.random).passes
 
 
-def test_fractions_are_of_what_the_corruption_does():
+def test_effects_are_in_the_units_of_the_readout():
     values = np.array([[1.0, 0.0, 0.5, 0.9, 0.7], [3.0, 1.0, 2.0, 2.9, 2.7]])
     keys = (("top", 3), ("random 1", 3), ("random 2", 3))
     noised = patch_effects.Effects("noising", keys, {ANCHOR: values})
-    assert noised.fraction(ANCHOR, ("top", 3)).estimate == pytest.approx(0.5)
-    assert noised.fraction(ANCHOR, (RANDOM, 3)).estimate == pytest.approx((0.2 + 0.2) / 3)
     denoised = patch_effects.Effects("denoising", keys, {ANCHOR: values})
-    assert denoised.fraction(ANCHOR, ("top", 3)).estimate == pytest.approx(1.5 / 3)
     assert noised.table()["value"].tolist() == pytest.approx([0.75, 0.2])
     assert denoised.table()["value"].tolist() == pytest.approx([0.75, 1.3])
     assert noised.between(ANCHOR).estimate == pytest.approx(1.5)
     with pytest.raises(ValueError, match=r"got \('top', 4\)"):
-        noised.fraction(ANCHOR, ("top", 4))
+        noised.moved(ANCHOR, ("top", 4))
 
 
 def test_documents_without_a_readout_are_left_out():

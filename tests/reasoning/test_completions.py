@@ -14,7 +14,7 @@ from ctd.data import readers
 from ctd.reasoning import completions, predict, prompts, teachers, traces
 from ctd.reasoning.completions import BatchStore, Completion
 from ctd.reasoning.generate import Limits, generate
-from ctd.reasoning.grammar import LabelLists, lists_key
+from ctd.reasoning.grammar import LabelLists
 from ctd.reasoning.sampling import Sampling
 from ctd.recipes import natural_table
 from ctd.recipes.natural_table import MODEL
@@ -182,7 +182,7 @@ def test_the_books_texts_are_what_the_teacher_itself_would_write(monkeypatch, tm
     documents = [prompts.cut(text, tokenizer, teacher.document_tokens) for text in task.documents["test"]["text"]]
     prompt_texts = [prompts.plain(document) + traces.ANSWER for document in documents]
     monkeypatch.setattr(model, "generate", None)  # nothing is to be written
-    lists = SimpleNamespace(key=lists_key(task.space, tokenizer))
+    lists = SimpleNamespace(key=LabelLists(task.space, tokenizer).key)
     texts = generate(teacher.language_model, prompt_texts, Sampling(512), Limits(predict.BATCH_TOKENS), lists, "answer")
     assert not list(cache_dir("generations").iterdir())
     shortest = sorted(range(200), key=lambda row: texts[row].n_tokens)[:3]
