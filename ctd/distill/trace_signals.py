@@ -76,17 +76,13 @@ def read(
     on_gpu = int(hardware.on_accelerator(model))
     with tqdm(total=len(parts), desc=desc, unit=" batches") as bar:
         return list(
-            chain(*workers.run(_read_part, parts, (model, heads, uniform), workers=on_gpu, seconds=seconds, bar=bar))
+            chain(*workers.run(_read_batch, parts, (model, heads, uniform), workers=on_gpu, seconds=seconds, bar=bar))
         )
 
 
-def _read_part(shared: tuple[Any, ChosenHeads, bool], traces: Sequence[AnnotatedTrace]) -> list[TraceSignals]:
-    model, heads, uniform = shared
-    return _read_batch(model, traces, heads, uniform)
-
-
 @torch.no_grad()
-def _read_batch(model: Any, traces: Sequence[AnnotatedTrace], heads: ChosenHeads, uniform: bool) -> list[TraceSignals]:
+def _read_batch(shared: tuple[Any, ChosenHeads, bool], traces: Sequence[AnnotatedTrace]) -> list[TraceSignals]:
+    model, heads, uniform = shared
     longest = max(len(trace.ids) for trace in traces)
     where = places(traces, longest).on(model.device)
     ids = torch.zeros(len(traces), longest, dtype=torch.int64)
@@ -118,15 +114,15 @@ class Live(Sequence[TraceSignals]):
     """
 
     def __init__(self, model: Any, traces: Sequence[AnnotatedTrace], heads: ChosenHeads, uniform: bool = False) -> None:
-        self.model, self.traces, self.heads, self.uniform = model, traces, heads, uniform
+        self.shared, self.traces = (model, heads, uniform), traces
 
     def __len__(self) -> int:
         return len(self.traces)
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return _read_batch(self.model, self.traces[row], self.heads, self.uniform)
-        return _read_batch(self.model, [self.traces[row]], self.heads, self.uniform)[0]
+            return _read_batch(self.shared, self.traces[row])
+        return _read_batch(self.shared, [self.traces[row]])[0]
 
 
 class Stored(Sequence[TraceSignals]):

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from ctd.mechanism import curve_means
 from ctd.mechanism.cot_prefixes import PrefixVectors, prefixes
-from ctd.mechanism.curve_means import check_grid, check_lengths
+from ctd.mechanism.curve_means import check_lengths
 from ctd.mechanism.embed_text import embed
 from ctd.mechanism.targets import Targets
 from ctd.mechanism.trajectories import Trajectories
@@ -64,23 +64,18 @@ def embed_windows(
     cots: Sequence[str],
     marked: Float[np.ndarray, " n"],
     encoder: Encoder,
-    grid: Float[np.ndarray, " g"] = WINDOW_GRID,
-    width: float = WIDTH,
 ) -> PrefixVectors:
-    """Embed the window that ends at each t; NaN where it is empty.
+    """Embed the window that ends at each t of `WINDOW_GRID`; NaN where it is empty.
 
     cots: one per document.
     marked: t* of each.
     encoder: embeds the windows.
-    grid: the points t.
-    width: of a window, as a share of the CoT.
-    Raises ValueError for lengths that differ, or a grid that `prefixes` refuses.
+    Raises ValueError for lengths that differ.
     """
-    grid = check_grid(grid)
     check_lengths(cots=len(cots), boundaries=len(marked))
-    texts = [text for cot in cots for text in windows(cot, grid, width)]
-    vectors = embed(encoder, texts, desc="embedding windows").reshape(len(cots), len(grid), -1)
-    return PrefixVectors(grid, vectors, marked)
+    texts = [text for cot in cots for text in windows(cot)]
+    vectors = embed(encoder, texts, desc="embedding windows").reshape(len(cots), len(WINDOW_GRID), -1)
+    return PrefixVectors(WINDOW_GRID, vectors, marked)
 
 
 def centred(written: PrefixVectors, goals: Targets) -> Trajectories:

@@ -18,27 +18,22 @@ TOP, LOWEST, RANDOM = "top", "lowest", "random"
 TRIES = 200  # draws in a row that give no new set before heads of the next layer are drawn too
 
 
-def bins(
-    n_heads: int, share: float = PUBLISHED_SHARE, published: Sequence[int] = BINS, n_published: int = OF
-) -> list[int]:
+def bins(n_heads: int, share: float = PUBLISHED_SHARE) -> list[int]:
     """The paper's bins as the same fractions of a model's heads, each size once.
 
     n_heads: of the model. A fraction of less than one head is one head.
     share: of all heads in the largest bin. Above the paper's, up to five sizes from 1 head to this share are spread
         evenly on a log scale (our definition).
-    published: the paper's sizes.
-    n_published: heads of the paper's model.
     Raises ValueError for a share below the paper's, or above 1.
     """
-    largest = published[-1] / n_published
-    if not largest - 1e-9 <= share <= 1:
+    if not PUBLISHED_SHARE - 1e-9 <= share <= 1:
         raise ValueError(
-            f"the largest bin must hold a share of heads from {largest:.4g}, the paper's, to 1, got {share}"
+            f"the largest bin must hold a share of heads from {PUBLISHED_SHARE:.4g}, the paper's, to 1, got {share}"
         )
-    if share <= largest + 1e-3:
-        scaled = [round(size * n_heads / n_published) for size in published]
+    if share <= PUBLISHED_SHARE + 1e-3:
+        scaled = [round(size * n_heads / OF) for size in BINS]
     else:
-        scaled = np.geomspace(1, max(1, share * n_heads), len(published)).round().astype(int).tolist()
+        scaled = np.geomspace(1, max(1, share * n_heads), len(BINS)).round().astype(int).tolist()
     return sorted({max(1, size) for size in scaled})
 
 

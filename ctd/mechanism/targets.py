@@ -15,7 +15,7 @@ from ctd.data.label_space import LabelSpace
 from ctd.data.task import Task
 from ctd.mechanism import isolation
 from ctd.mechanism.curve_means import check_lengths
-from ctd.mechanism.embed_text import PIECE, embed, normalise
+from ctd.mechanism.embed_text import embed, normalise
 from ctd.retrieval.encoders import Encoder
 from ctd.retrieval.index import LabelIndex
 
@@ -43,7 +43,6 @@ def embed_targets(
     anchors: Sequence[Sequence[int]],
     space: LabelSpace,
     encoder: Encoder,
-    longest: int = PIECE,
 ) -> Targets:
     """The targets of each document: its own text, and the means over its gold labels, near misses and anchors.
 
@@ -53,7 +52,6 @@ def embed_targets(
     anchors: node numbers of the label space, likewise.
     space: the labels and nodes.
     encoder: embeds texts.
-    longest: characters of a piece (see `embed_text.embed`).
     Raises ValueError for lengths that differ, or a number that the label space does not have.
     """
     check_lengths(documents=len(documents), gold=len(gold), near_misses=len(near_misses), anchors=len(anchors))
@@ -64,14 +62,14 @@ def embed_targets(
     if nodes and not 0 <= nodes[0] <= nodes[-1] < len(space.ids):
         wrong = nodes[0] if nodes[0] < 0 else nodes[-1]
         raise ValueError(f"anchors must be nodes of '{space.name}', 0 to {len(space.ids) - 1}, got {wrong}")
-    vectors = embed(encoder, [space.texts[node] for node in nodes], longest, "embedding labels")
+    vectors = embed(encoder, [space.texts[node] for node in nodes], desc="embedding labels")
     row = {node: place for place, node in enumerate(nodes)}
     means = np.full((len(lists), encoder.dim), np.nan, np.float32)
     for place, members in enumerate(lists):
         if len(members):
             means[place] = vectors[[row[int(node)] for node in members]].mean(axis=0)
     anchor, near_miss, right = np.split(normalise(means), 3)
-    return Targets(anchor, embed(encoder, documents, longest, "embedding documents"), near_miss, right)
+    return Targets(anchor, embed(encoder, documents, desc="embedding documents"), near_miss, right)
 
 
 def task_targets(
