@@ -64,7 +64,7 @@ class TestFactorial:
 
     @pytest.mark.parametrize("studies", [150, pytest.param(1000, marks=pytest.mark.slow)])
     def test_intervals_cover_as_often_as_they_say(self, rng, monkeypatch, studies):
-        monkeypatch.setattr(stats, "sign_flip_test", lambda *_, **__: 1.0)
+        monkeypatch.setattr(stats.comparisons, "sign_flip_test", lambda *_, **__: 1.0)
         truth = {
             factorial.SHARES[0]: (TRUTH[0, 0] - TRUTH[1, 0] + TRUTH[0, 1] - TRUTH[1, 1]) / 2,
             factorial.SYNERGY: TRUTH[0, 1] - TRUTH[0, 0] - TRUTH[1, 1] + TRUTH[1, 0],
