@@ -591,7 +591,7 @@ from accelerate.state import PartialState
 from torch.distributed.fsdp import fully_shard
 
 from ctd.distill import train
-from tests.distill.test_train import SHORT, Killed, make_examples, plain_loss, tiny
+from tests.distill.test_train import SHARED_RUNS, SHORT, Killed, make_examples, plain_loss, tiny
 
 
 def cut(self, taught, optimizer):  # as accelerate does on GPUs: it refuses to on CPUs
@@ -608,39 +608,47 @@ def dying(model, batch):
     return plain_loss(model, batch)
 
 
-folder = Path(sys.argv[1])
-settings = replace(SHORT, pass_tokens=int(sys.argv[2]), patience=2, save_every=1)
-if sys.argv[3] == "FSDP":
-    Accelerator.prepare, Accelerator.is_fsdp2 = cut, True
-with suppress(Killed):
+for how, pass_tokens in SHARED_RUNS:
+    folder = Path(sys.argv[1]) / f"{how}-{pass_tokens}"
+    settings = replace(SHORT, pass_tokens=pass_tokens, patience=2, save_every=1)
+    if how == "FSDP":
+        Accelerator.prepare, Accelerator.is_fsdp2 = cut, True
+    with suppress(Killed):
+        model = tiny(dtype=torch.float64)
+        train.train(model, make_examples(7), settings, folder, validation=make_examples(3, seed=9), loss=dying)
+    assert (folder / "checkpoint.pt").exists()
     model = tiny(dtype=torch.float64)
-    train.train(model, make_examples(7), settings, folder, validation=make_examples(3, seed=9), loss=dying)
-assert (folder / "checkpoint.pt").exists()
-model = tiny(dtype=torch.float64)
-train.train(model, make_examples(7), settings, folder, validation=make_examples(3, seed=9), loss=plain_loss)
-assert PartialState().num_processes == 2
-torch.save(list(model.parameters()), folder / f"{PartialState().process_index}.pt")
+    train.train(model, make_examples(7), settings, folder, validation=make_examples(3, seed=9), loss=plain_loss)
+    assert PartialState().num_processes == 2
+    torch.save(list(model.parameters()), folder / f"{PartialState().process_index}.pt")
 """
+SHARED_RUNS = [("DDP", 0), ("DDP", 13), ("FSDP", 13)]  # FSDP last: it changes Accelerator
 
 
-@pytest.mark.parametrize(("pass_tokens", "how"), [(0, "DDP"), (13, "DDP"), (13, "FSDP")])
-def test_two_processes_end_as_one(pass_tokens, how, tmp_path):
-    """Killed half-way and begun again; with steps of which the second process has no example."""
-    script = tmp_path / "shared.py"
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """What two processes made in each of the runs, which they make one after another."""
+    folder = tmp_path_factory.mktemp("shared")
+    script = folder / "shared.py"
     script.write_text(SHARED)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(script), str(tmp_path / "two"), str(pass_tokens), how]
     set_ = {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | set_)
+    done = subprocess.run([*command, str(script), str(folder)], capture_output=True, text=True, env=os.environ | set_)
     assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.mark.parametrize(("how", "pass_tokens"), SHARED_RUNS)
+def test_two_processes_end_as_one(shared, how, pass_tokens, tmp_path):
+    """Killed half-way and begun again; with steps of which the second process has no example."""
+    two = shared / f"{how}-{pass_tokens}"
     model = tiny(dtype=torch.float64)
     settings = replace(SHORT, patience=2)
     log = train.train(
         model, make_examples(7), settings, tmp_path / "one", validation=make_examples(3, seed=9), loss=plain_loss
     )
     assert min(len(rows) for rows in batches(make_examples(7), settings)) < 2
-    shared = pd.read_csv(tmp_path / "two" / "log.csv")
-    assert shared["loss"].tolist() == pytest.approx([row["loss"] for row in log], rel=1e-9)
+    assert pd.read_csv(two / "log.csv")["loss"].tolist() == pytest.approx([row["loss"] for row in log], rel=1e-9)
     for process in (0, 1):
-        for expected, actual in zip(model.parameters(), torch.load(tmp_path / "two" / f"{process}.pt"), strict=True):
+        for expected, actual in zip(model.parameters(), torch.load(two / f"{process}.pt"), strict=True):
             torch.testing.assert_close(expected, actual, rtol=1e-6, atol=1e-8)
