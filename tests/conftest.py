@@ -16,6 +16,7 @@ from hypothesis import settings
 from ctd.cache import ROOT
 from ctd.data.label_space import LabelSpace
 from ctd.data.task import Card, Task
+from tests import sharing
 
 BIN = Path(sys.executable).parent
 SITE = ROOT / "book" / "_build" / "test" / "html"
@@ -27,6 +28,17 @@ if "CTD_EXAMPLES" in os.environ:  # as many as one likes, others each time
 else:  # few and always the same
     settings.register_profile("ctd", max_examples=15, deadline=None, database=None, derandomize=True)
 settings.load_profile("ctd")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """How `--dist loadgroup` shares tests out."""
+    return sharing.Groups(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_collection_modifyitems(items):
+    """The book's tests come last, in an order that keeps all processes at work."""
+    items.sort(key=lambda item: sharing.turn(item) if item.get_closest_marker("book") else 0)
 
 
 class HashEncoder:
@@ -67,7 +79,8 @@ def encoder():
 def site(tmp_path_factory):
     """The book of the smoke profile, built once: its html folder. The runs stay in runs/*/smoke.
 
-    Of several processes that test (pytest -n) the first builds it, with all cores, and the others wait for it.
+    Of several processes that test (pytest -n) the first builds it, with all cores; `tests.sharing` has the others at
+    work meanwhile.
     """
     if SITE.is_dir() and os.environ.get("CTD_SITE") == "keep":
         return SITE

@@ -34,35 +34,46 @@ def test_an_effect_says_what_it_changes(stem, name):
     assert effect.change[name] != (SMALL[stem] | effect.base).get(name)
 
 
-def write_files(folder):
-    """The small data and the small planted model that the table names."""
+def write_short(path, word):
+    """200 documents of a few words."""
     labels = [["liver", "calcium"], ["heart"], ["liver"], ["blood", "heart"]]
-    for name, word in (("a", "calcium"), ("b", "blood")):
-        rows = [
-            {
-                "uid": f"{name}{i}",
-                "text": f"{word} {' '.join(labels[i % 4])} {i}",
-                "title": f"the heart {i}",
-                "labels": labels[i % 4],
-                "topics": [f"x{i % 3}", "heart"],
-            }
-            for i in range(200)
-        ]
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    space = vignettes.label_space()
-    for name, cases in (("c", list(vignettes.generate(500, 3))), ("d", list(vignettes.generate(500, 4)))):
-        rows = [
-            {
-                "uid": case.uid,
-                "text": case.text,
-                "title": following.text,
-                "labels": [space.texts[label] for label in case.labels],
-                "topics": [space.texts[label] for label in (*case.labels, *case.denied)],
-            }
-            for case, following in zip(cases, cases[1:] + cases[:1], strict=True)
-        ]
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    organism.build(PLANTED, folder / "small-planted", folder / "training")
+    rows = [
+        {
+            "uid": f"{path.stem}{i}",
+            "text": f"{word} {' '.join(labels[i % 4])} {i}",
+            "title": f"the heart {i}",
+            "labels": labels[i % 4],
+            "topics": [f"x{i % 3}", "heart"],
+        }
+        for i in range(200)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+
+def write_vignettes(path, seed):
+    """500 of the organism's vignettes as a user's file."""
+    cases, space = list(vignettes.generate(500, seed)), vignettes.label_space()
+    rows = [
+        {
+            "uid": case.uid,
+            "text": case.text,
+            "title": following.text,
+            "labels": [space.texts[label] for label in case.labels],
+            "topics": [space.texts[label] for label in (*case.labels, *case.denied)],
+        }
+        for case, following in zip(cases, cases[1:] + cases[:1], strict=True)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+
+MAKERS = {
+    "a.jsonl": lambda path: write_short(path, "calcium"),
+    "b.jsonl": lambda path: write_short(path, "blood"),
+    "c.jsonl": lambda path: write_vignettes(path, 3),
+    "d.jsonl": lambda path: write_vignettes(path, 4),
+    "small-planted": lambda path: organism.build(PLANTED, path, path.with_name("training")),
+}
+"""The small data and the small planted model that the table names, made when they are first asked for."""
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +81,19 @@ def outcome(tmp_path_factory):
     """Runs a notebook under some parameters: its rows and what its cells showed. Each is run once."""
     monkeypatch = pytest.MonkeyPatch()
     folder, outcomes = tmp_path_factory.mktemp("runs"), {}
-    write_files(folder)
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the shell puts its own there
     shell = InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}))
 
+    def made(value):
+        if not isinstance(value, str) or value not in MAKERS:
+            return value
+        if not (path := folder / value).exists():
+            MAKERS[value](path)
+        return str(path)
+
     def run(stem, parameters):
         """In this process: a kernel of its own would spend most of its time on imports."""
-        files = ("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl", "small-planted")
-        values = {name: str(folder / value) if value in files else value for name, value in parameters.items()}
+        values = {name: made(value) for name, value in parameters.items()}
         key = json.dumps([stem, values], sort_keys=True)
         if key not in outcomes:
             place = folder / str(len(outcomes)) / stem / "smoke"
@@ -139,7 +155,6 @@ def test_a_change_that_moves_nothing_is_found():
 
 
 @pytest.mark.book
-@pytest.mark.xdist_group("effects")  # they share runs
 @pytest.mark.parametrize(
     ("stem", "name"),
     [
