@@ -30,7 +30,7 @@ from ctd.keys import Maker
 from ctd.mechanism.planted_heads import MANIFEST_KEYS
 from ctd.recipes import planting
 from ctd.recipes.organism_checks import measure
-from ctd.recipes.organism_recipe import RECIPES, Recipe
+from ctd.recipes.organism_recipe import HARD, RECIPES, Recipe
 from ctd.recipes.organism_texts import Lesson, cases, learned_from, lesson
 
 TRAINING = Maker("training of organisms", "ctd.recipes.organism", ("recipe", "label_space", "base", "mixed"))
@@ -141,7 +141,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command(help=(__doc__ or "").partition("\n")[0])
 def _command(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(RECIPES)}; all when left out.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Which: {', '.join(RECIPES)}; when left out, those of the book.")
+    ] = None,
     n_documents: Annotated[int, typer.Option(help="Vignettes to learn from; 0 for each recipe's own.", min=0)] = 0,
     folder: Annotated[Path, typer.Option(help="Where their folders are written; each replaced as a whole.")] = DATA,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 for as many as torch takes.", min=0)] = 0,
@@ -152,7 +154,7 @@ def _command(
     try:
         if unknown := set(names or []) - set(RECIPES):
             raise ValueError(f"organism must be one of {', '.join(RECIPES)}, got {sorted(unknown)[0]!r}")
-        for name in names or RECIPES:
+        for name in names or [name for name in RECIPES if name != HARD]:
             recipe = RECIPES[name]
             manifest = build(replace(recipe, n_documents=n_documents or recipe.n_documents), folder / name)
             typer.echo(json.dumps({key: manifest[key] for key in ("name", "steps", "minutes", "measured")}, indent=2))

@@ -85,7 +85,7 @@ RECIPES = {
         base=NAME,
         settings=replace(SETTINGS, learning_rate=1.5e-3),
     ),
-    HARD: Recipe(hard=True),
+    HARD: Recipe(hard=True),  # has not learned to compare from as many documents: no weights come with the book
 }
 ELSEWHERE = {  # the planted heads of each phase: no instrument may owe its success to where heads lie
     "organism-early": ((Head(1, 0), Head(1, 5)), (Head(4, 1), Head(4, 4))),
