@@ -28,6 +28,7 @@ PANELS = (
 
 
 RANDOM_PERCENTILE = 99  # of the random sets, which a patching claim has to pass (our rule)
+DECIMALS = 5  # of a readout, nats or logits
 MATTERS = 0.05  # the smallest effect that would matter, nats or logits (our rule)
 
 
@@ -107,10 +108,11 @@ class Effects:
     def moved(self, readout: str, key: tuple[str, int]) -> Float[np.ndarray, " n"]:
         """What a patch takes from each clean run (noising) or gives to each corrupted one (denoising).
 
+        Rounded to what float32 can tell: a patch that changes nothing moves exactly 0, and ties with others like it.
         key, errors: as in `runs`.
         """
         clean, corrupted, patched = self.runs(readout, key)
-        return clean - patched if self.way == "noising" else patched - corrupted
+        return np.round(clean - patched if self.way == "noising" else patched - corrupted, DECIMALS) + 0.0
 
     def between(self, readout: str, seed: int = 0) -> stats.Interval:
         """What the corruption takes: mean of clean - corrupted, with its interval."""

@@ -360,3 +360,12 @@ def test_what_cannot_be_patched_is_refused(options, message, llama):
 def test_an_intervention_that_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Intervention(**options)
+
+
+def test_what_float32_cannot_tell_from_nothing_moves_nothing_and_ties():
+    """A patch that changes nothing leaves rounding, which another processor leaves otherwise."""
+    rounding = np.random.default_rng(0).normal(0, 5e-7, (4, 22))
+    keys = (("top", 2), *((f"{RANDOM} {number}", 2) for number in range(19)))
+    effects = patch_effects.Effects("noising", keys, {ANCHOR: 3 + rounding})
+    against = effects.against_random(ANCHOR, ("top", 2), RANDOM)
+    assert (against.effect, against.bound, against.percentile, against.passes) == (0, 0, 50, False)
