@@ -67,6 +67,5 @@ def machine(
     typer.echo(f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB of memory")
     why = "CTD_DTYPE" if os.environ.get("CTD_DTYPE") else f"bfloat16 is {hardware.gain():.2f} times as fast on a thread"
     typer.echo(f"models on the processor compute in {hardware.dtype()} ({why}); set CTD_DTYPE=float32 or bfloat16")
-    many = "in int8" if hardware.int8_is_fast() else "in the same"
-    typer.echo(f"spaces of very many labels are embedded {many}")
+    typer.echo(f"very large label spaces are embedded in {'int8' if hardware.int8_is_fast() else 'that dtype too'}")
     typer.echo(f"{workers.available()} workers side by side, one thread each; set CTD_WORKERS to another number")
