@@ -7,7 +7,7 @@ import pytest
 from ctd.cache import ROOT
 
 FLOORS = (
-    ("cache", "int8_matmul", "stats", "text"),  # the ground floor, where each stands on its own
+    ("cache", "int8_matmul", "progress", "stats", "text"),  # the ground floor, where each stands on its own
     ("cache_room", "hardware", "keys", "payload", "ray_cluster"),
     ("workers",),
     ("data",),

@@ -125,7 +125,7 @@ def _run_kernel(arguments: list[str], environment: Mapping[str, str], folder: st
 
     os.setsid()
     piece.keep_no_semaphore()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    piece.end_with_parent()
     with open(log, "ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
@@ -133,13 +133,6 @@ def _run_kernel(arguments: list[str], environment: Mapping[str, str], folder: st
     os.environ.update(environment)
     os.chdir(folder)
     launch_new_instance(argv=arguments)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 @contextmanager

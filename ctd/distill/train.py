@@ -22,8 +22,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from ctd import progress
 from ctd.cache import digest
 from ctd.distill import checkpoint, memory
 from ctd.distill.checkpoint import Log
@@ -70,7 +70,8 @@ def train(
     identity = _identity(examples, settings, trainer.trained)
     trainer.prepare()
     log = checkpoint.resume(folder, identity, trainer.trained, trainer.optimizer, loss)
-    with trainer.training(), memory.keep_freed(), _progress(desc, len(log), len(steps), trainer.writes) as progress:
+    bar = progress.bar(trainer.writes, desc=desc, unit=" steps", initial=len(log), total=len(steps))
+    with trainer.training(), memory.keep_freed(), bar:
         for step in range(len(log), len(steps)):
             if ended(log, settings.patience):
                 break
@@ -79,8 +80,9 @@ def train(
             looks = len(validation) and (last or (step + 1) % settings.check_every == 0)
             row["validation"] = _mean(trainer.trainee, validation, settings.batch_tokens) if looks else float("nan")
             log.append(row)
-            progress.update()
-            progress.set_postfix(loss=f"{row['loss']:.3f}", tokens_a_second=f"{row['tokens'] / row['seconds']:.0f}")
+            bar.update()
+            speed = f"{row['tokens'] / row['seconds']:.0f}"
+            bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_a_second=speed)
             if settings.patience and looks_since_lowest(log) == 0:
                 checkpoint.save_best(folder, trainer.trained, trainer.writes)
             if last or ended(log, settings.patience) or (step + 1) % settings.save_every == 0:
@@ -99,13 +101,6 @@ def _planned(examples: Sequence[Example], settings: Settings) -> list[list[int]]
             f"n_steps must be between 0 (all) and {len(steps)} in {settings.epochs} epochs, got {settings.n_steps}"
         )
     return steps[: settings.n_steps or None]
-
-
-@contextmanager
-def _progress(desc: str, initial: int, total: int, shown: bool) -> Iterator[tqdm]:
-    hidden: dict[str, Any] = {} if shown else {"disable": True}  # disable=False would overrule TQDM_DISABLE
-    with tqdm(desc=desc, unit=" steps", initial=initial, total=total, **hidden) as progress:
-        yield progress
 
 
 class Trainer:

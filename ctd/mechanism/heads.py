@@ -18,9 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 
-from ctd import hardware, workers
+from ctd import hardware, progress, workers
 from ctd.mechanism import attention, attribution, other_documents, scores
 from ctd.mechanism.attention import Attended, Head
 from ctd.mechanism.head_scores import HeadScores
@@ -100,8 +99,7 @@ def score(
     _check(model, traces, direction)
     shared, pieces = _prepared(model, traces, direction, padding, n_effects, with_others)
     batch_rows = list(batches([len(trace.ids) for trace in traces], 0, batch_tokens))
-    hidden: dict[str, Any] = {"disable": True} if desc is None else {}  # disable=False would overrule TQDM_DISABLE
-    with tqdm(total=len(traces), desc=desc, unit=" documents", **hidden) as bar:
+    with progress.bar(desc is not None, total=len(traces), desc=desc, unit=" documents") as bar:
         scored = workers.run(
             _score_batch,
             [[pieces[row] for row in rows] for rows in batch_rows],

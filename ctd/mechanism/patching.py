@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ctd import hardware, workers
+from ctd import hardware, progress, workers
 from ctd.mechanism import attention, attention_patches, head_bins, mean_ablation
 from ctd.mechanism.attention import Head
 from ctd.mechanism.attention_patches import Noise, What
@@ -124,8 +124,7 @@ def effects(
     shared = _Patching(model, [_mask(model, heads) for heads in selected.values()], how, tuple(names), rows)
     pieces = list(zip(documents, how.put_in(model, documents), strict=True))
     seconds = shared.seconds([phase_queries(clean, how.phase) for clean, _ in documents])
-    hidden: dict[str, Any] = {"disable": True} if desc is None else {}  # disable=False would overrule TQDM_DISABLE
-    with tqdm(total=len(documents), desc=desc or how.way, unit=" documents", **hidden) as bar:
+    with progress.bar(desc is not None, total=len(documents), desc=desc or how.way, unit=" documents") as bar:
         runs = list(workers.run(_runs, pieces, shared, workers=shared.workers(), seconds=seconds, bar=bar))
     values = {name: np.array([[run[name] for run in by_document] for by_document in runs]) for name in names}
     return Effects(how.way, tuple(selected), values)

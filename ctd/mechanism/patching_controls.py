@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ctd import hardware, stats, workers
-from ctd.mechanism import attention, corruptions, head_bins, patching
+from ctd.mechanism import attention, corruptions, head_bins, patching, phases
 from ctd.mechanism.attention import Head
 from ctd.mechanism.corruptions import Corruption, Pair
 from ctd.mechanism.patch_effects import AgainstRandom, Effects, Way
@@ -159,7 +159,7 @@ def table(findings: Sequence[Finding], seed: int = 0) -> pd.DataFrame:
             )
         )  # fmt: skip
     columns = ["instrument", "intervention", "phase", "readout", "corruption", "value", "low", "high", "bound"]
-    return _frame(rows, [*columns, "percentile", "found", "n"])
+    return phases.table(rows, [*columns, "percentile", "found", "n"])
 
 
 def null_runs(
@@ -181,15 +181,17 @@ def null_runs(
     Returns columns instrument, intervention, phase, model and passes: a row for each run.
     """
     control = _control(model, traces, known, settings, instruments)
+    pieces = [_Piece(tool, phase, len(known[phase])) for tool in instruments for phase in known]
     seeds = range(settings.seed, settings.seed + n_models)
-    pieces = [_Piece(tool, phase, len(known[phase]), seed) for seed in seeds for tool in instruments for phase in known]
-    with tqdm(total=len(pieces), desc="random weights", unit=" runs") as bar:
-        passes = list(workers.run(_passes, pieces, control, workers=int(hardware.on_accelerator(model)), bar=bar))
+    with tqdm(total=n_models, desc="random weights, patching", unit=" models") as bar:
+        shared = _Null(control, pieces)
+        by_model = list(workers.run(_null, seeds, shared, workers=int(hardware.on_accelerator(model)), bar=bar))
     rows = [
-        (tool.name, tool.how.way, phase, blank, passed)
-        for (tool, phase, _, blank), passed in zip(pieces, passes, strict=True)
+        (tool.name, tool.how.way, phase, seed, passed)
+        for seed, passes in zip(seeds, by_model, strict=True)
+        for (tool, phase, _), passed in zip(pieces, passes, strict=True)
     ]
-    return _frame(rows, ["instrument", "intervention", "phase", "model", "passes"])
+    return phases.table(rows, ["instrument", "intervention", "phase", "model", "passes"])
 
 
 def needed(
@@ -216,13 +218,7 @@ def needed(
             against, moved = effects.against_random(readout, key, head_bins.RANDOM), effects.moved(readout, key)
             interval = stats.bootstrap_mean(moved, seed=seed).scalar
             rows.append((phase, readout, *interval, against.bound, against.percentile, len(moved)))
-    return _frame(rows, ["phase", "readout", "value", "low", "high", "bound", "percentile", "n"])
-
-
-def _frame(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
-    """A table whose phases stay phases: pandas would make numbers of them."""
-    phases = [row[columns.index("phase")] for row in rows]
-    return pd.DataFrame(rows, columns=columns).assign(phase=pd.Series(phases, dtype=object))
+    return phases.table(rows, ["phase", "readout", "value", "low", "high", "bound", "percentile", "n"])
 
 
 def _sets(
@@ -248,12 +244,18 @@ class _Control(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """One instrument on one phase's heads; with a seed, on a model with random weights."""
+    """One instrument on one phase's heads."""
 
     instrument: Instrument
     phase: Phase
     size: int
-    blank: int | None = None
+
+
+class _Null(NamedTuple):
+    """What all models with random weights share."""
+
+    control: _Control
+    pieces: list[_Piece]
 
 
 def _control(
@@ -273,10 +275,15 @@ def _find(control: _Control, piece: _Piece) -> Finding:
     return _finding(control, piece, control.model, control.sets[piece.phase])
 
 
-def _passes(control: _Control, piece: _Piece) -> bool:
-    """Whether the known heads pass on a model with random weights; sets not yet patched are taken to have no effect."""
-    assert piece.blank is not None
-    model, sets = random_model(control.model, piece.blank), control.sets[piece.phase]
+def _null(shared: _Null, seed: int) -> list[bool]:
+    """Whether the known heads pass on a model with random weights, by every instrument."""
+    model = random_model(shared.control.model, seed)
+    return [_passes(shared.control, piece, model) for piece in shared.pieces]
+
+
+def _passes(control: _Control, piece: _Piece, model: Any) -> bool:
+    """Whether the known heads pass; random sets not yet patched are taken to have no effect."""
+    sets = control.sets[piece.phase]
     known, *others = sets
     random = np.full(len(others), -np.inf)
     for first, last in pairwise([0, *(look for look in LOOKS if look < len(others)), len(others)]):

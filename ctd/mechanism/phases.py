@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
+
+import pandas as pd
 
 
 class Phase(IntEnum):
@@ -14,3 +18,9 @@ class Phase(IntEnum):
     def __str__(self) -> str:
         """As pages say it: "Phase 1"."""
         return f"Phase {self.value}"
+
+
+def table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
+    """Rows as a table whose column `phase` holds phases: pandas by itself would make numbers of them."""
+    phases = [row[columns.index("phase")] for row in rows]
+    return pd.DataFrame(rows, columns=columns).assign(phase=pd.Series(phases, dtype=object))

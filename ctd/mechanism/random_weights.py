@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM
 
 from ctd import hardware, stats, workers
-from ctd.mechanism import attention, heads, validation
+from ctd.mechanism import attention, heads, phases, validation
 from ctd.mechanism.attention import Head
 from ctd.mechanism.phases import Phase
 from ctd.reasoning.annotate import AnnotatedTrace
@@ -54,8 +54,7 @@ def null_scores(
     with tqdm(total=n_models, desc="random weights, scores", unit=" models") as bar:
         by_model = list(workers.run(_null, seeds, shared, workers=int(hardware.on_accelerator(model)), bar=bar))
     rows = [row for of_model in by_model for row in of_model]
-    table = pd.DataFrame(rows, columns=["score", "phase", "model", "auroc", "passes"])
-    return table.assign(phase=pd.Series([row[1] for row in rows], dtype=object))
+    return phases.table(rows, ["score", "phase", "model", "auroc", "passes"])
 
 
 def false_positives(runs: pd.DataFrame) -> tuple[stats.Interval, pd.DataFrame]:

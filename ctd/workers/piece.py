@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import platform
 import sys
 import threading
@@ -44,6 +46,18 @@ def work_until_the_end() -> None:
 def keep_no_semaphore() -> None:
     """Let progress bars lock within this process alone; what is killed would leave a semaphore behind."""
     tqdm.set_lock(threading.RLock())
+
+
+def end_with_parent() -> None:
+    """End where the parent is killed: a process that waits for its work would wait for ever."""
+    threading.Thread(target=_join_parent, daemon=True).start()
+
+
+def _join_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

@@ -117,17 +117,9 @@ def _begin() -> None:
     """Prepare a process: an interrupt is for its parent, and the kernel ends it first where memory is short."""
     piece.work_until_the_end()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    piece.end_with_parent()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
-
-
-def _end_with_parent() -> None:
-    """End where the parent is killed: the process would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 POOL = Pool()
