@@ -2,7 +2,7 @@
 
 Notes: `benchmarks/` has a script for each question, `make bench` runs them, `data/benchmarks/` keeps what they found. A
 ratio says how many times as fast as the peer a way is. Times are processor time, which other work on the machine hardly
-changes; ratios are of runs that took turns.
+changes (by the clock where several processes work); ratios are of runs that took turns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Row:
     peer: the way that the others are compared with.
     grows: what the size counts, such as "labels".
     size: how many.
-    seconds: processor time, median.
+    seconds: processor time, or that by the clock where several processes work; median.
     ratio: time of the peer over time of this way, median of the turns; None where the peer did not run.
     low: the smallest ratio of a turn.
     high: the largest.
