@@ -58,8 +58,8 @@ def predict(
     With --out, a run that was killed continues where it stopped. The book explains the scores (Run it on your model).
     """
     from ctd.data import documents
+    from ctd.distill import own_way
     from ctd.reasoning import predictions_file
-    from ctd.reasoning.predictor import Predictor
 
     if out is not None:
         predictions_file.check(out)
@@ -69,7 +69,7 @@ def predict(
     if not stdin:
         texts = iter(read := list(texts))
         total = len(read)
-    predictor = Predictor.load(
+    predictor = own_way.predictor(
         model, labels, encoder, n_labels=top, n_shortlist=shortlist, mode=mode or "", max_tokens=max_tokens
     )
     if out is None:

@@ -31,9 +31,9 @@ ctd predict {name} documents.jsonl --out labels.jsonl
 ```
 
 ```python
-from ctd.reasoning.predictor import Predictor
+from ctd.distill import own_way
 
-Predictor.load("{name}").predict_proba(["the text of a document"])
+own_way.predictor("{name}").predict_proba(["the text of a document"])
 ```
 
 `transformers.AutoModelForCausalLM.from_pretrained` loads the folder as well; the prompt is `Document: `, the document

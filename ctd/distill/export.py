@@ -21,8 +21,9 @@ from ctd.data import label_files, readers
 from ctd.distill import card, checkpoint, measures, train
 from ctd.distill.experiment import Experiment, Plan
 from ctd.distill.methods import Arm
+from ctd.distill.methods.answering import load_student
 from ctd.distill.prepare import prepare
-from ctd.distill.teach import answers_of, chosen_step, forget, key, train_student
+from ctd.distill.teach import EXPERTS, answers_of, chosen_step, forget, key, train_student
 from ctd.reasoning import architecture, teachers
 from ctd.reasoning.models import LanguageModel
 from ctd.retrieval import encoders
@@ -67,16 +68,14 @@ class Lesson:
 def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: bool = False) -> dict[str, Any]:
     """Teach one student. A killed run goes on where its last checkpoint stands.
 
-    out: folder to be made: weights in bfloat16, tokenizer, labels, loss curve, manifest and model card.
+    out: folder to be made: weights in bfloat16, tokenizer, labels, loss curve, manifest and model card. The experts of
+        a method that teaches several models are folders in `experts/`.
     arm: how the student is taught.
     seed: draws the traces and their order.
     live: run the teacher in every step instead of once, and write nothing of it to disk.
     Returns the manifest.
-    Raises FileExistsError where `out` exists, ValueError for a method of several experts, and what `prepare` and
-    `train_student` raise.
+    Raises FileExistsError where `out` exists, and what `prepare` and `train_student` raise.
     """
-    if any(stage.expert for stage in arm.stages):
-        raise ValueError(f"{arm.method} teaches several models, which one folder does not hold: choose another method")
     require_free(out, "name another folder")
     processes = train.processes()
     with processes.main_process_first():
@@ -88,11 +87,12 @@ def teach(lesson: Lesson, out: Path, arm: Arm, plan: Plan, seed: int = 0, live: 
     if processes.is_main_process:
         manifest |= {
             "lesson": _lesson(lesson, experiment, arm),
-            "measured": _measured(experiment, arm, student, student_key),
+            "measured": _measured(experiment, arm, student, student_key, work),
         }
         with atomic(out) as scratch:
             student.to(torch.bfloat16).save_pretrained(scratch)
             experiment.language_model.tokenizer.save_pretrained(scratch)
+            _save_experts(work / EXPERTS, scratch / EXPERTS, experiment.language_model)
             shutil.copy(work / checkpoint.LOG, scratch / "loss.csv")
             experiment.task.space.save(scratch / label_files.SAVED)
             (scratch / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
@@ -150,9 +150,19 @@ def _lesson(lesson: Lesson, experiment: Experiment, arm: Arm) -> dict[str, Any]:
     return {**asdict(lesson), "space": space.name, "n_labels": len(space), **how_asked}
 
 
-def _measured(experiment: Experiment, arm: Arm, student: Any, name: str) -> dict[str, dict[str, dict[str, float]]]:
+def _save_experts(taught: Path, out: Path, like: LanguageModel) -> None:
+    """Keep experts as the student is kept: in bfloat16, each with the tokenizer."""
+    for home in taught.glob("*/"):
+        expert: Any = load_student(home, like, home.name, home.name).model
+        expert.to(torch.bfloat16).save_pretrained(out / home.name)
+        like.tokenizer.save_pretrained(out / home.name)
+
+
+def _measured(
+    experiment: Experiment, arm: Arm, student: Any, name: str, home: Path
+) -> dict[str, dict[str, dict[str, float]]]:
     """What teacher and student answer about the test documents, with 95 % intervals over documents."""
-    answers = answers_of(experiment, arm, student, "the student's answers", name)
+    answers = answers_of(experiment, arm, student, "the student's answers", name, home)
     values = {
         "teacher": measures.of_answers(experiment.teacher_answers, experiment.gold),
         "student": measures.of_answers(answers, experiment.gold),

@@ -26,7 +26,7 @@ from ctd.distill.controls import CONTROLS
 from ctd.distill.examples import Example, batches
 from ctd.distill.experiment import Experiment
 from ctd.distill.methods import METHODS, Arm, Method, Stage
-from ctd.distill.methods.answering import AnsweringStudent
+from ctd.distill.methods.answering import AnsweringStudent, load_experts
 from ctd.distill.settings import Settings
 from ctd.keys import Maker, fingerprint, source_digest
 from ctd.reasoning import predict
@@ -245,7 +245,9 @@ def answers_of(
     model = LanguageModel(arm.name, student, experiment.language_model.tokenizer, name)
     request = predict.Request(arm.base.mode, after_prompt=arm.after_prompt)
     answerer = replace(experiment.teacher, language_model=model)
-    return arm.answers(AnsweringStudent(experiment, answerer, request, desc, home and home / EXPERTS))
+    experts = load_experts(home / EXPERTS, answerer) if home else {}
+    documents, max_tokens = experiment.test_documents, experiment.plan.max_tokens
+    return arm.answers(AnsweringStudent(answerer, documents, experiment.index, request, max_tokens, experts, desc))
 
 
 def read(home: Path, arm: str, seed: int) -> measures.Outcome:

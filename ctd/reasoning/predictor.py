@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -56,6 +56,17 @@ class Labelling:
     error: str = ""
 
 
+class Way(Protocol):
+    """How a student answers that does not write one plain text about each document (see `ctd.distill.own_way`)."""
+
+    @property
+    def key(self) -> str:
+        """Digest of all that it depends on."""
+
+    def __call__(self, predictor: Predictor, documents: Sequence[str], desc: str) -> list[Prediction]:
+        """What it answers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Predictor:
     """A fit-free classifier in scikit-learn's manner.
@@ -67,6 +78,7 @@ class Predictor:
     n_shortlist: places of the shortlist that retrieval makes.
     mode: "trace" lets a model reason first, "answer" asks for the answer at once; "" for how a student was taught.
     max_tokens: that a model writes about a document at most.
+    own_way: how the model answers; None for one plain text about each document.
     Raises ValueError for a number below 1, more shortlist places than labels, or an unknown mode.
     """
 
@@ -77,6 +89,7 @@ class Predictor:
     n_shortlist: int = 50
     mode: Mode = ""
     max_tokens: int = 512
+    own_way: Way | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_labels", "n_shortlist", "max_tokens"):
@@ -142,6 +155,7 @@ class Predictor:
         settings = [str(value) for value in (self.n_labels, self.n_shortlist, self.asked, self.max_tokens)]
         settings += [self.request.after_prompt] if self.request.after_prompt else []
         settings += [self.ranker.key] if self.ranker else []
+        settings += [self.own_way.key] if self.own_way else []
         return digest(["predictor 1", model, self.index.key, *settings])
 
     def label(self, documents: Sequence[str], desc: str = "labelling") -> list[Labelling]:
@@ -159,9 +173,12 @@ class Predictor:
             return []
         if self.teacher is None:
             return self._by_retrieval(documents)
-        predictions = predict.reason(
-            self.teacher, documents, self.index, self.request, max_tokens=self.max_tokens, desc=desc
-        )
+        if self.own_way:
+            predictions = self.own_way(self, documents, desc)
+        else:
+            predictions = predict.reason(
+                self.teacher, documents, self.index, self.request, max_tokens=self.max_tokens, desc=desc
+            )
         return [self._of_model(prediction) for prediction in predictions]
 
     def predict(self, documents: Sequence[str]) -> csr_matrix:

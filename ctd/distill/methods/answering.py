@@ -1,41 +1,45 @@
-"""How students answer the test documents: the plain way, and what ways of more than one text are made of."""
+"""How students answer documents: the plain way, and what ways of more than one text are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import transformers
 
 from ctd.data.damaged import named_if_damaged
-from ctd.distill.experiment import Experiment
 from ctd.reasoning import predict, traces
 from ctd.reasoning.models import LanguageModel
 from ctd.reasoning.predict import Request
 from ctd.reasoning.rank_answers import Prediction
 from ctd.reasoning.teachers import Teacher
+from ctd.retrieval.index import LabelIndex
 
 PHASE_2 = "\nCompare:\n"
 
 
 @dataclass(frozen=True)
 class AnsweringStudent:
-    """A student that answers the test documents.
+    """A student that answers documents.
 
-    experiment: whose documents they are.
     model: the student, asked as the teacher is.
+    documents: their texts.
+    index: over the labels to choose from.
     request: what its method asks for.
+    max_tokens: of a text at most.
+    experts: of its method's stages, by name, asked as it is.
     desc: what the progress bar says.
-    experts: folder with the experts of its method's stages; None where it has none.
     """
 
-    experiment: Experiment
     model: Teacher
-    request: Request
-    desc: str
-    experts: Path | None = None
+    documents: Sequence[str]
+    index: LabelIndex
+    request: Request = field(default_factory=Request)
+    max_tokens: int = 512
+    experts: Mapping[str, Teacher] = field(default_factory=dict)
+    desc: str = "answers"
 
     def write(
         self,
@@ -44,30 +48,21 @@ class AnsweringStudent:
         rows: Sequence[int] | None = None,
         seed: int = 0,
     ) -> list[Prediction]:
-        """What is written about test documents.
+        """What is written about the documents.
 
         request: the method's own by default.
         writer: this student by default.
         rows: which documents; all by default.
         """
-        documents = self.experiment.test_documents
         return predict.reason(
             writer or self.model,
-            [documents[row] for row in rows] if rows is not None else documents,
-            self.experiment.index,
+            [self.documents[row] for row in rows] if rows is not None else self.documents,
+            self.index,
             request or self.request,
-            max_tokens=self.experiment.plan.max_tokens,
+            max_tokens=self.max_tokens,
             seed=seed,
             desc=self.desc,
         )
-
-    def expert(self, name: str) -> Teacher:
-        """An expert, asked as the teacher is."""
-        student = self.model.language_model
-        assert self.experts
-        assert isinstance(student, LanguageModel)
-        expert = load_student(self.experts / name, student, name, f"{student.key} {name}")
-        return replace(self.model, language_model=expert)
 
 
 def load_student(home: Path, like: LanguageModel, name: str, key: str) -> LanguageModel:
@@ -83,6 +78,20 @@ def load_student(home: Path, like: LanguageModel, name: str, key: str) -> Langua
             home, dtype=like.model.dtype, local_files_only=True
         )
     return LanguageModel(name, model.to(like.model.device).eval(), like.tokenizer, key)
+
+
+def load_experts(folder: Path, student: Teacher) -> dict[str, Teacher]:
+    """The experts that were taught beside a student, by name; {} where there are none.
+
+    folder: has a folder for each.
+    student: as which they are asked.
+    """
+    model, experts = student.language_model, {}
+    assert isinstance(model, LanguageModel)
+    for home in sorted(folder.glob("*/")):
+        expert = load_student(home, model, home.name, f"{model.key} {home.name}")
+        experts[home.name] = replace(student, language_model=expert)
+    return experts
 
 
 def plainly(student: AnsweringStudent) -> list[Prediction]:

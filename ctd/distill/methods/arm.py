@@ -109,7 +109,7 @@ class Arm:
         return self.base.mode == "trace" and self.base.answers is plainly
 
     def answers(self, student: AnsweringStudent) -> list[Prediction]:
-        """What a student answers about the test documents, in its method's way."""
+        """What a student answers about documents, in its method's way."""
         return self.base.answers(student, **self._settings_of(self.base.answers))
 
     def _settings_of(self, function: Callable[..., Any]) -> dict[str, Setting]:

@@ -23,9 +23,9 @@ def agreeing(student: AnsweringStudent, tries: int = 4) -> list[Prediction]:
     """
     if tries < 1:
         raise ValueError(f"tries must be at least 1, got {tries}")
-    knowledge, reasoning = student.expert(KNOWLEDGE), student.expert(REASONING)
+    knowledge, reasoning = student.experts[KNOWLEDGE], student.experts[REASONING]
     answers: dict[int, Prediction] = {}
-    spent = [0] * len(student.experiment.test_documents)
+    spent = [0] * len(student.documents)
     open_rows = list(range(len(spent)))
     for number in range(int(tries)):
         temperature = 1.0 if number else 0.0

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctd.distill import ask_again, export, teach, train
+from ctd.distill import ask_again, teach, train
 from ctd.distill.examples import answer_example
-from ctd.distill.experiment import Plan
 from ctd.distill.methods import METHODS, Arm, Stage, copt, planning
-from ctd.distill.methods.answering import PHASE_2, AnsweringStudent, phase_1, phase_2, plainly
+from ctd.distill.methods.answering import PHASE_2, AnsweringStudent, load_experts, phase_1, phase_2, plainly
 from ctd.distill.methods.lorid import KNOWLEDGE, REASONING, agreeing
 from ctd.reasoning import predict
 from ctd.reasoning.predict import Request
@@ -20,7 +19,9 @@ from ctd.reasoning.predict import Request
 @pytest.fixture(scope="module")
 def teacher_as_student(experiment):
     """The teacher itself, asked as a student."""
-    return AnsweringStudent(experiment, experiment.teacher, Request(), "tests")
+    return AnsweringStudent(
+        experiment.teacher, experiment.test_documents, experiment.index, max_tokens=experiment.plan.max_tokens
+    )
 
 
 def texts(answers):
@@ -137,10 +138,9 @@ class TestCopT:
 
 class TestLoRID:
     @pytest.fixture
-    def alike(self, teacher_as_student, monkeypatch):
+    def alike(self, teacher_as_student):
         """Three experts that are one and the same model."""
-        monkeypatch.setattr(AnsweringStudent, "expert", lambda self, name: self.model)
-        return teacher_as_student
+        return replace(teacher_as_student, experts=dict.fromkeys((KNOWLEDGE, REASONING), teacher_as_student.model))
 
     def test_experts_that_are_the_same_agree_at_once_on_the_plain_answer(self, alike):
         plain = alike.write()
@@ -189,9 +189,7 @@ class TestLoRID:
         for name, stage in zip((KNOWLEDGE, REASONING), whole.before, strict=True):
             monkeypatch.setitem(METHODS, "part", replace(METHODS["cot"], examples=stage.examples))
             alone, _ = teach.train_student(experiment.with_plan(n_steps=2), Arm("part", "part"), 0, tmp_path / name)
-            expert = AnsweringStudent(
-                experiment, experiment.teacher, Request(), "", tmp_path / "lorid" / teach.EXPERTS
-            ).expert(name)
+            expert = load_experts(tmp_path / "lorid" / teach.EXPERTS, experiment.teacher)[name]
             assert all(
                 torch.equal(a, b)
                 for a, b in zip(expert.language_model.model.parameters(), alone.parameters(), strict=True)
@@ -202,12 +200,9 @@ class TestLoRID:
         teach.teach(experiment, arm, 0, tmp_path)
         (home,) = tmp_path.iterdir()
         first = dict(experiment.initial_student(0).named_parameters())
-        experts = [
-            AnsweringStudent(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS)
-            .expert(name)
-            .language_model.model
-            for name in (KNOWLEDGE, REASONING)
-        ]
+        by_name = load_experts(home / teach.EXPERTS, experiment.teacher)
+        assert by_name.keys() == {KNOWLEDGE, REASONING}
+        experts = [expert.language_model.model for expert in by_name.values()]
         for expert in experts:
             changed = {name: weight.float() - first[name] for name, weight in expert.named_parameters()}
             moved = [name for name, change in changed.items() if change.abs().max() > 0]
@@ -236,18 +231,12 @@ class TestLoRID:
                     teach.train_student(short, arm, 0, home)
             student, log = teach.train_student(short, arm, 0, home)
             assert len(log) == 3
-            teacher_as_student = AnsweringStudent(experiment, experiment.teacher, Request(), "", home / teach.EXPERTS)
-            models = [
-                student,
-                *(teacher_as_student.expert(name).language_model.model for name in (KNOWLEDGE, REASONING)),
-            ]
+            experts = load_experts(home / teach.EXPERTS, experiment.teacher)
+            models = [student, *(expert.language_model.model for expert in experts.values())]
+            assert len(models) == 3
             weights.append([weight.detach().float() for model in models for weight in model.parameters()])
         assert len(calls) == 4
         assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
-
-    def test_it_is_not_one_folder_for_your_own_use(self, tmp_path):
-        with pytest.raises(ValueError, match="lorid teaches several models, which one folder does not hold"):
-            export.teach(export.Lesson("organism"), tmp_path / "out", Arm("lorid", "lorid"), Plan())
 
 
 def test_a_way_of_answering_is_in_the_key_and_its_settings_are_the_methods(experiment, monkeypatch):
