@@ -58,7 +58,7 @@ def predict(
     With --out, a run that was killed continues where it stopped. The book explains the scores (Run it on your model).
     """
     from ctd.data import documents
-    from ctd.distill import own_way
+    from ctd.distill import student_predictor
     from ctd.reasoning import predictions_file
 
     if out is not None:
@@ -69,7 +69,7 @@ def predict(
     if not stdin:
         texts = iter(read := list(texts))
         total = len(read)
-    predictor = own_way.predictor(
+    predictor = student_predictor.load(
         model, labels, encoder, n_labels=top, n_shortlist=shortlist, mode=mode or "", max_tokens=max_tokens
     )
     if out is None:

@@ -38,10 +38,10 @@ def serve(
         from ctd.cli import service
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"ctd serve needs {error.name}: pip install 'ctd[serve]'") from None
-    from ctd.distill import own_way
+    from ctd.distill import student_predictor
 
     with _listening(host, port) as listening:
-        predictor = own_way.predictor(
+        predictor = student_predictor.load(
             model, labels, encoder, n_labels=top, n_shortlist=shortlist, mode=mode or "", max_tokens=max_tokens
         )
         application = service.service(predictor, model, (*service.HERE, host, *(name or [])))

@@ -31,9 +31,9 @@ ctd predict {name} documents.jsonl --out labels.jsonl
 ```
 
 ```python
-from ctd.distill import own_way
+from ctd.distill import student_predictor
 
-own_way.predictor("{name}").predict_proba(["the text of a document"])
+student_predictor.load("{name}").predict_proba(["the text of a document"])
 ```
 
 `transformers.AutoModelForCausalLM.from_pretrained` loads the folder as well; the prompt is `Document: `, the document

@@ -109,7 +109,7 @@ def distill(
 
     teacher: its name, or the folder or id of a model.
     out: folder to be made; see `teach`.
-    method: answer, cot, fkl, rkl or mechanistic.
+    method: a name that `ctd methods` lists.
     seed: draws the traces and their order.
     live: run the teacher in every step instead of once, and write nothing of it to disk.
     settings: fields of `Lesson` (such as `dataset`) and of `ctd.distill.experiment.Plan` (such as `n_traces`).

@@ -57,7 +57,7 @@ class Labelling:
 
 
 class Way(Protocol):
-    """How a student answers that does not write one plain text about each document (see `ctd.distill.own_way`)."""
+    """How a student answers that does not write one plain text a document: see `ctd.distill.student_predictor`."""
 
     @property
     def key(self) -> str:

@@ -44,7 +44,7 @@ class OwnWay:
         return [self.arm.answers(replace(student, documents=[document]))[0] for document in documents]
 
 
-def predictor(
+def load(
     model: str = RETRIEVAL, labels: LabelSpace | str | Path | None = None, encoder: str = "", **settings: Any
 ) -> Predictor:
     """A predictor, as `Predictor.load` gives it, that answers in the way of the method which a student was taught by.
