@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:  # the command line knows phases, and starts without pandas
+    import pandas as pd
 
 
 class Phase(IntEnum):
@@ -22,5 +23,7 @@ class Phase(IntEnum):
 
 def table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
     """Rows as a table whose column `phase` holds phases: pandas by itself would make numbers of them."""
+    import pandas as pd
+
     phases = [row[columns.index("phase")] for row in rows]
     return pd.DataFrame(rows, columns=columns).assign(phase=pd.Series(phases, dtype=object))
