@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import process as executors
+from functools import partial
 
 import numpy as np
 import psutil
@@ -354,8 +355,9 @@ def test_no_process_outlives_its_parent_or_runs_its_script_again(how, tmp_path):
     (pids := tmp_path / "pids").mkdir()
     script.write_text(SCRIPT.format(folder=str(pids)))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe, heard = subprocess.PIPE, partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's `&` ignores it
     parent = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, script], stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=heard
     )
     until = time.monotonic() + 120
     while len(list(pids.iterdir())) < 2 and time.monotonic() < until:
