@@ -198,7 +198,8 @@ def alone(path: Path) -> Iterator[None]:
 def _held(lock: FileLock, path: Path) -> Iterator[None]:
     has_lock = acquired(lock, blocking=False)
     if has_lock is False:
-        tqdm.write(f"another process is making {path.parent.name}/{path.name}: waiting for it")
+        if not os.environ.get("TQDM_DISABLE"):  # set where a notebook runs: it says the same whether it waited or not
+            tqdm.write(f"another process is making {path.parent.name}/{path.name}: waiting for it")
         has_lock = acquired(lock)
     try:
         yield

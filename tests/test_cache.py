@@ -90,6 +90,17 @@ def test_two_processes_make_a_thing_once(maker, tmp_path):
     assert maker().communicate() == ("found\n", None)
 
 
+def test_a_notebook_does_not_say_that_it_waited(maker, tmp_path, monkeypatch):
+    first = maker()
+    assert first.stdout.readline() == "making\n"
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    second = maker()
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(1)
+    first.communicate("\n")
+    assert second.communicate() == ("found\n", None)
+
+
 def test_what_a_killed_process_did_not_make_the_next_one_makes(maker, tmp_path):
     first = maker()
     assert first.stdout.readline() == "making\n"
