@@ -119,6 +119,7 @@ def coded(vectors: Float[np.ndarray, "n d"], name: str, seed: int) -> faiss.Inde
     if n < FEWEST:
         raise ValueError(f"kind 'fastscan' trains on at least {FEWEST} labels; '{name}' has {n}: use 'flat'")
     codes = faiss.IndexPQFastScan(d, d // 2 if d % 2 == 0 else d, 4, faiss.METRIC_INNER_PRODUCT)
+    codes.pq.cp.min_points_per_centroid = 1  # few labels are enough; FAISS would warn of each subspace
     codes.pq.cp.seed = seed
     sample = np.random.default_rng(seed).permutation(n)[:SAMPLE]
     codes.train(np.ascontiguousarray(vectors[np.sort(sample)], np.float32))
