@@ -99,8 +99,8 @@ fuzz: $(STAMP) $(TOOLS)/bin/pip-audit ## Run a fuzzer over the parsers of foreig
 # What others offer is on the path of .venv already (FAISS, napkinxc, sentence-transformers, generate), but for
 # TransformerLens, nnsight and TRL, which are compared where the extra crosscheck is installed.
 bench: $(STAMP) ## Time each step beside what others offer, into data/benchmarks (20 minutes)
-	@for question in "metrics --out data/benchmarks --rows 10000" "generation --out data/benchmarks --model organism \
-		--runs 5 --words 30 --tokens 32" "embedding" "search" "heads" "training" "sweep"; do \
+	@for question in "metrics.py --out data/benchmarks --rows 10000" "generation.py --out data/benchmarks --model organism \
+		--runs 5 --words 30 --tokens 32" "embedding.py" "search.py" "heads.py" "training.py"; do \
 		OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$question || exit 1; done
 
 KILLS ?= 100
